@@ -1,0 +1,114 @@
+# lastcall. A newcomer needs two commands: `make run` and `make test`. `make help` lists the others.
+#
+#   PYTHON=/path/to/python   the Python for .venv (default: what scripts/find-python prints)
+#   PORT=8000                for `make run`
+#   TESTS=tests/wire         for `make check`
+#   DURATION=600             for `make soak`, in seconds
+
+VENV     := .venv
+COMPAT   := .venv-3.11
+BIN      := $(VENV)/bin
+ROOMS    := $(shell find src -name '*.pyx')
+COMPILED := setup.py $(ROOMS) $(shell find src -name '*.pxd')
+TESTS    ?= tests
+DURATION ?= 600
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+export PYTHON PORT
+
+.PHONY: help run build lint check check-3.11 test test-all bench soak coverage clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(BIN)/.built $(BIN)/.installed ## build what is stale, start the demo, say which URL to open
+	@scripts/demo $(BIN)
+
+build: $(BIN)/.built ## compile what is stale, in place
+
+lint: $(BIN)/.built $(BIN)/.tools ## ruff, mypy, import-linter, the stubs of the compiled rooms
+	@echo "--> ruff"
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --diff --quiet .
+	@echo "--> mypy"
+	@$(BIN)/mypy --no-error-summary
+	@echo "--> import-linter"
+	@$(BIN)/lint-imports --no-logo >build/imports.txt 2>&1 || { cat build/imports.txt; exit 1; }
+	@echo "--> stubs"
+	@MYPYPATH=src $(BIN)/stubtest --concise --ignore-disjoint-bases --ignore-unused-allowlist \
+		--allowlist tests/layering/stubtest-allowlist.txt $(subst /,.,$(patsubst src/%.pyx,%,$(ROOMS)))
+
+test: lint ## what CI runs: lint, all tests on 3.13, those that are not slow on 3.11
+	@scripts/test-deps
+	@$(MAKE) check
+	@if $(have-3.11); then $(MAKE) check-3.11 MARKERS="not slow and not soak"; fi
+
+test-all: lint ## lint, and all tests on both
+	@scripts/test-deps
+	@$(MAKE) check
+	@if $(have-3.11); then $(MAKE) check-3.11 MARKERS="not soak"; fi
+
+check: $(BIN)/.built $(BIN)/.tools ## tests only, in .venv: all of them, or TESTS=...
+	@echo "--> tests, $$($(BIN)/python --version)"
+	@$(BIN)/python -m pytest -q $(TESTS)
+
+check-3.11: $(COMPAT)/bin/.built $(COMPAT)/bin/.tools
+	@echo "--> tests, $$($(COMPAT)/bin/python --version): $(MARKERS)"
+	@$(COMPAT)/bin/python -m pytest -q -m "$(MARKERS)"
+
+bench: $(BIN)/.built $(BIN)/.installed ## compare with other servers (minutes; wants a quiet machine)
+	@$(BIN)/python bench/run.py
+
+soak: $(BIN)/.built $(BIN)/.tools ## mixed traffic for DURATION=600 seconds: memory, descriptors and tasks stay flat
+	@echo "--> soak: $(DURATION) s"
+	@LASTCALL_SOAK_SECONDS=$(DURATION) $(BIN)/python -m pytest -q -s -m soak --timeout=$$(($(DURATION) + 300))
+
+coverage: $(BIN)/.tools ## line coverage, compiled rooms included (slow: they are built with line tracing)
+	@rm -f $(BIN)/.built
+	@LASTCALL_LINETRACE=1 $(BIN)/python setup.py -q build_ext --inplace
+	@$(BIN)/python -m pip install -qq coverage
+	@PYTHONPATH=. $(BIN)/python -m coverage run -m pytest -q -m "not slow and not soak" $(TESTS)
+	@PYTHONPATH=. $(BIN)/python -m coverage report
+
+clean: ## remove everything that was built; the virtual environments stay
+	@rm -rf build dist .coverage htmlcov .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf src/lastcall.egg-info $(VENV)/bin/.built $(COMPAT)/bin/.built
+	@rm -rf $(VENV)/bin/.installed $(VENV)/bin/.tools $(COMPAT)/bin/.installed $(COMPAT)/bin/.tools
+	@find src -name '*.so' -delete
+	@find src tests demo -name __pycache__ -prune -exec rm -rf {} +
+
+# A second Python is worth a run where there is a 3.11, and .venv is not one itself.
+have-3.11 = ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+	&& { $(COMPAT)/bin/python --version || scripts/find-python 3.11; } >/dev/null 2>&1
+
+# Stamps live in the environment that they speak of. One that does not run, or was copied from elsewhere, has none.
+$(foreach venv,$(VENV) $(COMPAT),$(shell \
+	test "$$(cat $(venv)/bin/.made 2>/dev/null)" = "$(CURDIR)/$(venv)" && $(venv)/bin/python -c '' 2>/dev/null \
+	|| rm -f $(venv)/bin/.made $(venv)/bin/.built $(venv)/bin/.installed $(venv)/bin/.tools))
+
+.PRECIOUS: %/bin/.made %/bin/.built %/bin/.installed %/bin/.tools
+
+%/bin/.made:
+	@scripts/make-venv $* $(patsubst .venv-%,%,$(filter .venv-%,$*))
+	@echo "$(CURDIR)/$*" >$@
+
+# build/flavour-*: what setup.py was last told to build (release, line tracing, sanitizer), for each version of Python.
+%/bin/.built: $(COMPILED) $(wildcard build/flavour-*) %/bin/.made
+	@$*/bin/python setup.py -q build_ext --inplace
+	@touch $@
+
+%/bin/.installed: pyproject.toml %/bin/.made | %/bin/.built
+	@echo "--> $*: lastcall itself, and click"
+	@$*/bin/python -m pip install -qq --no-build-isolation -e .
+	@touch $@
+
+%/bin/.tools: pyproject.toml %/bin/.made | %/bin/.built
+	@echo "--> $*: what the tests need (a minute or two the first time)"
+	@$*/bin/python -m pip install -qq --no-build-isolation -e "$(if $(filter $(VENV),$*),.[test$(,)lint],.[test])"
+	@touch $@ $*/bin/.installed
+
+, := ,

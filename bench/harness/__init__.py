@@ -1,0 +1,1 @@
+"""The benchmark's machinery: servers as data, processes and their CPU, load by wrk, tables in Markdown."""

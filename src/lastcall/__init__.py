@@ -1,0 +1,43 @@
+"""lastcall: an ASGI server that stops well, and a fast one.
+
+    lastcall module:app
+
+or, in Python, ``lastcall.run("module:app")``. Names are imported when they are first used, so that ``import lastcall``
+costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from lastcall._version import __version__
+
+if TYPE_CHECKING:
+    from lastcall.base.errors import ClientDisconnected
+    from lastcall.cli.run import run
+    from lastcall.config import Config
+    from lastcall.server import Server, StopReport
+
+__all__ = ["ClientDisconnected", "Config", "Server", "StopReport", "__version__", "run"]
+
+_HOMES = {
+    "ClientDisconnected": "lastcall.base.errors",
+    "Config": "lastcall.config",
+    "Server": "lastcall.server",
+    "StopReport": "lastcall.server",
+    "run": "lastcall.cli.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,590 @@
+# cython: language_level=3
+"""One HTTP request and its response as an ASGI application sees them (ASGI HTTP spec 2.5).
+
+``HTTPCycle`` is the half that every HTTP version shares: the scope, ``receive``, ``send``, the order of messages, what an
+exception means. A subclass in ``connection`` puts bytes on its own wire by overriding the methods below "what each HTTP
+version does its own way". The cycle is also the ledger's entry: it is running work from the head to the task's end.
+
+A message is taken out of the cycle when the awaitable of ``receive()`` is stepped, not when ``receive()`` is called: a
+``receive()`` that is cancelled, in whatever moment, loses nothing.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_Copy
+from cpython.ref cimport PyObject
+
+import asyncio
+import logging
+import sys
+from asyncio import CancelledError
+
+from lastcall.base.errors import ClientDisconnected, LocalProtocolError
+from lastcall.asgi.awaitables cimport DONE, Done, OneTurn, raise_thrown
+from lastcall.drain.ledger cimport Entry, Ledger
+from lastcall.wire.response cimport ResponseHead, encode_response
+
+cdef extern from "Python.h":
+    cdef enum:
+        PYGEN_RETURN
+        PYGEN_NEXT
+    int PyIter_Send(PyObject* iterator, PyObject* value, PyObject** result) except -1
+    object PyContext_Copy(object context)
+    bint PyCoro_CheckExact(object o)
+    void Py_DECREF(PyObject* o)
+
+cdef object logger = logging.getLogger("lastcall.error")
+cdef object Task = asyncio.Task
+cdef bint EAGER = sys.version_info >= (3, 12)
+cdef object APP = "ASGI application"
+
+SPEC_VERSION = "2.5"
+
+
+cdef class AppRuntime:
+    """What the requests of one worker have in common: the application, its loop, its state, its ledger."""
+
+    def __init__(self, app, loop, Ledger ledger not None, *, state=None, str root_path="", default_headers=(),
+                 str scheme="http", context=None):
+        """``state`` is the lifespan's namespace (copied per request) or None; ``context`` a contextvars.Context."""
+        import contextvars
+
+        self.app = app
+        self.loop = loop
+        self.ledger = ledger
+        self.state = state
+        self.root_path = root_path
+        self.root_path_bytes = root_path.encode("utf-8")
+        self.default_headers = tuple(default_headers)
+        self.context = contextvars.copy_context() if context is None else context
+        self.eager = EAGER
+        # The order of the keys is what a reader of a printed scope expects; the values are replaced per request.
+        self.scope_template = {
+            "type": "http",
+            "asgi": None,
+            "http_version": "1.1",
+            "method": "GET",
+            "scheme": scheme,
+            "path": "/",
+            "raw_path": b"/",
+            "query_string": b"",
+            "root_path": root_path,
+            "headers": None,
+            "client": None,
+            "server": None,
+            "extensions": None,
+        }
+        if state is not None:
+            self.scope_template["state"] = None
+
+    cdef double clock(self) noexcept:
+        """Seconds on the loop's clock; the connection room knows a cheaper way."""
+        return 0.0
+
+
+cdef dict make_scope(AppRuntime runtime, str http_version, str method, str path, bytes raw_path, bytes query_string,
+                     list headers, object client, object server):
+    """The HTTP connection scope. Every dict in it is fresh, so nothing an application writes reaches another request."""
+    cdef dict scope = PyDict_Copy(runtime.scope_template)
+    if runtime.root_path_bytes:
+        # ASGI: ``path`` includes ``root_path``.
+        path = runtime.root_path + path
+        raw_path = runtime.root_path_bytes + raw_path
+    scope["asgi"] = {"version": "3.0", "spec_version": "2.5"}
+    scope["http_version"] = http_version
+    scope["method"] = method
+    scope["path"] = path
+    scope["raw_path"] = raw_path
+    scope["query_string"] = query_string
+    scope["headers"] = headers
+    scope["client"] = client
+    scope["server"] = server
+    scope["extensions"] = {}
+    if runtime.state is not None:
+        scope["state"] = PyDict_Copy(runtime.state)
+    return scope
+
+
+cdef bint is_disconnect(object exc):
+    """Whether an exception is, at the end of its chain, only the news that the client has left."""
+    cdef int depth = 0
+    while exc is not None and depth < 100:
+        if isinstance(exc, ClientDisconnected):
+            return True
+        if isinstance(exc, BaseExceptionGroup):
+            for inner in exc.exceptions:
+                if not is_disconnect(inner):
+                    return False
+            return True
+        exc = exc.__cause__ if exc.__cause__ is not None else exc.__context__
+        depth += 1
+    return False
+
+
+cdef object add_waiter(object waiting, object future):
+    """One future, or a list of them: nearly always there is at most one task that waits."""
+    if waiting is None:
+        return future
+    if type(waiting) is list:
+        (<list>waiting).append(future)
+        return waiting
+    return [waiting, future]
+
+
+cdef int wake(object waiting) except -1:
+    if type(waiting) is list:
+        for future in <list>waiting:
+            if not future.done():
+                future.set_result(None)
+    elif not waiting.done():
+        waiting.set_result(None)
+    return 0
+
+
+cdef class HTTPCycle(Entry):
+    """See the module's docstring. Connections drive it through its C methods; applications see receive and send."""
+
+    # -- driven by the connection ---------------------------------------------------------------------------------
+
+    cdef int feed(self, const char* data, Py_ssize_t n) except -1:
+        """Body bytes have come."""
+        cdef bytes piece = PyBytes_FromStringAndSize(data, n)
+        if self.complete:
+            return 0
+        if self.body is None:
+            self.body = piece
+        elif PyBytes_CheckExact(self.body):
+            self.body = [self.body, piece]
+        else:
+            (<list>self.body).append(piece)
+        self.buffered += n
+        return self._wake_receivers()
+
+    cdef int feed_end(self) except -1:
+        """The whole body has come."""
+        self.body_complete = True
+        return self._wake_receivers()
+
+    cdef int disconnect(self) except -1:
+        """The client has left: ``receive()`` says so, ``send()`` raises, whoever waits in either is woken."""
+        if self.disconnected:
+            return 0
+        self.disconnected = True
+        self._wake_receivers()
+        return self.wake_sender()
+
+    cdef int start(self) except -1:
+        """Start the application's task, in a context of its own (never inside another request's ``send()``)."""
+        cdef AppCoroutine coro = AppCoroutine.__new__(AppCoroutine)
+        cdef object context = PyContext_Copy(self.runtime.context)
+        coro._cycle = self
+        self.runtime.ledger.add(self, self.runtime.clock())
+        if self.runtime.eager:
+            task = Task(coro, loop=self.runtime.loop, context=context, eager_start=True)
+        else:
+            task = Task(coro, loop=self.runtime.loop, context=context)
+        if not self.ended:
+            self.task = task
+        return 0
+
+    cdef int wake_sender(self) except -1:
+        waiting = self.send_waiter
+        if waiting is not None:
+            self.send_waiter = None
+            wake(waiting)
+        return 0
+
+    # -- what each HTTP version does its own way ------------------------------------------------------------------
+
+    cdef int write_body(self, const char* data, Py_ssize_t n, bint more) except -1:
+        """Queue the head if it is still held, then the body bytes, then, unless ``more``, the end."""
+        raise NotImplementedError
+
+    cdef int wants_body(self) except -1:
+        """The application waits for the body: send 100 Continue if the client waits for that, read on."""
+        return 0
+
+    cdef int body_taken(self, Py_ssize_t n) except -1:
+        """The application took ``n`` buffered body bytes: reading may go on."""
+        return 0
+
+    cdef bint congested(self) noexcept:
+        """Whether ``send()`` should wait until the client has read more."""
+        return False
+
+    cdef bint must_yield(self) noexcept:
+        """Whether the application has sent so much without suspending that the loop needs a turn."""
+        return False
+
+    cdef int answer_error(self, int status) except -1:
+        """Answer with a short error of the server's own. Called only while nothing of the response is queued."""
+        raise NotImplementedError
+
+    cdef int abort(self) except -1:
+        """End a response that has begun, in a way that no client takes for complete."""
+        raise NotImplementedError
+
+    cdef int task_ended(self) except -1:
+        """The task has ended and left the ledger."""
+        return 0
+
+    # -- the ledger's questions -----------------------------------------------------------------------------------
+
+    def cancel(self):
+        """Cancel the application's task, by the server's own order: no traceback will be logged for it."""
+        self.cancelled = True
+        if self.task is not None:
+            self.task.cancel()
+
+    def describe(self):
+        """Method and path, escaped so that they fit into one log line."""
+        return f"{self.method} {self.raw_path.decode('ascii', 'backslashreplace')}"
+
+    # -- what the application calls -------------------------------------------------------------------------------
+
+    def receive(self):
+        """An awaitable of the next ``http.request`` or ``http.disconnect``; it does not suspend if that is known."""
+        cdef Receive awaitable = Receive.__new__(Receive)
+        awaitable._cycle = self
+        return awaitable
+
+    def send(self, message):
+        """Queue one message; the awaitable suspends only for backpressure or fairness.
+
+        Raises LocalProtocolError for what ASGI or HTTP does not allow, ClientDisconnected after the client has left.
+        """
+        cdef bytes body
+        cdef object data, kind
+        cdef bint more
+        cdef Writable waiting
+        try:
+            kind = message["type"]
+        except (KeyError, TypeError):
+            raise LocalProtocolError(f"an ASGI message is a dict with a 'type', not {message!r:.80}") from None
+        if kind == "http.response.body":
+            if self.head is None:
+                raise LocalProtocolError("http.response.body came before http.response.start")
+            if self.complete:
+                return DONE           # ASGI: messages after the end of the response are ignored
+            if self.disconnected:
+                raise ClientDisconnected("the client has disconnected")
+            data = message.get("body")
+            if data is None:
+                body = b""
+            elif PyBytes_CheckExact(data):
+                body = <bytes>data
+            elif isinstance(data, (bytes, bytearray, memoryview)):
+                body = bytes(data)
+            else:
+                raise LocalProtocolError(f"http.response.body: 'body' must be bytes, not {type(data).__name__}")
+            more = message.get("more_body", False)
+            self.write_body(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), more)
+            if self.disconnected or self.complete:
+                return DONE
+            if self.congested():
+                waiting = Writable.__new__(Writable)
+                waiting._cycle = self
+                return waiting
+            if self.must_yield():
+                return OneTurn.__new__(OneTurn)
+            return DONE
+        if kind == "http.response.start":
+            if self.head is not None:
+                raise LocalProtocolError("http.response.start came twice")
+            if self.disconnected:
+                raise ClientDisconnected("the client has disconnected")
+            try:
+                status = message["status"]
+            except KeyError:
+                raise LocalProtocolError("http.response.start has no 'status'") from None
+            # Held until the first body message: an early exception can still become a clean 500.
+            self.head = encode_response(status, message.get("headers"), self.runtime.default_headers)
+            return DONE
+        raise LocalProtocolError(f"unknown ASGI message type {kind!r}")
+
+    # -- private --------------------------------------------------------------------------------------------------
+
+    cdef object _message(self):
+        """The next message, or None if the application has to wait for it."""
+        cdef object body
+        cdef Py_ssize_t n
+        if self.disconnected or self.complete:
+            return {"type": "http.disconnect"}
+        if self.body is not None:
+            body = self.body
+            if not PyBytes_CheckExact(body):
+                body = b"".join(body)
+            self.body = None
+            n = self.buffered
+            self.buffered = 0
+            if self.body_complete:
+                self.body_given = True
+            else:
+                self.body_taken(n)
+            return {"type": "http.request", "body": body, "more_body": not self.body_given}
+        if self.body_complete and not self.body_given:
+            self.body_given = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        return None
+
+    cdef int _wake_receivers(self) except -1:
+        waiting = self.receive_waiter
+        if waiting is not None:
+            self.receive_waiter = None
+            wake(waiting)
+        return 0
+
+    cdef int _ended(self, object exc) except -1:
+        """The application returned (``exc`` None) or raised."""
+        cdef bint unstarted = not self.started
+        self.ended = True
+        self.task = None
+        self.scope = None
+        try:
+            if exc is not None:
+                self._log_failure(exc)
+            if self.disconnected or self.complete:
+                pass
+            elif unstarted:
+                if exc is None:
+                    logger.error("%s: the application returned without a response", self.describe())
+                self.head = None
+                self.answer_error(503 if self.cancelled else 500)
+            else:
+                if exc is None:
+                    logger.error("%s: the application returned in the middle of its response", self.describe())
+                self.abort()
+        finally:
+            self.runtime.ledger.remove(self)
+            self.task_ended()
+        return 0
+
+    cdef int _log_failure(self, object exc) except -1:
+        if isinstance(exc, CancelledError) and self.cancelled:
+            return 0                                  # our own order
+        if is_disconnect(exc):
+            return 0
+        if isinstance(exc, SystemExit):
+            logger.error("%s: the application called sys.exit(%r); only this request ends", self.describe(), exc.code)
+        elif isinstance(exc, CancelledError):
+            logger.error("%s: the application's task was cancelled, not by the server", self.describe())
+        else:
+            logger.error("Exception in ASGI application: %s", self.describe(), exc_info=exc)
+        return 0
+
+
+@cython.final
+@cython.freelist(64)
+cdef class AppCoroutine:
+    """The coroutine of a request's task: the application's own, with the end of it handled here.
+
+    It calls the application in the task's first step, passes every step on, and turns whatever comes out at the end
+    into a response or a log line. SystemExit and KeyboardInterrupt stop here too: asyncio would let them out of the
+    loop. A compiled object in place of an ``async def`` wrapper saves a frame per step.
+    """
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self._step(0, None, None, None)
+
+    def send(self, value):
+        """Coroutine protocol."""
+        return self._step(1, value, None, None)
+
+    def throw(self, kind, value=None, traceback=None):
+        """Coroutine protocol."""
+        return self._step(2, kind, value, traceback)
+
+    def close(self):
+        """Coroutine protocol."""
+        if self._coro is not None:
+            self._coro.close()
+
+    cdef object _step(self, int how, object a, object b, object c):
+        cdef PyObject* result = NULL
+        cdef int outcome
+        cdef HTTPCycle cycle = self._cycle
+        cdef dict scope
+        cdef object exc = None
+        cdef object value
+        try:
+            if self._coro is None:
+                if how == 2:
+                    raise_thrown(a, b, c)
+                scope, cycle.scope = cycle.scope, None
+                coro = cycle.runtime.app(scope, cycle.receive, cycle.send)
+                scope = None
+                if not PyCoro_CheckExact(coro):
+                    try:
+                        coro = coro.__await__()
+                    except AttributeError:
+                        raise TypeError(
+                            f"an ASGI application must return an awaitable, not {type(coro).__name__}"
+                        ) from None
+                self._coro = coro
+                how = 0
+            if how == 2:
+                return self._coro.throw(a) if b is None else self._coro.throw(a, b, c)
+            outcome = PyIter_Send(<PyObject*>self._coro, <PyObject*>a, &result)
+            if outcome == PYGEN_NEXT:
+                value = <object>result
+                Py_DECREF(result)
+                return value
+            Py_DECREF(result)           # what the application returned: ASGI gives it no meaning
+        except StopIteration:
+            pass
+        except BaseException as error:
+            exc = error
+        self._coro = None
+        cycle._ended(exc)
+        exc = None
+        raise StopIteration
+
+    # What debuggers, ``Task.get_stack()`` and ``repr(task)`` ask a coroutine for.
+
+    @property
+    def __name__(self):
+        """The application's own coroutine's name."""
+        return getattr(self._coro, "__name__", APP)
+
+    @property
+    def __qualname__(self):
+        """The application's own coroutine's qualified name."""
+        return getattr(self._coro, "__qualname__", APP)
+
+    @property
+    def cr_frame(self):
+        """The application's own coroutine's frame, or None."""
+        return getattr(self._coro, "cr_frame", None)
+
+    @property
+    def cr_code(self):
+        """The application's own coroutine's code, or None."""
+        return getattr(self._coro, "cr_code", None)
+
+    @property
+    def cr_running(self):
+        """Whether the application's own coroutine is being executed."""
+        return getattr(self._coro, "cr_running", False)
+
+    @property
+    def cr_await(self):
+        """What the application's own coroutine waits for, or None."""
+        return getattr(self._coro, "cr_await", None)
+
+
+@cython.final
+@cython.freelist(64)
+cdef class Receive:
+    """The awaitable of one ``receive()``: it takes a message in the step that returns it, and in no other."""
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self._advance()
+
+    def send(self, value):
+        """Coroutine protocol."""
+        return self._advance()
+
+    def throw(self, kind, value=None, traceback=None):
+        """Coroutine protocol: a cancelled receive takes no message."""
+        self._done = True
+        self._iterator = None
+        if self._future is not None:
+            self._future.cancel()
+            self._future = None
+        raise_thrown(kind, value, traceback)
+
+    def close(self):
+        """Coroutine protocol."""
+        self._done = True
+        self._iterator = None
+
+    cdef object _advance(self):
+        cdef HTTPCycle cycle = self._cycle
+        cdef object message, future
+        if self._done:
+            raise RuntimeError("cannot reuse an already awaited receive()")
+        while True:
+            if self._iterator is not None:
+                try:
+                    return next(self._iterator)
+                except StopIteration:
+                    self._iterator = None
+                    self._future = None
+                except BaseException:
+                    self._done = True
+                    self._iterator = None
+                    raise
+            message = cycle._message()
+            if message is not None:
+                self._done = True
+                raise StopIteration(message)
+            cycle.wants_body()
+            message = cycle._message()      # reading on may have found that the client has left
+            if message is not None:
+                self._done = True
+                raise StopIteration(message)
+            future = cycle.runtime.loop.create_future()
+            cycle.receive_waiter = add_waiter(cycle.receive_waiter, future)
+            self._future = future
+            self._iterator = future.__await__()
+
+
+@cython.final
+@cython.freelist(16)
+cdef class Writable:
+    """The awaitable of a ``send()`` that has to wait until the client has read more, or has left."""
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self._advance()
+
+    def send(self, value):
+        """Coroutine protocol."""
+        return self._advance()
+
+    def throw(self, kind, value=None, traceback=None):
+        """Coroutine protocol."""
+        self._iterator = None
+        if self._future is not None:
+            self._future.cancel()
+            self._future = None
+        raise_thrown(kind, value, traceback)
+
+    def close(self):
+        """Coroutine protocol."""
+        self._iterator = None
+        self._future = None
+
+    cdef object _advance(self):
+        cdef HTTPCycle cycle = self._cycle
+        while True:
+            if self._iterator is not None:
+                try:
+                    return next(self._iterator)
+                except StopIteration:
+                    self._iterator = None
+                    self._future = None
+            if cycle.disconnected:
+                raise ClientDisconnected("the client has disconnected")
+            if cycle.complete or not cycle.congested():
+                raise StopIteration
+            self._future = cycle.runtime.loop.create_future()
+            cycle.send_waiter = add_waiter(cycle.send_waiter, self._future)
+            self._iterator = self._future.__await__()

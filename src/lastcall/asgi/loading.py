@@ -1,0 +1,351 @@
+"""Finding the application and turning it into an ASGI 3 callable.
+
+Whatever is wrong ends as one :class:`StartupError` that says what to change; the traceback is part of its text where
+the application's own code failed (and only the frames of that code). KeyboardInterrupt passes through: a stop signal
+during a slow import is no failure.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import os
+import pkgutil
+import sys
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any, Literal, cast
+
+from lastcall.asgi.interfaces import ASGI2Adapter, Shape, arity_of, is_coroutine_callable, shape_of
+from lastcall.asgi.wsgi import WSGIAdapter
+from lastcall.base.errors import StartupError
+from lastcall.base.options import AppOptions
+from lastcall.base.types import ASGIApp
+
+Interface = Literal["asgi3", "asgi2", "wsgi"]
+
+_USUAL_MODULES = ("main", "app", "asgi", "server", "api", "application")
+"""Where people keep their application, for suggestions."""
+_SUGGESTIONS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedApp:
+    """An application that is ready to be called.
+
+    ``app`` is an ASGI 3 single callable, ``interface`` what it was before, ``name`` what messages call it: the import
+    string, or a description of the object.
+    """
+
+    app: ASGIApp
+    interface: Interface
+    name: str
+
+    def close(self) -> None:
+        """Give back what the adapter holds (a WSGI application's threads). Call it when the server has stopped."""
+        if isinstance(self.app, WSGIAdapter):
+            self.app.close()
+
+
+def load_app(options: AppOptions) -> LoadedApp:
+    """Import, build and adapt the application that ``options`` name.
+
+    ``options.app`` is ``"module:attribute"`` (the attribute may be dotted) or the object itself. Before the import,
+    the ``env_file`` is read into the environment (variables that are set already win) and ``app_dir`` becomes the
+    first entry of ``sys.path`` ("" is the working directory, None leaves the path alone). With ``factory`` the object
+    is called without arguments. Runs the application's code and blocks as long as that takes.
+
+    Raises :class:`StartupError`; KeyboardInterrupt passes through.
+    """
+    if options.env_file is not None:
+        _load_env_file(options.env_file)
+    if isinstance(options.app, str):
+        name = options.app.strip()
+        obj = _import_object(name, options.app_dir)
+    else:
+        obj = options.app
+        name = _describe(obj)
+    if options.factory:
+        obj = _call_factory(obj, name)
+        name = f"{name}()"
+    _check_callable(obj, name)
+    return _adapt(obj, name, options.interface)
+
+
+# From an import string to an object.
+
+
+def _load_env_file(path: str) -> None:
+    try:
+        from dotenv import load_dotenv  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise StartupError("--env-file needs python-dotenv: pip install 'lastcall[dotenv]'") from None
+    try:
+        with open(path, encoding="utf-8") as stream:
+            load_dotenv(stream=stream)
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8 text"
+        raise StartupError(f"--env-file: {path!r} cannot be read: {reason}") from exc
+
+
+def _import_object(name: str, app_dir: str | None) -> object:
+    module_name, attribute = _split(name)
+    if app_dir is not None:
+        _put_first(app_dir)
+    obj: object = _import_module(module_name, attribute)
+    path = module_name
+    for part in attribute.split("."):
+        try:
+            obj = getattr(obj, part)
+        except AttributeError as exc:
+            raise StartupError(_no_such_attribute(obj, path, part)) from exc
+        path = f"{path}{'.' if ':' in path else ':'}{part}"
+    return obj
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Split ``module:attribute``; the errors say what it should have been."""
+    if not name:
+        raise StartupError("no application given: name one as module:attribute, for example main:app")
+    module, colon, attribute = name.partition(":")
+    if module.endswith(".py") or "/" in module or os.sep in module:
+        raise StartupError(
+            f"{name!r} is a file: name the module, as in {_suggest_for_file(module, attribute or 'app')}"
+        )
+    if not colon:
+        parent, dot, last = module.rpartition(".")
+        likely = f"{parent}:{last}" if dot and last in ("app", "application", "api") else f"{module}:app"
+        raise StartupError(f"{name!r} names no attribute: write module:attribute, for example {likely}")
+    if not module or not attribute:
+        missing, likely = ("module", f"main:{attribute or 'app'}") if not module else ("attribute", f"{module}:app")
+        raise StartupError(f"{name!r} names no {missing}: write module:attribute, for example {likely}")
+    if not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
+        raise StartupError(f"{name!r} is not of the form module:attribute, for example main:app")
+    return module, attribute
+
+
+def _suggest_for_file(path: str, attribute: str) -> str:
+    parts = list(Path(path).parts)
+    folder = ""
+    if Path(path).is_absolute() or ".." in parts:
+        folder = f" --app-dir {Path(path).parent}"
+        parts = parts[-1:]
+    module = ".".join(parts).removesuffix(".py").removesuffix(".__init__")
+    return f"{module}:{attribute}{folder}"
+
+
+def _put_first(app_dir: str) -> None:
+    folder = os.path.abspath(app_dir)
+    if not os.path.isdir(folder):
+        raise StartupError(f"--app-dir: there is no directory {app_dir!r}")
+    if sys.path[:1] != [folder]:
+        sys.path.insert(0, folder)
+
+
+def _import_module(name: str, attribute: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as exc:
+        missing = exc.name or ""
+        if (name == missing or name.startswith(f"{missing}.")) and _own_frames(exc.__traceback__) is None:
+            raise StartupError(_no_such_module(name, missing, attribute)) from None
+        raise StartupError(_with_traceback(f"importing {name!r} failed", exc)) from exc
+    except SystemExit as exc:
+        raise StartupError(_exit_message(f"while {name!r} was imported", exc)) from exc
+    except Exception as exc:
+        raise StartupError(_with_traceback(f"importing {name!r} failed", exc)) from exc
+
+
+def _no_such_module(name: str, missing: str, attribute: str) -> str:
+    parent, _, child = missing.rpartition(".")
+    container = sys.modules.get(parent)
+    if container is not None and not hasattr(container, "__path__"):
+        likely = f"; did you mean {parent}:{child}?" if hasattr(container, child) else ""
+        return f"there is no module {missing!r}: {parent!r} is a module and not a package{likely}"
+    near = difflib.get_close_matches(child, _modules_in(getattr(container, "__path__", sys.path[:1])), 1)
+    likely = ""
+    if near:
+        likely = f"; did you mean {f'{parent}.' if parent else ''}{near[0]}{name[len(missing) :]}:{attribute}?"
+    where = f"in the package {parent!r}" if parent else f"in {sys.path[0] or os.getcwd()} or on the rest of sys.path"
+    return f"there is no module {missing!r} {where}{likely or ('' if parent else ' (--app-dir names another place)')}"
+
+
+def _modules_in(path: Iterable[str]) -> list[str]:
+    return [info.name for info in pkgutil.iter_modules(list(path))]
+
+
+def _no_such_attribute(obj: object, path: str, missing: str) -> str:
+    """Say what ``path`` has instead of the missing attribute: a similar name, an application, or a module with one."""
+    separator = ":" if isinstance(obj, ModuleType) else "."
+    message = f"{path!r} has no attribute {missing!r}"
+    if not isinstance(obj, ModuleType):
+        near = difflib.get_close_matches(missing, [n for n in dir(obj) if not n.startswith("_")], 1)
+        return f"{message}; did you mean {path}{separator}{near[0]}?" if near else message
+    modules = _modules_in(getattr(obj, "__path__", ()))
+    if missing in modules:
+        return f"{message}, but a module of that name: did you mean {path}.{missing}:app?"
+    apps, factories = _candidates(obj)
+    names = [n for n in vars(obj) if not n.startswith("_")]
+    near = difflib.get_close_matches(missing, apps, 1) or difflib.get_close_matches(missing, names, 1, cutoff=0.75)
+    if near:
+        return f"{message}; did you mean {path}:{near[0]}{' --factory' if near[0] in factories else ''}?"
+    found = [f"{path}:{n}" for n in apps] + [f"{path}:{n} --factory" for n in factories]
+    if found:
+        return f"{message}; what looks like an application there: {', '.join(found[:_SUGGESTIONS])}"
+    usual = [n for n in _USUAL_MODULES if n in modules]
+    if usual:
+        return f"{message}; it is a package, did you mean {path}.{usual[0]}:{missing}?"
+    return f"{message}, and nothing else in it looks like an ASGI application"
+
+
+def _candidates(module: ModuleType) -> tuple[list[str], list[str]]:
+    """The names in ``module`` that look like applications, and like factories of them.
+
+    Functions count where they are defined; an instance counts wherever it is.
+    """
+    apps: list[str] = []
+    factories: list[str] = []
+    for name, value in vars(module).items():
+        if name.startswith("_") or inspect.isclass(value) or not callable(value):
+            continue
+        is_function = inspect.isroutine(value)
+        if is_function and getattr(value, "__module__", None) != module.__name__:
+            continue
+        arity, shape = arity_of(value), shape_of(value)
+        if shape is Shape.ASGI3 and arity is not None and arity.required == 3:
+            apps.append(name)
+        elif shape is Shape.FACTORY and is_function and "app" in name and not is_coroutine_callable(value):
+            factories.append(name)
+    return apps, factories
+
+
+# From the object to an application.
+
+
+def _call_factory(factory: object, name: str) -> object:
+    if not callable(factory):
+        raise StartupError(f"--factory: {name} is {_kind(factory)}, which cannot be called")
+    if is_coroutine_callable(factory):
+        raise StartupError(_async_factory(name) if _needs(factory) == 0 else _not_a_factory(name, factory))
+    if _needs(factory) > 0:
+        raise StartupError(_not_a_factory(name, factory))
+    try:
+        made = factory()
+    except SystemExit as exc:
+        raise StartupError(_exit_message(f"in the factory {name}", exc)) from exc
+    except Exception as exc:
+        raise StartupError(_with_traceback(f"the factory {name} failed", exc)) from exc
+    if inspect.iscoroutine(made):
+        made.close()  # or Python warns that it was never awaited
+        raise StartupError(_async_factory(name))
+    if made is None:
+        raise StartupError(f"the factory {name} returned None: does it lack a return statement?")
+    if not callable(made):
+        raise StartupError(f"the factory {name} returned {_kind(made)}, which is no application")
+    return made
+
+
+def _needs(factory: object) -> int:
+    """How many arguments the call cannot do without, keyword-only ones included; 0 where nobody can tell."""
+    try:
+        parameters = inspect.signature(cast(Any, factory)).parameters.values()
+    except (TypeError, ValueError):
+        return 0
+    return sum(p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters)
+
+
+def _async_factory(name: str) -> str:
+    return f"the factory {name} is async; it has to be a plain function (what it awaits belongs into the lifespan)"
+
+
+def _not_a_factory(name: str, factory: Any) -> str:
+    signature = inspect.signature(factory)
+    if shape_of(factory) in (Shape.ASGI3, Shape.WSGI) and not inspect.isclass(factory):
+        return f"{name} looks like an application and not like a factory (it takes {signature}): leave --factory out"
+    return f"the factory {name} needs arguments {signature}, but a factory is called without any"
+
+
+def _check_callable(obj: object, name: str) -> None:
+    if obj is None:
+        raise StartupError("no application given" if name == "None" else f"{name} is None and not an application")
+    if isinstance(obj, ModuleType):
+        apps = _candidates(obj)[0]
+        likely = f"{obj.__name__}:{apps[0] if apps else 'app'}"
+        raise StartupError(f"{name} is a module: name the application in it, for example {likely}")
+    if not callable(obj):
+        raise StartupError(f"{name} is {_kind(obj)}, which cannot be called, so it is no application")
+
+
+def _adapt(obj: Any, name: str, interface: str) -> LoadedApp:
+    if interface == "asgi3":
+        return LoadedApp(obj, "asgi3", name)
+    if interface == "asgi2":
+        return LoadedApp(ASGI2Adapter(obj), "asgi2", name)
+    if interface == "wsgi":
+        if is_coroutine_callable(obj):
+            raise StartupError(f"{name} is async, so it is no WSGI application: leave --interface wsgi out")
+        return LoadedApp(WSGIAdapter(obj), "wsgi", name)
+    shape = shape_of(obj)
+    if shape is Shape.ASGI3:
+        return LoadedApp(obj, "asgi3", name)
+    if shape is Shape.ASGI2:
+        return LoadedApp(ASGI2Adapter(obj), "asgi2", name)
+    raise StartupError(_misfit(obj, name, shape))
+
+
+def _misfit(obj: Any, name: str, shape: Shape) -> str:
+    if shape is Shape.WSGI:
+        return f"{name} looks like a WSGI application (it takes two arguments): use --interface wsgi"
+    if shape is Shape.CLASS:
+        return f"{name} is a class: name an instance of it, or use --factory if {obj.__name__}() makes the application"
+    if shape is Shape.FACTORY:
+        if is_coroutine_callable(obj):
+            return f"{name} takes no arguments and is async: an application takes (scope, receive, send)"
+        return f"{name} looks like a factory (it can be called without arguments): use --factory"
+    try:
+        takes = f"takes {inspect.signature(obj)}"
+    except (TypeError, ValueError):
+        takes = "takes something else"
+    return f"{name} is no ASGI application: it {takes}, and one is called with (scope, receive, send)"
+
+
+# Words.
+
+
+def _describe(obj: object) -> str:
+    """What messages call an application that was given as an object."""
+    if obj is None:
+        return "None"
+    named = obj if inspect.isroutine(obj) or inspect.isclass(obj) else type(obj)
+    text = f"{named.__module__}.{named.__qualname__}"
+    return text if named is obj else f"<{text} object>"
+
+
+def _kind(obj: object) -> str:
+    return f"an object of type {type(obj).__name__}"
+
+
+def _own_frames(frames: TracebackType | None) -> TracebackType | None:
+    """Skip the frames of this file and of the import system; None if nothing else is left."""
+    while frames is not None:
+        filename = frames.tb_frame.f_code.co_filename
+        if not (filename.startswith("<frozen importlib") or filename in (__file__, importlib.__file__)):
+            break
+        frames = frames.tb_next
+    return frames
+
+
+def _with_traceback(what: str, exc: BaseException) -> str:
+    text = "".join(traceback.format_exception(type(exc), exc, _own_frames(exc.__traceback__)))
+    return f"{what}: {type(exc).__name__}\n{text.rstrip()}"
+
+
+def _exit_message(when: str, exc: SystemExit) -> str:
+    where = ""
+    for frame, line in traceback.walk_tb(_own_frames(exc.__traceback__)):
+        where = f" ({frame.f_code.co_filename}, line {line})"
+    return f"the application called sys.exit({'' if exc.code is None else repr(exc.code)}) {when}{where}"

@@ -1,0 +1,58 @@
+"""The one exception tree.
+
+LastcallError
+├── ConfigError                 an option's value cannot be used (exit code 2)
+├── StartupError                the server could not become ready (exit code 3)
+├── ProtocolError
+│   ├── LocalProtocolError      our side, usually the application, broke the protocol
+│   └── RemoteProtocolError     the peer broke it; carries the status to answer with
+└── ClientDisconnected          (also an OSError) send() after the client has left
+
+Only the ``cli`` room turns these into exit codes. Wording of messages is not API; types and attributes are.
+"""
+
+from __future__ import annotations
+
+
+class LastcallError(Exception):
+    """Root of every exception that lastcall raises on purpose."""
+
+
+class ConfigError(LastcallError):
+    """An option has a value that cannot be used.
+
+    ``option`` is the name as the user wrote it (``--port`` or ``port``), ``value`` what was given,
+    ``expected`` a short phrase that says what would have been right.
+    """
+
+    def __init__(self, option: str, value: object, expected: str) -> None:
+        self.option = option
+        self.value = value
+        self.expected = expected
+        super().__init__(f"{option}: {value!r} is not usable: expected {expected}")
+
+
+class StartupError(LastcallError):
+    """The server could not become ready: bind, import or ``lifespan.startup`` failed. ``exit_code`` is 3."""
+
+    exit_code = 3
+
+
+class ProtocolError(LastcallError):
+    """One of the two sides broke the protocol."""
+
+
+class LocalProtocolError(ProtocolError):
+    """Our side broke it: an application sent something that HTTP or ASGI does not allow."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer broke it. ``status`` is the HTTP status to answer with before the connection is closed."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ClientDisconnected(LastcallError, OSError):
+    """``send()`` was called after the client had left (ASGI HTTP spec 2.4 and later: an OSError)."""

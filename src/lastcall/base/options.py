@@ -1,0 +1,108 @@
+"""Small frozen dataclasses: what a room is told of the configuration. Times are seconds, sizes are bytes.
+
+``config`` builds them; a room receives the one it needs, never the whole configuration.
+``math.inf`` stands for "none" in every time.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class AppOptions:
+    """How the application is found and spoken to (room ``asgi``)."""
+
+    app: object = None
+    factory: bool = False
+    app_dir: str | None = ""
+    env_file: str | None = None
+    interface: str = "auto"
+    lifespan: str = "auto"
+    root_path: str = ""
+    timeout_lifespan_startup: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class HTTPOptions:
+    """Timeouts, limits and response headers of HTTP connections (room ``connection``)."""
+
+    timeout_header: float = 10.0
+    timeout_body: float = 60.0
+    timeout_write: float = 60.0
+    timeout_keep_alive: float = 75.0
+    limit_request_line: int = 16 * 1024
+    limit_headers: int = 128
+    limit_header_bytes: int = 64 * 1024
+    limit_body: int | None = None
+    limit_concurrency: int | None = None
+    limit_max_requests: int | None = None
+    server_header: bool = True
+    date_header: bool = True
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    root_path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BindSpec:
+    """One listener. ``kind`` is ``tcp`` (host, port), ``unix`` (path, mode) or ``fd`` (fd)."""
+
+    kind: str
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    mode: int = 0o666
+    fd: int = -1
+
+    def __str__(self) -> str:
+        if self.kind == "unix":
+            return f"unix:{self.path}"
+        if self.kind == "fd":
+            return f"fd://{self.fd}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class NetOptions:
+    """Listeners and the driver behind them (room ``net``). ``limit_connections`` None: RLIMIT_NOFILE - 64."""
+
+    binds: tuple[BindSpec, ...] = (BindSpec("tcp", host="127.0.0.1", port=8000),)
+    backlog: int = 2048
+    driver: str = "auto"
+    limit_connections: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StopOptions:
+    """The budgets of the ladder, in seconds (room ``drain``); ``math.inf`` is "none"."""
+
+    graceful: float = 20.0
+    cancel: float = 2.0
+    lifespan_shutdown: float = 5.0
+    interrupt: float = 3.0
+    disconnect: float = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class LogOptions:
+    """Where log lines go and how they look (room ``observe``)."""
+
+    level: str | int | None = "info"
+    config: object = None
+    access_log: bool = True
+    use_colors: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """Everything that one worker process needs (room ``server``), put together from the small ones."""
+
+    app: AppOptions = field(default_factory=AppOptions)
+    http: HTTPOptions = field(default_factory=HTTPOptions)
+    net: NetOptions = field(default_factory=NetOptions)
+    stop: StopOptions = field(default_factory=StopOptions)
+    log: LogOptions = field(default_factory=LogOptions)
+    loop: str | object = "auto"
+    gc_freeze: bool = True
+    limit_max_requests_jitter: int = 0

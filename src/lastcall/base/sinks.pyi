@@ -1,0 +1,3 @@
+class AccessSink:
+    enabled: bool
+    def flush(self) -> None: ...

@@ -1,0 +1,19 @@
+# cython: language_level=3
+"""The sink that connections report finished responses to. ``observe`` implements it, ``server`` injects it."""
+
+
+cdef class AccessSink:
+    """A sink that drops everything. Subclasses override ``record`` and ``flush`` in compiled code.
+
+    ``record`` is called once per response, when its last byte was queued or it was cut: ``client`` is the scope's
+    ``client`` value (a (host, port) pair, or None), ``method`` a str, ``target`` the raw bytes of path and query,
+    ``http_version`` "1.0" or "1.1", ``duration`` seconds since the head was read, ``bytes_sent`` body bytes.
+    Neither method may raise, block or fail a request. ``flush`` is called once per loop turn, after the sockets.
+    """
+
+    cdef void record(self, object client, object method, object target, object http_version, int status,
+                     double duration, long long bytes_sent) noexcept:
+        pass
+
+    cpdef void flush(self) noexcept:
+        pass

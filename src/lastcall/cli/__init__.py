@@ -1,0 +1,1 @@
+"""The command ``lastcall`` and ``run()``: the only places that end the process."""

@@ -1,0 +1,168 @@
+"""``Config``: every option resolved, and handed to the rooms as small frozen dataclasses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Unpack
+
+from lastcall.base.options import (
+    AppOptions,
+    BindSpec,
+    HTTPOptions,
+    LogOptions,
+    NetOptions,
+    ServerOptions,
+    StopOptions,
+)
+from lastcall.base.types import ASGIApp
+from lastcall.config.keywords import ConfigKeywords
+from lastcall.config.options import BUILT_IN, OPTIONS
+from lastcall.config.resolve import Given, did_you_mean, from_environment, from_keywords, ignored_addresses, resolve
+
+
+class Config:
+    """The configuration of one server.
+
+    ``app`` is an ASGI application, a factory of one, or an import string ``"module:attribute"``. Keywords are uvicorn's
+    where uvicorn has them (``docs/reference/options.md``); times are seconds and ``None`` is "none", sizes are bytes.
+    ``LASTCALL_*`` variables are read by the command only, not here.
+
+    Every option can be read as an attribute, in the form that is used inside: ``config.port``,
+    ``config.timeout_keep_alive`` (``math.inf`` for "none"). A Config does not change once it is made.
+
+    - ``options``: the same as the frozen dataclasses that the rooms receive.
+    - ``warnings``: sentences to be logged at the start, about what was accepted but has no effect.
+
+    Raises :class:`~lastcall.base.errors.ConfigError` for an unknown keyword or a value that cannot be used.
+    """
+
+    app: object
+    options: ServerOptions
+    warnings: list[str]
+
+    def __init__(self, app: ASGIApp | Callable[..., Any] | str, **options: Unpack[ConfigKeywords]) -> None:
+        self._settle(app, from_keywords(options), os.environ, command=False)
+
+    @classmethod
+    def from_command(cls, app: str, flags: Mapping[str, Given], environ: Mapping[str, str]) -> Config:
+        """Return the Config of a command line: ``flags`` by option name, then ``environ``, then the defaults."""
+        config = cls.__new__(cls)
+        config._settle(app, from_environment(environ) | dict(flags), environ, command=True)
+        return config
+
+    def __getattr__(self, name: str) -> Any:
+        # Reached for what is no ordinary attribute: the options, by name. During copying there are none yet.
+        values = self.__dict__.get("_values", {})
+        if name in values:
+            return values[name]
+        hint = "" if name.startswith("_") else did_you_mean(name, values)
+        raise AttributeError(f"Config has no option {name!r}{hint}", name=name, obj=self)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a Config does not change: pass {name}=… when it is made", name=name, obj=self)
+
+    def __repr__(self) -> str:
+        shown = "".join(
+            f", {name}={'***' if OPTIONS[name].secret else repr(self._values[name])}" for name in self._given
+        )
+        return f"Config({self.app!r}{shown})"
+
+    def _settle(self, app: object, given: Mapping[str, Given], environ: Mapping[str, str], *, command: bool) -> None:
+        values = resolve(given, command=command)
+        warnings = ignored_addresses(given)
+        if values["proxy_headers"]:
+            warnings.append(
+                "proxy_headers=True has no effect yet: reading X-Forwarded-For and X-Forwarded-Proto "
+                "comes with a later release"
+            )
+            values["proxy_headers"] = False
+        if values["workers"] is None:
+            values["workers"] = 1
+            warnings += _web_concurrency(environ)
+        self.__dict__.update(
+            app=app,
+            options=_server_options(app, values),
+            warnings=warnings,
+            _values=values,
+            _given=tuple(given),
+        )
+
+
+def _web_concurrency(environ: Mapping[str, str]) -> list[str]:
+    text = environ.get("WEB_CONCURRENCY", "").strip()
+    if text in ("", "1"):
+        return []
+    return [f"WEB_CONCURRENCY={text} has no effect yet: one worker is started, more come with a later release"]
+
+
+def _server_options(app: object, values: Mapping[str, Any]) -> ServerOptions:
+    names = {name for name, _ in values["headers"]}
+    return ServerOptions(
+        app=AppOptions(
+            app=app,
+            **_pick(
+                values,
+                ("factory", "app_dir", "env_file", "interface", "lifespan", "root_path", "timeout_lifespan_startup"),
+            ),
+        ),
+        http=HTTPOptions(
+            server_header=values["server_header"] and b"server" not in names,
+            date_header=values["date_header"] and b"date" not in names,
+            **_pick(
+                values,
+                (
+                    "timeout_header",
+                    "timeout_body",
+                    "timeout_write",
+                    "timeout_keep_alive",
+                    "limit_request_line",
+                    "limit_headers",
+                    "limit_header_bytes",
+                    "limit_body",
+                    "limit_concurrency",
+                    "limit_max_requests",
+                    "headers",
+                    "root_path",
+                ),
+            ),
+        ),
+        net=NetOptions(binds=_binds(values), **_pick(values, ("backlog", "driver", "limit_connections"))),
+        stop=StopOptions(
+            graceful=values["timeout_graceful_shutdown"],
+            cancel=values["timeout_cancel"],
+            lifespan_shutdown=values["timeout_lifespan_shutdown"],
+            interrupt=values["timeout_interrupt"],
+        ),
+        log=LogOptions(
+            level=values["log_level"],
+            config=_log_config(values["log_config"]),
+            access_log=values["access_log"],
+            use_colors=values["use_colors"],
+        ),
+        **_pick(values, ("loop", "gc_freeze", "limit_max_requests_jitter")),
+    )
+
+
+def _log_config(value: object) -> object:
+    """Return what ``LogOptions`` takes: None for lastcall's own logging, False to leave logging as it is."""
+    if value is None:
+        return False
+    return None if isinstance(value, str) and value == BUILT_IN else value
+
+
+def _pick(values: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the options that are called alike in the table and in a dataclass of ``base.options``."""
+    return {name: values[name] for name in names}
+
+
+def _binds(values: Mapping[str, Any]) -> tuple[BindSpec, ...]:
+    """Return the listeners: ``bind``, else ``fd``, else ``uds`` (mode 0666), else ``host`` and ``port``."""
+    if values["bind"] is not None:
+        binds: tuple[BindSpec, ...] = values["bind"]
+        return binds
+    if values["fd"] is not None:
+        return (BindSpec("fd", fd=values["fd"]),)
+    if values["uds"] is not None:
+        return (BindSpec("unix", path=values["uds"]),)
+    return (BindSpec("tcp", host=values["host"], port=values["port"]),)

@@ -1,0 +1,384 @@
+"""Kinds of option values: how a value is read, what is accepted, and how help and reference call it.
+
+A kind reads text (from the command line or the environment) and Python values alike, and returns the one form that
+the rest of lastcall works with: times are float seconds with ``math.inf`` for "none", sizes are bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+# Compiled rooms keep sizes and counts in Py_ssize_t, sockets take a C int: nothing larger may get through.
+LARGEST_INT = 2**31 - 1
+LARGEST_SIZE = 2**63 - 1
+
+LOG_LEVELS = ("critical", "error", "warning", "info", "debug", "trace")
+
+_DIGITS = re.compile(r"[0-9]{1,19}")
+_SIZE = re.compile(r"([0-9]{1,19})([KkMmGg]?)")
+_IMPORT_STRING = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+_FACTORS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+
+
+class UnusableValueError(ValueError):
+    """A kind cannot use a value.
+
+    ``expected`` is a phrase that says what would have been right; ``value`` is the item of a list that is wrong,
+    where there is one.
+    """
+
+    def __init__(self, expected: str, value: object = ...) -> None:
+        super().__init__(expected)
+        self.expected = expected
+        self.value = value
+
+
+@dataclass(frozen=True)
+class Kind(ABC):
+    """Base of all kinds.
+
+    ``optional``: ``None`` is accepted and read as ``nothing``; so is the word ``none`` where ``none_as_text`` says so.
+    ``repeatable``: the flag may be given several times; all values are read together.
+    """
+
+    optional: bool = False
+    repeatable: bool = False
+
+    none_as_text: ClassVar[bool] = False
+    nothing: ClassVar[object] = None
+
+    @property
+    @abstractmethod
+    def expected(self) -> str:
+        """A phrase for "expected …", without the mention of ``none``."""
+
+    @property
+    @abstractmethod
+    def annotation(self) -> str:
+        """The type of the keyword in ``ConfigKeywords``, without ``| None``."""
+
+    @property
+    def metavar(self) -> str:
+        """What stands for the value in ``--help`` and in the reference."""
+        return "TEXT"
+
+    @abstractmethod
+    def convert(self, value: object) -> object:
+        """Return the inner form of ``value``, which is not None. Raises :class:`UnusableValueError`."""
+
+    def read(self, value: object) -> object:
+        """Return the inner form of ``value`` (``nothing`` for None). Raises :class:`UnusableValueError`."""
+        if value is None or (self.none_as_text and isinstance(value, str) and value.strip().lower() == "none"):
+            if not self.optional:
+                raise self.refusal()
+            return self.nothing
+        return self.convert(value)
+
+    def split(self, text: str) -> list[str]:
+        """Split the text of an environment variable into the values of a repeatable option."""
+        return text.split()
+
+    def show(self, value: object) -> str:
+        """Return ``value`` (inner form) as help and reference print it."""
+        return "none" if value is None else str(value)
+
+    def refusal(self) -> UnusableValueError:
+        """The error for a value that is not of this kind."""
+        return UnusableValueError(f"{self.expected} or none" if self.optional and self.none_as_text else self.expected)
+
+
+@dataclass(frozen=True)
+class Text(Kind):
+    """A string. ``filled``: the empty one is refused."""
+
+    placeholder: str = "TEXT"
+    meaning: str = "text"
+    filled: bool = False
+
+    @property
+    def expected(self) -> str:
+        return self.meaning
+
+    @property
+    def annotation(self) -> str:
+        return "str"
+
+    @property
+    def metavar(self) -> str:
+        return self.placeholder
+
+    def show(self, value: object) -> str:
+        return "empty" if value == "" else super().show(value)
+
+    def convert(self, value: object) -> str:
+        if not isinstance(value, str) or (self.filled and not value) or "\0" in value:
+            raise self.refusal()
+        return value
+
+
+@dataclass(frozen=True)
+class FilePath(Kind):
+    """A path, as ``str`` or ``os.PathLike``. ``existing``: it has to name a regular file or the like now."""
+
+    existing: bool = False
+
+    @property
+    def expected(self) -> str:
+        return "the path of an existing file" if self.existing else "a path"
+
+    @property
+    def annotation(self) -> str:
+        return "str | os.PathLike[str]"
+
+    @property
+    def metavar(self) -> str:
+        return "PATH"
+
+    def convert(self, value: object) -> str:
+        if not isinstance(value, str | os.PathLike):
+            raise self.refusal()
+        path = os.fspath(value)
+        if not isinstance(path, str) or not path or "\0" in path:
+            raise self.refusal()
+        if self.existing and (not os.path.exists(path) or os.path.isdir(path)):
+            raise self.refusal()
+        return path
+
+
+@dataclass(frozen=True)
+class Switch(Kind):
+    """On or off. ``form``: ``pair`` is ``--x/--no-x``, ``single`` is ``--x`` alone, ``value`` is ``--x true``."""
+
+    form: Literal["value", "pair", "single"] = "pair"
+
+    @property
+    def expected(self) -> str:
+        return "true or false"
+
+    @property
+    def annotation(self) -> str:
+        return "bool"
+
+    @property
+    def metavar(self) -> str:
+        return "BOOLEAN" if self.form == "value" else ""
+
+    def convert(self, value: object) -> bool:
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            word = value.strip().lower()
+            if word in _TRUE or word in _FALSE:
+                return word in _TRUE
+        raise self.refusal()
+
+    def show(self, value: object) -> str:
+        return "automatic" if value is None else "on" if value else "off"
+
+
+@dataclass(frozen=True)
+class Choice(Kind):
+    """One of a few words."""
+
+    words: tuple[str, ...] = ()
+
+    @property
+    def expected(self) -> str:
+        return either(self.words)
+
+    @property
+    def annotation(self) -> str:
+        return "str"
+
+    @property
+    def metavar(self) -> str:
+        return "|".join(self.words)
+
+    def convert(self, value: object) -> str:
+        if not isinstance(value, str) or value not in self.words:
+            raise self.refusal()
+        return value
+
+
+@dataclass(frozen=True)
+class Count(Kind):
+    """A whole number from ``least`` to ``most``."""
+
+    least: int = 0
+    most: int = LARGEST_INT
+    placeholder: str = "N"
+
+    none_as_text: ClassVar[bool] = True
+
+    @property
+    def expected(self) -> str:
+        if self.most in (LARGEST_INT, LARGEST_SIZE):
+            return f"a whole number, {self.least} or more"
+        return f"a whole number from {self.least} to {self.most}"
+
+    @property
+    def annotation(self) -> str:
+        return "int"
+
+    @property
+    def metavar(self) -> str:
+        return self.placeholder
+
+    def convert(self, value: object) -> int:
+        number = self.number(value)
+        if number is None or not self.least <= number <= self.most:
+            raise self.refusal()
+        return number
+
+    def number(self, value: object) -> int | None:
+        """Return ``value`` as a plain int, or None if it is not a whole number (``True`` is none)."""
+        if isinstance(value, int) and not isinstance(value, bool):
+            return int(value)
+        if isinstance(value, str) and _DIGITS.fullmatch(value.strip()):
+            return int(value)
+        return None
+
+
+@dataclass(frozen=True)
+class Size(Count):
+    """Bytes: a whole number; in text, a suffix ``K``, ``M`` or ``G`` stands for a power of 1024."""
+
+    placeholder: str = "BYTES"
+
+    @property
+    def expected(self) -> str:
+        return f"a number of bytes, {self.least} or more (as in 65536 or 64K)"
+
+    def number(self, value: object) -> int | None:
+        if isinstance(value, str) and (match := _SIZE.fullmatch(value.strip())):
+            return int(match[1]) * _FACTORS[match[2].lower()]
+        return super().number(value)
+
+
+@dataclass(frozen=True)
+class Seconds(Kind):
+    """A time in seconds. ``positive``: 0 is refused. "None" is ``math.inf`` inside."""
+
+    positive: bool = False
+
+    none_as_text: ClassVar[bool] = True
+    nothing: ClassVar[object] = math.inf
+
+    @property
+    def expected(self) -> str:
+        return "a number of seconds above 0" if self.positive else "a number of seconds, 0 or more"
+
+    @property
+    def annotation(self) -> str:
+        return "float"
+
+    @property
+    def metavar(self) -> str:
+        return "SECONDS"
+
+    def convert(self, value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise self.refusal()
+        try:
+            seconds = float(value)
+        except (ValueError, OverflowError):
+            raise self.refusal() from None
+        if self.optional and seconds == math.inf and not isinstance(value, str):
+            return math.inf
+        if not math.isfinite(seconds) or seconds < 0 or (self.positive and seconds == 0):
+            raise self.refusal()
+        return seconds
+
+    def show(self, value: object) -> str:
+        return "none" if value == math.inf else f"{value:g}"
+
+
+@dataclass(frozen=True)
+class LoopFactory(Kind):
+    """``auto``, ``asyncio``, ``uvloop``, uvicorn's ``none``, an import string, or (in Python) a callable."""
+
+    words: ClassVar[tuple[str, ...]] = ("auto", "asyncio", "uvloop", "none")
+
+    @property
+    def expected(self) -> str:
+        return "auto, asyncio, uvloop, none or module:factory"
+
+    @property
+    def annotation(self) -> str:
+        return "str | Callable[[], asyncio.AbstractEventLoop]"
+
+    @property
+    def metavar(self) -> str:
+        return "auto|asyncio|uvloop|MODULE:FACTORY"
+
+    def convert(self, value: object) -> str | Callable[..., object]:
+        if isinstance(value, str):
+            if value in self.words or _IMPORT_STRING.fullmatch(value):
+                return value
+        elif callable(value):
+            return value
+        raise self.refusal()
+
+
+@dataclass(frozen=True)
+class LogLevel(Kind):
+    """A level by name, in any case, or by number. 0 would be logging's NOTSET, which is no level."""
+
+    @property
+    def expected(self) -> str:
+        return f"{either(LOG_LEVELS)}, or a number from 1"
+
+    @property
+    def annotation(self) -> str:
+        return "str | int"
+
+    @property
+    def metavar(self) -> str:
+        return "LEVEL"
+
+    def convert(self, value: object) -> str | int:
+        if isinstance(value, str) and value.strip().lower() in LOG_LEVELS:
+            return value.strip().lower()
+        number = Count().number(value)
+        if number is None or not 1 <= number <= LARGEST_INT:
+            raise self.refusal()
+        return number
+
+    def show(self, value: object) -> str:
+        return "info" if value is None else str(value)
+
+
+@dataclass(frozen=True)
+class Anything(Kind):
+    """A Python object that is passed on as it is. Text is taken for a path or a name."""
+
+    placeholder: str = "PATH"
+    python_type: str = "object"
+
+    @property
+    def expected(self) -> str:
+        return "a value"
+
+    @property
+    def annotation(self) -> str:
+        return self.python_type
+
+    @property
+    def metavar(self) -> str:
+        return self.placeholder
+
+    def convert(self, value: object) -> object:
+        return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def either(words: tuple[str, ...]) -> str:
+    """Return ``"a, b or c"``."""
+    return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]

@@ -1,0 +1,263 @@
+"""The options of what a later release brings, and those of uvicorn that mean nothing here.
+
+With ``only``, an option is accepted as long as its value does not ask for what is missing, so that programs and
+scripts written for uvicorn start unchanged.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lastcall.config.kinds import Anything, Count, FilePath, Seconds, Size, Switch, Text
+from lastcall.config.lists import Strings
+from lastcall.config.option import Only, Option
+
+# ssl.PROTOCOL_TLS_SERVER and ssl.CERT_NONE, without the cost of importing ssl for two numbers (a test compares them).
+_PROTOCOL_TLS_SERVER = 17
+_CERT_NONE = 0
+
+
+def _later(feature: str, accepted: str, *values: object) -> Only:
+    return Only(values, accepted, f"{feature} comes with a later release")
+
+
+_WS = "WebSocket"
+_TLS = "TLS"
+
+
+_WS = "WebSocket"
+_TLS = "TLS"
+
+LATER: Final = (
+    Option(
+        name="workers",
+        kind=Count(optional=True, least=1),
+        default=None,
+        group="Later",
+        help="Worker processes. `WEB_CONCURRENCY` above 1 gives a warning and one worker.",
+        only=_later("more than one worker", "1", None, 1),
+    ),
+    Option(
+        name="reload",
+        kind=Switch(form="single"),
+        default=False,
+        group="Later",
+        help="Restart when a source file changes.",
+        only=_later("reloading", "no reload", False),
+    ),
+    Option(
+        name="reload_dirs",
+        flag="--reload-dir",
+        kind=Strings(optional=True, placeholder="PATH"),
+        default=None,
+        group="Later",
+        help="Directories to watch. Any value, since it means nothing without `reload`.",
+    ),
+    Option(
+        name="reload_includes",
+        flag="--reload-include",
+        kind=Strings(optional=True, placeholder="GLOB"),
+        default=None,
+        group="Later",
+        help="Files to watch. Any value.",
+    ),
+    Option(
+        name="reload_excludes",
+        flag="--reload-exclude",
+        kind=Strings(optional=True, placeholder="GLOB"),
+        default=None,
+        group="Later",
+        help="Files not to watch. Any value.",
+    ),
+    Option(
+        name="reload_delay",
+        kind=Seconds(),
+        default=0.25,
+        group="Later",
+        help="Time between two looks at the files. Any value.",
+    ),
+    Option(
+        name="http",
+        kind=Anything(placeholder="auto|h11|httptools", python_type="str | type[object]"),
+        default="auto",
+        group="Later",
+        help="HTTP implementation: lastcall has one of its own, whichever of these names is given.",
+        only=Only(("auto", "h11", "httptools"), "auto, h11 or httptools", "lastcall has its own HTTP implementation"),
+    ),
+    Option(
+        name="http2",
+        kind=Switch(form="single"),
+        default=False,
+        group="Later",
+        help="HTTP/2.",
+        only=_later("HTTP/2", "HTTP/1.1 only", False),
+    ),
+    Option(
+        name="ws",
+        kind=Anything(placeholder="auto|none", python_type="str | type[object]"),
+        default="auto",
+        group="Later",
+        help="WebSocket implementation.",
+        only=_later(_WS, "auto or none", "auto", "none"),
+    ),
+    Option(
+        name="ws_max_size",
+        kind=Size(),
+        default=16 * 1024 * 1024,
+        group="Later",
+        help="Size of a WebSocket message.",
+        only=_later(_WS, "16777216", 16 * 1024 * 1024),
+    ),
+    Option(
+        name="ws_max_queue",
+        kind=Count(),
+        default=32,
+        group="Later",
+        help="Waiting WebSocket messages.",
+        only=_later(_WS, "32", 32),
+    ),
+    Option(
+        name="ws_ping_interval",
+        kind=Seconds(optional=True),
+        default=20.0,
+        group="Later",
+        help="Time between two WebSocket pings.",
+        only=_later(_WS, "20", 20.0),
+    ),
+    Option(
+        name="ws_ping_timeout",
+        kind=Seconds(optional=True),
+        default=20.0,
+        group="Later",
+        help="Time for the answer to a WebSocket ping.",
+        only=_later(_WS, "20", 20.0),
+    ),
+    Option(
+        name="ws_per_message_deflate",
+        kind=Switch(form="value"),
+        default=True,
+        group="Later",
+        help="Compression of WebSocket messages.",
+        only=_later(_WS, "true", True),
+    ),
+    Option(
+        name="proxy_headers",
+        kind=Switch(),
+        default=False,
+        group="Later",
+        help="Trust `X-Forwarded-*`. In Python, True gives a warning and no more.",
+        only=_later("reading X-Forwarded-For and X-Forwarded-Proto", "no proxy headers", False),
+    ),
+    Option(
+        name="forwarded_allow_ips",
+        kind=Strings(optional=True, repeatable=False),
+        default=None,
+        group="Later",
+        help="Who may send proxy headers. Any value, since it means nothing without `proxy_headers`.",
+    ),
+    Option(
+        name="timeout_worker_healthcheck",
+        kind=Seconds(),
+        default=5.0,
+        group="Later",
+        help="Time for a worker's sign of life. Any value, since it means nothing with one worker.",
+    ),
+    Option(
+        name="ssl_keyfile",
+        kind=FilePath(optional=True),
+        default=None,
+        group="Later",
+        help="Private key.",
+        only=_later(_TLS, "no key file", None),
+    ),
+    Option(
+        name="ssl_certfile",
+        kind=FilePath(optional=True),
+        default=None,
+        group="Later",
+        help="Certificate.",
+        only=_later(_TLS, "no certificate", None),
+    ),
+    Option(
+        name="ssl_keyfile_password",
+        kind=Text(optional=True),
+        default=None,
+        group="Later",
+        help="Password of the private key.",
+        only=_later(_TLS, "no password", None),
+        secret=True,
+    ),
+    Option(
+        name="ssl_version",
+        kind=Count(),
+        default=_PROTOCOL_TLS_SERVER,
+        group="Later",
+        help="TLS version, a number of the `ssl` module.",
+        only=_later(_TLS, "17 (ssl.PROTOCOL_TLS_SERVER)", _PROTOCOL_TLS_SERVER),
+    ),
+    Option(
+        name="ssl_cert_reqs",
+        kind=Count(),
+        default=_CERT_NONE,
+        group="Later",
+        help="Whether clients need a certificate, a number of the `ssl` module.",
+        only=_later(_TLS, "0 (ssl.CERT_NONE)", _CERT_NONE),
+    ),
+    Option(
+        name="ssl_ca_certs",
+        kind=FilePath(optional=True),
+        default=None,
+        group="Later",
+        help="Certificates that clients are checked against.",
+        only=_later(_TLS, "no CA certificates", None),
+    ),
+    Option(
+        name="ssl_ciphers",
+        kind=Text(optional=True),
+        default=None,
+        group="Later",
+        help="OpenSSL cipher list. `TLSv1` was uvicorn's default once.",
+        only=_later(_TLS, "no cipher list", None, "TLSv1"),
+    ),
+    Option(
+        name="ssl_context_factory",
+        flag=None,
+        kind=Anything(optional=True, python_type="Callable[..., Any]"),
+        default=None,
+        group="Later",
+        help="Callable that makes the SSL context.",
+        only=_later(_TLS, "None", None),
+    ),
+    Option(
+        name="h11_max_incomplete_event_size",
+        kind=Count(optional=True),
+        default=None,
+        group="Later",
+        help="Bound on a request head in h11.",
+        only=Only((None,), "none", "limit_request_line, limit_headers and limit_header_bytes bound the head"),
+    ),
+    Option(
+        name="reset_contextvars",
+        kind=Switch(form="single"),
+        default=False,
+        group="Later",
+        help="A fresh context for each request. Any value: every request has a context of its own in lastcall.",
+    ),
+    Option(
+        name="timeout_notify",
+        flag=None,
+        kind=Seconds(),
+        default=30.0,
+        group="Later",
+        help="Time between two calls of `callback_notify`. Any value.",
+    ),
+    Option(
+        name="callback_notify",
+        flag=None,
+        kind=Anything(optional=True, python_type="Callable[..., Any]"),
+        default=None,
+        group="Later",
+        help="Coroutine function that uvicorn calls now and then.",
+        only=Only((None,), "None", "start a task in the application's lifespan instead"),
+    ),
+)

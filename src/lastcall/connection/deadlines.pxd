@@ -1,0 +1,35 @@
+cimport cython
+from cpython.ref cimport PyObject
+
+
+cdef enum:
+    HEADER = 0       # a request head must be complete
+    BODY = 1         # more of a request body must come
+    KEEP_ALIVE = 2   # the next request must begin
+    WRITE = 3        # the client must read on
+    LINGER = 4       # a connection that we have finished must go away
+    KINDS = 5
+
+
+cdef struct Node:
+    Node* previous
+    Node* next
+    double at
+    int kind
+    PyObject* owner   # borrowed: whoever owns the node unlinks it before it dies
+
+
+cdef class Timed:
+    cdef int expired(self, int kind) except -1
+
+
+@cython.final
+cdef class Deadlines:
+    cdef Node[KINDS] _heads
+    cdef double[KINDS] _timeouts
+    cdef void set(self, Node* node, Timed owner, int kind, double now) noexcept
+    cdef double first(self) noexcept
+    cdef int expire(self, double now) except -1
+
+
+cdef void unset(Node* node) noexcept

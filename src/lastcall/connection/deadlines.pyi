@@ -1,0 +1,11 @@
+class Timed: ...
+
+class Deadlines:
+    def __init__(
+        self,
+        header: float = 10.0,
+        body: float = 60.0,
+        keep_alive: float = 75.0,
+        write: float = 60.0,
+        linger: float = 1.0,
+    ) -> None: ...

@@ -1,0 +1,626 @@
+# cython: language_level=3
+# length: the connection and its exchange are one machine over shared state; two files would need each other's insides.
+"""HTTP/1.1 over one byte stream: requests in, one ASGI cycle each, answers out, in order.
+
+Theory of operation
+-------------------
+At most one exchange (``cycle``) owns the output at a time. Bytes behind its request wait in ``pending``: that is what
+pipelining comes to, and above ``HIGH_WATER`` reading is paused. An exchange ends when its response is complete and its
+request is read; a task that goes on after its response (background work) stays in the ledger but not in the way.
+
+    waiting for a head ──head──▶ exchange: request being read / response being written
+          ▲                         │ response complete
+          │                         ├── request read, kept alive ─────────────▶ waiting for a head
+          │                         ├── request unread: discard ≤ 64 KiB, 1 s ─▶ waiting for a head, or finish
+          └─────────────────────────┘── otherwise ────────────────────────────▶ finish (flush, FIN, linger, close)
+
+An application is started after what has already come of its body was fed to it, so a ``receive()`` rarely suspends.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdio cimport snprintf
+from libc.string cimport memcpy
+
+import logging
+
+from lastcall.asgi.cycle cimport AppRuntime, HTTPCycle, make_scope
+from lastcall.base.options import HTTPOptions
+from lastcall.connection.deadlines cimport BODY, HEADER, KEEP_ALIVE, LINGER, WRITE, unset
+from lastcall.connection.hub cimport Hub
+from lastcall.connection.stream cimport HIGH_WATER, LOW_WATER, Connection, Stream
+from lastcall.wire.buffer cimport ByteBuffer
+from lastcall.wire.http1 cimport DATA, END, FAILED, HEAD, NEED_DATA, RequestParser
+from lastcall.wire.response cimport ResponseHead, encode_response, status_line
+
+cdef extern from *:
+    """
+    /* The parser's byte pointers are unsigned, Python's are not. */
+    """
+
+cdef object logger = logging.getLogger("lastcall.error")
+
+cdef enum:
+    DISCARD_LIMIT = 65536        # bytes of an unread body that are worth a kept-alive connection
+    YIELD_SENDS = 100            # sends, and bytes, without a suspension, after which the loop gets a turn
+    YIELD_BYTES = 65536
+    CHUNK_OVERHEAD = 24          # 16 hex digits and two CRLF, with room
+
+cdef bytes CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+cdef bytes LINE_CHUNKED = b"transfer-encoding: chunked\r\n"
+cdef bytes LINE_CLOSE = b"connection: close\r\n"
+cdef bytes LINE_KEEP_ALIVE = b"connection: keep-alive\r\n"
+cdef dict PHRASES = {
+    400: b"Bad Request", 408: b"Request Timeout", 413: b"Content Too Large", 414: b"URI Too Long",
+    417: b"Expectation Failed", 431: b"Request Header Fields Too Large", 500: b"Internal Server Error",
+    501: b"Not Implemented", 503: b"Service Unavailable", 505: b"HTTP Version Not Supported",
+}
+
+
+cdef inline char* put(char* at, bytes text) noexcept:
+    cdef Py_ssize_t n = PyBytes_GET_SIZE(text)
+    memcpy(at, PyBytes_AS_STRING(text), n)
+    return at + n
+
+
+cdef tuple error_answer(int status, bytes detail):
+    """Headers and body of an answer of the server's own."""
+    cdef bytes body = PHRASES.get(status, b"Error") + (b": " + detail if detail else b"") + b"\n"
+    cdef list headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", b"%d" % len(body)),
+    ]
+    if status == 503:
+        headers.append((b"retry-after", b"1"))
+    return headers, body
+
+
+@cython.final
+cdef class HTTPService(AppRuntime):
+    """What all HTTP connections of one worker share. ``on_max_requests()`` is called once, at the request that reaches
+    ``options.limit_max_requests``."""
+
+    def __init__(self, app, ledger, Hub hub not None, options=None, *, state=None, on_max_requests=None, context=None):
+        if options is None:
+            options = HTTPOptions()
+        AppRuntime.__init__(
+            self, app, hub.loop, ledger, state=state, root_path=options.root_path, default_headers=options.headers,
+            context=context,
+        )
+        self.hub = hub
+        self.options = options
+        self.keep_alive = options.timeout_keep_alive > 0
+        self.limit_concurrency = options.limit_concurrency or 0
+        self.max_requests = options.limit_max_requests or 0
+        self.on_max_requests = on_max_requests
+
+    cdef double clock(self) noexcept:
+        return self.hub.time()
+
+
+@cython.final
+cdef class HTTP1Cycle(HTTPCycle):
+    """One exchange of an HTTP/1 connection."""
+
+    cdef int wants_body(self) except -1:
+        cdef HTTP1Connection connection = self.connection
+        if connection is None or connection.cycle is not self:
+            return 0
+        if connection.expect_pending:
+            # RFC 9110 10.1.1: only now is it known that the body is wanted.
+            connection.expect_pending = False
+            if not self.started:
+                connection.stream.out.append_bytes(CONTINUE)
+                connection.hub.mark_dirty(connection.stream)
+            connection.hub.deadlines.set(&connection.read_node, connection, BODY, connection.hub.time())
+        return 0
+
+    cdef int body_taken(self, Py_ssize_t n) except -1:
+        cdef HTTP1Connection connection = self.connection
+        if connection is not None and connection.cycle is self and connection.paused:
+            connection.resume()
+            connection.hub.deadlines.set(&connection.read_node, connection, BODY, connection.hub.time())
+        return 0
+
+    cdef bint congested(self) noexcept:
+        cdef ByteBuffer out
+        if self.connection is None:
+            return False
+        out = self.connection.stream.out
+        return out.end - out.start > HIGH_WATER
+
+    cdef bint must_yield(self) noexcept:
+        if self.unsuspended < YIELD_SENDS and self.unsuspended_bytes < YIELD_BYTES:
+            return False
+        self.unsuspended = 0
+        self.unsuspended_bytes = 0
+        return True
+
+    cdef int write_head(self) except -1:
+        """Decide the framing (RFC 9112 6.3) and queue the whole head in one go."""
+        cdef HTTP1Connection connection = self.connection
+        cdef Hub hub = connection.hub
+        cdef ResponseHead head = self.head
+        cdef ByteBuffer out = connection.stream.out
+        cdef bytes line = status_line(head.status)
+        cdef char* at
+        cdef char* start
+        if head.bodiless or self.head_only:
+            self.framing = NO_BODY
+        elif head.content_length >= 0:
+            self.framing = LENGTH
+            self.remaining = head.content_length
+        elif self.minor:
+            self.framing = CHUNKED
+        else:
+            self.framing = UNTIL_CLOSE
+            self.keep_alive = False
+        # A client that still waits for 100 Continue may or may not send its body now: only a close is unambiguous.
+        if head.close or connection.service.draining or connection.eof or connection.expect_pending:
+            self.keep_alive = False
+        hub.refresh_common()
+        start = at = out.reserve(PyBytes_GET_SIZE(line) + PyBytes_GET_SIZE(head.block) + PyBytes_GET_SIZE(hub._common)
+                                 + 64)
+        at = put(at, line)
+        if not (head.has_date or head.has_server):
+            at = put(at, hub._common)
+        else:
+            if not head.has_date:
+                at = put(at, hub.date_line)
+            if not head.has_server:
+                at = put(at, hub.server_line)
+        at = put(at, head.block)
+        if self.framing == CHUNKED:
+            at = put(at, LINE_CHUNKED)
+        if self.minor:
+            if not self.keep_alive:
+                at = put(at, LINE_CLOSE)
+        elif self.keep_alive:
+            at = put(at, LINE_KEEP_ALIVE)
+        at[0] = c"\r"
+        at[1] = c"\n"
+        out.end += at + 2 - start
+        self.started = True
+        return 0
+
+    cdef int write_body(self, const char* data, Py_ssize_t n, bint more) except -1:
+        cdef HTTP1Connection connection = self.connection
+        cdef Stream stream = connection.stream
+        cdef ByteBuffer out = stream.out
+        cdef char* at
+        cdef int digits
+        if not self.started:
+            self.write_head()
+        if self.framing == LENGTH:
+            if n > self.remaining:
+                n = <Py_ssize_t>self.remaining
+                if not self.cut:
+                    self.cut = True
+                    logger.error("%s: the response body is longer than its content-length: cut", self.describe())
+            if n:
+                out.append(data, n)
+                self.remaining -= n
+        elif self.framing == CHUNKED:
+            at = out.reserve(n + CHUNK_OVERHEAD + 8)
+            if n:
+                digits = snprintf(at, 20, "%zx\r\n", n)
+                memcpy(at + digits, data, n)
+                at += digits + n
+                at[0] = c"\r"
+                at[1] = c"\n"
+                at += 2
+                out.end += digits + n + 2
+            if not more:
+                memcpy(at, b"0\r\n\r\n", 5)
+                out.end += 5
+        elif self.framing == UNTIL_CLOSE:
+            if n:
+                out.append(data, n)
+        else:
+            n = 0
+        self.body_sent += n
+        if not more:
+            if self.framing == LENGTH and self.remaining:
+                logger.error("%s: the response body is %d bytes shorter than its content-length: connection closed",
+                             self.describe(), self.remaining)
+                return self.abort()
+            return self.finished()
+        if self.flushes != connection.hub.flushes:
+            self.flushes = connection.hub.flushes
+            self.unsuspended = 0
+            self.unsuspended_bytes = 0
+        self.unsuspended += 1
+        self.unsuspended_bytes += n
+        connection.hub.mark_dirty(stream)
+        if out.end - out.start > HIGH_WATER:
+            stream.flush()
+        return 0
+
+    cdef int finished(self) except -1:
+        """The last byte of the response is queued."""
+        self.complete = True
+        self._wake_receivers()
+        self.connection.hub.mark_dirty(self.connection.stream)
+        return self.connection.response_done(self)
+
+    cdef int answer_error(self, int status) except -1:
+        cdef HTTP1Connection connection = self.connection
+        cdef list headers
+        cdef bytes body
+        if connection is None or connection.cycle is not self:
+            return 0
+        headers, body = error_answer(status, b"")
+        self.head = encode_response(status, headers, ())
+        if status != 500 or connection.service.draining:
+            self.keep_alive = False
+        return self.write_body(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), False)
+
+    cdef int abort(self) except -1:
+        if self.connection is not None and self.connection.cycle is self:
+            self.connection.cut_response(self)
+        return 0
+
+    cdef int task_ended(self) except -1:
+        if self.complete or self.disconnected:
+            self.connection = None
+        return 0
+
+
+@cython.final
+cdef class HTTP1Connection(Connection):
+    """See the module's docstring."""
+
+    def __init__(self, HTTPService service not None, Stream stream not None):
+        cdef object options = service.options
+        self.service = service
+        self.hub = service.hub
+        self.stream = stream
+        stream.connection = self
+        self.virgin = True
+        self.pending = ByteBuffer.__new__(ByteBuffer)
+        self.parser = RequestParser(
+            limit_request_line=options.limit_request_line,
+            limit_headers=options.limit_headers,
+            limit_header_bytes=options.limit_header_bytes,
+            limit_body=-1 if options.limit_body is None else options.limit_body,
+        )
+
+    # -- called by net --------------------------------------------------------------------------------------------
+
+    cdef int opened(self) except -1:
+        self.hub.deadlines.set(&self.read_node, self, HEADER, self.hub.time())
+        return 0
+
+    cdef int on_data(self, const unsigned char* p, Py_ssize_t n) except -1:
+        cdef Py_ssize_t used
+        if self.finishing or self.stream.closed:
+            return 0                           # behind a last answer: read only so that no RST eats it
+        self.virgin = False
+        if self.pending.end > self.pending.start:
+            self.pending.append(<const char*>p, n)
+            return self.advance_pending()
+        used = self.advance(p, n)
+        if used < n and not self.finishing and not self.stream.closed:
+            self.pending.append(<const char*>p + used, n - used)
+        return self.after_input()
+
+    cdef int run(self) except -1:
+        """The response before what waits in ``pending`` is complete."""
+        self.waiting = False
+        if self.finishing or self.stream.closed:
+            return 0
+        return self.advance_pending()
+
+    cdef int advance_pending(self) except -1:
+        cdef Py_ssize_t used = self.advance(
+            <const unsigned char*>self.pending.data + self.pending.start, self.pending.end - self.pending.start
+        )
+        self.pending.consume(used)
+        return self.after_input()
+
+    cdef int on_last_data(self, const unsigned char* p, Py_ssize_t n) except -1:
+        # The requests in these bytes are not started yet, so this FIN is no sign that nobody waits for their answers.
+        self.eof = True
+        self.on_data(p, n)
+        return self.half_closed()
+
+    cdef int on_eof(self) except -1:
+        self.eof = True
+        if self.cycle is not None and self.cycle.started and not self.stream.closed:
+            return self.client_left()          # of a started response a FIN says: I do not want the rest
+        return self.half_closed()
+
+    cdef int half_closed(self) except -1:
+        """No byte will come any more; what was asked for completely is answered ("printf … | nc -N" works)."""
+        if self.stream.closed:
+            return 0
+        self.stream.set_reading(False)
+        if self.finishing:
+            if self.stream.fin_sent:
+                self.close_now()
+        elif self.cycle is not None:
+            if not self.request_read:
+                return self.client_left()      # a body cut short: no answer could be about the whole of it
+        elif not self.waiting:
+            return self.finish()
+        return 0
+
+    cdef int on_lost(self) except -1:
+        return self.client_left()
+
+    cdef int on_drained(self) except -1:
+        if self.cycle is not None:
+            self.cycle.wake_sender()
+        return 0
+
+    cdef int closed(self) except -1:
+        cdef HTTP1Cycle cycle = self.cycle
+        self.pending.clear()
+        self.stream.out.clear()
+        self.stream.connection = None
+        if cycle is not None:
+            self.cycle = None
+            if cycle.started or cycle.head is not None:
+                self.log(cycle)
+            cycle.disconnect()
+            if cycle.ended:
+                cycle.connection = None
+        return 0
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    cdef Py_ssize_t advance(self, const unsigned char* p, Py_ssize_t n) except -1:
+        """Serve what the buffer holds; return how much of it is consumed."""
+        cdef RequestParser parser = self.parser
+        cdef int event
+        cdef HTTP1Cycle cycle
+        parser.pos = 0
+        self.advancing = True
+        try:
+            while not self.finishing and not self.stream.closed:
+                cycle = self.cycle
+                if cycle is not None and self.request_read:
+                    break                      # one exchange after the other
+                event = parser.next(p, n)
+                if event == HEAD:
+                    self.begin_request()
+                elif event == DATA:
+                    self.expect_pending = False
+                    if cycle is not None:
+                        cycle.feed(<const char*>p + parser.data_at, parser.data_len)
+                    else:
+                        self.discarded += parser.data_len
+                        if self.discarded > DISCARD_LIMIT:
+                            self.finish()
+                elif event == END:
+                    self.request_read = True
+                    if cycle is not None:
+                        cycle.feed_end()
+                        if self.starting:
+                            self.start_request()
+                    else:
+                        self.discarding = False
+                        self.hub.deadlines.set(&self.read_node, self, KEEP_ALIVE, self.hub.time())
+                elif event == NEED_DATA:
+                    if self.starting:
+                        self.start_request()
+                        continue               # it may have answered already
+                    break
+                else:
+                    self.refuse(parser.status, parser.reason)
+        finally:
+            self.advancing = False
+        return parser.pos
+
+    cdef int begin_request(self) except -1:
+        """A head is complete: make the exchange, and start it now if its body is not still to come."""
+        cdef HTTPService service = self.service
+        cdef RequestParser parser = self.parser
+        cdef HTTP1Cycle cycle = HTTP1Cycle.__new__(HTTP1Cycle)
+        unset(&self.read_node)
+        cycle.runtime = service
+        cycle.connection = self
+        cycle.method = parser.method
+        cycle.raw_path = parser.raw_path
+        cycle.query_string = parser.query_string
+        cycle.minor = parser.minor
+        cycle.keep_alive = parser.keep_alive and service.keep_alive
+        cycle.head_only = parser.method == "HEAD"
+        cycle.since = self.hub.time()
+        self.cycle = cycle
+        self.expect_pending = parser.expect_continue
+        self.request_read = not parser.has_body
+        self.starting = True
+        service.requests += 1
+        if service.max_requests and service.requests == service.max_requests and service.on_max_requests is not None:
+            service.on_max_requests()
+        if parser.upgrade_websocket and not service.warned_websocket:
+            service.warned_websocket = True
+            logger.warning(
+                "A client asked for a WebSocket, which this release of lastcall does not speak yet: "
+                "it is answered as plain HTTP (RFC 9110 7.8)."
+            )
+        if service.limit_concurrency and service.ledger.count >= service.limit_concurrency:
+            self.starting = False
+            cycle.answer_error(503)
+        elif self.request_read:
+            cycle.body_complete = True
+            self.start_request()
+        return 0
+
+    cdef int start_request(self) except -1:
+        cdef HTTP1Cycle cycle = self.cycle
+        cdef RequestParser parser = self.parser
+        self.starting = False
+        if self.client is None and self.server is None:
+            self.client = self.stream.client_address()
+            self.server = self.stream.server_address()
+        cycle.scope = make_scope(
+            self.service, "1.1" if cycle.minor else "1.0", cycle.method, parser.path, cycle.raw_path,
+            cycle.query_string, parser.headers, self.client, self.server,
+        )
+        return cycle.start()
+
+    cdef int after_input(self) except -1:
+        """Set the timeout that now applies to reading, and pause reading where the application is slower."""
+        cdef HTTP1Cycle cycle = self.cycle
+        if self.finishing or self.stream.closed:
+            return 0
+        if cycle is None:
+            if self.discarding:
+                pass
+            elif not self.parser.idle or self.pending.end > self.pending.start:
+                # A later head has begun. (The first one's time counts from accept and is set already.)
+                if self.read_node.previous is NULL or self.read_node.kind != HEADER:
+                    self.hub.deadlines.set(&self.read_node, self, HEADER, self.hub.time())
+            if self.eof and not self.advancing:
+                return self.finish()
+            return 0
+        if self.request_read:
+            if self.pending.end - self.pending.start > HIGH_WATER:
+                self.pause()
+        elif cycle.buffered > HIGH_WATER:
+            unset(&self.read_node)             # the client is not the slow one
+            self.pause()
+        elif not self.expect_pending:
+            self.hub.deadlines.set(&self.read_node, self, BODY, self.hub.time())
+        return 0
+
+    cdef int pause(self) except -1:
+        if not self.paused:
+            self.paused = True
+            self.stream.set_reading(False)
+        return 0
+
+    cdef int resume(self) except -1:
+        if self.paused:
+            self.paused = False
+            if not self.eof:
+                self.stream.set_reading(True)
+        return 0
+
+    # -- ends -----------------------------------------------------------------------------------------------------
+
+    cdef int response_done(self, HTTP1Cycle cycle) except -1:
+        """The response is complete; nothing of it will be written any more. The task may go on."""
+        self.log(cycle)
+        self.cycle = None
+        if cycle.ended:
+            cycle.connection = None
+        if not cycle.keep_alive:
+            return self.finish()
+        if self.paused:
+            self.resume()
+        if not self.request_read:
+            # Reading the rest of the body is cheaper than a new connection, but only up to a point.
+            self.discarding = True
+            self.discarded = 0
+            self.hub.deadlines.set(&self.read_node, self, LINGER, self.hub.time())
+        else:
+            if self.service.draining and self.pending.end == self.pending.start and not self.advancing:
+                return self.finish()
+            self.hub.deadlines.set(&self.read_node, self, KEEP_ALIVE, self.hub.time())
+            if self.pending.end > self.pending.start and not self.advancing:
+                self.waiting = True
+                self.hub.mark_runnable(self)
+            elif self.eof and not self.advancing:
+                return self.finish()
+        return 0
+
+    cdef int refuse(self, int status, str reason) except -1:
+        """The peer broke the protocol: answer, if an answer is still possible, and finish."""
+        cdef HTTP1Cycle cycle = self.cycle
+        logger.info("Invalid HTTP request from %s: %s (%d)", self.peer(), reason, status)
+        if cycle is None:
+            cycle = HTTP1Cycle.__new__(HTTP1Cycle)
+            cycle.runtime = self.service
+            cycle.connection = self
+            cycle.method = "-"
+            cycle.raw_path = b"-"
+            cycle.query_string = b""
+            cycle.minor = 1
+            cycle.since = self.hub.time()
+            cycle.ended = True
+            self.request_read = True
+            self.cycle = cycle
+        elif cycle.started:
+            return self.client_left()
+        self.starting = False
+        headers, body = error_answer(status, reason.encode("ascii"))
+        cycle.keep_alive = False
+        cycle.head = encode_response(status, headers, ())
+        cycle.write_body(PyBytes_AS_STRING(<bytes>body), PyBytes_GET_SIZE(<bytes>body), False)
+        return 0
+
+    cdef int client_left(self) except -1:
+        """Tell the application, close the connection."""
+        self.close_now()
+        return 0
+
+    cdef int cut_response(self, HTTP1Cycle cycle) except -1:
+        """End a response visibly incomplete: what was sent is flushed, then the connection is closed without the last
+        chunk or the declared rest; one that is delimited by the close needs a RST, since a FIN would look complete."""
+        if not self.stream.closed:
+            if cycle.framing == UNTIL_CLOSE:
+                self.abort()
+            else:
+                self.stream.flush()
+                self.close_now()
+        return 0
+
+    cdef int expired(self, int kind) except -1:
+        cdef HTTP1Cycle cycle = self.cycle
+        if kind == WRITE or self.finishing:
+            return Connection.expired(self, kind)
+        if kind == LINGER:                     # the unread body did not end in time
+            return self.finish()
+        if kind == BODY:
+            if cycle is None or cycle.started:
+                self.client_left()
+            else:
+                self.refuse(408, "the request body did not come in time")
+                cycle.disconnect()
+            return 0
+        # HEADER or KEEP_ALIVE. What has arrived in the meantime is served.
+        self.stream.read_now()
+        if self.stream.closed or self.finishing or self.cycle is not None or self.discarding:
+            return 0
+        if self.read_node.previous is not NULL and kind == KEEP_ALIVE:
+            return 0                           # a head, or a whole exchange, has come
+        if kind == HEADER and not self.virgin:
+            return self.refuse(408, "the request head did not come in time")
+        return self.finish()
+
+    cpdef close_idle(self):
+        """Close if no request is being served or read; read once before, and serve what has already come."""
+        if self.finishing or self.stream.closed or self.cycle is not None or self.discarding:
+            return
+        self.stream.read_now()
+        if self.finishing or self.stream.closed or self.cycle is not None or self.discarding:
+            return
+        if self.parser.idle and self.pending.end == self.pending.start:
+            self.finish()
+
+    # -- words ----------------------------------------------------------------------------------------------------
+
+    cdef int log(self, HTTP1Cycle cycle) except -1:
+        cdef bytes target
+        if self.hub.access.enabled and cycle.head is not None:
+            target = cycle.raw_path + b"?" + cycle.query_string if cycle.query_string else cycle.raw_path
+            self.hub.access.record(
+                self.client, cycle.method, target, "1.1" if cycle.minor else "1.0", cycle.head.status,
+                self.hub.time() - cycle.since, cycle.body_sent,
+            )
+        return 0
+
+    def peer(self):
+        """The client's address for a log line."""
+        client = self.stream.client_address()
+        return "a unix socket" if client is None else f"{client[0]}:{client[1]}"
+
+    @property
+    def idle(self):
+        """True while no exchange is under way and nothing of a request has come."""
+        return self.cycle is None and not self.discarding and self.parser.idle and (
+            self.pending.end == self.pending.start
+        )

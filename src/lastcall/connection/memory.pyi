@@ -1,0 +1,21 @@
+from lastcall.connection.hub import Hub
+from lastcall.connection.stream import Stream
+
+class MemoryStream(Stream):
+    written: bytes
+    capacity: int | None
+    arriving: bytes
+    was_reset: bool
+    client: tuple[str, int] | None
+    server: tuple[str, int | None] | None
+    def __init__(
+        self,
+        hub: Hub,
+        *,
+        capacity: int | None = None,
+        client: tuple[str, int] | None = ("127.0.0.1", 50000),
+        server: tuple[str, int | None] | None = ("127.0.0.1", 8000),
+    ) -> None: ...
+    def open(self) -> None: ...
+    def drain(self, n: int | None = None) -> None: ...
+    def take(self) -> bytes: ...

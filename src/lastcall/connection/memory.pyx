@@ -1,0 +1,93 @@
+# cython: language_level=3
+"""A byte stream in memory, for tests and for measurements of everything above the sockets."""
+
+from lastcall.base.errors import LocalProtocolError
+from lastcall.connection.hub cimport Hub
+from lastcall.connection.stream cimport Stream
+from lastcall.wire.buffer cimport ByteBuffer
+
+
+cdef class MemoryStream(Stream):
+    """Collects what is written; fails loudly on a write after the close. ``capacity`` (bytes, None: no bound) is what
+    it takes before it blocks, as a client does that does not read; ``drain(n)`` makes room again.
+    ``arriving`` is what the next ``read_now()`` finds."""
+
+    cdef public bytes written
+    cdef public object capacity
+    cdef public bytes arriving
+    cdef public bint was_reset
+    cdef public object client
+    cdef public object server
+
+    def __init__(self, Hub hub not None, *, capacity=None, client=("127.0.0.1", 50000), server=("127.0.0.1", 8000)):
+        self.hub = hub
+        self.out = ByteBuffer()
+        self.written = b""
+        self.capacity = capacity
+        self.arriving = b""
+        self.reading = True
+        self.client = client
+        self.server = server
+
+    def open(self):
+        """The connection, made over this stream, begins."""
+        self.hub.begin()
+        try:
+            self.connection.opened()
+        finally:
+            self.hub.end()
+
+    def drain(self, n=None):
+        """The client reads ``n`` bytes more (None: everything, for ever)."""
+        self.capacity = None if n is None else len(self.written) + n
+        self.blocked = False
+        self.hub.begin()
+        try:
+            self.flush()
+        finally:
+            self.hub.end()
+
+    def take(self):
+        """What was written since the last call."""
+        written, self.written = self.written, b""
+        return written
+
+    cdef int transmit(self) except -1:
+        cdef Py_ssize_t n = self.out.end - self.out.start
+        if self.closed or self.fin_sent:
+            raise LocalProtocolError("write after close")
+        if self.capacity is not None:
+            n = max(0, min(n, self.capacity - len(self.written)))
+        self.written += self.out.data[self.out.start:self.out.start + n]
+        self.out.consume(n)
+        self.blocked = self.out.end > self.out.start
+        return 0
+
+    cdef int set_reading(self, bint wanted) except -1:
+        self.reading = wanted
+        return 0
+
+    cdef int shutdown_write(self) except -1:
+        return 0
+
+    cdef int close(self) except -1:
+        self.closed = True
+        return 0
+
+    cdef int reset(self) except -1:
+        self.closed = True
+        self.was_reset = True
+        return 0
+
+    cdef int read_now(self) except -1:
+        cdef bytes data = self.arriving
+        self.arriving = b""
+        if data:
+            self.connection.on_data(<const unsigned char*><const char*>data, len(data))
+        return 0
+
+    cdef object client_address(self):
+        return self.client
+
+    cdef object server_address(self):
+        return self.server

@@ -1,0 +1,54 @@
+from lastcall.connection.deadlines cimport Node
+from lastcall.connection.hub cimport Flushable, Hub, Runnable
+from lastcall.wire.buffer cimport ByteBuffer
+
+
+cdef enum:
+    HIGH_WATER = 65536      # bytes: above it send() suspends, or reading is paused
+    LOW_WATER = 16384       # bytes: below it senders are woken
+
+
+cdef class Stream(Flushable):
+    cdef readonly Hub hub
+    cdef Connection connection
+    cdef ByteBuffer out
+    cdef readonly bint reading       # bytes are wanted
+    cdef readonly bint blocked       # the kernel took less than was offered: it will say when it takes more
+    cdef readonly bint closed
+    cdef bint fin_wanted             # once ``out`` is empty
+    cdef readonly bint fin_sent
+    cdef int after_write(self) except -1
+    cdef int finish(self) except -1
+    cdef int lost(self) except -1
+    # net implements these
+    cdef int transmit(self) except -1
+    cdef int set_reading(self, bint wanted) except -1
+    cdef int shutdown_write(self) except -1
+    cdef int close(self) except -1
+    cdef int reset(self) except -1
+    cdef int read_now(self) except -1
+    cdef object client_address(self)
+    cdef object server_address(self)
+
+
+cdef class Connection(Runnable):
+    cdef readonly Hub hub
+    cdef readonly Stream stream
+    cdef Node read_node
+    cdef Node write_node
+    cdef bint eof                    # the peer's FIN has been read, or is known to be next
+    cdef readonly bint finishing     # nothing more is served: flush, FIN, wait for the peer's, close
+    # net calls these
+    cdef int opened(self) except -1
+    cdef int on_data(self, const unsigned char* p, Py_ssize_t n) except -1
+    cdef int on_last_data(self, const unsigned char* p, Py_ssize_t n) except -1
+    cdef int on_eof(self) except -1
+    cdef int on_lost(self) except -1
+    cdef int on_drained(self) except -1
+    cdef int on_fin_sent(self) except -1
+    # the drain's orders
+    cpdef close_idle(self)
+    cpdef abort(self)
+    cpdef close_now(self)
+    cdef int closed(self) except -1
+    cdef int finish(self) except -1

@@ -1,0 +1,19 @@
+from lastcall.connection.hub import Flushable, Hub, Runnable
+
+class Stream(Flushable):
+    hub: Hub
+    reading: bool
+    blocked: bool
+    closed: bool
+    fin_sent: bool
+
+class Connection(Runnable):
+    hub: Hub
+    stream: Stream
+    finishing: bool
+    def close_idle(self) -> None: ...
+    def abort(self) -> None: ...
+    def close_now(self) -> None: ...
+    def feed(self, data: bytes) -> None: ...
+    def feed_eof(self) -> None: ...
+    def feed_reset(self) -> None: ...

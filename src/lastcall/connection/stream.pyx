@@ -1,0 +1,197 @@
+# cython: language_level=3
+"""The seam between sockets and protocols.
+
+A ``Stream`` is one client's byte stream: ``net`` implements it (native and portable), connections write into its ``out``
+buffer and tell it what they want. A ``Connection`` is what ``net`` hands bytes to. What every protocol does alike is
+here: flushing, the write timeout, and the lingering close: after the last byte ``shutdown(SHUT_WR)``, then reading (and
+discarding) until the peer's FIN, for at most a second, so that no RST eats an answer in flight (RFC 9112 9.6).
+"""
+
+from lastcall.connection.deadlines cimport LINGER, WRITE, unset
+from lastcall.connection.hub cimport Flushable, Hub, Runnable
+from lastcall.wire.buffer cimport ByteBuffer
+
+
+cdef class Stream(Flushable):
+    """See the module's docstring. Everything here may be called at any time before ``close``; after it, nothing."""
+
+    cdef int flush(self) except -1:
+        """Write what is queued, as far as the kernel takes it."""
+        if self.closed or self.blocked:
+            return 0
+        if self.out.end > self.out.start:
+            self.transmit()
+            if self.closed:
+                return 0
+        return self.after_write()
+
+    cdef int after_write(self) except -1:
+        """After every progress in writing: the write timeout, a FIN that waits, senders that wait."""
+        cdef Py_ssize_t left = self.out.end - self.out.start
+        if left:
+            self.hub.deadlines.set(&self.connection.write_node, self.connection, WRITE, self.hub.time())
+        else:
+            unset(&self.connection.write_node)
+            if self.fin_wanted and not self.fin_sent:
+                self.fin_sent = True
+                self.shutdown_write()
+                if not self.closed:
+                    return self.connection.on_fin_sent()
+                return 0
+        if left <= LOW_WATER:
+            self.connection.on_drained()
+        return 0
+
+    cdef int finish(self) except -1:
+        """Send a FIN once everything queued is written."""
+        self.fin_wanted = True
+        return self.hub.mark_dirty(self)
+
+    cdef int lost(self) except -1:
+        """The peer is gone (ECONNRESET, EPIPE, …)."""
+        if not self.closed:
+            self.connection.on_lost()
+        return 0
+
+    cdef int transmit(self) except -1:
+        """Offer ``out`` to the kernel; set ``blocked`` if it took less, call ``lost`` if the peer is gone."""
+        raise NotImplementedError
+
+    cdef int set_reading(self, bint wanted) except -1:
+        """Ask for bytes, or stop asking."""
+        raise NotImplementedError
+
+    cdef int shutdown_write(self) except -1:
+        """Send a FIN now."""
+        raise NotImplementedError
+
+    cdef int close(self) except -1:
+        """Close now, whatever is unwritten; the connection's nodes are unset by its owner."""
+        raise NotImplementedError
+
+    cdef int reset(self) except -1:
+        """Close now with a RST, so that nobody takes what was sent for complete."""
+        raise NotImplementedError
+
+    cdef int read_now(self) except -1:
+        """Read once without waiting, and hand over what is there."""
+        raise NotImplementedError
+
+    cdef object client_address(self):
+        """The scope's ``client``: (host, port), or None."""
+        raise NotImplementedError
+
+    cdef object server_address(self):
+        """The scope's ``server``: (host, port), or (path, None) for a unix socket."""
+        raise NotImplementedError
+
+
+cdef class Connection(Runnable):
+    """One client connection; a subclass speaks a protocol."""
+
+    def __dealloc__(self):
+        unset(&self.read_node)
+        unset(&self.write_node)
+
+    cdef int opened(self) except -1:
+        """The stream is connected."""
+        return 0
+
+    cdef int on_data(self, const unsigned char* p, Py_ssize_t n) except -1:
+        """Bytes have come; they are gone when this returns."""
+        return 0
+
+    cdef int on_last_data(self, const unsigned char* p, Py_ssize_t n) except -1:
+        """Bytes have come, and behind them the peer's FIN."""
+        self.on_data(p, n)
+        return 0 if self.stream.closed else self.on_eof()
+
+    cdef int on_eof(self) except -1:
+        """The peer's FIN has come."""
+        self.eof = True
+        self.stream.set_reading(False)
+        if self.finishing and self.stream.fin_sent:
+            self.close_now()
+        return 0
+
+    cdef int on_lost(self) except -1:
+        """The peer is gone, both ways."""
+        self.close_now()
+        return 0
+
+    cdef int on_drained(self) except -1:
+        """Little is left to write."""
+        return 0
+
+    cdef int on_fin_sent(self) except -1:
+        """Our FIN is out: wait for the peer's, but not long."""
+        if self.eof:
+            self.close_now()
+        else:
+            self.stream.set_reading(True)
+            self.hub.deadlines.set(&self.read_node, self, LINGER, self.hub.time())
+        return 0
+
+    cdef int finish(self) except -1:
+        """Serve nothing more: flush, FIN, linger, close."""
+        if not self.finishing and not self.stream.closed:
+            self.finishing = True
+            unset(&self.read_node)
+            self.stream.finish()
+        return 0
+
+    cdef int expired(self, int kind) except -1:
+        if kind == WRITE:
+            self.abort()
+        elif kind == LINGER:
+            self.close_now()
+        return 0
+
+    cpdef close_idle(self):
+        """The drain's order: close if nothing is being served."""
+
+    cpdef abort(self):
+        """Close at once with a RST."""
+        if not self.stream.closed:
+            unset(&self.read_node)
+            unset(&self.write_node)
+            self.stream.reset()
+            self.closed()
+
+    cpdef close_now(self):
+        """Close at once; what the kernel has taken still goes out."""
+        if not self.stream.closed:
+            unset(&self.read_node)
+            unset(&self.write_node)
+            self.stream.close()
+            self.closed()
+
+    cdef int closed(self) except -1:
+        """The stream is closed; nothing will be called any more."""
+        return 0
+
+    # The face of tests and tools.
+
+    def feed(self, bytes data not None):
+        """Hand over bytes as a driver would, inside a turn."""
+        self.hub.begin()
+        try:
+            self.on_data(<const unsigned char*><const char*>data, len(data))
+        finally:
+            self.hub.end()
+
+    def feed_eof(self):
+        """Hand over the peer's FIN, inside a turn."""
+        self.hub.begin()
+        try:
+            self.on_eof()
+        finally:
+            self.hub.end()
+
+    def feed_reset(self):
+        """Hand over a connection reset, inside a turn."""
+        self.hub.begin()
+        try:
+            self.on_lost()
+        finally:
+            self.hub.end()

@@ -1,0 +1,14 @@
+cdef class Entry:
+    cdef Entry _previous
+    cdef Entry _next
+    cdef Ledger _ledger          # None: not in one
+    cdef readonly double since   # loop time at which the work began
+
+
+cdef class Ledger:
+    cdef Entry _first
+    cdef readonly Py_ssize_t count
+    cdef readonly unsigned long long total
+    cdef object _when_empty
+    cdef int add(self, Entry entry, double now) except -1
+    cdef int remove(self, Entry entry) except -1

@@ -1,0 +1,63 @@
+from lastcall.connection.hub cimport Hub
+from lastcall.connection.stream cimport Connection, Stream
+
+cdef extern from "sys/socket.h" nogil:
+    ctypedef unsigned int socklen_t
+    cdef struct sockaddr:
+        unsigned short sa_family
+    cdef struct sockaddr_storage:
+        unsigned short ss_family
+
+cdef extern from "netinet/in.h" nogil:
+    cdef struct in_addr:
+        unsigned int s_addr
+    cdef struct in6_addr:
+        unsigned char s6_addr[16]
+    cdef struct sockaddr_in:
+        unsigned short sin_family
+        unsigned short sin_port
+        in_addr sin_addr
+    cdef struct sockaddr_in6:
+        unsigned short sin6_family
+        unsigned short sin6_port
+        in6_addr sin6_addr
+
+
+cdef union PeerAddress:
+    # a compact sockaddr: a unix peer has no address worth keeping
+    unsigned short family
+    sockaddr_in v4
+    sockaddr_in6 v6
+
+
+cdef class Port:
+    cdef readonly int fd
+    cdef readonly object sock
+    cdef readonly bint shared
+    cdef object address            # the scope's "server", or None if it differs per connection
+    cdef bint watched
+
+
+cdef class Driver:
+    cdef readonly Hub hub
+    cdef readonly object loop
+    cdef readonly list ports
+    cdef readonly set streams          # of open connections
+    cdef readonly Py_ssize_t limit
+    cdef readonly bint accepting
+    cdef bint starved                  # EMFILE and its kind: accepting is paused
+    cdef bint complained
+    cdef object factory
+    cdef object on_closed              # called when the last stream is gone
+    cdef int accept(self, Port port) except -1
+    cdef int forget(self, Stream stream) except -1
+    cdef int adopt(self, int fd, PeerAddress* address, Port port) except -1
+    cdef int watch(self, Port port) except -1
+    cdef int unwatch(self, Port port) except -1
+
+
+cdef object peer_tuple(PeerAddress* address)
+cdef object local_address(int fd)
+cdef Py_ssize_t receive(int fd, unsigned char* into, Py_ssize_t n) noexcept
+cdef bint would_block(int error) noexcept
+cdef void reset_on_close(int fd) noexcept

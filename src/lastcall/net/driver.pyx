@@ -1,0 +1,233 @@
+# cython: language_level=3
+"""What both drivers share: the accept loop with its limits, the registry of open streams, socket addresses."""
+
+from libc.errno cimport (
+    EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTO, errno,
+)
+from libc.string cimport memset, strerror
+
+import logging
+import socket
+
+from lastcall.connection.hub cimport Hub
+from lastcall.connection.stream cimport Connection, Stream
+
+cdef extern from "sys/socket.h" nogil:
+    """
+    #include <netinet/in.h>
+    #include <arpa/inet.h>
+    """
+    int AF_INET
+    int AF_INET6
+    int SOCK_NONBLOCK
+    int SOCK_CLOEXEC
+    int SOL_SOCKET
+    int SO_LINGER
+    int MSG_DONTWAIT
+    int accept4(int fd, sockaddr* address, socklen_t* length, int flags)
+    int getsockname(int fd, sockaddr* address, socklen_t* length)
+    int setsockopt(int fd, int level, int name, const void* value, socklen_t length)
+    Py_ssize_t recv(int fd, void* into, size_t n, int flags)
+    cdef struct linger:
+        int l_onoff
+        int l_linger
+
+cdef extern from "arpa/inet.h" nogil:
+    const char* inet_ntop(int family, const void* address, char* into, socklen_t size)
+    unsigned short ntohs(unsigned short n)
+
+cdef object logger = logging.getLogger("lastcall.error")
+
+cdef enum:
+    ACCEPTS = 64          # connections taken from a listener of our own per wake-up
+    NAME_MAX = 64         # INET6_ADDRSTRLEN is 46
+
+STARVED_SECONDS = 0.1
+
+
+cdef object peer_tuple(PeerAddress* address):
+    """(host, port), or None for a unix socket."""
+    cdef char[NAME_MAX] name
+    if address.family == AF_INET:
+        inet_ntop(AF_INET, &address.v4.sin_addr, name, NAME_MAX)
+        return (<bytes><char*>name).decode("ascii"), ntohs(address.v4.sin_port)
+    if address.family == AF_INET6:
+        inet_ntop(AF_INET6, &address.v6.sin6_addr, name, NAME_MAX)
+        return (<bytes><char*>name).decode("ascii"), ntohs(address.v6.sin6_port)
+    return None
+
+
+cdef object local_address(int fd):
+    """This connection's own end: the scope's ``server``."""
+    cdef PeerAddress address
+    cdef socklen_t length = sizeof(address)
+    memset(&address, 0, sizeof(address))
+    if getsockname(fd, <sockaddr*>&address, &length) != 0:
+        return None
+    return peer_tuple(&address)
+
+
+cdef Py_ssize_t receive(int fd, unsigned char* into, Py_ssize_t n) noexcept:
+    """recv() without waiting; -1 and errno on failure."""
+    return recv(fd, into, n, MSG_DONTWAIT)
+
+
+cdef bint would_block(int error) noexcept:
+    """Whether errno says that there is just nothing to do now."""
+    return error == EAGAIN or error == EINTR
+
+
+cdef void reset_on_close(int fd) noexcept:
+    """Make close() send a RST."""
+    cdef linger option
+    option.l_onoff = 1
+    option.l_linger = 0
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &option, sizeof(option))
+
+
+cdef class Port:
+    """A listener that a driver accepts from."""
+
+    def __init__(self, sock, bint shared):
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.shared = shared
+        name = sock.getsockname()
+        if sock.family == socket.AF_UNIX:
+            self.address = (name.decode() if isinstance(name, bytes) else name, None)
+        elif name[0] not in ("0.0.0.0", "::"):
+            self.address = (name[0], name[1])
+
+
+cdef class Driver:
+    """Accepts connections and carries their bytes.
+
+    ``factory(stream)`` makes the connection of a new stream. At ``limit`` open connections accepting stops, so clients
+    wait in the backlog instead of being refused. ``on_closed()`` is called when the last connection is gone.
+    """
+
+    def __init__(self, Hub hub not None, factory, *, Py_ssize_t limit, on_closed=None):
+        self.hub = hub
+        self.loop = hub.loop
+        self.factory = factory
+        self.limit = limit
+        self.on_closed = on_closed
+        self.ports = []
+        self.streams = set()
+
+    def listen(self, sock, *, bint shared):
+        """Accept from a listening socket. ``shared``: others accept there too, so take one connection per wake-up."""
+        cdef Port port = Port(sock, shared)
+        self.ports.append(port)
+        self.accepting = True
+        self._update()
+
+    def stop_accepting(self):
+        """Accept no more. The listeners stay open: they belong to the caller."""
+        self.accepting = False
+        self._update()
+
+    def accept_waiting(self):
+        """Accept what waits in the backlogs, whatever the limit; return how many connections that were."""
+        cdef Port port
+        cdef Py_ssize_t before = len(self.streams), limit = self.limit
+        self.limit = before + 1_000_000
+        self.hub.begin()
+        try:
+            for port in self.ports:
+                while self.accept(port):
+                    pass
+        finally:
+            self.limit = limit
+            self.hub.end()
+        return len(self.streams) - before
+
+    @property
+    def connections(self):
+        """The open connections, a snapshot."""
+        return [(<Stream>stream).connection for stream in self.streams if (<Stream>stream).connection is not None]
+
+    def __len__(self):
+        return len(self.streams)
+
+    def close(self):
+        """Let go of the listeners. Connections must be closed before."""
+        self.stop_accepting()
+        self.ports.clear()
+
+    def _update(self):
+        """Watch the listeners, or stop watching them, as the limits now say."""
+        cdef Port port
+        cdef bint wanted = self.accepting and not self.starved and len(self.streams) < self.limit
+        for port in self.ports:
+            if wanted != port.watched:
+                port.watched = wanted
+                if wanted:
+                    self.watch(port)
+                else:
+                    self.unwatch(port)
+
+    def _recover(self):
+        self.starved = False
+        self._update()
+
+    cdef int accept(self, Port port) except -1:
+        """Accept until the queue is empty, or enough for one wake-up; return how many."""
+        cdef PeerAddress address
+        cdef socklen_t length
+        cdef int fd, accepted = 0
+        cdef int most = 1 if port.shared else ACCEPTS
+        while accepted < most:
+            if len(self.streams) >= self.limit:
+                self._update()
+                break
+            length = sizeof(address)
+            address.family = 0
+            fd = accept4(port.fd, <sockaddr*>&address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
+            if fd < 0:
+                if errno == EINTR or errno == ECONNABORTED or errno == EPROTO:
+                    continue
+                if errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
+                    self.starve()
+                elif not would_block(errno):
+                    logger.error("accept failed: %s", strerror(errno).decode())
+                    self.starve()
+                break
+            self.complained = False
+            accepted += 1
+            self.adopt(fd, &address, port)
+        return accepted
+
+    def starve(self):
+        """No descriptor is left: a level-triggered listener would spin, so look away for a moment."""
+        if not self.complained:
+            self.complained = True
+            logger.error(
+                "accept failed: %s. Accepting again as descriptors are freed; see `ulimit -n` and --limit-connections.",
+                strerror(errno).decode(),
+            )
+        self.starved = True
+        self._update()
+        self.loop.call_later(STARVED_SECONDS, self._recover)
+
+    cdef int forget(self, Stream stream) except -1:
+        """A stream is closed."""
+        cdef bint full = len(self.streams) >= self.limit
+        self.streams.discard(stream)
+        if full and self.accepting:
+            self._update()
+        if not self.streams and self.on_closed is not None:
+            self.on_closed()
+        return 0
+
+    cdef int adopt(self, int fd, PeerAddress* address, Port port) except -1:
+        """Make a stream of an accepted descriptor."""
+        raise NotImplementedError
+
+    cdef int watch(self, Port port) except -1:
+        """Call ``accept`` when the listener is readable."""
+        raise NotImplementedError
+
+    cdef int unwatch(self, Port port) except -1:
+        """Stop that."""
+        raise NotImplementedError

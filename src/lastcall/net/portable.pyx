@@ -1,0 +1,211 @@
+# cython: language_level=3
+"""The portable driver: asyncio's own transports behind the same stream interface.
+
+Slower than the reactor, and the way for whatever the reactor cannot do (a system without epoll). The transport's write
+buffer is kept empty as far as possible: what the kernel does not take waits in the stream, where the limits are.
+"""
+
+cimport cython
+from libc.errno cimport errno
+
+import socket
+
+from lastcall.connection.stream cimport Connection, Stream
+from lastcall.net.driver cimport Driver, PeerAddress, Port, local_address, peer_tuple, receive, reset_on_close, would_block
+from lastcall.wire.buffer cimport ByteBuffer
+
+cdef enum:
+    READ_SIZE = 65536
+
+
+@cython.final
+cdef class PortableStream(Stream):
+    """A stream over an asyncio transport, of which it is also the protocol."""
+
+    cdef PortableDriver driver
+    cdef Port port
+    cdef object transport
+    cdef int fd
+    cdef PeerAddress peer
+    cdef bint ending          # connection_lost is on its way
+
+    # -- asyncio.Protocol -----------------------------------------------------------------------------------------
+
+    def connection_made(self, transport):
+        """asyncio.Protocol."""
+        cdef Driver driver = self.driver
+        self.transport = transport
+        transport.set_write_buffer_limits(high=0)
+        driver.hub.begin()
+        try:
+            self.connection.opened()
+        except Exception:
+            driver.hub.report("a connection")
+            self.connection.abort()
+        driver.hub.end()
+
+    def data_received(self, data):
+        """asyncio.Protocol."""
+        cdef bytes piece = bytes(data)
+        if self.closed:
+            return
+        self.hub.begin()
+        try:
+            self.connection.on_data(<const unsigned char*><const char*>piece, len(piece))
+        except Exception:
+            self.hub.report("a connection")
+            if not self.closed:
+                self.connection.abort()
+        self.hub.end()
+
+    def eof_received(self):
+        """asyncio.Protocol: True keeps the transport open for what is still to be written."""
+        if self.closed:
+            return False
+        self.hub.begin()
+        try:
+            self.connection.on_eof()
+        except Exception:
+            self.hub.report("a connection")
+            if not self.closed:
+                self.connection.abort()
+        self.hub.end()
+        return True
+
+    def connection_lost(self, exc):
+        """asyncio.Protocol."""
+        if not self.closed:
+            self.ending = True
+            self.hub.begin()
+            try:
+                self.connection.on_lost()
+            except Exception:
+                self.hub.report("a connection")
+            self.hub.end()
+
+    def pause_writing(self):
+        """asyncio.Protocol: the kernel took less than it was offered."""
+        self.blocked = True
+
+    def resume_writing(self):
+        """asyncio.Protocol."""
+        self.blocked = False
+        if not self.closed:
+            self.hub.begin()
+            try:
+                self.flush()
+            except Exception:
+                self.hub.report("a stream")
+            self.hub.end()
+
+    # -- Stream ---------------------------------------------------------------------------------------------------
+
+    cdef int transmit(self) except -1:
+        cdef ByteBuffer out = self.out
+        cdef bytes data = out.data[out.start:out.end]
+        out.clear()
+        if self.transport.is_closing():
+            return 0                    # connection_lost has been scheduled
+        self.transport.write(data)
+        return 0
+
+    cdef int set_reading(self, bint wanted) except -1:
+        if self.reading != wanted and not self.closed:
+            self.reading = wanted
+            if self.transport is not None and not self.transport.is_closing():
+                if wanted:
+                    self.transport.resume_reading()
+                else:
+                    self.transport.pause_reading()
+        return 0
+
+    cdef int shutdown_write(self) except -1:
+        if not self.transport.is_closing() and self.transport.can_write_eof():
+            self.transport.write_eof()
+        return 0
+
+    cdef int close(self) except -1:
+        if not self.closed:
+            self.closed = True
+            if self.transport is not None and not self.ending:
+                self.transport.abort()
+            self.driver.forget(self)
+        return 0
+
+    cdef int reset(self) except -1:
+        if not self.closed and self.transport is not None and not self.transport.is_closing():
+            reset_on_close(self.fd)
+        return self.close()
+
+    cdef int read_now(self) except -1:
+        cdef unsigned char[READ_SIZE] into
+        cdef Py_ssize_t n
+        if self.closed or self.transport is None or self.transport.is_closing() or self.connection.eof:
+            return 0
+        n = receive(self.fd, into, READ_SIZE)
+        if n > 0:
+            return self.connection.on_data(into, n)
+        if n == 0:
+            return self.connection.on_eof()
+        if not would_block(errno):
+            return self.lost()
+        return 0
+
+    cdef object client_address(self):
+        return peer_tuple(&self.peer)
+
+    cdef object server_address(self):
+        return self.port.address if self.port.address is not None else local_address(self.fd)
+
+
+@cython.final
+cdef class PortableDriver(Driver):
+    """See the module's docstring."""
+
+    cdef set joining          # tasks: asyncio wants one to adopt a socket
+
+    def __init__(self, hub, factory, *, limit, on_closed=None):
+        Driver.__init__(self, hub, factory, limit=limit, on_closed=on_closed)
+        self.joining = set()
+
+    def _accept(self, Port port):
+        self.hub.begin()
+        try:
+            self.accept(port)
+        except Exception:
+            self.hub.report("a listener")
+        self.hub.end()
+
+    cdef int adopt(self, int fd, PeerAddress* address, Port port) except -1:
+        cdef PortableStream stream = PortableStream.__new__(PortableStream)
+        sock = socket.socket(fileno=fd)
+        sock.setblocking(False)
+        stream.hub = self.hub
+        stream.driver = self
+        stream.port = port
+        stream.fd = fd
+        stream.peer = address[0]
+        stream.out = ByteBuffer.__new__(ByteBuffer)
+        stream.reading = True
+        self.streams.add(stream)
+        self.factory(stream)
+        task = self.loop.create_task(self._join(stream, sock))
+        self.joining.add(task)
+        task.add_done_callback(self.joining.discard)
+        return 0
+
+    async def _join(self, PortableStream stream, sock):
+        try:
+            await self.loop.connect_accepted_socket(lambda: stream, sock)
+        except OSError:
+            sock.close()
+            if not stream.closed:
+                stream.connection.close_now()
+
+    cdef int watch(self, Port port) except -1:
+        self.loop.add_reader(port.fd, self._accept, port)
+        return 0
+
+    cdef int unwatch(self, Port port) except -1:
+        self.loop.remove_reader(port.fd)
+        return 0

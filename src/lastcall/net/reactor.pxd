@@ -1,0 +1,28 @@
+cimport cython
+from libc.stdint cimport uint32_t
+
+from lastcall.connection.stream cimport Stream
+from lastcall.net.driver cimport Driver, PeerAddress, Port
+
+
+@cython.final
+cdef class NativeStream(Stream):
+    cdef Reactor reactor
+    cdef Port port
+    cdef readonly int fd
+    cdef uint32_t generation
+    cdef uint32_t interest
+    cdef PeerAddress peer
+    cdef int update(self) except -1
+    cdef int ready(self, uint32_t events) except -1
+    cdef int release(self) except -1
+
+
+@cython.final
+cdef class Reactor(Driver):
+    cdef readonly int epoll
+    cdef uint32_t generations
+    cdef list by_fd
+    cdef unsigned char* into
+    cdef void* events
+    cdef int _place(self, int fd, object what) except -1

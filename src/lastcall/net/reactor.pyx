@@ -1,0 +1,270 @@
+# cython: language_level=3
+"""The native driver: an epoll set of our own, nested in the event loop.
+
+The epoll descriptor (level-triggered) holds the listeners and all connections, and is itself registered with
+``loop.add_reader``: one callback of the loop serves many ready sockets in compiled code. Any loop with ``add_reader``
+will do. A turn ends after ``MAX_EVENTS`` events or about ``TURN_SECONDS``, so that the loop's other work is never
+starved; what was not served is reported again, at the tail of the kernel's ready list.
+"""
+
+cimport cython
+from libc.errno cimport EEXIST, errno
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, strerror
+
+import os
+
+from lastcall.connection.stream cimport Connection, Stream
+from lastcall.net.driver cimport Driver, PeerAddress, Port, local_address, peer_tuple, receive, reset_on_close, would_block
+from lastcall.wire.buffer cimport ByteBuffer
+
+cdef extern from "sys/epoll.h" nogil:
+    int EPOLL_CLOEXEC
+    int EPOLL_CTL_ADD
+    int EPOLL_CTL_DEL
+    int EPOLL_CTL_MOD
+    uint32_t EPOLLIN
+    uint32_t EPOLLOUT
+    uint32_t EPOLLERR
+    uint32_t EPOLLHUP
+    uint32_t EPOLLRDHUP
+    ctypedef union epoll_data_t:
+        uint64_t u64
+    cdef struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+    int epoll_create1(int flags)
+    int epoll_ctl(int epoll, int operation, int fd, epoll_event* event)
+    int epoll_wait(int epoll, epoll_event* events, int most, int timeout)
+
+cdef extern from "sys/socket.h" nogil:
+    int SHUT_WR
+    int MSG_NOSIGNAL
+    int shutdown(int fd, int how)
+    Py_ssize_t send(int fd, const void* data, size_t n, int flags)
+
+cdef extern from "unistd.h" nogil:
+    int c_close "close"(int fd)
+
+cdef enum:
+    MAX_EVENTS = 256
+    READ_SIZE = 131072
+    LISTENER = 0xFFFFFFFF        # the generation that marks a listener
+
+cdef double TURN_SECONDS = 0.002
+
+
+@cython.final
+cdef class NativeStream(Stream):
+    """A connected socket in the reactor's epoll set."""
+
+    cdef int transmit(self) except -1:
+        cdef ByteBuffer out = self.out
+        cdef Py_ssize_t size = out.end - out.start
+        cdef Py_ssize_t sent = send(self.fd, out.data + out.start, size, MSG_NOSIGNAL)
+        if sent < 0:
+            if not would_block(errno):
+                return self.lost()
+            sent = 0
+        out.consume(sent)
+        if sent < size:
+            self.blocked = True
+            self.update()
+        return 0
+
+    cdef int set_reading(self, bint wanted) except -1:
+        if self.reading != wanted and not self.closed:
+            self.reading = wanted
+            self.update()
+        return 0
+
+    cdef int update(self) except -1:
+        """Tell epoll what we want to hear of. ERR and HUP come always."""
+        cdef epoll_event event
+        cdef uint32_t interest = (EPOLLIN | EPOLLRDHUP if self.reading else 0) | (EPOLLOUT if self.blocked else 0)
+        if interest != self.interest:
+            self.interest = interest
+            event.events = interest
+            event.data.u64 = (<uint64_t>self.generation << 32) | <uint32_t>self.fd
+            if epoll_ctl(self.reactor.epoll, EPOLL_CTL_MOD, self.fd, &event) != 0:
+                raise OSError(errno, strerror(errno).decode())
+        return 0
+
+    cdef int shutdown_write(self) except -1:
+        if shutdown(self.fd, SHUT_WR) != 0:
+            return self.lost()
+        return 0
+
+    cdef int close(self) except -1:
+        if not self.closed:
+            self.closed = True
+            self.release()
+        return 0
+
+    cdef int reset(self) except -1:
+        if not self.closed:
+            self.closed = True
+            reset_on_close(self.fd)
+            self.release()
+        return 0
+
+    cdef int release(self) except -1:
+        self.reactor.by_fd[self.fd] = None     # before the number can be given to another connection
+        c_close(self.fd)
+        return self.reactor.forget(self)
+
+    cdef int read_now(self) except -1:
+        if not self.closed and not self.connection.eof:
+            return self.ready(EPOLLIN)
+        return 0
+
+    cdef int ready(self, uint32_t events) except -1:
+        """Serve one event."""
+        cdef Reactor reactor = self.reactor
+        cdef Py_ssize_t n
+        if events & EPOLLOUT:
+            self.blocked = False
+            self.update()
+            self.flush()
+            if self.closed:
+                return 0
+        if not self.reading:
+            if events & (EPOLLERR | EPOLLHUP):
+                return self.lost()
+            return 0
+        if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+            n = receive(self.fd, reactor.into, READ_SIZE)
+            if n > 0:
+                if events & EPOLLRDHUP and n < READ_SIZE:
+                    # These are the last bytes, and the connection should know before it starts what they ask for.
+                    return self.connection.on_last_data(reactor.into, n)
+                return self.connection.on_data(reactor.into, n)
+            if n == 0:
+                return self.connection.on_eof()
+            if not would_block(errno):
+                return self.lost()
+        return 0
+
+    cdef object client_address(self):
+        return peer_tuple(&self.peer)
+
+    cdef object server_address(self):
+        return self.port.address if self.port.address is not None else local_address(self.fd)
+
+
+@cython.final
+cdef class Reactor(Driver):
+    """See the module's docstring."""
+
+    def __cinit__(self):
+        self.epoll = -1
+        self.into = <unsigned char*>malloc(READ_SIZE)
+        self.events = malloc(MAX_EVENTS * sizeof(epoll_event))
+        if self.into == NULL or self.events == NULL:
+            raise MemoryError()
+
+    def __init__(self, hub, factory, *, limit, on_closed=None):
+        Driver.__init__(self, hub, factory, limit=limit, on_closed=on_closed)
+        self.by_fd = []
+        self.epoll = epoll_create1(EPOLL_CLOEXEC)
+        if self.epoll < 0:
+            raise OSError(errno, os.strerror(errno))
+        self.loop.add_reader(self.epoll, self._turn)
+
+    def __dealloc__(self):
+        if self.epoll >= 0:
+            c_close(self.epoll)
+        free(self.into)
+        free(self.events)
+
+    def close(self):
+        """Let go of the listeners and of the epoll set."""
+        Driver.close(self)
+        if self.epoll >= 0:
+            self.loop.remove_reader(self.epoll)
+            c_close(self.epoll)
+            self.epoll = -1
+
+    def _turn(self):
+        """Serve ready sockets: the loop's callback."""
+        cdef epoll_event* events = <epoll_event*>self.events
+        cdef int count, i
+        cdef uint32_t fd, generation
+        cdef double started, deadline
+        cdef object found
+        cdef NativeStream stream
+        if self.epoll < 0:
+            return
+        self.hub.begin()
+        deadline = self.hub.now + TURN_SECONDS
+        count = epoll_wait(self.epoll, events, MAX_EVENTS, 0)
+        for i in range(count):
+            started = self.hub.now
+            fd = <uint32_t>(events[i].data.u64 & 0xFFFFFFFF)
+            generation = <uint32_t>(events[i].data.u64 >> 32)
+            if generation == LISTENER:
+                try:
+                    self.accept(<Port>self.by_fd[fd])
+                except Exception:
+                    self.hub.report("a listener")
+            else:
+                found = self.by_fd[fd]
+                # The connection may have been closed earlier in this turn, and its number given to another.
+                if found is None or (<NativeStream>found).generation != generation:
+                    continue
+                stream = <NativeStream>found
+                try:
+                    stream.ready(events[i].events)
+                except Exception:
+                    self.hub.report("a connection")
+                    if not stream.closed and stream.connection is not None:
+                        stream.connection.abort()
+            self.hub.after_event(started)
+            if self.hub.now > deadline:
+                break
+        self.hub.end()
+
+    cdef int adopt(self, int fd, PeerAddress* address, Port port) except -1:
+        cdef NativeStream stream = NativeStream.__new__(NativeStream)
+        cdef epoll_event event
+        stream.hub = self.hub
+        stream.reactor = self
+        stream.port = port
+        stream.fd = fd
+        stream.peer = address[0]
+        stream.out = ByteBuffer.__new__(ByteBuffer)
+        stream.reading = True
+        self.generations = (self.generations + 1) & 0x7FFFFFFF
+        stream.generation = self.generations
+        stream.interest = EPOLLIN | EPOLLRDHUP
+        event.events = stream.interest
+        event.data.u64 = (<uint64_t>stream.generation << 32) | <uint32_t>fd
+        if epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event) != 0:
+            c_close(fd)
+            raise OSError(errno, os.strerror(errno))
+        self._place(fd, stream)
+        self.streams.add(stream)
+        self.factory(stream)
+        stream.connection.opened()
+        return 0
+
+    cdef int _place(self, int fd, object what) except -1:
+        while len(self.by_fd) <= fd:
+            self.by_fd.append(None)
+        self.by_fd[fd] = what
+        return 0
+
+    cdef int watch(self, Port port) except -1:
+        cdef epoll_event event
+        event.events = EPOLLIN
+        event.data.u64 = (<uint64_t>LISTENER << 32) | <uint32_t>port.fd
+        self._place(port.fd, port)
+        if epoll_ctl(self.epoll, EPOLL_CTL_ADD, port.fd, &event) != 0 and errno != EEXIST:
+            raise OSError(errno, os.strerror(errno))
+        return 0
+
+    cdef int unwatch(self, Port port) except -1:
+        epoll_ctl(self.epoll, EPOLL_CTL_DEL, port.fd, NULL)
+        self.by_fd[port.fd] = None
+        return 0

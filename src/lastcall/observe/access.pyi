@@ -1,0 +1,24 @@
+import logging
+
+from lastcall.base.sinks import AccessSink
+from lastcall.observe.output import Output
+
+def escape(value: str | bytes) -> str: ...
+def report(
+    sink: AccessSink,
+    client: tuple[str, int] | None,
+    method: str,
+    target: bytes,
+    http_version: str,
+    status: int,
+    duration: float = 0.0,
+    bytes_sent: int = 0,
+) -> None: ...
+
+class AccessLog(AccessSink):
+    @property
+    def dropped(self) -> int: ...
+    def __init__(self, output: Output, *, colors: bool = False) -> None: ...
+
+class LoggerAccess(AccessSink):
+    def __init__(self, logger: logging.Logger) -> None: ...

@@ -1,0 +1,8 @@
+"""One worker process: listeners, lifespan, the executor of the drain's actions, signals, teardown."""
+
+from __future__ import annotations
+
+from lastcall.drain.report import StopReport
+from lastcall.server.server import Server
+
+__all__ = ["Server", "StopReport"]

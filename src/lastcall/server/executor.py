@@ -1,0 +1,244 @@
+"""Carries out what the ladder decides: the one place where the drain touches sockets, tasks and the lifespan."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lastcall.drain.ladder import Action, Budgets, Census, Input, Phase, State, due, next_deadline, step
+from lastcall.drain.report import StopReport
+
+if TYPE_CHECKING:
+    from lastcall.asgi.lifespan import Lifespan
+    from lastcall.connection.http1 import HTTPService
+    from lastcall.drain.ledger import Ledger
+    from lastcall.net.driver import Driver
+
+logger = logging.getLogger("lastcall.error")
+
+PROGRESS_SECONDS = 1.0
+NAMED_AT_MOST = 3
+
+
+@dataclass(slots=True)
+class Work:
+    """What a drain acts upon."""
+
+    ledger: Ledger
+    driver: Driver
+    service: HTTPService
+    lifespan: Lifespan
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the work; ``ran_before`` is the ledger's total at the order, ``running_then`` its count."""
+
+    ran_before: int = 0
+    running_then: int = 0
+    cancelled: int = 0
+    abandoned: list[str] = field(default_factory=list)
+
+
+class Executor:
+    """Runs one server from ready to stopped.
+
+    ``order()`` and ``force()`` belong to the loop's thread. ``on_order(state)`` is called at the stop order,
+    ``on_cancelling()`` when what still runs is about to be cancelled; both are the server's own affair.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        budgets: Budgets,
+        *,
+        on_order: Callable[[State], None],
+        on_cancelling: Callable[[], None],
+    ) -> None:
+        self.state = State()
+        self._loop = asyncio.get_running_loop()
+        self._work = work
+        self._budgets = budgets
+        self._on_order = on_order
+        self._on_cancelling = on_cancelling
+        self._tally = Tally()
+        self._wake: asyncio.Future[None] | None = None
+        self._lifespan_word = ""
+        self._lifespan_code = 0
+        self._cancelled = False
+        self._fresh_phase = False
+        self._said = 0.0
+
+    # -- orders ---------------------------------------------------------------------------------------------------
+
+    def ready(self) -> None:
+        """The server serves."""
+        self._apply(Input.READY)
+
+    def order(self, cause: str, *, interactive: bool = False) -> None:
+        """Start the ladder. Only signals escalate: a second order from elsewhere changes nothing."""
+        self._apply(Input.STOP, cause=cause, interactive=interactive)
+
+    def force(self, cause: str) -> None:
+        """Jump to ``CANCELLING``."""
+        self._apply(Input.FORCE, cause=cause)
+
+    @property
+    def running(self) -> int:
+        """How many entries are in the ledger."""
+        return self._work.ledger.count
+
+    def wake(self) -> None:
+        """Something may have ended: look again."""
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    # -- the run --------------------------------------------------------------------------------------------------
+
+    async def run(self) -> StopReport:
+        """Until ``STOPPED``. A cancellation of this call is a jump to ``CANCELLING``; it is raised at the end."""
+        while self.state.phase is not Phase.STOPPED:
+            if self._fresh_phase:
+                # Even a budget of 0 gives what was just ordered one turn of the loop.
+                self._fresh_phase = False
+                await self._sleep(0)
+                continue
+            if self.state.phase is Phase.CLOSING:
+                await self._shut_down_lifespan()
+                self._apply(Input.CLOSED)
+                continue
+            now = self._loop.time()
+            event = due(self.state, self._census(), now, self._budgets)
+            if event is not None:
+                self._apply(event)
+                continue
+            self._say_progress(now)
+            await self._sleep(self._until(now))
+        report = self._report()
+        logger.info("%s", report)
+        if self._cancelled:
+            raise asyncio.CancelledError
+        return report
+
+    def _until(self, now: float) -> float:
+        """Seconds to the next moment at which there is something to do or to say."""
+        deadline = next_deadline(self.state, self._budgets)
+        if self.state.phase in (Phase.DRAINING, Phase.CANCELLING):
+            deadline = min(deadline, self._said + PROGRESS_SECONDS)
+        return deadline - now
+
+    async def _sleep(self, seconds: float) -> None:
+        self._wake = self._loop.create_future()
+        timer = None
+        if seconds <= 0:
+            self._loop.call_soon(self.wake)
+        elif seconds < math.inf:
+            timer = self._loop.call_later(seconds, self.wake)
+        try:
+            await self._wake
+        except asyncio.CancelledError:
+            self._cancelled = True
+            self.force("cancelled")
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def _apply(self, event: Input, *, cause: str = "", interactive: bool = False) -> None:
+        before = self.state
+        self.state, actions = step(
+            before, event, self._loop.time(), self._budgets, cause=cause, interactive=interactive
+        )
+        if before.phase < Phase.DRAINING <= self.state.phase and before.phase is not Phase.STARTING:
+            self._begin()
+        if before.phase < Phase.CANCELLING <= self.state.phase:
+            self._on_cancelling()
+        self._fresh_phase = self.state.phase is not before.phase and self.state.phase > Phase.SERVING
+        for action in actions:
+            self._act(action)
+        self.wake()
+
+    def _begin(self) -> None:
+        ledger = self._work.ledger
+        self._tally.running_then = ledger.count
+        self._tally.ran_before = ledger.total
+        self._said = self._loop.time()
+        self._on_order(self.state)
+
+    def _act(self, action: Action) -> None:
+        work = self._work
+        if action is Action.STOP_ACCEPTING:
+            work.driver.stop_accepting()
+        elif action is Action.LAST_ANSWERS:
+            work.service.draining = True
+        elif action is Action.CLOSE_IDLE:
+            for connection in work.driver.connections:
+                connection.close_idle()
+        elif action is Action.CANCEL_TASKS:
+            for entry in work.ledger.entries():
+                self._tally.cancelled += 1
+                entry.cancel()
+        elif action is Action.ABANDON:
+            left = work.ledger.entries()
+            self._tally.abandoned = [entry.describe() for entry in left]
+            self._tally.cancelled -= len(left)
+            if left:
+                logger.error(
+                    "Abandoned, still running %g s after being cancelled: %s",
+                    self._budgets.cancel,
+                    ", ".join(self._tally.abandoned[:NAMED_AT_MOST]),
+                )
+        elif action is Action.CLOSE_CONNECTIONS:
+            for connection in work.driver.connections:
+                connection.close_now()
+
+    async def _shut_down_lifespan(self) -> None:
+        task = self._loop.create_task(self._work.lifespan.shutdown(self._budgets.lifespan_shutdown))
+        while not task.done():
+            try:
+                await asyncio.wait({task})
+            except asyncio.CancelledError:
+                self._cancelled = True  # raised when the lifespan has had its time
+        outcome = task.result()
+        self._lifespan_word, self._lifespan_code = outcome.value, outcome.exit_code
+
+    # -- words ----------------------------------------------------------------------------------------------------
+
+    def _census(self) -> Census:
+        return Census(running=self._work.ledger.count, connections=len(self._work.driver))
+
+    def _say_progress(self, now: float) -> None:
+        if self.state.phase not in (Phase.DRAINING, Phase.CANCELLING) or now < self._said + PROGRESS_SECONDS:
+            return
+        self._said = now
+        entries = self._work.ledger.entries()
+        oldest = sorted(entries, key=lambda entry: entry.since)[:NAMED_AT_MOST]
+        names = ", ".join(f"{entry.describe()} {now - entry.since:.0f} s" for entry in oldest)
+        if len(entries) > NAMED_AT_MOST:
+            names += ", …"
+        left = next_deadline(self.state, self._budgets) - now
+        what = "cancel" if self.state.phase is Phase.DRAINING else "giving up"
+        when = f"{max(0.0, left):.0f} s until {what}" if left < math.inf else f"no limit until {what}"
+        doing = "draining" if self.state.phase is Phase.DRAINING else "cancelling"
+        if entries:
+            logger.info("%s: %d left, %s: %s", doing, len(entries), when, names)
+        else:
+            logger.info("%s: %d connections are still closing, %s", doing, len(self._work.driver), when)
+
+    def _report(self) -> StopReport:
+        tally = self._tally
+        arrived = self._work.ledger.total - tally.ran_before
+        in_flight = tally.running_then + arrived
+        return StopReport(
+            cause=self.state.cause,
+            exit_code=5 if tally.abandoned else self._lifespan_code,
+            seconds=self._loop.time() - self.state.draining_since,
+            in_flight=in_flight,
+            finished=in_flight - tally.cancelled - len(tally.abandoned),
+            cancelled=tally.cancelled,
+            abandoned=tuple(tally.abandoned),
+            lifespan=self._lifespan_word,
+        )

@@ -1,0 +1,37 @@
+"""Event loops by name."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from importlib import import_module
+
+from lastcall.base.errors import ConfigError
+
+
+def loop_factory(loop: str | object) -> Callable[[], asyncio.AbstractEventLoop]:
+    """The factory of ``--loop``: ``auto``, ``asyncio``, ``none``, ``uvloop``, ``module:factory``, or a callable.
+
+    ``auto`` is asyncio: under the native reactor uvloop has been no faster, and it is one thing less that can differ.
+    Raises ConfigError for a loop that cannot be had.
+    """
+    if callable(loop):
+        return loop
+    if loop in ("auto", "asyncio", "none", None):
+        return asyncio.new_event_loop
+    if loop == "uvloop":
+        try:
+            import uvloop  # noqa: PLC0415
+        except ImportError:
+            raise ConfigError("--loop", loop, "uvloop to be installed: pip install 'lastcall[uvloop]'") from None
+        return uvloop.new_event_loop
+    module, _, attribute = str(loop).partition(":")
+    try:
+        found: object = import_module(module)
+        for name in attribute.split("."):
+            found = getattr(found, name)
+    except (ImportError, AttributeError, ValueError) as exc:
+        raise ConfigError("--loop", loop, f"an importable module:factory ({exc})") from exc
+    if not callable(found):
+        raise ConfigError("--loop", loop, "a callable that returns an event loop")
+    return found

@@ -1,0 +1,341 @@
+"""``Server``: one worker, from binding to the stop report, in whatever event loop runs ``serve()``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import random
+import resource
+import socket
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from lastcall.asgi.lifespan import Lifespan
+from lastcall.asgi.loading import LoadedApp, load_app
+from lastcall.base.errors import StartupError
+from lastcall.connection.deadlines import Deadlines
+from lastcall.connection.http1 import HTTP1Connection, HTTPService
+from lastcall.connection.hub import Hub
+from lastcall.drain.ladder import Budgets, Phase, State
+from lastcall.drain.ledger import Ledger
+from lastcall.drain.report import StopReport
+from lastcall.net.listeners import Address, Listener, adopt, bind
+from lastcall.net.portable import PortableDriver
+from lastcall.observe.logs import make_access_sink
+from lastcall.server.executor import Executor, Work
+from lastcall.server.loops import loop_factory
+from lastcall.server.signals import SignalFace
+from lastcall.server.teardown import close_loop
+
+if TYPE_CHECKING:
+    from lastcall.base.options import HTTPOptions
+    from lastcall.base.sinks import AccessSink
+    from lastcall.config import Config
+    from lastcall.net.driver import Driver
+
+logger = logging.getLogger("lastcall.error")
+
+RESERVED_DESCRIPTORS = 64
+"""Descriptors kept free of client connections: listeners, logs, the application's own files and pools."""
+
+
+class Server:
+    """One server for one :class:`~lastcall.Config`, as uvicorn's class of that name.
+
+    - ``run()`` makes an event loop of its own and returns when the server has stopped; it works in any thread.
+    - ``await serve()`` runs in the caller's loop, and touches only its own tasks, sockets and lifespan.
+
+    Both return a :class:`StopReport` and raise :class:`~lastcall.base.errors.StartupError` if the server cannot become
+    ready. Neither exits the process: that is ``lastcall.run()``'s and the command's part. Signal handlers are installed
+    only in the main thread and only with ``install_signal_handlers=True``; the earlier ones are put back at the end.
+
+    ``started`` is True while requests are served. ``drain()``, ``should_exit = True`` and ``force_exit = True`` stop
+    the server from any thread; the last cancels at once what still runs. ``addresses`` are the real ones, port 0 too.
+    """
+
+    def __init__(self, config: Config, *, install_signal_handlers: bool = True) -> None:
+        self.config = config
+        self.started = False
+        self.importing = False
+        self.addresses: list[Address] = []
+        self._install_signal_handlers = install_signal_handlers
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._executor: Executor | None = None
+        self._lifespan: Lifespan | None = None
+        self._listeners: list[Listener] = []
+        self._face: SignalFace | None = None
+        self._order: tuple[str, int] | None = None  # the highest order so far: its cause and level
+        self._lock = threading.Lock()
+        self._signals = 0
+
+    # -- orders, from any thread ----------------------------------------------------------------------------------
+
+    def drain(self, cause: str = "api") -> None:
+        """Start the stop ladder. A second call changes nothing."""
+        self._give_order(cause, 1)
+
+    @property
+    def should_exit(self) -> bool:
+        """True from the stop order on. Setting it to True is that order; False does nothing."""
+        return self._order is not None
+
+    @should_exit.setter
+    def should_exit(self, value: bool) -> None:
+        if value:
+            self._give_order("api", 1)
+
+    @property
+    def force_exit(self) -> bool:
+        """True once what still runs was ordered to be cancelled. Setting it to True is that order."""
+        return self._order is not None and self._order[1] >= 2
+
+    @force_exit.setter
+    def force_exit(self, value: bool) -> None:
+        if value:
+            self._give_order("api", 2)
+
+    @property
+    def starting(self) -> bool:
+        """True until the server is ready: import and ``lifespan.startup``."""
+        return self._executor is None
+
+    def signal_received(self, name: str, level: int) -> None:
+        """A signal counts (``SignalFace`` calls this in the handler). Only signals escalate: one that is the first
+        while a drain is under way for another reason changes nothing but what SIGINT shortens."""
+        self._signals = level
+        self._give_order(name, level)
+
+    def _give_order(self, cause: str, level: int) -> None:
+        with self._lock:
+            if self._order is None or self._order[1] < level:
+                self._order = (cause if self._order is None else self._order[0], level)
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._obey, cause, level)
+
+    def _obey(self, cause: str, level: int) -> None:
+        """In the loop's thread: hand an order to whoever is in charge of the phase."""
+        if self._executor is not None:
+            if level >= 2:
+                self._executor.force(cause)
+            else:
+                self._executor.order(cause, interactive=cause == "SIGINT")
+        elif self._lifespan is not None:
+            self._lifespan.interrupt()
+
+    def abandon_now(self) -> None:
+        """The third signal, or the second while starting, in a process of our own: unlink our sockets, ``_exit(5)``."""
+        for listener in self._listeners:
+            if listener.inode is not None:
+                listener.close()
+        os._exit(5)
+
+    # -- running --------------------------------------------------------------------------------------------------
+
+    def run(self, sockets: Sequence[socket.socket] | None = None) -> StopReport:
+        """``serve()`` in a new event loop, with a bounded teardown of that loop; see the class."""
+        loop = loop_factory(self.config.options.loop)()
+        try:
+            return loop.run_until_complete(self.serve(sockets))
+        finally:
+            close_loop(loop)
+
+    async def serve(self, sockets: Sequence[socket.socket] | None = None) -> StopReport:
+        """Serve until a stop order, and through the whole ladder.
+
+        ``sockets`` (bound stream sockets, listening or not) replace the configured addresses and are closed at the end.
+        Cancelling this call is a jump to cancelling what runs; ``lifespan.shutdown`` runs, then CancelledError is
+        raised. A server serves once.
+        """
+        return await self.serve_under(None, sockets)
+
+    async def serve_under(self, face: SignalFace | None, sockets: Sequence[socket.socket] | None = None) -> StopReport:
+        """``serve()`` with signal handlers that are installed already (a process of our own), or None."""
+        if self._loop is not None:
+            raise RuntimeError("a Server serves once: make a new one")
+        self._loop = asyncio.get_running_loop()
+        own_face = face is None and self._install_signal_handlers
+        self._face = face
+        if own_face:
+            self._face = SignalFace(self, own_process=False)
+            self._face.install()
+        app: LoadedApp | None = None
+        try:
+            for warning in self.config.warnings:
+                logger.warning("%s", warning)
+            options = self.config.options
+            self._listeners = bind(options.net.binds) if sockets is None else [adopt(sock) for sock in sockets]
+            app = self._load()
+            lifespan = None if app is None else await self._start_lifespan(app)
+            if app is None or lifespan is None:
+                return self._interrupted()
+            return await self._serve(app, lifespan)
+        finally:
+            self.started = False
+            for listener in self._listeners:
+                listener.close()
+            if app is not None:
+                app.close()
+            if own_face and self._face is not None:
+                self._face.restore()
+
+    def _load(self) -> LoadedApp | None:
+        """Import the application; None if a signal interrupted that."""
+        if self._order is not None:
+            return None
+        self.importing = True
+        try:
+            return load_app(self.config.options.app)
+        except KeyboardInterrupt:
+            if self._order is None:
+                raise  # not from our handler
+            return None
+        finally:
+            self.importing = False
+
+    async def _start_lifespan(self, app: LoadedApp) -> Lifespan | None:
+        """Run ``lifespan.startup``; None if an order interrupted it."""
+        options = self.config.options
+        self._lifespan = lifespan = Lifespan(
+            app.app, options.app.lifespan, timeout_startup=options.app.timeout_lifespan_startup
+        )
+        ready = False
+        try:
+            if self._order is None:
+                ready = await lifespan.startup()
+        finally:
+            if not ready:
+                await lifespan.cancel(options.stop.cancel)
+        return lifespan if ready else None
+
+    def _interrupted(self) -> StopReport:
+        cause = "api" if self._order is None else self._order[0]
+        logger.info("Stopped (%s) before the application had started.", cause)
+        return StopReport(cause, 0, 0.0, 0, 0, 0, (), "not started")
+
+    async def _serve(self, app: LoadedApp, lifespan: Lifespan) -> StopReport:
+        loop = asyncio.get_running_loop()
+        options = self.config.options
+        access = make_access_sink(options.log)
+        ledger = Ledger(self._wake)
+        hub = make_hub(loop, options.http, access)
+        service = HTTPService(
+            app.app,
+            ledger,
+            hub,
+            self._http_options(),
+            state=lifespan.state,
+            on_max_requests=lambda: self._give_order("max-requests", 1),
+        )
+        driver = make_driver(
+            options.net.driver, hub, service, limit=connection_limit(options.net.limit_connections), on_closed=self._wake
+        )
+        stop = options.stop
+        budgets = Budgets(stop.graceful, stop.cancel, stop.lifespan_shutdown, stop.interrupt)
+        executor = Executor(
+            Work(ledger, driver, service, lifespan),
+            budgets,
+            on_order=self._stop_ordered,
+            on_cancelling=self._cancelling,
+        )
+        try:
+            for listener in self._listeners:
+                listener.listen(options.net.backlog)
+                driver.listen(listener.sock, shared=listener.shared)
+            self.addresses = [listener.address for listener in self._listeners]
+            for listener in self._listeners:
+                logger.info("lastcall running on %s (Press CTRL+C to quit)", listener.url)
+            logger.debug("A stop takes at most %g s.", budgets.worst_case())
+            self._executor = executor
+            executor.ready()
+            self.started = True
+            self.ready()
+            if self._order is not None:  # it came between start-up and here
+                self._obey(*self._order)
+            return await executor.run()
+        finally:
+            driver.close()
+            hub.close()
+            access.flush()
+
+    def _http_options(self) -> HTTPOptions:
+        options = self.config.options
+        http = options.http
+        if http.limit_max_requests is not None and options.limit_max_requests_jitter:
+            jitter = random.randint(0, options.limit_max_requests_jitter)  # noqa: S311 - spreads restarts, no secret
+            http = replace(http, limit_max_requests=http.limit_max_requests + jitter)
+        return http
+
+    # -- hooks ----------------------------------------------------------------------------------------------------
+
+    def ready(self) -> None:
+        """Requests are served from now on. A process of our own has things to do then."""
+
+    def stopping(self, worst_case: float) -> None:
+        """A stop was ordered; it takes at most ``worst_case`` seconds (``math.inf``: no limit)."""
+
+    def _stop_ordered(self, state: State) -> None:
+        executor = self._executor
+        assert executor is not None, "only a serving server is ordered to stop by the ladder"
+        if self._order is None:
+            self._order = (state.cause, 1)
+        stop = self.config.options.stop
+        budgets = Budgets(stop.graceful, stop.cancel, stop.lifespan_shutdown, stop.interrupt)
+        worst = budgets.worst_case(interactive=state.cause == "SIGINT")
+        if state.phase is not Phase.DRAINING:
+            worst -= state.grace
+        count = executor.running
+        logger.info(
+            "Stopping (%s): %d request%s in flight, %s.",
+            state.cause,
+            count,
+            "" if count == 1 else "s",
+            f"done within {worst:g} s" if worst < math.inf else "no limit to the wait",
+        )
+        self.stopping(worst)
+
+    def _cancelling(self) -> None:
+        if self._face is not None:
+            self._face.should_exit = True
+
+    def _wake(self) -> None:
+        if self._executor is not None:
+            self._executor.wake()
+
+
+def make_hub(loop: asyncio.AbstractEventLoop, http: HTTPOptions, access: AccessSink) -> Hub:
+    """The hub of one worker's connections."""
+    deadlines = Deadlines(
+        header=http.timeout_header,
+        body=http.timeout_body,
+        keep_alive=http.timeout_keep_alive,
+        write=http.timeout_write,
+    )
+    return Hub(loop, deadlines, access, date_header=http.date_header, server_header=http.server_header)
+
+
+def make_driver(name: str, hub: Hub, service: HTTPService, *, limit: int, on_closed: object) -> Driver:
+    """The driver of ``--driver``: ``auto`` is native where there is epoll and the loop can watch descriptors."""
+    if name in ("auto", "native"):
+        try:
+            from lastcall.net.reactor import Reactor  # noqa: PLC0415 - does not exist without epoll
+
+            return Reactor(hub, lambda stream: HTTP1Connection(service, stream), limit=limit, on_closed=on_closed)
+        except (ImportError, NotImplementedError) as exc:
+            if name == "native":
+                raise StartupError(f"the native driver does not work here ({exc}): use --driver asyncio") from exc
+    return PortableDriver(hub, lambda stream: HTTP1Connection(service, stream), limit=limit, on_closed=on_closed)
+
+
+def connection_limit(limit: int | None) -> int:
+    """``--limit-connections``, by default what the descriptor limit leaves."""
+    if limit is not None:
+        return limit
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 30 if soft == resource.RLIM_INFINITY else max(1, soft - RESERVED_DESCRIPTORS)
+
+

@@ -1,0 +1,83 @@
+"""Signals: counted, debounced, turned into orders for the server (see docs/explanation: the ladder)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from types import FrameType
+from typing import Any, Protocol
+
+from lastcall.drain.escalation import Escalation
+
+STOP_SIGNALS: dict[signal.Signals, int] = {signal.SIGINT: 1, signal.SIGTERM: 1}
+if hasattr(signal, "SIGQUIT"):
+    STOP_SIGNALS[signal.SIGQUIT] = 2
+
+
+class Obeys(Protocol):
+    """Who takes the orders; called in the main thread, between two bytecodes of whatever runs there."""
+
+    @property
+    def importing(self) -> bool:
+        """True while the application is being imported: only an exception interrupts that."""
+
+    @property
+    def starting(self) -> bool:
+        """True before the first request can be served."""
+
+    def signal_received(self, name: str, level: int) -> None:
+        """A stop signal counts: ``level`` is 1 for the first, 2 for the second."""
+
+    def abandon_now(self) -> None:
+        """The third signal in a process of our own: end it, in the handler, since the loop may be blocked."""
+
+
+class SignalFace:
+    """The object whose bound method is the installed handler.
+
+    A bound method and not ``loop.add_signal_handler``: libraries look for ``signal.getsignal(SIGTERM).__self__`` and
+    its ``should_exit`` (sse-starlette polls it), and the third signal must act although the loop is blocked.
+    ``should_exit`` turns true when what still runs is about to be cancelled, not at the signal.
+    """
+
+    def __init__(self, server: Obeys, *, own_process: bool) -> None:
+        self.should_exit = False
+        self._server = server
+        self._own_process = own_process
+        self._escalation = Escalation()
+        self._earlier: dict[signal.Signals, Any] = {}
+
+    def install(self) -> None:
+        """Take over the stop signals. Does nothing outside the main thread, where Python allows no handlers."""
+        if threading.current_thread() is threading.main_thread():
+            for signum in STOP_SIGNALS:
+                self._earlier[signum] = signal.signal(signum, self.handle)
+
+    def restore(self) -> None:
+        """Put the earlier handlers back. No signal is raised again."""
+        for signum, handler in self._earlier.items():
+            # None: not installed from Python; what it was cannot be said, the default is the best guess.
+            with contextlib.suppress(ValueError):
+                signal.signal(signum, signal.SIG_DFL if handler is None else handler)
+        self._earlier.clear()
+
+    def handle(self, signum: int, frame: FrameType | None) -> None:
+        """The handler."""
+        number = signal.Signals(signum)
+        if not self._escalation.press(time.monotonic(), STOP_SIGNALS[number]):
+            return
+        level = self._escalation.level
+        if level >= 3 and self._own_process:
+            with contextlib.suppress(OSError):
+                os.write(2, b"lastcall: third stop signal: everything is abandoned, exit code 5\n")
+            self._server.abandon_now()
+        if level == 2 and self._own_process and self._server.starting:
+            self._server.abandon_now()
+        self._server.signal_received(number.name, min(level, 2))
+        if self._server.importing:
+            raise KeyboardInterrupt
+
+

@@ -1,0 +1,62 @@
+"""The end of an event loop, bounded.
+
+Not ``asyncio.run``'s: that one waits without limit for a task that swallows CancelledError and for a busy executor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+
+from lastcall.drain.ladder import TEARDOWN
+
+logger = logging.getLogger("lastcall.error")
+
+
+def close_loop(loop: asyncio.AbstractEventLoop, timeout: float = TEARDOWN) -> int:
+    """Cancel what still runs, close async generators, let go of the executor, close the loop; at most ``timeout``
+    seconds in all. Returns how many tasks would not end; they are named in the log. The loop must not be running."""
+    asyncio.set_event_loop(loop)
+    abandoned: set[asyncio.Task[Any]] = set()
+    try:
+        tasks = asyncio.all_tasks(loop)
+        end = loop.time() + timeout
+        if tasks:
+            for task in tasks:
+                task.cancel()
+            _run(loop, _wait(tasks, timeout))
+            abandoned = {task for task in tasks if not task.done()}
+            for task in tasks - abandoned:
+                if not task.cancelled() and (exc := task.exception()) is not None:
+                    logger.error("A task of the application failed while being cancelled: %r", task, exc_info=exc)
+            for task in abandoned:
+                # Its destruction would be reported as an error of asyncio's; it is one of the application's.
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                logger.error("A task of the application does not end: %r", task)
+        _run(loop, _bounded(loop.shutdown_asyncgens(), max(0.05, end - loop.time())))
+        executor = getattr(loop, "_default_executor", None)
+        if executor is not None:
+            executor.shutdown(wait=False, cancel_futures=True)
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+    return len(abandoned)
+
+
+def _run(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, None]) -> None:
+    with suppress(asyncio.CancelledError):
+        loop.run_until_complete(coro)
+
+
+async def _wait(tasks: set[asyncio.Task[Any]], timeout: float) -> None:
+    await asyncio.wait(tasks, timeout=timeout)
+
+
+async def _bounded(coro: Coroutine[Any, Any, None], timeout: float) -> None:
+    task = asyncio.ensure_future(coro)
+    await asyncio.wait({task}, timeout=timeout)
+    if not task.done():
+        task.cancel()

@@ -1,0 +1,609 @@
+"""Loading: what works, and one clear sentence for everything that does not."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import sys
+import textwrap
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lastcall.asgi.interfaces import ASGI2Adapter, Shape, is_double_callable, shape_of
+from lastcall.asgi.loading import LoadedApp, load_app
+from lastcall.asgi.wsgi import WSGIAdapter
+from lastcall.base.errors import StartupError
+from lastcall.base.options import AppOptions
+
+Write = Callable[..., Path]
+
+GOOD = """
+    async def app(scope, receive, send):
+        pass
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working directory of the test's own; the path and the modules that it leaves behind are put back."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    before = dict(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - set(before):
+        del sys.modules[name]
+
+
+@pytest.fixture
+def write(folder: Path) -> Write:
+    def write_file(name: str, text: str = GOOD) -> Path:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text))
+        return path
+
+    return write_file
+
+
+def load(app: object, **options: Any) -> LoadedApp:
+    return load_app(AppOptions(app=app, **options))
+
+
+def refuse(app: object, **options: Any) -> str:
+    with pytest.raises(StartupError) as caught:
+        load(app, **options)
+    return str(caught.value)
+
+
+def call(app: Any, scope: dict[str, Any]) -> list[Any]:
+    """Call an ASGI application once and return what it sent."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(app(scope, receive, send))
+    return sent
+
+
+# What works.
+
+
+def test_a_module_and_an_attribute(write: Write, folder: Path) -> None:
+    write("site_main.py")
+    loaded = load("site_main:app")
+    assert loaded.app is sys.modules["site_main"].app
+    assert (loaded.interface, loaded.name) == ("asgi3", "site_main:app")
+    assert sys.path[0] == str(folder), "the working directory comes first"
+    loaded.close()
+
+
+def test_dotted_modules_and_attributes(write: Write) -> None:
+    write("pack/__init__.py", "")
+    write(
+        "pack/web.py",
+        "class Site:\n    class inner:\n        async def app(scope, receive, send): pass\nsite = Site()\n",
+    )
+    assert load("pack.web:site.inner.app").app is sys.modules["pack.web"].Site.inner.app
+
+
+def test_app_dir_comes_first_on_the_path(write: Write, folder: Path) -> None:
+    write("site_main.py", "app = None")
+    write("elsewhere/site_main.py")
+    assert load("site_main:app", app_dir="elsewhere").interface == "asgi3"
+    assert sys.path[0] == str(folder / "elsewhere")
+
+
+def test_app_dir_comes_first_even_if_it_is_on_the_path_already(write: Write, folder: Path) -> None:
+    write("site_main.py", "app = None")
+    write("elsewhere/site_main.py")
+    sys.path[:0] = [str(folder), str(folder / "elsewhere")]
+    length = len(sys.path)
+    assert load("site_main:app", app_dir="elsewhere").interface == "asgi3"
+    load("site_main:app", app_dir="elsewhere")
+    assert len(sys.path) == length + 1, "it is not added again"
+
+
+def test_no_app_dir_leaves_the_path_alone(write: Write) -> None:
+    write("site_main.py")
+    before = list(sys.path)
+    assert "no module 'site_main'" in refuse("site_main:app", app_dir=None)
+    assert sys.path == before
+
+
+def test_an_object_is_taken_as_it_is() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None: ...
+
+    before = list(sys.path)
+    loaded = load(app)
+    assert loaded.app is app
+    assert loaded.name.endswith("test_an_object_is_taken_as_it_is.<locals>.app")
+    assert sys.path == before
+
+
+@pytest.mark.parametrize("as_object", [False, True])
+def test_a_factory(write: Write, as_object: bool) -> None:
+    write(
+        "site_main.py",
+        "class App:\n    async def __call__(self, scope, receive, send): pass\ndef make(port=1): return App()\n",
+    )
+    loaded = load("site_main:make", factory=True)
+    if as_object:
+        loaded = load(sys.modules["site_main"].make, factory=True)
+    assert type(loaded.app).__name__ == "App"
+    assert loaded.name.endswith("make()")
+
+
+def test_a_class_is_a_factory_of_its_instances(write: Write) -> None:
+    write("site_main.py", "class App:\n    async def __call__(self, scope, receive, send): pass\n")
+    assert load("site_main:App", factory=True).interface == "asgi3"
+
+
+def test_a_factory_of_another_interface() -> None:
+    def make() -> Any:
+        return lambda scope: None
+
+    assert load(make, factory=True).interface == "asgi2"
+
+
+def test_env_file_is_read_before_the_import(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SITE_SET", "already")
+    monkeypatch.setenv("SITE_COLOUR", "")
+    monkeypatch.delenv("SITE_COLOUR")
+    write(".env", "SITE_COLOUR=caf\u00e9\nSITE_SET=again\n")
+    write(
+        "site_main.py", "import os\nSEEN = os.environ['SITE_COLOUR'], os.environ['SITE_SET']\n" + textwrap.dedent(GOOD)
+    )
+    load("site_main:app", env_file=".env")
+    assert sys.modules["site_main"].SEEN == ("caf\u00e9", "already")
+
+
+@pytest.mark.parametrize("interface", ["asgi3", "asgi2", "wsgi"])
+def test_a_named_interface_is_believed(interface: str) -> None:
+    def app(*args: Any) -> Any: ...
+
+    loaded = load(app, interface=interface)
+    assert loaded.interface == interface
+    assert isinstance(loaded.app, {"asgi2": ASGI2Adapter, "wsgi": WSGIAdapter}.get(interface, type(app)))
+
+
+def test_closing_ends_the_threads_of_a_wsgi_application() -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [b"x"]
+
+    loaded = load(app, interface="wsgi")
+    scope = {"type": "http", "method": "GET", "path": "/", "http_version": "1.1", "headers": []}
+    assert call(loaded.app, scope)[0]["status"] == 200
+    pool = loaded.app._pool  # type: ignore[attr-defined]
+    loaded.close()
+    for thread in pool._threads:
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+# Import strings that cannot be right.
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("", "no application given"),
+        ("  ", "no application given"),
+        ("main", "for example main:app"),
+        ("main.app", "for example main:app"),
+        ("pack.web", "for example pack.web:app"),
+        ("app.py", "as in app:app"),
+        ("app/main.py:app", "as in app.main:app"),
+        ("./app/main.py", "as in app.main:app"),
+        ("app/main:application", "as in app.main:application"),
+        ("app/__init__.py:app", "as in app:app"),
+        ("/srv/site/main.py:app", "as in main:app --app-dir /srv/site"),
+        ("../main.py", "as in main:app --app-dir .."),
+        ("main.py:site", "as in main:site"),
+        (":app", "names no module: write module:attribute, for example main:app"),
+        ("main:", "names no attribute: write module:attribute, for example main:app"),
+        (":", "names no module"),
+        ("a:b:c", "not of the form module:attribute"),
+        (".main:app", "not of the form module:attribute"),
+        ("my-site:app", "not of the form module:attribute"),
+        ("main:app()", "not of the form module:attribute"),
+    ],
+)
+def test_an_import_string_that_cannot_be_right(name: str, expected: str) -> None:
+    message = refuse(name)
+    assert expected in message
+    assert "\n" not in message
+
+
+# Modules that cannot be imported.
+
+
+def test_a_missing_module(folder: Path) -> None:
+    message = refuse("site_main:app")
+    assert message.startswith(f"there is no module 'site_main' in {folder}")
+    assert "Traceback" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("site_mian:app", "did you mean site_main:app?"),
+        ("pakc.web:app", "did you mean pack.web:app?"),
+        ("pack.wbe:app", "in the package 'pack'; did you mean pack.web:app?"),
+        ("pack.nothing:app", "no module 'pack.nothing' in the package 'pack'"),
+        ("site_main.app:app", "'site_main' is a module and not a package; did you mean site_main:app?"),
+    ],
+)
+def test_a_missing_module_near_another(name: str, expected: str, write: Write) -> None:
+    write("site_main.py")
+    write("pack/__init__.py", "")
+    write("pack/web.py")
+    assert expected in refuse(name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["import no_such_dependency", "from os import no_such_name", "import site_main.part", "raise KeyError('colour')"],
+)
+def test_a_failing_import_inside_shows_its_own_traceback(write: Write, text: str) -> None:
+    path = write("site_main.py", f"import os\n{text}\n")
+    message = refuse("site_main:app")
+    assert message.startswith("importing 'site_main' failed: ")
+    assert f'File "{path}", line 2' in message
+    assert text in message
+    assert "importlib" not in message
+    assert "loading.py" not in message
+
+
+def test_a_module_that_raises_for_its_own_name(write: Write) -> None:
+    write("site_main.py", "raise ModuleNotFoundError('gone', name='site_main')\n")
+    assert "Traceback" in refuse("site_main:app")
+
+
+def test_a_syntax_error_shows_its_place(write: Write) -> None:
+    path = write("site_main.py", "def app(:\n    pass\n")
+    message = refuse("site_main:app")
+    assert message.startswith("importing 'site_main' failed: SyntaxError")
+    assert f'File "{path}", line 1' in message
+    assert "^" in message
+    assert "importlib" not in message
+
+
+@pytest.mark.parametrize(
+    ("code", "said"), [("2", "sys.exit(2)"), ("", "sys.exit()"), ("'bad key'", "sys.exit('bad key')")]
+)
+def test_sys_exit_in_the_import(write: Write, code: str, said: str) -> None:
+    path = write("site_main.py", f"import sys\nsys.exit({code})\n")
+    assert refuse("site_main:app") == f"the application called {said} while 'site_main' was imported ({path}, line 2)"
+
+
+def test_keyboard_interrupt_passes_through(write: Write) -> None:
+    write("site_main.py", "raise KeyboardInterrupt\n")
+    with pytest.raises(KeyboardInterrupt):
+        load("site_main:app")
+
+
+def test_a_missing_app_dir() -> None:
+    assert "no directory 'nowhere'" in refuse("site_main:app", app_dir="nowhere")
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe=1\n"])
+def test_an_env_file_that_cannot_be_read(folder: Path, content: bytes | None) -> None:
+    if content is not None:
+        (folder / ".env").write_bytes(content)
+    message = refuse("site_main:app", env_file=".env")
+    assert message.startswith("--env-file: '.env' cannot be read: ")
+    assert "\n" not in message
+
+
+def test_an_env_file_without_the_extra(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(".env", "A=1\n")
+    monkeypatch.setitem(sys.modules, "dotenv", None)
+    assert "pip install 'lastcall[dotenv]'" in refuse("site_main:app", env_file=".env")
+    assert "A" not in os.environ
+
+
+# Attributes that are wrong.
+
+SITE = """
+    import json
+    from site_helpers import helper, make_app_config
+    from typing import Any
+
+    class Site:
+        async def __call__(self, scope, receive, send): pass
+        async def handle(self, scope, receive, send): pass
+
+    website = Site()
+    settings = {"a": 1}
+    nothing = None
+
+    def create_app(): return Site()
+
+    async def _private(scope, receive, send): pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("site_main:websiet", "has no attribute 'websiet'; did you mean site_main:website?"),
+        ("site_main:app", "looks like an application there: site_main:website, site_main:create_app --factory"),
+        (
+            "site_main:website.hanlde",
+            "'site_main:website' has no attribute 'hanlde'; did you mean site_main:website.handle?",
+        ),
+        ("site_main:website.zzz", "'site_main:website' has no attribute 'zzz'"),
+        ("site_main:nothing", "site_main:nothing is None"),
+        ("site_main:settings", "site_main:settings is an object of type dict, which cannot be called"),
+        ("site_main:json", "site_main:json is a module: name the application in it"),
+        ("site_main:create_app", "looks like a factory (it can be called without arguments): use --factory"),
+        ("site_main:Site", "is a class: name an instance of it, or use --factory"),
+    ],
+)
+def test_an_attribute_that_is_wrong(name: str, expected: str, write: Write) -> None:
+    write("site_helpers.py", "def helper(a, b, c): pass\ndef make_app_config(): pass\n")
+    write("site_main.py", SITE)
+    message = refuse(name)
+    assert expected in message
+    assert "\n" not in message
+
+
+def test_a_module_without_any_application(write: Write) -> None:
+    write("site_main.py", "x = 1\n")
+    assert "nothing else in it looks like an ASGI application" in refuse("site_main:app")
+
+
+@pytest.mark.parametrize("package", ["", "x = 1\n"])
+def test_a_package_with_the_application_in_a_module(package: str, write: Write) -> None:
+    if package:
+        write("pack/__init__.py", package)
+    write("pack/main.py")
+    assert "did you mean pack.main:app?" in refuse("pack:app")
+    assert "but a module of that name: did you mean pack.main:app?" in refuse("pack:main")
+
+
+def test_a_submodule_that_is_loaded(write: Write) -> None:
+    write("pack/__init__.py", "from pack import main\n")
+    write("pack/main.py", "async def site(scope, receive, send): pass\n")
+    assert refuse("pack:main").endswith("pack:main is a module: name the application in it, for example pack.main:site")
+
+
+# Factories that fail.
+
+
+async def three(scope: Any, receive: Any, send: Any) -> None: ...
+
+
+async def async_factory() -> None: ...
+
+
+def hidden_async_factory() -> Awaitable[None]:
+    return async_factory()
+
+
+def needs_config(config: Any) -> None: ...
+
+
+def needs_keyword(*, config: Any) -> None: ...
+
+
+def returns_none() -> None: ...
+
+
+def returns_dict() -> dict[str, int]:
+    return {}
+
+
+def raises() -> None:
+    raise LookupError("no colour")
+
+
+def exits() -> None:
+    sys.exit("bad key")
+
+
+@pytest.mark.parametrize(
+    ("factory", "expected"),
+    [
+        (three, "leave --factory out"),
+        (async_factory, "has to be a plain function"),
+        (hidden_async_factory, "has to be a plain function"),
+        (needs_config, "needs arguments (config: 'Any')"),
+        (needs_keyword, "needs arguments (*, config: 'Any')"),
+        (returns_none, "returned None"),
+        (returns_dict, "returned an object of type dict"),
+        (raises, "failed: LookupError\nTraceback"),
+        (exits, "called sys.exit('bad key') in the factory"),
+        ({}, "cannot be called"),
+        (None, "cannot be called"),
+    ],
+)
+def test_a_factory_that_fails(factory: Any, expected: str) -> None:
+    assert expected in refuse(factory, factory=True)
+
+
+def test_keyboard_interrupt_in_a_factory_passes_through() -> None:
+    def factory() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load(factory, factory=True)
+
+
+@pytest.mark.parametrize(
+    ("app", "expected"),
+    [
+        (None, "no application given"),
+        (async_factory, "takes no arguments and is async"),
+        (returns_none, "use --factory"),
+        (object, "is no ASGI application: it takes"),
+        (7, "cannot be called"),
+    ],
+)
+def test_an_object_that_is_no_application(app: Any, expected: str) -> None:
+    assert expected in refuse(app)
+
+
+def test_wsgi_is_hinted_at_and_not_guessed() -> None:
+    class Flask:
+        def __call__(self, environ: Any, start_response: Any) -> Any: ...
+
+    assert "use --interface wsgi" in refuse(Flask())
+
+
+def test_an_async_application_is_no_wsgi() -> None:
+    assert "leave --interface wsgi out" in refuse(three, interface="wsgi")
+
+
+# Which interface: asgiref's rules.
+
+
+class Single:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+    async def method(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+    def double(self, scope: Any) -> Any: ...
+
+
+class DoubleClass:
+    def __init__(self, scope: Any) -> None:
+        self.scope = scope
+
+    async def __call__(self, receive: Any, send: Any) -> None:
+        await send((await receive(), self.scope))
+
+
+class ConfiguredDoubleClass(DoubleClass):
+    def __init__(self, config: Any, scope: Any) -> None:
+        super().__init__(scope)
+
+
+class DoubleInstance:
+    def __call__(self, scope: Any) -> Any:
+        return self.run
+
+    async def run(self, receive: Any, send: Any) -> None: ...
+
+
+class Endpoint:
+    """As Starlette's HTTPEndpoint: a class that is an ASGI 3 application, since its instances can be awaited."""
+
+    def __init__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+    def __await__(self) -> Any: ...
+
+
+class Middleware:
+    def __init__(self, app: Any) -> None: ...
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+
+class Optional:
+    async def __call__(self, scope: Any = None, receive: Any = None, send: Any = None) -> None: ...
+
+
+def returns_awaitable(scope: Any, receive: Any, send: Any) -> Any: ...
+
+
+def double(scope: Any) -> Any: ...
+
+
+def double_with_default(scope: Any, extra: Any = None) -> Any: ...
+
+
+def configured(config: Any, scope: Any) -> Any: ...
+
+
+async def configured_single(config: Any, scope: Any, receive: Any, send: Any) -> None: ...
+
+
+def logged(app: Any) -> Any:
+    @functools.wraps(app)
+    def wrapper(*args: Any) -> Any:
+        return app(*args)
+
+    return wrapper
+
+
+async def two(receive: Any, send: Any) -> None: ...
+
+
+async def one(scope: Any) -> None: ...
+
+
+def four(a: Any, b: Any, c: Any, d: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("app", "shape"),
+    [
+        (three, Shape.ASGI3),
+        (returns_awaitable, Shape.ASGI3),
+        (Single(), Shape.ASGI3),
+        (Single().method, Shape.ASGI3),
+        (Optional(), Shape.ASGI3),
+        (Endpoint, Shape.ASGI3),
+        (lambda *args: None, Shape.ASGI3),
+        (functools.partial(configured_single, {}), Shape.ASGI3),
+        (functools.partial(Single()), Shape.ASGI3),
+        (logged(three), Shape.ASGI3),
+        (double, Shape.ASGI2),
+        (double_with_default, Shape.ASGI2),
+        (DoubleClass, Shape.ASGI2),
+        (DoubleInstance(), Shape.ASGI2),
+        (Single().double, Shape.ASGI2),
+        (functools.partial(configured, {}), Shape.ASGI2),
+        (functools.partial(ConfiguredDoubleClass, {}), Shape.ASGI2),
+        (logged(double), Shape.ASGI2),
+        (logged(logged(DoubleInstance().__call__)), Shape.ASGI2),
+        (lambda environ, start_response: [], Shape.WSGI),
+        (functools.partial(lambda config, environ, start_response: [], {}), Shape.WSGI),
+        (lambda: None, Shape.FACTORY),
+        (lambda config=None: None, Shape.FACTORY),
+        (lambda a=1, b=2, c=3: None, Shape.FACTORY),
+        (Single, Shape.CLASS),
+        (Middleware, Shape.CLASS),
+        (Optional, Shape.CLASS),
+        (two, Shape.MISFIT),
+        (one, Shape.MISFIT),
+        (four, Shape.MISFIT),
+        (object, Shape.MISFIT),
+    ],
+)
+def test_shapes(app: Any, shape: Shape) -> None:
+    assert shape_of(app) is shape
+    assert is_double_callable(app) is (shape is Shape.ASGI2)
+
+
+def test_a_callable_without_a_signature_counts_as_asgi3() -> None:
+    class Opaque:
+        __signature__ = "unreadable"
+
+        def __call__(self) -> None: ...
+
+    assert shape_of(Opaque()) is Shape.ASGI3
+
+
+@pytest.mark.parametrize("app", [DoubleClass, functools.partial(ConfiguredDoubleClass, {})])
+def test_an_asgi2_application_is_called_twice(app: Any) -> None:
+    state: dict[str, Any] = {}
+    scope: dict[str, Any] = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.5"}, "state": state}
+    loaded = load(app)
+    assert loaded.interface == "asgi2"
+    [(message, seen)] = call(loaded.app, scope)
+    assert message["type"] == "http.request"
+    assert seen["asgi"] == {"version": "2.0", "spec_version": "2.5"}
+    assert seen["state"] is state
+    assert scope["asgi"]["version"] == "3.0", "the server's own scope is left alone"

@@ -1,0 +1,309 @@
+"""The command: flags, help, exit codes, subcommands. What it would serve is caught just before the server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from types import ModuleType
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from lastcall import __version__
+from lastcall.base.errors import ConfigError, StartupError
+from lastcall.cli import main as main_module
+from lastcall.cli.main import main, serve_command
+from lastcall.config import Config
+from lastcall.config.options import GROUPS, OPTIONS, Option
+
+
+class Server:
+    """Stands in for ``lastcall.server.process``: keeps the configuration, ends as told."""
+
+    def __init__(self) -> None:
+        self.config: Config | None = None
+        self.outcome: int | BaseException = 0
+
+    def run_process(self, config: Config) -> int:
+        self.config = config
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return self.outcome
+
+
+@pytest.fixture(autouse=True)
+def server(monkeypatch: pytest.MonkeyPatch) -> Server:
+    for name in list(os.environ):
+        if name.startswith("LASTCALL_") or name == "WEB_CONCURRENCY":
+            monkeypatch.delenv(name)
+    server = Server()
+    process = ModuleType("lastcall.server.process")
+    process.run_process = server.run_process  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "lastcall.server", ModuleType("lastcall.server"))
+    monkeypatch.setitem(sys.modules, "lastcall.server.process", process)
+    return server
+
+
+def invoke(*arguments: str, **environ: str) -> Result:
+    return CliRunner().invoke(serve_command, arguments, env=dict(environ), prog_name="lastcall")
+
+
+@pytest.fixture
+def serve(server: Server) -> Callable[..., Config]:
+    """Run the command, which has to succeed without a word, and return its configuration."""
+
+    def run(*arguments: str, **environ: str) -> Config:
+        result = invoke(*arguments, **environ)
+        assert (result.exit_code, result.output) == (0, "")
+        assert server.config is not None
+        return server.config
+
+    return run
+
+
+def test_an_application_alone(serve: Callable[..., Config]) -> None:
+    config = serve("main:app")
+    assert config.options.app.app == "main:app"
+    assert config.options.app.app_dir == "", "the current directory is importable, as with uvicorn"
+    assert config.options.net == Config("main:app").options.net
+    assert config.warnings == []
+
+
+def test_flags_win_over_variables(serve: Callable[..., Config]) -> None:
+    config = serve("main:app", "--port", "1", LASTCALL_PORT="2", LASTCALL_BACKLOG="3", LASTCALL_ACCESS_LOG="no")
+    assert (config.port, config.backlog, config.access_log) == (1, 3, False)
+    assert serve("main:app", "--access-log", LASTCALL_ACCESS_LOG="no").access_log is True
+
+
+def test_the_application_from_the_environment(serve: Callable[..., Config]) -> None:
+    assert serve(LASTCALL_APP="main:app").app == "main:app"
+    assert serve("other:app", LASTCALL_APP="main:app").app == "other:app"
+
+
+def test_repeated_flags(serve: Callable[..., Config]) -> None:
+    config = serve("main:app", "--bind", "a:1", "--bind", "unix:/x,mode=0600", "--header", "A: b", "--header", "c:d")
+    assert [str(bind) for bind in config.options.net.binds] == ["a:1", "unix:/x"]
+    assert config.options.net.binds[1].mode == 0o600
+    assert config.options.http.headers == ((b"a", b"b"), (b"c", b"d"))
+
+
+# A value other than the default for each kind of flag that takes one.
+SAMPLES: dict[str, str] = {
+    "app_dir": "src",
+    "bind": "a:1",
+    "driver": "asyncio",
+    "env_file": __file__,
+    "forwarded_allow_ips": "*",
+    "headers": "a: b",
+    "host": "b",
+    "http": "h11",
+    "interface": "asgi2",
+    "lifespan": "off",
+    "limit_body": "7K",
+    "log_config": "log.ini",
+    "log_level": "trace",
+    "loop": "a:b",
+    "reload_dirs": "src",
+    "reload_excludes": "x",
+    "reload_includes": "y",
+    "root_path": "/r",
+    "uds": "/x",
+    "ws": "none",
+}
+
+
+@pytest.mark.parametrize(
+    "option", [o for o in OPTIONS.values() if o.flags and (o.only is None or o.name in SAMPLES)], ids=lambda o: o.name
+)
+def test_every_flag_reaches_its_option(option: Option, serve: Callable[..., Config]) -> None:
+    if not option.kind.metavar:
+        flag = option.flags[-1] if option.default else option.flags[0]
+        assert getattr(serve("main:app", flag), option.name) is not option.default
+        return
+    text = SAMPLES.get(option.name, "7")
+    assert getattr(serve("main:app", option.flags[0], text), option.name) == option.kind.read(text)
+    assert option.kind.read(text) != option.default
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--port", "x"], "--port: 'x' is not usable: expected a whole number from 0 to 65535"),
+        (["--bind", "a:1", "--port", "1"], "--port: '1' is not usable: expected no --port beside --bind"),
+        (["--bind", "a:1", "--bind", "b"], "--bind: 'b' is not usable"),
+        (["--timeout-lifespan-shutdown", "0"], "--timeout-lifespan-shutdown: '0' is not usable"),
+        (["--timeout-header", "nan"], "--timeout-header: 'nan' is not usable"),
+        (["--workers", "2"], "more than one worker comes with a later release"),
+        (["--reload"], "--reload: True is not usable: expected no reload"),
+        (["--proxy-headers"], "--proxy-headers: True is not usable"),
+        (["--ws", "websockets"], "WebSocket comes with a later release"),
+        (["--ssl-certfile", "cert.pem"], "TLS comes with a later release"),
+        (["--header", "Content-Length: 1"], "content-length is the server's own business"),
+    ],
+)
+def test_a_wrong_value_is_one_line_and_exit_code_2(arguments: list[str], message: str, server: Server) -> None:
+    result = invoke("main:app", *arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    assert message in result.stderr
+    assert server.config is None
+
+
+def test_a_wrong_variable_is_named() -> None:
+    result = invoke("main:app", LASTCALL_PORT="x")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: LASTCALL_PORT: 'x' is not usable")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["main:app", "--prot", "1"], "--port"),
+        (["main:app", "--limit-header"], "--limit-headers"),
+        (["main:app", "other:app"], "other:app"),
+        (["main:app", "--port"], "--port"),
+        ([], "APP"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2_with_a_hint(arguments: list[str], hint: str) -> None:
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert hint in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_of_a_pair_of_flags_the_one_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lastcall.cli.flags import TableFlag  # noqa: PLC0415 - beside the one test that looks inside
+
+    flag = TableFlag(OPTIONS["access_log"])
+    assert (flag.written(True), flag.written(False)) == ("--access-log", "--no-access-log")
+    assert TableFlag(OPTIONS["reload"]).written(False) == "--reload"
+
+
+@pytest.mark.parametrize("code", [0, 1, 4, 5])
+def test_the_servers_exit_code_is_the_commands(code: int, server: Server) -> None:
+    server.outcome = code
+    assert invoke("main:app").exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (StartupError("the port is taken"), 3, "Error: the port is taken\n"),
+        (ConfigError("--loop", "uvloop", "uvloop to be installed"), 2, "Error: --loop: 'uvloop' is not usable"),
+        (KeyboardInterrupt(), 0, ""),
+    ],
+)
+def test_known_errors_of_the_server(error: BaseException, code: int, text: str, server: Server) -> None:
+    server.outcome = error
+    result = invoke("main:app")
+    assert result.exit_code == code
+    assert result.stderr.startswith(text)
+    assert "Traceback" not in result.stderr
+
+
+# -- Help and version --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_lists_what_works_now_by_topic(flag: str) -> None:
+    result = invoke(flag)
+    assert result.exit_code == 0
+    titles = [line[:-1] for line in result.output.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert titles == [*(group for group in GROUPS if group != "Later"), "Help"]
+    for option in OPTIONS.values():
+        for name in option.flags:
+            assert (f"  {name} " in result.output or f" / {name}" in result.output) == (option.group != "Later")
+
+
+def test_help_speaks_of_flags_and_has_no_markup() -> None:
+    text = " ".join(invoke("--help").output.split()).replace("- ", "-")  # lines may end inside a flag
+    assert "`" not in text
+    assert "unless --timeout-graceful-shutdown is smaller" in text
+    assert "--timeout-keep-alive SECONDS" in text
+    assert "[75]" in text
+
+
+def test_version() -> None:
+    result = invoke("--version")
+    assert result.exit_code == 0
+    assert result.output.startswith(f"lastcall {__version__} with ")
+
+
+@pytest.mark.slow
+def test_the_module_is_the_command() -> None:
+    command = [sys.executable, "-m", "lastcall", "--version"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith(f"lastcall {__version__} with ")
+
+
+@pytest.mark.slow
+def test_a_wrong_option_from_a_shell() -> None:
+    command = [sys.executable, "-m", "lastcall", "main:app", "--port", "x"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "Error: --port: 'x' is not usable: expected a whole number from 0 to 65535\n"
+
+
+# -- Entry point and subcommands ---------------------------------------------------------------------------------
+
+
+def test_the_entry_point_takes_any_application(server: Server) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["drill:app", "--port", "1"])
+    assert caught.value.code == 0
+    assert server.config is not None
+    assert (server.config.app, server.config.port) == ("drill:app", 1)
+
+
+def test_the_entry_point_reads_argv(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["lastcall", "main:app"])
+    server.outcome = 4
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 4
+
+
+@click.command
+@click.argument("word")
+def echo(word: str) -> None:
+    click.echo(f"{click.get_current_context().command_path} {word}")
+
+
+@pytest.fixture
+def subcommand(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("a_subcommand")
+    module.echo = echo  # type: ignore[attr-defined]
+    module.nothing = None  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "a_subcommand", module)
+    monkeypatch.setitem(main_module.SUBCOMMANDS, "echo", "a_subcommand:echo")
+    monkeypatch.setitem(main_module.SUBCOMMANDS, "broken", "a_subcommand:nothing")
+
+
+@pytest.mark.usefixtures("subcommand")
+def test_a_subcommand_is_told_by_its_name(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["echo", "hello"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == "lastcall echo hello\n"
+    assert server.config is None
+
+
+@pytest.mark.usefixtures("subcommand")
+def test_an_application_in_a_module_named_like_a_subcommand(server: Server) -> None:
+    with pytest.raises(SystemExit):
+        main(["echo:app"])
+    assert server.config is not None
+    assert server.config.app == "echo:app"
+
+
+@pytest.mark.usefixtures("subcommand")
+def test_a_subcommand_has_to_be_a_command() -> None:
+    with pytest.raises(TypeError, match="a_subcommand:nothing"):
+        main(["broken"])

@@ -1,0 +1,247 @@
+"""uvicorn's options: all known, all accepted with uvicorn's defaults, refused only for what they ask."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lastcall.base.errors import ConfigError
+from lastcall.config import Config
+from lastcall.config.options import OPTIONS
+from lastcall.config.resolve import Given
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "uvicorn-options.md"
+
+# Keyword: (default of uvicorn 0.54, flag or "" for Python only). Left out: the logging dictionary, whose place
+# `log_config={...}` takes here, and `proxy_headers`, which has tests of its own.
+UVICORN: dict[str, tuple[object, str]] = {
+    "host": ("127.0.0.1", "--host"),
+    "port": (8000, "--port"),
+    "uds": (None, "--uds"),
+    "fd": (None, "--fd"),
+    "reload": (False, "--reload"),
+    "reload_dirs": (None, "--reload-dir"),
+    "reload_includes": (None, "--reload-include"),
+    "reload_excludes": (None, "--reload-exclude"),
+    "reload_delay": (0.25, "--reload-delay"),
+    "workers": (None, "--workers"),
+    "loop": ("auto", "--loop"),
+    "http": ("auto", "--http"),
+    "http2": (False, "--http2"),
+    "ws": ("auto", "--ws"),
+    "ws_max_size": (16777216, "--ws-max-size"),
+    "ws_max_queue": (32, "--ws-max-queue"),
+    "ws_ping_interval": (20.0, "--ws-ping-interval"),
+    "ws_ping_timeout": (20.0, "--ws-ping-timeout"),
+    "ws_per_message_deflate": (True, "--ws-per-message-deflate"),
+    "lifespan": ("auto", "--lifespan"),
+    "interface": ("auto", "--interface"),
+    "env_file": (None, "--env-file"),
+    "log_config": ({"version": 1, "disable_existing_loggers": False}, "--log-config"),
+    "log_level": (None, "--log-level"),
+    "access_log": (True, "--access-log"),
+    "use_colors": (None, "--use-colors"),
+    "proxy_headers": (True, "--proxy-headers"),
+    "forwarded_allow_ips": (None, "--forwarded-allow-ips"),
+    "root_path": ("", "--root-path"),
+    "server_header": (True, "--server-header"),
+    "date_header": (True, "--date-header"),
+    "headers": (None, "--header"),
+    "limit_concurrency": (None, "--limit-concurrency"),
+    "backlog": (2048, "--backlog"),
+    "limit_max_requests": (None, "--limit-max-requests"),
+    "limit_max_requests_jitter": (0, "--limit-max-requests-jitter"),
+    "timeout_keep_alive": (5, "--timeout-keep-alive"),
+    "timeout_graceful_shutdown": (None, "--timeout-graceful-shutdown"),
+    "timeout_worker_healthcheck": (5, "--timeout-worker-healthcheck"),
+    "ssl_keyfile": (None, "--ssl-keyfile"),
+    "ssl_certfile": (None, "--ssl-certfile"),
+    "ssl_keyfile_password": (None, "--ssl-keyfile-password"),
+    "ssl_version": (ssl.PROTOCOL_TLS_SERVER, "--ssl-version"),
+    "ssl_cert_reqs": (ssl.CERT_NONE, "--ssl-cert-reqs"),
+    "ssl_ca_certs": (None, "--ssl-ca-certs"),
+    "ssl_ciphers": (None, "--ssl-ciphers"),
+    "ssl_context_factory": (None, ""),
+    "app_dir": (None, "--app-dir"),
+    "h11_max_incomplete_event_size": (None, "--h11-max-incomplete-event-size"),
+    "reset_contextvars": (False, "--reset-contextvars"),
+    "factory": (False, "--factory"),
+    "timeout_notify": (30, ""),
+    "callback_notify": (None, ""),
+}
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
+
+
+def make(**keywords: Any) -> Config:
+    return Config("app:app", **keywords)
+
+
+def on_command(name: str, text: object, **environ: str) -> Config:
+    return Config.from_command("app:app", {name: Given(text, OPTIONS[name].flags[0])}, environ)
+
+
+@pytest.mark.parametrize("name", UVICORN)
+def test_the_default_is_accepted(name: str) -> None:
+    default, flag = UVICORN[name]
+    make(**{name: default})
+    assert OPTIONS[name].flags[:1] == ((flag,) if flag else ())
+
+
+def test_all_defaults_are_accepted_together() -> None:
+    config = make(**{name: default for name, (default, _) in UVICORN.items()})
+    assert [warning for warning in config.warnings if "proxy_headers" not in warning] == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name, (default, flag) in UVICORN.items() if flag and isinstance(default, str | int | float)],
+)
+def test_the_default_is_accepted_as_text(name: str) -> None:
+    default, _ = UVICORN[name]
+    if name != "proxy_headers":
+        on_command(name, str(int(default) if isinstance(default, int) and not isinstance(default, bool) else default))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("workers", 1),
+        ("ws", "none"),
+        ("http", "h11"),
+        ("http", "httptools"),
+        ("loop", "none"),
+        ("loop", "asyncio"),
+        ("loop", "uvloop"),
+        ("proxy_headers", False),
+        ("ssl_ciphers", "TLSv1"),
+        ("forwarded_allow_ips", "*"),
+        ("forwarded_allow_ips", ["10.0.0.0/8"]),
+        ("reload_dirs", ["src"]),
+        ("reload_includes", "*.py"),
+        ("reload_excludes", ["a", "b"]),
+        ("reload_delay", 1),
+        ("timeout_worker_healthcheck", 30),
+        ("timeout_notify", 1),
+        ("reset_contextvars", True),
+    ],
+)
+def test_what_asks_for_nothing_that_is_missing_is_accepted(name: str, value: object) -> None:
+    config = make(**{name: value})
+    assert config.warnings == []
+    assert config.workers == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "missing"),
+    [
+        ("workers", 2, "more than one worker"),
+        ("reload", True, "reloading"),
+        ("http", "zttp", "own HTTP"),
+        ("http", "package:Protocol", "own HTTP"),
+        ("http", object, "own HTTP"),
+        ("http2", True, "HTTP/2"),
+        ("ws", "websockets", "WebSocket"),
+        ("ws", "websockets-sansio", "WebSocket"),
+        ("ws", "wsproto", "WebSocket"),
+        ("ws", object, "WebSocket"),
+        ("ws_max_size", 1, "WebSocket"),
+        ("ws_max_queue", 1, "WebSocket"),
+        ("ws_ping_interval", None, "WebSocket"),
+        ("ws_ping_timeout", 1, "WebSocket"),
+        ("ws_per_message_deflate", False, "WebSocket"),
+        ("ssl_keyfile", "key.pem", "TLS"),
+        ("ssl_certfile", "cert.pem", "TLS"),
+        ("ssl_keyfile_password", "hunter2", "TLS"),
+        ("ssl_version", ssl.PROTOCOL_TLS_CLIENT, "TLS"),
+        ("ssl_cert_reqs", ssl.CERT_REQUIRED, "TLS"),
+        ("ssl_ca_certs", "ca.pem", "TLS"),
+        ("ssl_ciphers", "HIGH", "TLS"),
+        ("ssl_context_factory", print, "TLS"),
+        ("h11_max_incomplete_event_size", 4096, "limit_header_bytes"),
+        ("callback_notify", print, "lifespan"),
+    ],
+)
+def test_what_is_missing_is_refused_by_name(name: str, value: object, missing: str) -> None:
+    with pytest.raises(ConfigError, match=missing) as caught:
+        make(**{name: value})
+    assert caught.value.option == name
+    if missing not in ("own HTTP", "limit_header_bytes", "lifespan"):
+        assert "comes with a later release" in caught.value.expected
+
+
+def test_a_password_is_not_shown() -> None:
+    with pytest.raises(ConfigError) as caught:
+        make(ssl_keyfile_password="hunter2")
+    assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in str(caught.value.value)
+
+
+def test_proxy_headers_in_python_is_a_warning() -> None:
+    """It is uvicorn's default, so programs that spell out the defaults must go on working."""
+    config = make(proxy_headers=True)
+    assert config.proxy_headers is False
+    assert len(config.warnings) == 1
+    assert "X-Forwarded-For" in config.warnings[0]
+    assert make().warnings == []
+
+
+def test_proxy_headers_on_the_command_line_is_refused() -> None:
+    assert Config.from_command("app:app", {}, {}).warnings == []
+    assert on_command("proxy_headers", False).warnings == []
+    with pytest.raises(ConfigError, match=r"^--proxy-headers: True is not usable: expected no proxy headers"):
+        on_command("proxy_headers", True)
+    with pytest.raises(ConfigError, match=r"^LASTCALL_PROXY_HEADERS: 'on'"):
+        Config.from_command("app:app", {}, {"LASTCALL_PROXY_HEADERS": "on"})
+
+
+@pytest.mark.parametrize("text", ["", "1"])
+def test_web_concurrency_of_one(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", text)
+    assert make().warnings == []
+
+
+@pytest.mark.parametrize("text", ["4", "auto"])
+def test_more_web_concurrency_is_a_warning(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", text)
+    config = make()
+    assert config.workers == 1
+    assert len(config.warnings) == 1
+    assert f"WEB_CONCURRENCY={text}" in config.warnings[0]
+    assert make(workers=1).warnings == [], "who says how many workers does not mean the variable"
+    assert len(Config.from_command("app:app", {}, {"WEB_CONCURRENCY": text}).warnings) == 1
+
+
+# -- The page ----------------------------------------------------------------------------------------------------
+
+
+def page_rows() -> dict[str, list[str]]:
+    rows = (line.strip("|").split("|") for line in PAGE.read_text(encoding="utf-8").splitlines() if line[:3] == "| `")
+    return {cells[0].strip().strip("`"): [cell.strip() for cell in cells[1:]] for cells in rows}
+
+
+def test_the_page_has_every_option_of_uvicorn() -> None:
+    names = {flag or name for name, (_, flag) in UVICORN.items()} | {"--version"}
+    assert set(page_rows()) == names
+
+
+@pytest.mark.parametrize("name", UVICORN)
+def test_the_page_says_the_defaults(name: str) -> None:
+    default, flag = UVICORN[name]
+    option = OPTIONS[name]
+    theirs, ours, _ = page_rows()[flag or name]
+    assert ours == option.default_text
+    if name not in ("log_config", "app_dir"):
+        assert theirs == option.kind.show(option.kind.read(default))
+
+
+def test_the_flags_that_the_page_mentions_exist() -> None:
+    known = {flag for option in OPTIONS.values() for flag in option.flags} | {"--version"}
+    assert set(re.findall(r"--[a-z][a-z0-9-]+", PAGE.read_text(encoding="utf-8"))) <= known
