@@ -69,7 +69,7 @@ cdef class HTTPCycle(Entry):
 cdef class AppCoroutine:
     cdef HTTPCycle _cycle
     cdef object _coro
-    cdef object _step(self, int how, object a, object b, object c)
+    cdef object _step(self, bint throwing, object a, object b, object c)
 
 
 @cython.final

@@ -6,8 +6,6 @@ from typing import Any, final
 from lastcall.base.types import ASGIApp, Message
 from lastcall.drain.ledger import Entry, Ledger
 
-SPEC_VERSION: str
-
 class AppRuntime:
     loop: asyncio.AbstractEventLoop
     app: ASGIApp

@@ -11,7 +11,7 @@ A message is taken out of the cycle when the awaitable of ``receive()`` is stepp
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.dict cimport PyDict_Copy
+from cpython.dict cimport PyDict_CheckExact, PyDict_Copy, PyDict_GetItemWithError
 from cpython.ref cimport PyObject
 
 import asyncio
@@ -37,8 +37,8 @@ cdef object logger = logging.getLogger("lastcall.error")
 cdef object Task = asyncio.Task
 cdef bint EAGER = sys.version_info >= (3, 12)
 cdef object APP = "ASGI application"
-
-SPEC_VERSION = "2.5"
+cdef object ENDED = object()
+cdef dict ASGI_VERSIONS = {"version": "3.0", "spec_version": "2.5"}
 
 
 cdef class AppRuntime:
@@ -90,7 +90,7 @@ cdef dict make_scope(AppRuntime runtime, str http_version, str method, str path,
         # ASGI: ``path`` includes ``root_path``.
         path = runtime.root_path + path
         raw_path = runtime.root_path_bytes + raw_path
-    scope["asgi"] = {"version": "3.0", "spec_version": "2.5"}
+    scope["asgi"] = PyDict_Copy(ASGI_VERSIONS)
     scope["http_version"] = http_version
     scope["method"] = method
     scope["path"] = path
@@ -139,6 +139,18 @@ cdef int wake(object waiting) except -1:
     elif not waiting.done():
         waiting.set_result(None)
     return 0
+
+
+cdef inline object item(object message, object key):
+    """``message.get(key)``. A message may be any mapping; nearly all are plain dicts."""
+    cdef PyObject* found
+    if PyDict_CheckExact(message):
+        found = PyDict_GetItemWithError(message, key)
+        return None if found is NULL else <object>found
+    try:
+        return message[key]
+    except (KeyError, TypeError):
+        return None
 
 
 cdef class HTTPCycle(Entry):
@@ -257,10 +269,9 @@ cdef class HTTPCycle(Entry):
         cdef object data, kind
         cdef bint more
         cdef Writable waiting
-        try:
-            kind = message["type"]
-        except (KeyError, TypeError):
-            raise LocalProtocolError(f"an ASGI message is a dict with a 'type', not {message!r:.80}") from None
+        kind = item(message, "type")
+        if kind is None:
+            raise LocalProtocolError(f"an ASGI message is a dict with a 'type', not {message!r:.80}")
         if kind == "http.response.body":
             if self.head is None:
                 raise LocalProtocolError("http.response.body came before http.response.start")
@@ -268,7 +279,7 @@ cdef class HTTPCycle(Entry):
                 return DONE           # ASGI: messages after the end of the response are ignored
             if self.disconnected:
                 raise ClientDisconnected("the client has disconnected")
-            data = message.get("body")
+            data = item(message, "body")
             if data is None:
                 body = b""
             elif PyBytes_CheckExact(data):
@@ -277,7 +288,7 @@ cdef class HTTPCycle(Entry):
                 body = bytes(data)
             else:
                 raise LocalProtocolError(f"http.response.body: 'body' must be bytes, not {type(data).__name__}")
-            more = message.get("more_body", False)
+            more = item(message, "more_body")
             self.write_body(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), more)
             if self.disconnected or self.complete:
                 return DONE
@@ -293,12 +304,11 @@ cdef class HTTPCycle(Entry):
                 raise LocalProtocolError("http.response.start came twice")
             if self.disconnected:
                 raise ClientDisconnected("the client has disconnected")
-            try:
-                status = message["status"]
-            except KeyError:
-                raise LocalProtocolError("http.response.start has no 'status'") from None
+            status = item(message, "status")
+            if status is None:
+                raise LocalProtocolError("http.response.start has no 'status'")
             # Held until the first body message: an early exception can still become a clean 500.
-            self.head = encode_response(status, message.get("headers"), self.runtime.default_headers)
+            self.head = encode_response(status, item(message, "headers"), self.runtime.default_headers)
             return DONE
         raise LocalProtocolError(f"unknown ASGI message type {kind!r}")
 
@@ -390,22 +400,32 @@ cdef class AppCoroutine:
         return self
 
     def __next__(self):
-        return self._step(0, None, None, None)
+        cdef object yielded = self._step(False, None, None, None)
+        if yielded is ENDED:
+            raise StopIteration           # in a __next__ this sets no exception at all, which is what makes it cheap
+        return yielded
 
     def send(self, value):
         """Coroutine protocol."""
-        return self._step(1, value, None, None)
+        cdef object yielded = self._step(False, value, None, None)
+        if yielded is ENDED:
+            raise StopIteration
+        return yielded
 
     def throw(self, kind, value=None, traceback=None):
         """Coroutine protocol."""
-        return self._step(2, kind, value, traceback)
+        cdef object yielded = self._step(True, kind, value, traceback)
+        if yielded is ENDED:
+            raise StopIteration
+        return yielded
 
     def close(self):
         """Coroutine protocol."""
         if self._coro is not None:
             self._coro.close()
 
-    cdef object _step(self, int how, object a, object b, object c):
+    cdef object _step(self, bint throwing, object a, object b, object c):
+        """Pass one step on; what the application's coroutine yields, or ENDED."""
         cdef PyObject* result = NULL
         cdef int outcome
         cdef HTTPCycle cycle = self._cycle
@@ -414,7 +434,7 @@ cdef class AppCoroutine:
         cdef object value
         try:
             if self._coro is None:
-                if how == 2:
+                if throwing:
                     raise_thrown(a, b, c)
                 scope, cycle.scope = cycle.scope, None
                 coro = cycle.runtime.app(scope, cycle.receive, cycle.send)
@@ -427,8 +447,8 @@ cdef class AppCoroutine:
                             f"an ASGI application must return an awaitable, not {type(coro).__name__}"
                         ) from None
                 self._coro = coro
-                how = 0
-            if how == 2:
+                a = None
+            if throwing:
                 return self._coro.throw(a) if b is None else self._coro.throw(a, b, c)
             outcome = PyIter_Send(<PyObject*>self._coro, <PyObject*>a, &result)
             if outcome == PYGEN_NEXT:
@@ -442,8 +462,7 @@ cdef class AppCoroutine:
             exc = error
         self._coro = None
         cycle._ended(exc)
-        exc = None
-        raise StopIteration
+        return ENDED
 
     # What debuggers, ``Task.get_stack()`` and ``repr(task)`` ask a coroutine for.
 

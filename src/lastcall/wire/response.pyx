@@ -77,6 +77,7 @@ cdef int _append_line(ResponseHead head, bytes name, bytes value) except -1:
     cdef Py_ssize_t n = PyBytes_GET_SIZE(name), m = PyBytes_GET_SIZE(value), i
     cdef unsigned char[NAME_BUFFER] lowered
     cdef unsigned char c
+    cdef long long length
     cdef char* out
     for i in range(n):
         c = TOKEN[p[i]]
@@ -95,9 +96,14 @@ cdef int _append_line(ResponseHead head, bytes name, bytes value) except -1:
             if n == 14 and memcmp(lowered, b"content-length", 14) == 0:
                 if head.content_length >= 0:
                     raise LocalProtocolError("response has more than one content-length header")
-                if m == 0 or m > 18 or not value.isdigit():
+                if m == 0 or m > 18:
                     raise LocalProtocolError(f"response header content-length: {value!r} is not a number of bytes")
-                head.content_length = int(value)
+                length = 0
+                for i in range(m):
+                    if not c"0" <= v[i] <= c"9":
+                        raise LocalProtocolError(f"response header content-length: {value!r} is not a number of bytes")
+                    length = length * 10 + (v[i] - c"0")
+                head.content_length = length
                 if head.status == 204:
                     return 0                              # RFC 9110 8.6: none in a 204
             elif n == 10 and memcmp(lowered, b"connection", 10) == 0:
