@@ -14,7 +14,7 @@ cdef class AppRuntime:
     cdef bytes root_path_bytes
     cdef tuple default_headers
     cdef object context                 # every request runs in a copy of it
-    cdef bint eager
+    cdef dict task_arguments
     cdef double clock(self) noexcept
 
 

@@ -30,6 +30,7 @@ cdef extern from "Python.h":
         PYGEN_NEXT
     int PyIter_Send(PyObject* iterator, PyObject* value, PyObject** result) except -1
     object PyContext_Copy(object context)
+    object PyObject_Call(object callable, tuple arguments, dict keywords)
     bint PyCoro_CheckExact(object o)
     void Py_DECREF(PyObject* o)
 
@@ -38,6 +39,8 @@ cdef object Task = asyncio.Task
 cdef bint EAGER = sys.version_info >= (3, 12)
 cdef object APP = "ASGI application"
 cdef object ENDED = object()
+cdef str GET = "GET"
+cdef str HTTP_1_1 = "1.1"
 cdef dict ASGI_VERSIONS = {"version": "3.0", "spec_version": "2.5"}
 
 
@@ -57,7 +60,9 @@ cdef class AppRuntime:
         self.root_path_bytes = root_path.encode("utf-8")
         self.default_headers = tuple(default_headers)
         self.context = contextvars.copy_context() if context is None else context
-        self.eager = EAGER
+        self.task_arguments = {"loop": loop, "context": None}
+        if EAGER:
+            self.task_arguments["eager_start"] = True
         # The order of the keys is what a reader of a printed scope expects; the values are replaced per request.
         self.scope_template = {
             "type": "http",
@@ -91,11 +96,15 @@ cdef dict make_scope(AppRuntime runtime, str http_version, str method, str path,
         path = runtime.root_path + path
         raw_path = runtime.root_path_bytes + raw_path
     scope["asgi"] = PyDict_Copy(ASGI_VERSIONS)
-    scope["http_version"] = http_version
-    scope["method"] = method
+    # What equals the template's value need not be set again.
+    if http_version is not HTTP_1_1:
+        scope["http_version"] = http_version
+    if method is not GET:
+        scope["method"] = method
     scope["path"] = path
     scope["raw_path"] = raw_path
-    scope["query_string"] = query_string
+    if query_string:
+        scope["query_string"] = query_string
     scope["headers"] = headers
     scope["client"] = client
     scope["server"] = server
@@ -191,10 +200,10 @@ cdef class HTTPCycle(Entry):
         cdef object context = PyContext_Copy(self.runtime.context)
         coro._cycle = self
         self.runtime.ledger.add(self, self.runtime.clock())
-        if self.runtime.eager:
-            task = Task(coro, loop=self.runtime.loop, context=context, eager_start=True)
-        else:
-            task = Task(coro, loop=self.runtime.loop, context=context)
+        # One dict of keyword arguments for all: Task() does not keep it, and no task starts inside another's start.
+        self.runtime.task_arguments["context"] = context
+        task = PyObject_Call(Task, (coro,), self.runtime.task_arguments)
+        self.runtime.task_arguments["context"] = None
         if not self.ended:
             self.task = task
         return 0

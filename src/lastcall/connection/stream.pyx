@@ -180,6 +180,14 @@ cdef class Connection(Runnable):
         finally:
             self.hub.end()
 
+    def feed_last(self, bytes data not None):
+        """Hand over bytes with the peer's FIN right behind them, inside a turn."""
+        self.hub.begin()
+        try:
+            self.on_last_data(<const unsigned char*><const char*>data, len(data))
+        finally:
+            self.hub.end()
+
     def feed_eof(self):
         """Hand over the peer's FIN, inside a turn."""
         self.hub.begin()

@@ -9,6 +9,6 @@ cdef class Ledger:
     cdef Entry _first
     cdef readonly Py_ssize_t count
     cdef readonly unsigned long long total
-    cdef object _when_empty
+    cdef public object when_empty
     cdef int add(self, Entry entry, double now) except -1
     cdef int remove(self, Entry entry) except -1

@@ -26,9 +26,8 @@ cdef class Entry:
 cdef class Ledger:
     """All running work of one worker. ``count`` is what runs now, ``total`` what ever ran."""
 
-    def __init__(self, when_empty=None):
-        """``when_empty()`` is called each time the last entry leaves."""
-        self._when_empty = when_empty
+    # ``when_empty()``, if set, is called each time the last entry leaves. A server sets it only for its drain: on an
+    # idle server every request is the last one.
 
     def __len__(self):
         return self.count
@@ -69,8 +68,8 @@ cdef class Ledger:
         entry._previous = entry._next = None
         entry._ledger = None
         self.count -= 1
-        if self.count == 0 and self._when_empty is not None:
-            self._when_empty()
+        if self.count == 0 and self.when_empty is not None:
+            self.when_empty()
         return 0
 
     def join(self, Entry entry not None, double now):

@@ -48,7 +48,7 @@ cdef class Driver:
     cdef bint starved                  # EMFILE and its kind: accepting is paused
     cdef bint complained
     cdef object factory
-    cdef object on_closed              # called when the last stream is gone
+    cdef public object on_closed       # called when the last stream is gone, or None
     cdef int accept(self, Port port) except -1
     cdef int forget(self, Stream stream) except -1
     cdef int adopt(self, int fd, PeerAddress* address, Port port) except -1

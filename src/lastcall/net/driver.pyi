@@ -19,13 +19,13 @@ class Driver:
     streams: set[Stream]
     limit: int
     accepting: bool
+    on_closed: Callable[[], object] | None
     def __init__(
         self,
         hub: Hub,
         factory: Callable[[Stream], object],
         *,
         limit: int,
-        on_closed: Callable[[], object] | None = None,
     ) -> None: ...
     def listen(self, sock: socket.socket, *, shared: bool) -> None: ...
     def stop_accepting(self) -> None: ...

@@ -103,15 +103,14 @@ cdef class Driver:
     """Accepts connections and carries their bytes.
 
     ``factory(stream)`` makes the connection of a new stream. At ``limit`` open connections accepting stops, so clients
-    wait in the backlog instead of being refused. ``on_closed()`` is called when the last connection is gone.
+    wait in the backlog instead of being refused. ``on_closed()``, if set, is called when the last one is gone.
     """
 
-    def __init__(self, Hub hub not None, factory, *, Py_ssize_t limit, on_closed=None):
+    def __init__(self, Hub hub not None, factory, *, Py_ssize_t limit):
         self.hub = hub
         self.loop = hub.loop
         self.factory = factory
         self.limit = limit
-        self.on_closed = on_closed
         self.ports = []
         self.streams = set()
 

@@ -164,8 +164,8 @@ cdef class PortableDriver(Driver):
 
     cdef set joining          # tasks: asyncio wants one to adopt a socket
 
-    def __init__(self, hub, factory, *, limit, on_closed=None):
-        Driver.__init__(self, hub, factory, limit=limit, on_closed=on_closed)
+    def __init__(self, hub, factory, *, limit):
+        Driver.__init__(self, hub, factory, limit=limit)
         self.joining = set()
 
     def _accept(self, Port port):

@@ -164,8 +164,8 @@ cdef class Reactor(Driver):
         if self.into == NULL or self.events == NULL:
             raise MemoryError()
 
-    def __init__(self, hub, factory, *, limit, on_closed=None):
-        Driver.__init__(self, hub, factory, limit=limit, on_closed=on_closed)
+    def __init__(self, hub, factory, *, limit):
+        Driver.__init__(self, hub, factory, limit=limit)
         self.by_fd = []
         self.epoll = epoll_create1(EPOLL_CLOEXEC)
         if self.epoll < 0:

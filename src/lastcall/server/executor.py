@@ -166,6 +166,8 @@ class Executor:
         self._tally.running_then = ledger.count
         self._tally.ran_before = ledger.total
         self._said = self._loop.time()
+        ledger.when_empty = self.wake
+        self._work.driver.on_closed = self.wake
         self._on_order(self.state)
 
     def _act(self, action: Action) -> None:

@@ -221,7 +221,7 @@ class Server:
         loop = asyncio.get_running_loop()
         options = self.config.options
         access = make_access_sink(options.log)
-        ledger = Ledger(self._wake)
+        ledger = Ledger()
         hub = make_hub(loop, options.http, access)
         service = HTTPService(
             app.app,
@@ -232,7 +232,7 @@ class Server:
             on_max_requests=lambda: self._give_order("max-requests", 1),
         )
         driver = make_driver(
-            options.net.driver, hub, service, limit=connection_limit(options.net.limit_connections), on_closed=self._wake
+            options.net.driver, hub, service, limit=connection_limit(options.net.limit_connections)
         )
         stop = options.stop
         budgets = Budgets(stop.graceful, stop.cancel, stop.lifespan_shutdown, stop.interrupt)
@@ -302,10 +302,6 @@ class Server:
         if self._face is not None:
             self._face.should_exit = True
 
-    def _wake(self) -> None:
-        if self._executor is not None:
-            self._executor.wake()
-
 
 def make_hub(loop: asyncio.AbstractEventLoop, http: HTTPOptions, access: AccessSink) -> Hub:
     """The hub of one worker's connections."""
@@ -318,17 +314,17 @@ def make_hub(loop: asyncio.AbstractEventLoop, http: HTTPOptions, access: AccessS
     return Hub(loop, deadlines, access, date_header=http.date_header, server_header=http.server_header)
 
 
-def make_driver(name: str, hub: Hub, service: HTTPService, *, limit: int, on_closed: object) -> Driver:
+def make_driver(name: str, hub: Hub, service: HTTPService, *, limit: int) -> Driver:
     """The driver of ``--driver``: ``auto`` is native where there is epoll and the loop can watch descriptors."""
     if name in ("auto", "native"):
         try:
             from lastcall.net.reactor import Reactor  # noqa: PLC0415 - does not exist without epoll
 
-            return Reactor(hub, lambda stream: HTTP1Connection(service, stream), limit=limit, on_closed=on_closed)
+            return Reactor(hub, lambda stream: HTTP1Connection(service, stream), limit=limit)
         except (ImportError, NotImplementedError) as exc:
             if name == "native":
                 raise StartupError(f"the native driver does not work here ({exc}): use --driver asyncio") from exc
-    return PortableDriver(hub, lambda stream: HTTP1Connection(service, stream), limit=limit, on_closed=on_closed)
+    return PortableDriver(hub, lambda stream: HTTP1Connection(service, stream), limit=limit)
 
 
 def connection_limit(limit: int | None) -> int:

@@ -21,14 +21,17 @@ Everything that two parsers could read in two ways is refused, since that is wha
 """
 
 cimport cython
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport Py_INCREF, PyObject
-from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
+from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_New, PyTuple_SET_ITEM
 from cpython.unicode cimport PyUnicode_DecodeASCII, PyUnicode_DecodeUTF8
+from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcmp, memset
 
 from lastcall.base.errors import RemoteProtocolError
+from lastcall.wire.recent cimport fingerprint, recall, remember
 
 cdef extern from *:
     """
@@ -70,6 +73,8 @@ cdef enum Known:
     CONNECTION
     EXPECT
     UPGRADE
+    SECRET           # nothing to understand, but nothing to keep for later either
+    UNKNOWN          # no common name
 
 cdef struct KnownName:
     PyObject* name
@@ -87,6 +92,7 @@ cdef list _kept_alive = []       # owns the bytes objects behind KNOWN
 cdef dict METHODS = {m.encode(): m for m in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE")}
 
 cdef bytes EMPTY = b""
+cdef bytes HOST_NAME        # the shared object that every parsed Host field begins with
 cdef str SLASH = "/"
 cdef bytes SLASH_BYTES = b"/"
 
@@ -100,6 +106,7 @@ cdef unsigned int _hash(const unsigned char* p, Py_ssize_t n) noexcept nogil:
 
 
 cdef int _make_tables() except -1:
+    global HOST_NAME
     cdef int c
     cdef bytes name
     cdef unsigned int slot
@@ -113,9 +120,13 @@ cdef int _make_tables() except -1:
         REG_NAME[c] = 1
     memset(KNOWN, 0, sizeof(KNOWN))
     special = {b"host": HOST, b"content-length": CONTENT_LENGTH, b"transfer-encoding": TRANSFER_ENCODING,
-               b"connection": CONNECTION, b"expect": EXPECT, b"upgrade": UPGRADE}
+               b"connection": CONNECTION, b"expect": EXPECT, b"upgrade": UPGRADE,
+               b"cookie": SECRET, b"authorization": SECRET, b"proxy-authorization": SECRET, b"x-api-key": SECRET,
+               b"x-csrf-token": SECRET, b"idempotency-key": SECRET}
     for name in COMMON_NAMES:
         _kept_alive.append(name)
+        if name == b"host":
+            HOST_NAME = name
         slot = _hash(<const unsigned char*>PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name)) & (SLOTS - 1)
         while KNOWN[slot].name != NULL:
             slot = (slot + 1) & (SLOTS - 1)
@@ -152,7 +163,7 @@ cdef inline bytes _field_name(const unsigned char* p, Py_ssize_t n, unsigned int
             which[0] = KNOWN[slot].which
             return <bytes>KNOWN[slot].name
         slot = (slot + 1) & (SLOTS - 1)
-    which[0] = ORDINARY
+    which[0] = UNKNOWN
     return PyBytes_FromStringAndSize(<const char*>p, n)
 
 
@@ -249,6 +260,8 @@ cdef class RequestParser:
 
     def __init__(self, *, Py_ssize_t limit_request_line=16384, Py_ssize_t limit_headers=128,
                  Py_ssize_t limit_header_bytes=65536, long long limit_body=-1):
+        if limit_request_line < 0 or limit_headers < 0 or limit_header_bytes < 0 or limit_body < -1:
+            raise ValueError("a limit must not be negative")
         self.limit_request_line = limit_request_line
         self.limit_headers = limit_headers
         self.limit_header_bytes = limit_header_bytes
@@ -270,17 +283,19 @@ cdef class RequestParser:
         For HEAD the fields are attributes of the parser until the next HEAD. Raises RemoteProtocolError, with the
         status to answer, on a violation; the parser is then broken for good.
         """
-        cdef bytes view = bytes(self._buffer) if self._buffer is not None else EMPTY
+        cdef const char* p
         cdef int event
         cdef bytes payload = None
+        if self._buffer is None:
+            self._buffer = bytearray()
+        p = PyByteArray_AS_STRING(self._buffer)
         self.pos = 0
-        event = self.next(<const unsigned char*>PyBytes_AS_STRING(view), PyBytes_GET_SIZE(view))
+        event = self.next(<const unsigned char*>p, PyByteArray_GET_SIZE(self._buffer))
         if event == FAILED:
             raise RemoteProtocolError(self.reason, self.status)
         if event == DATA:
-            payload = view[self.data_at:self.data_at + self.data_len]
-        if self._buffer is not None:
-            del self._buffer[:self.pos]
+            payload = PyBytes_FromStringAndSize(p + self.data_at, self.data_len)
+        del self._buffer[:self.pos]      # cheap: a bytearray only moves its start
         return Event(event), payload
 
     @property
@@ -313,35 +328,31 @@ cdef class RequestParser:
         """Length of the complete line at ``pos`` without CRLF; -1: not all there yet, -2: failed.
 
         A line ends in CRLF and nothing else: RFC 9112 2.2 lets a recipient take a bare LF, and that is one of the two
-        ways in which parsers come to disagree.
+        ways in which parsers come to disagree. What is refused, and with which status, never depends on how the bytes
+        were split: it is what a client that sends them one by one would be told.
         """
         cdef Py_ssize_t start = self.pos
         cdef const unsigned char* lf = <const unsigned char*>memchr(p + start + self.scanned, c"\n",
                                                                    n - start - self.scanned)
-        cdef Py_ssize_t length
-        cdef const unsigned char* cr
+        # What there is of the line, its CR included: that one alone may lie beyond the limit.
+        cdef Py_ssize_t length = n - start if lf == NULL else lf - (p + start)
+        if length > limit and (length > limit + 1 or p[start + limit] != c"\r"):
+            self._fail(status, "line too long")
+            _bare_cr(self, p + start, limit)
+            return -2
         if lf == NULL:
-            length = n - start
-            if length > limit:
-                self._fail(status, "line too long")
-                return -2
             if length - 1 > self.scanned:
-                cr = <const unsigned char*>memchr(p + start + self.scanned, c"\r", length - 1 - self.scanned)
-                if cr != NULL:
+                if memchr(p + start + self.scanned, c"\r", length - 1 - self.scanned) != NULL:
                     self._fail(400, "bare CR in a line")
                     return -2
                 self.scanned = length - 1     # the last byte may be the CR: look at it again
             return -1
         self.scanned = 0
-        length = lf - (p + start)
         if length == 0 or lf[-1] != c"\r":
             self._fail(400, "line ends in a bare LF")
+            _bare_cr(self, p + start, length)
             return -2
-        length -= 1
-        if length > limit:
-            self._fail(status, "line too long")
-            return -2
-        return length
+        return length - 1
 
     cdef int _head(self, const unsigned char* p, Py_ssize_t n) except -1:
         cdef Py_ssize_t length, at
@@ -366,7 +377,7 @@ cdef class RequestParser:
                     return self._fail(400, "too many empty lines before the request line")
             self.blank_lines = 0
             if self._request_line(p + at, length) == FAILED:
-                return FAILED
+                return _bare_cr(self, p + at, length)
             self.state = FIELDS
         while True:
             length = self._line(p, n, self.limit_header_bytes - self.field_bytes, 431)
@@ -376,9 +387,8 @@ cdef class RequestParser:
             self.pos += length + 2
             if length == 0:
                 return self._head_complete()
-            self.field_bytes += length + 2
             if self._field(p + at, length, False) == FAILED:
-                return FAILED
+                return _bare_cr(self, p + at, length)
 
     cdef int _request_line(self, const unsigned char* p, Py_ssize_t n) except -1:
         """method SP request-target SP HTTP-version (RFC 9112 3), each separator exactly one space."""
@@ -414,7 +424,7 @@ cdef class RequestParser:
             self.method = METHODS.get(token)
             if self.method is None:
                 self.method = token.decode("ascii").upper()   # ASGI HTTP scope: "method" is uppercased
-                if token == b"CONNECT":
+                if self.method == "CONNECT":
                     return self._fail(501, "CONNECT is not supported")
         return self._target(p + i + 1, j - i - 1, self.method == "OPTIONS")
 
@@ -473,12 +483,29 @@ cdef class RequestParser:
         cdef Py_ssize_t i = 0
         cdef unsigned int h
         cdef unsigned char c
-        cdef int which = ORDINARY
+        cdef int which = UNKNOWN
         cdef bytes name, value
         cdef tuple pair
+        cdef int kept
+        cdef uint64_t seen = 0
+        cdef const unsigned char* line = p
+        cdef Py_ssize_t length = n
         self.fields += 1
         if self.fields > self.limit_headers:
             return self._fail(431, "too many header fields")
+        self.field_bytes += n + 2
+        if self.field_bytes > self.limit_header_bytes:
+            return self._fail(431, "header fields too large")
+        if not trailer:
+            seen = fingerprint(p, n)
+            pair = recall(seen, p, n)
+            if pair is not None:
+                if <object>PyTuple_GET_ITEM(pair, 0) is HOST_NAME:
+                    self.hosts += 1
+                    if self.hosts > 1:
+                        return self._fail(400, "more than one Host")
+                self.headers.append(pair)
+                return 0
         while i < n:
             c = TOKEN[p[i]]
             if c == 0:
@@ -509,11 +536,11 @@ cdef class RequestParser:
             return self._fail(400, "control character in a header field")
         if trailer:
             return 0
-        if which != ORDINARY:
-            which = self._special(which, p, n)
-            if which == FAILED:
+        if HOST <= which <= UPGRADE:
+            kept = self._special(which, p, n)
+            if kept == FAILED:
                 return FAILED
-            if which == NEED_DATA:        # a repeated Content-Length of the same value: one is enough
+            if kept == NEED_DATA:         # a repeated Content-Length of the same value: one is enough
                 return 0
         value = PyBytes_FromStringAndSize(<const char*>p, n)
         pair = PyTuple_New(2)
@@ -522,6 +549,8 @@ cdef class RequestParser:
         Py_INCREF(value)
         PyTuple_SET_ITEM(pair, 1, value)
         self.headers.append(pair)
+        if which == ORDINARY or which == HOST:
+            remember(seen, line, length, pair)
         return 0
 
     cdef int _special(self, int which, const unsigned char* p, Py_ssize_t n) except -1:
@@ -717,7 +746,7 @@ cdef class RequestParser:
                 at = self.pos
                 self.pos += length + 2
                 if self._chunk_size(p + at, length) == FAILED:
-                    return FAILED
+                    return _bare_cr(self, p + at, length)
                 if self.remaining:
                     self.state = CHUNK_DATA
                     continue
@@ -733,6 +762,12 @@ cdef class RequestParser:
             if length == 0:
                 self.state = START
                 return END
-            self.field_bytes += length + 2
             if self._field(p + at, length, True) == FAILED:
-                return FAILED
+                return _bare_cr(self, p + at, length)
+
+
+cdef int _bare_cr(RequestParser parser, const unsigned char* p, Py_ssize_t n) except -1:
+    """A line was refused. If it has a bare CR, that is why: it would have been refused there, had it come in pieces."""
+    if memchr(p, c"\r", n) != NULL:
+        parser._fail(400, "bare CR in a line")
+    return FAILED

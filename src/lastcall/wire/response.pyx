@@ -22,7 +22,9 @@ cdef enum:
 
 cdef unsigned char[256] TOKEN    # RFC 9110 5.6.2 tchar, lower-cased; 0 elsewhere
 cdef list STATUS_LINES = [None] * (HIGHEST_STATUS + 1)
-cdef ByteBuffer _scratch = ByteBuffer()
+# Kept between answers so that each need not make its own. None while one is being encoded: the application's iterables
+# run its code, which may answer something else meanwhile, in this thread or in another one.
+cdef ByteBuffer _scratch = None
 
 # Fields of one connection, not of the message: dropped (RFC 9110 7.6.1; "trailer" announces what is never sent).
 cdef frozenset HOP_BY_HOP = frozenset(
@@ -70,8 +72,8 @@ cdef class ResponseHead:
         raise TypeError("made by encode_response()")
 
 
-cdef int _append_line(ResponseHead head, bytes name, bytes value) except -1:
-    """Check one field and append it to the scratch buffer, unless it is the server's to write."""
+cdef int _append_line(ResponseHead head, ByteBuffer lines, bytes name, bytes value) except -1:
+    """Check one field and append it to the buffer, unless it is the server's to write."""
     cdef const unsigned char* p = <const unsigned char*>PyBytes_AS_STRING(name)
     cdef const char* v = PyBytes_AS_STRING(value)
     cdef Py_ssize_t n = PyBytes_GET_SIZE(name), m = PyBytes_GET_SIZE(value), i
@@ -119,28 +121,32 @@ cdef int _append_line(ResponseHead head, bytes name, bytes value) except -1:
         elif c == c"t" or c == c"k" or c == c"p" or c == c"u":
             if lowered[:n] in HOP_BY_HOP:
                 return 0
-    out = _scratch.reserve(n + m + 4)
+    out = lines.reserve(n + m + 4)
     memcpy(out, p, n)
     out[n] = c":"
     out[n + 1] = c" "
     memcpy(out + n + 2, v, m)
     out[n + m + 2] = c"\r"
     out[n + m + 3] = c"\n"
-    _scratch.end += n + m + 4
+    lines.end += n + m + 4
     return 0
 
 
 cdef ResponseHead encode_response(object status, object headers, tuple defaults):
     """Check and encode. ``headers``: an iterable of (name, value) bytes pairs, or None; ``defaults``: pairs that are
     added where the application has not set the same name. Raises LocalProtocolError; nothing is half-done then."""
+    global _scratch
     cdef ResponseHead head = ResponseHead.__new__(ResponseHead)
+    cdef ByteBuffer lines
     cdef object pair, name, value
     if not isinstance(status, int) or not LOWEST_STATUS <= status <= HIGHEST_STATUS:
         raise LocalProtocolError(f"response status must be an int from 200 to 999, not {status!r}")
     head.status = status
     head.content_length = -1
     head.bodiless = head.status == 204 or head.status == 304
-    _scratch.start = _scratch.end = 0
+    lines, _scratch = _scratch, None
+    if lines is None:
+        lines = ByteBuffer()
     if headers is not None:
         if defaults:
             headers = list(headers)
@@ -155,13 +161,15 @@ cdef ResponseHead encode_response(object status, object headers, tuple defaults)
                 ):
                     raise LocalProtocolError(f"response header {pair!r} must be two byte strings")
                 name, value = bytes(name), bytes(value)
-            _append_line(head, <bytes>name, <bytes>value)
+            _append_line(head, lines, <bytes>name, <bytes>value)
     if defaults:
         present = {bytes(name).lower() for name, _ in headers} if headers is not None else set()
         for name, value in defaults:
             if name.lower() not in present:
-                _append_line(head, name, value)
-    head.block = PyBytes_FromStringAndSize(_scratch.data, _scratch.end) if _scratch.end else b""
+                _append_line(head, lines, name, value)
+    head.block = PyBytes_FromStringAndSize(lines.data, lines.end) if lines.end else b""
+    lines.start = lines.end = 0
+    _scratch = lines
     return head
 
 
