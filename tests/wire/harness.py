@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypedDict
@@ -41,9 +42,13 @@ class Message:
 
 @dataclass
 class Outcome:
-    """All that a stream of bytes meant: requests, then a refusal (``status`` 0: none) or bytes not yet consumed."""
+    """All that a stream of bytes meant: requests, then a refusal (``status`` 0: none) or bytes not yet consumed.
+
+    ``ends``: behind which byte of the stream each complete message ends.
+    """
 
     messages: list[Message] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
     status: int = 0
     reason: str = ""
     rest: bytes = b""
@@ -81,9 +86,11 @@ def events(parser: RequestParser) -> Iterator[tuple[Event, bytes]]:
 def drive(parser: RequestParser, parts: Iterable[bytes]) -> Outcome:
     """Everything that ``parts`` mean to ``parser``. After a refusal nothing more is shown to it but to prove that."""
     outcome = Outcome()
+    received = len(parser.unconsumed)
     try:
         for part in parts:
             parser.receive_data(part)
+            received += len(part)
             for event, payload in events(parser):
                 if event is Event.HEAD:
                     outcome.messages.append(message_of(parser))
@@ -93,6 +100,8 @@ def drive(parser: RequestParser, parts: Iterable[bytes]) -> Outcome:
                 else:
                     assert event is Event.END
                     outcome.messages[-1].complete = True
+                if event is not Event.DATA and outcome.messages[-1].complete:
+                    outcome.ends.append(received - len(parser.unconsumed))
         outcome.rest = parser.unconsumed
         outcome.idle = parser.idle
     except RemoteProtocolError as error:
@@ -124,7 +133,7 @@ def bytewise(data: bytes) -> list[bytes]:
 def pieces(data: bytes, cuts: Iterable[int]) -> list[bytes]:
     """``data`` cut at the given places, in any order; places outside of it are ignored."""
     places = [0, *sorted({cut for cut in cuts if 0 < cut < len(data)}), len(data)]
-    return [data[start:end] for start, end in zip(places, places[1:], strict=False)]
+    return [data[start:end] for start, end in itertools.pairwise(places)]
 
 
 def parse_every_way(data: bytes, limits: Limits | None = None) -> Outcome:

@@ -1,4 +1,4 @@
-"""The byte queue, as far as Python sees it: empty ones directly, and its growth through what encode_head writes in it."""
+"""The byte queue, as far as Python sees it: empty ones directly, its growth through what encode_head writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must be refused, one row each: the clause, the bytes, the status. Two parsers could read most of these in two ways.
+"""What must be refused, one row each: the clause, the bytes, the status. Most of it two parsers could read in two ways.
 
 Every row is refused alike whole, cut at every place, and byte by byte, alone and behind a flawless request.
 """
@@ -45,6 +45,7 @@ def te(value: bytes, status: int = 400) -> Row:
     return Row("RFC 9112 6.1", f"Transfer-Encoding: {value!r}", post(b"Transfer-Encoding: " + value + b"\r\n"), status)
 
 
+# fmt: off
 # RFC 9112 6.1-6.3, RFC 9110 8.6: where a message ends
 LENGTHS = [
     Row("RFC 9112 6.3", "Content-Length, then Transfer-Encoding",
@@ -52,7 +53,7 @@ LENGTHS = [
     Row("RFC 9112 6.3", "Transfer-Encoding, then Content-Length",
         post(b"Transfer-Encoding: chunked\r\nContent-Length: 0\r\n", b"0\r\n\r\n"), reason="both"),
     Row("RFC 9110 8.6", "two Content-Length", post(b"Content-Length: 4\r\nContent-Length: 5\r\n", b"12345")),
-    Row("RFC 9110 8.6", "two Content-Length, the first 0", post(b"Content-Length: 0\r\nContent-Length: 5\r\n", b"1234")),
+    Row("RFC 9110 8.6", "two Content-Length, one 0", post(b"Content-Length: 0\r\nContent-Length: 5\r\n", b"1234")),
     Row("RFC 9110 8.6", "the third Content-Length", post(b"Content-Length: 4\r\n" * 2 + b"Content-Length: 5\r\n")),
     *(Row("RFC 9110 8.6", f"Content-Length: {value!r}", post(b"Content-Length: " + value + b"\r\n", b"123456"))
       for value in (b"", b" ", b"+4", b"-4", b"-0", b"4_0", b"0x4", b"4 4", b"4,4", b"4, 4", b"4;", b"4.0", b"1e1",
@@ -69,7 +70,7 @@ LENGTHS = [
     *(Row("RFC 9112 6.1", f"HTTP/1.0 with Transfer-Encoding: {value!r}",
           get(b"Transfer-Encoding: " + value + b"\r\n", version=b"1.0"), reason="HTTP/1.0")
       for value in (b"chunked", b"gzip", b"", b"chunked\r\nContent-Length: 0")),
-]  # fmt: skip
+]
 
 # RFC 9112 5: the lines of fields
 FIELDS = [
@@ -93,7 +94,7 @@ FIELDS = [
     *(Row("RFC 9110 5.5", f"{c:#04x} alone in a value", get(b"A: %c\r\n" % c), reason="control") for c in CTLS),
     *(Row("RFC 9110 5.5", f"{c:#04x} in a long value", get(b"A: " + b"b" * 33 + b"%c" % c + b"b" * 33 + b"\r\n"))
       for c in CTLS),
-]  # fmt: skip
+]
 
 # RFC 9112 2.2: CR and LF stand together, and only at the end of a line
 VICTIM = (
@@ -110,9 +111,8 @@ def inserted(text: bytes, at: int) -> bytes:
 
 
 BREAKS = [
-    *(Row("RFC 9112 2.2", f"a bare LF before byte {i}", inserted(b"\n", i)) for i in OUTSIDE_DATA[:-1]),
-    # A CR before a CR LF, or before the whole, only shows when the next byte comes: it is there in all of these.
-    *(Row("RFC 9112 2.2", f"a bare CR before byte {i}", inserted(b"\r", i)) for i in OUTSIDE_DATA),
+    *(Row("RFC 9112 2.2", f"a bare LF before byte {i}", inserted(b"\n", i)) for i in OUTSIDE_DATA if VICTIM[i] != 0x0A),
+    *(Row("RFC 9112 2.2", f"a bare CR before byte {i}", inserted(b"\r", i)) for i in OUTSIDE_DATA if VICTIM[i] != 0x0D),
     *(Row("RFC 9112 2.2", f"a bare LF for the CR LF at {i}", VICTIM[:i] + VICTIM[i + 1 :]) for i in LINE_ENDS),
     *(Row("RFC 9112 2.2", f"a bare CR for the CR LF at {i}", VICTIM[: i + 1] + VICTIM[i + 2 :] + b"GET")
       for i in LINE_ENDS),
@@ -122,8 +122,8 @@ BREAKS = [
     Row("RFC 9112 2.2", "all lines end in a bare CR", b"GET / HTTP/1.1\rHost: a\r\r"),
     Row("RFC 9112 2.2", "an empty line that ends in a bare LF", get(b"")[:-2] + b"\n"),
     Row("RFC 9112 2.2", "a bare CR wins over any other complaint", b"CONNECT a:1\r HTTP/9.9\r\n", reason="bare CR"),
-    Row("RFC 9112 2.2", "three empty lines first", b"\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", reason="empty lines"),
-]  # fmt: skip
+    Row("RFC 9112 2.2", "three empty lines", b"\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", reason="empty lines"),
+]
 
 # RFC 9112 3: the request line
 REQUEST_LINES = [
@@ -138,7 +138,7 @@ REQUEST_LINES = [
     *(Row("RFC 9110 9.1", f"{c:#04x} in the method", b"GE%cT / HTTP/1.1\r\nHost: a\r\n\r\n" % c)
       for c in (*CTLS, *NO_TCHARS) if c != 0x20),
     *(Row("RFC 9110 9.1", f"{c:#04x} first in the method", b"%cGET / HTTP/1.1\r\nHost: a\r\n\r\n" % c)
-      for c in (*CTLS, *NO_TCHARS)),
+      for c in (*CTLS, *NO_TCHARS) if c != 0x20),
     *(Row("RFC 9112 3.2", f"{c:#04x} in the target", get(b"", b"/a%cb" % c), reason="target")
       for c in (*CTLS, 0x20, 0x23, *range(0x80, 0x100))),
     *(Row("RFC 9112 3.2", f"{c:#04x} in a long target", get(b"", b"/" + b"a" * 40 + b"%c" % c + b"b" * 40))
@@ -155,13 +155,13 @@ REQUEST_LINES = [
         b"http://u@a/", b"http://u:p@a/", b"http://a:80@b/", b"https://@a/", b"http://a@[::1]/",
     )),
     *(Row("RFC 9112 3.2.4", f"* with {method!r}", method + b" * HTTP/1.1\r\nHost: a\r\n\r\n", reason="OPTIONS")
-      for method in (b"GET", b"HEAD", b"POST", b"OPTION", b"OPTIONSX")),
+      for method in (b"HEAD", b"POST", b"OPTION", b"OPTIONSX")),
     # RFC 9110 9.3.6. Methods are case-sensitive, but ASGI hands them on in upper case.
     *(Row("RFC 9110 9.3.6", f"{line!r}", line + b"\r\nHost: a\r\n\r\n", 501) for line in (
         b"CONNECT a:80 HTTP/1.1", b"CONNECT / HTTP/1.1", b"CONNECT a:80 HTTP/1.0", b"CONNECT \x01 HTTP/1.1",
         b"connect a:80 HTTP/1.1", b"Connect / HTTP/1.1",
     )),
-]  # fmt: skip
+]
 
 VERSIONS = [
     *(Row("RFC 9110 15.6.6", f"HTTP/{v}", f"GET / HTTP/{v}\r\nHost: a\r\n\r\n".encode(), 505) for v in (
@@ -172,7 +172,7 @@ VERSIONS = [
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", 505),
     Row("RFC 1945 4.1", "HTTP/0.9", b"GET /\r\n"),
     Row("RFC 8446 5.1", "a TLS ClientHello", bytes.fromhex("16030100c8010000c40303"), reason="TLS"),
-]  # fmt: skip
+]
 
 # RFC 9110 7.2, RFC 9112 3.2
 HOSTS = [
@@ -186,16 +186,16 @@ HOSTS = [
     Row("RFC 9112 3.2.2", "an invalid Host with absolute-form", b"GET http://a/ HTTP/1.1\r\nHost: /\r\n\r\n"),
     *(Row("RFC 9110 7.2", f"Host: {host!r}", b"GET / HTTP/1.1\r\nHost: " + host + b"\r\n\r\n", reason="invalid Host")
       for host in (b"a b", b"a/b", b"a?b", b"a#b", b"a@b", b"u:p@a", b"a\\b", b"<a>", b'"a"', b"a, b", b"{a}", b"a^",
-                   b"a|b", b"a`", b"\xe9", b"a:b", b"a:80b", b"a:+80", b"a:-1", b"a:123456", b"a:80:80", b"::1", b"[::1",
-                   b"[]", b"[:]", b"::1]", b"[::1]80", b"[::1]:x", b"[::1]a", b"[g::1]", b"[::1%25lo]", b"[v1.a]", b"a[",
-                   b"%", b"%4", b"a%4", b"%zz", b"%4z", b"http://a")),
-]  # fmt: skip
+                   b"a|b", b"a`", b"\xe9", b"a:b", b"a:80b", b"a:+80", b"a:-1", b"a:123456", b"a:80:80", b"::1",
+                   b"[::1", b"[]", b"[:]", b"::1]", b"[::1]80", b"[::1]:x", b"[::1]a", b"[g::1]", b"[::1%25lo]",
+                   b"[v1.a]", b"a[", b"%", b"%4", b"a%4", b"%zz", b"%4z", b"http://a")),
+]
 
 CHUNKS = [
     *(Row("RFC 9112 7.1", f"the chunk-size line {line!r}", chunks(line + b"\r\nab\r\n0\r\n\r\n")) for line in (
-        b"", b" ", b"+2", b"-2", b"0x2", b"0X2", b"2_0", b"g", b"2g", b" 2", b"\t2", b"2 ", b"2\t", b"2 2", b"2.0", b"2,",
-        b"2:a", b"2 a", b"2 =;", b";a", b" ;a", b"\xb2", b"2\xa0", b'"2"', b"2\x00", b"2\x0b", b"\x002", b"x2", b"2h",
-        b"f" * 16, b"4000000000000010", b"1" + b"0" * 16, b"f" * 17, b"f" * 100, b"8000000000000000", b"ffffffffffffffff",
+        b"", b" ", b"+2", b"-2", b"0x2", b"0X2", b"2_0", b"g", b"2g", b" 2", b"\t2", b"2 ", b"2\t", b"2 2", b"2.0",
+        b"2,", b"2:a", b"2 a", b"2 =;", b";a", b" ;a", b"\xb2", b"2\xa0", b'"2"', b"2\x00", b"2\x0b", b"\x002", b"x2",
+        b"2h", b"f" * 16, b"4000000000000010", b"1" + b"0" * 16, b"f" * 17, b"f" * 100, b"8000000000000000",
         b"7fffffffffffffff", b"10000000000000002",
     )),
     *(Row("RFC 9112 7.1.1", f"{c:#04x} in a chunk extension", chunks(b"2;a%cb\r\nab\r\n" % c), reason="control")
@@ -212,13 +212,13 @@ CHUNKS = [
         b" a: b", b"\ta: b", b"a : b", b"a\t: b", b": b", b"a", b"a b: c", b"a: \x00", b"a: \x0b", b"a: b\r\n c", b"0",
         b"\x00: a", b"a\x7f: b", b"a: \x7f", b"GET / HTTP/1.1", b"a\xff: b",
     )),
-]  # fmt: skip
+]
 
 EXPECTATIONS = [
     *(Row("RFC 9110 10.1.1", f"Expect: {value!r}", get(b"Expect: " + value + b"\r\n"), 417)
       for value in (b"", b"100", b"100-continued", b"x100-continue", b"100-continue, 100-continue", b"100-continue;a",
                     b"200-ok", b"100-continue\r\nExpect: tea", b"tea\r\nExpect: 100-continue")),
-]  # fmt: skip
+]
 
 # Our own bounds. What lies just within them is proved in test_the_limits_themselves_are_allowed.
 LIMITS = [
@@ -229,7 +229,7 @@ LIMITS = [
     Row("RFC 6585 5", "129 fields", get(b"A: b\r\n" * 128), 431),
     Row("RFC 6585 5", "too many fields", get(b"A: b\r\n" * 2), 431, Limits(limit_headers=2)),
     Row("RFC 6585 5", "no fields allowed", get(b""), 431, Limits(limit_headers=0)),
-    Row("RFC 6585 5", "a repeated Content-Length counts", get(b"Content-Length: 0\r\n" * 2), 431, Limits(limit_headers=2)),
+    Row("RFC 6585 5", "a repeated field counts", get(b"Content-Length: 0\r\n" * 2), 431, Limits(limit_headers=2)),
     Row("RFC 6585 5", "a long field", get(b"A: " + b"b" * 100 + b"\r\n"), 431, Limits(limit_header_bytes=50)),
     Row("RFC 6585 5", "a field without an end", get(b"")[:-2] + b"A" * 100, 431, Limits(limit_header_bytes=50)),
     Row("RFC 6585 5", "64 KiB of fields", get(b"A: " + b"b" * 65535 + b"\r\n"), 431),
@@ -241,14 +241,15 @@ LIMITS = [
     Row("RFC 6585 5", "a long trailer", chunks(b"0\r\nA: " + b"b" * 100), 431, Limits(limit_header_bytes=50)),
     Row("RFC 6585 5", "64 KiB of trailers", chunks(b"0\r\n" + (b"A: " + b"b" * 1000 + b"\r\n") * 70), 431),
     Row("RFC 9112 7.1.1", "64 KiB of chunk extensions", chunks((b"1;" + b"a" * 4000 + b"\r\nx\r\n") * 17), 431),
-    Row("RFC 9112 7.1.1", "extensions of many chunks", chunks(b"1;ab\r\nx\r\n" * 20), 431, Limits(limit_header_bytes=50)),
+    Row("RFC 9112 7.1.1", "many extensions", chunks(b"1;ab\r\nx\r\n" * 20), 431, Limits(limit_header_bytes=50)),
     Row("RFC 9110 15.5.14", "a large body, declared", post(b"Content-Length: 11\r\n"), 413, Limits(limit_body=10)),
-    Row("RFC 9110 15.5.14", "the largest body", post(b"Content-Length: " + b"9" * 18 + b"\r\n"), 413, Limits(limit_body=10)),
+    Row("RFC 9110 15.5.14", "the largest", post(b"Content-Length: " + b"9" * 18 + b"\r\n"), 413, Limits(limit_body=10)),
     Row("RFC 9110 15.5.14", "no body allowed", post(b"Content-Length: 1\r\n"), 413, Limits(limit_body=0)),
     Row("RFC 9110 15.5.14", "a large chunk", chunks(b"B\r\n"), 413, Limits(limit_body=10)),
     Row("RFC 9110 15.5.14", "chunks that add up", chunks(b"A\r\n0123456789\r\n1\r\n"), 413, Limits(limit_body=10)),
     Row("RFC 9110 15.5.14", "a huge chunk", chunks(b"f" * 15 + b"\r\n"), 413, Limits(limit_body=10)),
-]  # fmt: skip
+]
+# fmt: on
 
 ROWS = LENGTHS + FIELDS + BREAKS + REQUEST_LINES + VERSIONS + HOSTS + CHUNKS + EXPECTATIONS + LIMITS
 
@@ -256,6 +257,7 @@ ROWS = LENGTHS + FIELDS + BREAKS + REQUEST_LINES + VERSIONS + HOSTS + CHUNKS + E
 def test_the_corpus_has_no_row_twice() -> None:
     """A table this long hides a copy easily: each row has its own bytes."""
     assert len({str(row) for row in ROWS}) == len(ROWS)
+    assert len({(row.data, *row.limits.items()) for row in ROWS}) == len(ROWS)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
@@ -301,7 +303,7 @@ def test_what_cannot_begin_a_method_is_refused_at_the_first_byte(first: int) -> 
     Limits(limit_body=4),
 ])  # fmt: skip
 def test_the_limits_themselves_are_allowed(limits: Limits) -> None:
-    """Exactly as much as a limit says is served, however it is split: also when only the CR of a line's end is there."""
+    """As much as a limit says is served, however it is split: also when only the CR of a line's end is there."""
     data = (
         b"GET /abc HTTP/1.1\r\nHost: a\r\nA: bcd\r\nTransfer-Encoding: chunked\r\n\r\n"
         b"2;" + b"e" * 12 + b"\r\nab\r\n2;" + b"f" * 12 + b"\r\ncd\r\n0;" + b"g" * 12 + b"\r\n"
@@ -311,7 +313,7 @@ def test_the_limits_themselves_are_allowed(limits: Limits) -> None:
     assert (twice.status, twice.reason) == (0, "")
     assert [message.body for message in twice.messages] == [b"abcd", b"abcd"]
     for name, value in list(limits.items()):
-        less = Limits(**{name: value - 1})  # type: ignore[typeddict-item, misc]
+        less = Limits(**{name: value - 1})  # type: ignore[misc]
         assert parse_every_way(data, less).status in (413, 414, 431)
 
 

@@ -309,10 +309,10 @@ cdef class HTTPCycle(Entry):
                 return OneTurn.__new__(OneTurn)
             return DONE
         if kind == "http.response.start":
-            if self.head is not None:
-                raise LocalProtocolError("http.response.start came twice")
             if self.disconnected:
                 raise ClientDisconnected("the client has disconnected")
+            if self.head is not None:
+                raise LocalProtocolError("http.response.start came twice")
             status = item(message, "status")
             if status is None:
                 raise LocalProtocolError("http.response.start has no 'status'")

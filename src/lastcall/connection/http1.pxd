@@ -55,11 +55,14 @@ cdef class HTTP1Connection(Connection):
     cdef bint expect_pending               # the client waits for 100 Continue
     cdef bint paused
     cdef bint waiting                      # for its turn: a request is in ``pending``
+    cdef bint held                         # until the client has read what it asked for before
     cdef bint virgin                       # no byte has ever come
     cdef Py_ssize_t discarded
     cdef object client
     cdef object server
     cdef Py_ssize_t advance(self, const unsigned char* p, Py_ssize_t n) except -1
+    cdef bint clogged(self) except -1
+    cdef bint ended(self) noexcept
     cdef int begin_request(self) except -1
     cdef int start_request(self) except -1
     cdef int after_input(self) except -1
@@ -70,5 +73,6 @@ cdef class HTTP1Connection(Connection):
     cdef int advance_pending(self) except -1
     cdef int half_closed(self) except -1
     cdef int log(self, HTTP1Cycle cycle) except -1
+    cdef int set_body_deadline(self) except -1
     cdef int pause(self) except -1
     cdef int resume(self) except -1

@@ -19,7 +19,6 @@ An application is started after what has already come of its body was fed to it,
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdio cimport snprintf
 from libc.string cimport memcpy
 
 import logging
@@ -42,7 +41,7 @@ cdef object logger = logging.getLogger("lastcall.error")
 
 cdef enum:
     DISCARD_LIMIT = 65536        # bytes of an unread body that are worth a kept-alive connection
-    YIELD_SENDS = 100            # sends, and bytes, without a suspension, after which the loop gets a turn
+    YIELD_SENDS = 100            # after so many sends, or bytes, without a suspension the next one gives the loop a turn
     YIELD_BYTES = 65536
     CHUNK_OVERHEAD = 24          # 16 hex digits and two CRLF, with room
 
@@ -61,6 +60,18 @@ cdef inline char* put(char* at, bytes text) noexcept:
     cdef Py_ssize_t n = PyBytes_GET_SIZE(text)
     memcpy(at, PyBytes_AS_STRING(text), n)
     return at + n
+
+
+cdef inline int put_chunk_size(char* at, Py_ssize_t n) noexcept:
+    """``n`` in hex, and CRLF; returns how many bytes that is. (snprintf costs as much as the rest of a chunk.)"""
+    cdef int digits = 1, i
+    while n >> (4 * digits):
+        digits += 1
+    for i in range(digits):
+        at[digits - 1 - i] = b"0123456789abcdef"[(n >> (4 * i)) & 15]
+    at[digits] = c"\r"
+    at[digits + 1] = c"\n"
+    return digits + 2
 
 
 cdef tuple error_answer(int status, bytes detail):
@@ -112,14 +123,14 @@ cdef class HTTP1Cycle(HTTPCycle):
             if not self.started:
                 connection.stream.out.append_bytes(CONTINUE)
                 connection.hub.mark_dirty(connection.stream)
-            connection.hub.deadlines.set(&connection.read_node, connection, BODY, connection.hub.time())
+            connection.set_body_deadline()
         return 0
 
     cdef int body_taken(self, Py_ssize_t n) except -1:
         cdef HTTP1Connection connection = self.connection
         if connection is not None and connection.cycle is self and connection.paused:
             connection.resume()
-            connection.hub.deadlines.set(&connection.read_node, connection, BODY, connection.hub.time())
+            connection.set_body_deadline()
         return 0
 
     cdef bint congested(self) noexcept:
@@ -130,7 +141,7 @@ cdef class HTTP1Cycle(HTTPCycle):
         return out.end - out.start > HIGH_WATER
 
     cdef bint must_yield(self) noexcept:
-        if self.unsuspended < YIELD_SENDS and self.unsuspended_bytes < YIELD_BYTES:
+        if self.unsuspended <= YIELD_SENDS and self.unsuspended_bytes < YIELD_BYTES:
             return False
         self.unsuspended = 0
         self.unsuspended_bytes = 0
@@ -156,7 +167,7 @@ cdef class HTTP1Cycle(HTTPCycle):
             self.framing = UNTIL_CLOSE
             self.keep_alive = False
         # A client that still waits for 100 Continue may or may not send its body now: only a close is unambiguous.
-        if head.close or connection.service.draining or connection.eof or connection.expect_pending:
+        if head.close or connection.service.draining or connection.ended() or connection.expect_pending:
             self.keep_alive = False
         hub.refresh_common()
         start = at = out.reserve(PyBytes_GET_SIZE(line) + PyBytes_GET_SIZE(head.block) + PyBytes_GET_SIZE(hub._common)
@@ -203,7 +214,7 @@ cdef class HTTP1Cycle(HTTPCycle):
         elif self.framing == CHUNKED:
             at = out.reserve(n + CHUNK_OVERHEAD + 8)
             if n:
-                digits = snprintf(at, 20, "%zx\r\n", n)
+                digits = put_chunk_size(at, n)
                 memcpy(at + digits, data, n)
                 at += digits + n
                 at[0] = c"\r"
@@ -345,18 +356,27 @@ cdef class HTTP1Connection(Connection):
             return self.finish()
         return 0
 
+    cdef bint ended(self) noexcept:
+        """Whether it is certain that no request comes behind the current one."""
+        return self.eof and not self.advancing and self.pending.end == self.pending.start
+
     cdef int on_lost(self) except -1:
         return self.client_left()
 
     cdef int on_drained(self) except -1:
         if self.cycle is not None:
             self.cycle.wake_sender()
+        elif self.held:
+            self.held = False
+            self.resume()
+            self.hub.mark_runnable(self)
         return 0
 
     cdef int closed(self) except -1:
         cdef HTTP1Cycle cycle = self.cycle
         self.pending.clear()
         self.stream.out.clear()
+        self.hub.keep(self)
         self.stream.connection = None
         if cycle is not None:
             self.cycle = None
@@ -381,6 +401,8 @@ cdef class HTTP1Connection(Connection):
                 cycle = self.cycle
                 if cycle is not None and self.request_read:
                     break                      # one exchange after the other
+                if cycle is None and self.clogged():
+                    break
                 event = parser.next(p, n)
                 if event == HEAD:
                     self.begin_request()
@@ -395,12 +417,16 @@ cdef class HTTP1Connection(Connection):
                 elif event == END:
                     self.request_read = True
                     if cycle is not None:
+                        unset(&self.read_node)
                         cycle.feed_end()
                         if self.starting:
                             self.start_request()
                     else:
                         self.discarding = False
-                        self.hub.deadlines.set(&self.read_node, self, KEEP_ALIVE, self.hub.time())
+                        if self.service.draining and parser.pos == n:
+                            self.finish()
+                        else:
+                            self.hub.deadlines.set(&self.read_node, self, KEEP_ALIVE, self.hub.time())
                 elif event == NEED_DATA:
                     if self.starting:
                         self.start_request()
@@ -411,6 +437,20 @@ cdef class HTTP1Connection(Connection):
         finally:
             self.advancing = False
         return parser.pos
+
+    cdef bint clogged(self) except -1:
+        """Whether the client has left so many answers unread that it gets no more until it reads (``on_drained``)."""
+        cdef Stream stream = self.stream
+        if stream.out.end - stream.out.start > HIGH_WATER:
+            stream.flush()
+            if stream.closed:
+                return True
+            if stream.out.end - stream.out.start > HIGH_WATER:
+                self.waiting = self.held = True
+                return True
+        if self.held:
+            self.waiting = self.held = False
+        return False
 
     cdef int begin_request(self) except -1:
         """A head is complete: make the exchange, and start it now if its body is not still to come."""
@@ -469,6 +509,10 @@ cdef class HTTP1Connection(Connection):
         if cycle is None:
             if self.discarding:
                 pass
+            elif self.held:
+                if self.pending.end - self.pending.start > HIGH_WATER:
+                    self.pause()
+                return 0
             elif not self.parser.idle or self.pending.end > self.pending.start:
                 # A later head has begun. (The first one's time counts from accept and is set already.)
                 if self.read_node.previous is NULL or self.read_node.kind != HEADER:
@@ -485,6 +529,11 @@ cdef class HTTP1Connection(Connection):
         elif not self.expect_pending:
             self.hub.deadlines.set(&self.read_node, self, BODY, self.hub.time())
         return 0
+
+    cdef int set_body_deadline(self) except -1:
+        """The application waits for the body, so its time begins. No turn needs to follow that would set the timer."""
+        self.hub.deadlines.set(&self.read_node, self, BODY, self.hub.time())
+        return 0 if self.hub.in_turn else self.hub.arm()
 
     cdef int pause(self) except -1:
         if not self.paused:
@@ -531,6 +580,8 @@ cdef class HTTP1Connection(Connection):
         """The peer broke the protocol: answer, if an answer is still possible, and finish."""
         cdef HTTP1Cycle cycle = self.cycle
         logger.info("Invalid HTTP request from %s: %s (%d)", self.peer(), reason, status)
+        if self.discarding:
+            return self.finish()               # its answer is out already
         if cycle is None:
             cycle = HTTP1Cycle.__new__(HTTP1Cycle)
             cycle.runtime = self.service
@@ -550,7 +601,7 @@ cdef class HTTP1Connection(Connection):
         cycle.keep_alive = False
         cycle.head = encode_response(status, headers, ())
         cycle.write_body(PyBytes_AS_STRING(<bytes>body), PyBytes_GET_SIZE(<bytes>body), False)
-        return 0
+        return cycle.disconnect()              # to a running application it is the same as a client that left
 
     cdef int client_left(self) except -1:
         """Tell the application, close the connection."""
@@ -559,17 +610,15 @@ cdef class HTTP1Connection(Connection):
 
     cdef int cut_response(self, HTTP1Cycle cycle) except -1:
         """End a response visibly incomplete: what was sent is flushed, then the connection is closed without the last
-        chunk or the declared rest; one that is delimited by the close needs a RST, since a FIN would look complete."""
+        chunk or the declared rest."""
         if not self.stream.closed:
-            if cycle.framing == UNTIL_CLOSE:
-                self.abort()
-            else:
-                self.stream.flush()
-                self.close_now()
+            self.stream.flush()
+            self.close_now()
         return 0
 
     cdef int expired(self, int kind) except -1:
         cdef HTTP1Cycle cycle = self.cycle
+        cdef long long heads
         if kind == WRITE or self.finishing:
             return Connection.expired(self, kind)
         if kind == LINGER:                     # the unread body did not end in time
@@ -579,17 +628,27 @@ cdef class HTTP1Connection(Connection):
                 self.client_left()
             else:
                 self.refuse(408, "the request body did not come in time")
-                cycle.disconnect()
             return 0
         # HEADER or KEEP_ALIVE. What has arrived in the meantime is served.
+        heads = self.service.requests
         self.stream.read_now()
-        if self.stream.closed or self.finishing or self.cycle is not None or self.discarding:
+        if self.stream.closed or self.finishing or self.service.requests != heads:
             return 0
-        if self.read_node.previous is not NULL and kind == KEEP_ALIVE:
-            return 0                           # a head, or a whole exchange, has come
+        if kind == KEEP_ALIVE and not (self.parser.idle and self.pending.end == self.pending.start):
+            return 0                           # a head has begun
         if kind == HEADER and not self.virgin:
             return self.refuse(408, "the request head did not come in time")
         return self.finish()
+
+    cpdef close_now(self):
+        """Close at once; with a RST where a FIN would make a response that only the close ends look complete."""
+        cdef HTTP1Cycle cycle = self.cycle
+        if self.stream.out.end > self.stream.out.start or (
+            cycle is not None and cycle.started and cycle.framing == UNTIL_CLOSE
+        ):
+            self.abort()
+        else:
+            Connection.close_now(self)
 
     cpdef close_idle(self):
         """Close if no request is being served or read; read once before, and serve what has already come."""
@@ -608,7 +667,9 @@ cdef class HTTP1Connection(Connection):
         if self.hub.access.enabled and cycle.head is not None:
             target = cycle.raw_path + b"?" + cycle.query_string if cycle.query_string else cycle.raw_path
             self.hub.access.record(
-                self.client, cycle.method, target, "1.1" if cycle.minor else "1.0", cycle.head.status,
+                # Known already unless nothing was started on this connection.
+                self.client if self.client is not None else self.stream.client_address(),
+                cycle.method, target, "1.1" if cycle.minor else "1.0", cycle.head.status,
                 self.hub.time() - cycle.since, cycle.body_sent,
             )
         return 0

@@ -25,6 +25,7 @@ cdef class Hub:
     cdef bint _scheduled
     cdef list _dirty
     cdef list _runnable
+    cdef list _closed
     cdef int _answers                  # streams made dirty since the last flush
     cdef double _first_answer
     cdef double _mean_handler          # seconds that a handler runs in one step, a running mean
@@ -46,8 +47,9 @@ cdef class Hub:
     cdef int after_event(self, double started) except -1
     cdef int mark_dirty(self, Flushable stream) except -1
     cdef int mark_runnable(self, Runnable connection) except -1
+    cdef int keep(self, Runnable connection) except -1
     cdef int flush(self) except -1
     cdef int _schedule(self) except -1
-    cdef int _arm(self) except -1
+    cdef int arm(self) except -1
     cdef int refresh_common(self) except -1
     cdef int report(self, str what) except -1

@@ -72,6 +72,7 @@ cdef class Hub:
         self._time = time
         self._dirty = []
         self._runnable = []
+        self._closed = []
         self._timer_at = INFINITY
         self.tick()
 
@@ -134,11 +135,13 @@ cdef class Hub:
             rounds += 1
         self.flush()
         self.in_turn = False
+        if self._closed:
+            self._closed.clear()
         if self._runnable or self._dirty:
             self._schedule()
         if self.access.enabled:
             self.access.flush()
-        self._arm()
+        self.arm()
         return 0
 
     cdef int flush(self) except -1:
@@ -176,6 +179,14 @@ cdef class Hub:
             self._schedule()
         return 0
 
+    cdef int keep(self, Runnable connection) except -1:
+        """Keep a closed connection, and its stream, alive to the end of the turn: methods of theirs, which hold no
+        reference to what they belong to, may still be under way."""
+        self._closed.append(connection)
+        if not self.in_turn:
+            self._schedule()
+        return 0
+
     cdef int _schedule(self) except -1:
         if not self._scheduled:
             self._scheduled = True
@@ -190,7 +201,7 @@ cdef class Hub:
 
     # -- the timer ------------------------------------------------------------------------------------------------
 
-    cdef int _arm(self) except -1:
+    cdef int arm(self) except -1:
         """One timer of the loop for the first deadline. It is moved only to be earlier, so a busy server, which sets
         and unsets deadlines all the time, hardly ever touches it."""
         cdef double first = self.deadlines.first()

@@ -27,6 +27,7 @@ cdef class Stream(Flushable):
     cdef int close(self) except -1
     cdef int reset(self) except -1
     cdef int read_now(self) except -1
+    cdef bint progressed(self) except -1
     cdef object client_address(self)
     cdef object server_address(self)
 

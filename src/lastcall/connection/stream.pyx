@@ -28,7 +28,7 @@ cdef class Stream(Flushable):
     cdef int after_write(self) except -1:
         """After every progress in writing: the write timeout, a FIN that waits, senders that wait."""
         cdef Py_ssize_t left = self.out.end - self.out.start
-        if left:
+        if left or self.blocked:
             self.hub.deadlines.set(&self.connection.write_node, self.connection, WRITE, self.hub.time())
         else:
             unset(&self.connection.write_node)
@@ -76,6 +76,10 @@ cdef class Stream(Flushable):
     cdef int read_now(self) except -1:
         """Read once without waiting, and hand over what is there."""
         raise NotImplementedError
+
+    cdef bint progressed(self) except -1:
+        """Whether the peer has taken bytes since the kernel took fewer than it was offered, or since the last call."""
+        return False
 
     cdef object client_address(self):
         """The scope's ``client``: (host, port), or None."""
@@ -142,7 +146,10 @@ cdef class Connection(Runnable):
 
     cdef int expired(self, int kind) except -1:
         if kind == WRITE:
-            self.abort()
+            if self.stream.progressed():
+                self.hub.deadlines.set(&self.write_node, self, WRITE, self.hub.time())
+            else:
+                self.abort()
         elif kind == LINGER:
             self.close_now()
         return 0

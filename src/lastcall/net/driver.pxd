@@ -59,5 +59,6 @@ cdef class Driver:
 cdef object peer_tuple(PeerAddress* address)
 cdef object local_address(int fd)
 cdef Py_ssize_t receive(int fd, unsigned char* into, Py_ssize_t n) noexcept
+cdef int unacknowledged(int fd) noexcept
 cdef bint would_block(int error) noexcept
 cdef void reset_on_close(int fd) noexcept

@@ -16,7 +16,15 @@ cdef extern from "sys/socket.h" nogil:
     """
     #include <netinet/in.h>
     #include <arpa/inet.h>
+    #include <sys/ioctl.h>
+    #ifdef __linux__
+    #include <linux/sockios.h>
+    #else
+    #define SIOCOUTQ TIOCOUTQ
+    #endif
     """
+    unsigned long SIOCOUTQ
+    int ioctl(int fd, unsigned long request, ...)
     int AF_INET
     int AF_INET6
     int SOCK_NONBLOCK
@@ -70,6 +78,17 @@ cdef object local_address(int fd):
 cdef Py_ssize_t receive(int fd, unsigned char* into, Py_ssize_t n) noexcept:
     """recv() without waiting; -1 and errno on failure."""
     return recv(fd, into, n, MSG_DONTWAIT)
+
+
+cdef int unacknowledged(int fd) noexcept:
+    """How many written bytes the peer's side has not taken yet; 0 where the system does not say.
+
+    The kernel calls a socket writable again only when a third of its buffer, which may be megabytes, is free: too
+    coarse to tell a slow client from one that has stalled.
+    """
+    cdef int left = 0
+    ioctl(fd, SIOCOUTQ, &left)
+    return left
 
 
 cdef bint would_block(int error) noexcept:

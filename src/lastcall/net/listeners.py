@@ -107,9 +107,7 @@ def _prepared(sock: socket.socket, *, shared: bool, inode: tuple[int, int] | Non
 
 def _bind_tcp(spec: BindSpec, only_v6: bool) -> Listener:
     try:
-        found = socket.getaddrinfo(
-            spec.host or None, spec.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
+        found = socket.getaddrinfo(spec.host or None, spec.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as exc:
         raise StartupError(f"cannot listen on {spec}: {getattr(exc, 'strerror', None) or exc}") from exc
     # "localhost" may be both ::1 and 127.0.0.1: IPv4 first, as clients without IPv6 are the commoner kind.
@@ -165,9 +163,13 @@ def _clear_stale_socket(path: str) -> None:
 
 
 def _from_fd(spec: BindSpec) -> Listener:
+    fd = -1
     try:
-        sock = socket.socket(fileno=os.dup(spec.fd))
+        fd = os.dup(spec.fd)
+        sock = socket.socket(fileno=fd)
     except OSError as exc:
+        if fd >= 0:
+            os.close(fd)
         raise StartupError(f"cannot listen on {spec}: {exc.strerror or exc}") from exc
     if sock.type != socket.SOCK_STREAM:
         sock.close()

@@ -1,8 +1,9 @@
 # cython: language_level=3
 """The portable driver: asyncio's own transports behind the same stream interface.
 
-Slower than the reactor, and the way for whatever the reactor cannot do (a system without epoll). The transport's write
-buffer is kept empty as far as possible: what the kernel does not take waits in the stream, where the limits are.
+Slower than the reactor, and the way for whatever the reactor cannot do (a system without epoll). Bytes are offered to
+the kernel here, and what it does not take waits in the stream, where the limits and timeouts are. Only one piece of it
+goes to the transport, whose ``resume_writing`` then says when the kernel takes more.
 """
 
 cimport cython
@@ -11,11 +12,23 @@ from libc.errno cimport errno
 import socket
 
 from lastcall.connection.stream cimport Connection, Stream
-from lastcall.net.driver cimport Driver, PeerAddress, Port, local_address, peer_tuple, receive, reset_on_close, would_block
+from lastcall.net.driver cimport (
+    Driver, PeerAddress, Port, local_address, peer_tuple, receive, reset_on_close, unacknowledged, would_block,
+)
 from lastcall.wire.buffer cimport ByteBuffer
+
+cdef extern from "sys/socket.h" nogil:
+    """
+    #ifndef MSG_NOSIGNAL
+    #define MSG_NOSIGNAL 0      /* then Python's ignoring of SIGPIPE does */
+    #endif
+    """
+    int MSG_NOSIGNAL
+    Py_ssize_t send(int fd, const void* data, size_t n, int flags)
 
 cdef enum:
     READ_SIZE = 65536
+    PIECE = 16384             # bytes that the transport gets to wait with
 
 
 @cython.final
@@ -26,6 +39,7 @@ cdef class PortableStream(Stream):
     cdef Port port
     cdef object transport
     cdef int fd
+    cdef int left             # unacknowledged bytes when that was last looked at
     cdef PeerAddress peer
     cdef bint ending          # connection_lost is on its way
 
@@ -33,16 +47,20 @@ cdef class PortableStream(Stream):
 
     def connection_made(self, transport):
         """asyncio.Protocol."""
-        cdef Driver driver = self.driver
         self.transport = transport
+        if self.closed:                 # while asyncio took its time to adopt the socket
+            transport.abort()
+            return
         transport.set_write_buffer_limits(high=0)
-        driver.hub.begin()
+        self.blocked = False
+        self.hub.begin()
         try:
-            self.connection.opened()
+            self.flush()
         except Exception:
-            driver.hub.report("a connection")
-            self.connection.abort()
-        driver.hub.end()
+            self.hub.report("a connection")
+            if not self.closed:
+                self.connection.abort()
+        self.hub.end()
 
     def data_received(self, data):
         """asyncio.Protocol."""
@@ -102,11 +120,23 @@ cdef class PortableStream(Stream):
 
     cdef int transmit(self) except -1:
         cdef ByteBuffer out = self.out
-        cdef bytes data = out.data[out.start:out.end]
-        out.clear()
+        cdef Py_ssize_t sent
+        cdef bytes piece
         if self.transport.is_closing():
-            return 0                    # connection_lost has been scheduled
-        self.transport.write(data)
+            out.clear()                 # connection_lost has been scheduled
+            return 0
+        while out.end > out.start and not self.blocked:
+            sent = send(self.fd, out.data + out.start, out.end - out.start, MSG_NOSIGNAL)
+            if sent < 0:
+                if not would_block(errno):
+                    return self.lost()
+                sent = 0
+            out.consume(sent)
+            if out.end > out.start:
+                piece = out.data[out.start:min(out.end, out.start + PIECE)]
+                out.consume(len(piece))
+                self.left = unacknowledged(self.fd)
+                self.transport.write(piece)
         return 0
 
     cdef int set_reading(self, bint wanted) except -1:
@@ -120,7 +150,7 @@ cdef class PortableStream(Stream):
         return 0
 
     cdef int shutdown_write(self) except -1:
-        if not self.transport.is_closing() and self.transport.can_write_eof():
+        if self.transport is not None and not self.transport.is_closing() and self.transport.can_write_eof():
             self.transport.write_eof()
         return 0
 
@@ -140,7 +170,7 @@ cdef class PortableStream(Stream):
     cdef int read_now(self) except -1:
         cdef unsigned char[READ_SIZE] into
         cdef Py_ssize_t n
-        if self.closed or self.transport is None or self.transport.is_closing() or self.connection.eof:
+        if self.closed or self.connection.eof or self.transport is not None and self.transport.is_closing():
             return 0
         n = receive(self.fd, into, READ_SIZE)
         if n > 0:
@@ -150,6 +180,11 @@ cdef class PortableStream(Stream):
         if not would_block(errno):
             return self.lost()
         return 0
+
+    cdef bint progressed(self) except -1:
+        cdef int before = self.left
+        self.left = unacknowledged(self.fd)
+        return self.left < before
 
     cdef object client_address(self):
         return peer_tuple(&self.peer)
@@ -187,8 +222,10 @@ cdef class PortableDriver(Driver):
         stream.peer = address[0]
         stream.out = ByteBuffer.__new__(ByteBuffer)
         stream.reading = True
+        stream.blocked = True           # until there is a transport
         self.streams.add(stream)
         self.factory(stream)
+        stream.connection.opened()
         task = self.loop.create_task(self._join(stream, sock))
         self.joining.add(task)
         task.add_done_callback(self.joining.discard)

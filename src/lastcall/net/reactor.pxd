@@ -12,6 +12,7 @@ cdef class NativeStream(Stream):
     cdef readonly int fd
     cdef uint32_t generation
     cdef uint32_t interest
+    cdef int left             # unacknowledged bytes when that was last looked at
     cdef PeerAddress peer
     cdef int update(self) except -1
     cdef int ready(self, uint32_t events) except -1

@@ -16,7 +16,9 @@ from libc.string cimport memcpy, strerror
 import os
 
 from lastcall.connection.stream cimport Connection, Stream
-from lastcall.net.driver cimport Driver, PeerAddress, Port, local_address, peer_tuple, receive, reset_on_close, would_block
+from lastcall.net.driver cimport (
+    Driver, PeerAddress, Port, local_address, peer_tuple, receive, reset_on_close, unacknowledged, would_block,
+)
 from lastcall.wire.buffer cimport ByteBuffer
 
 cdef extern from "sys/epoll.h" nogil:
@@ -70,6 +72,7 @@ cdef class NativeStream(Stream):
         out.consume(sent)
         if sent < size:
             self.blocked = True
+            self.left = unacknowledged(self.fd)
             self.update()
         return 0
 
@@ -146,6 +149,11 @@ cdef class NativeStream(Stream):
                 return self.lost()
         return 0
 
+    cdef bint progressed(self) except -1:
+        cdef int before = self.left
+        self.left = unacknowledged(self.fd)
+        return self.left < before
+
     cdef object client_address(self):
         return peer_tuple(&self.peer)
 
@@ -204,6 +212,8 @@ cdef class Reactor(Driver):
             fd = <uint32_t>(events[i].data.u64 & 0xFFFFFFFF)
             generation = <uint32_t>(events[i].data.u64 >> 32)
             if generation == LISTENER:
+                if self.by_fd[fd] is None:
+                    continue           # accepting was stopped earlier in this turn
                 try:
                     self.accept(<Port>self.by_fd[fd])
                 except Exception:

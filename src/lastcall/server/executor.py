@@ -15,8 +15,9 @@ from lastcall.drain.report import StopReport
 if TYPE_CHECKING:
     from lastcall.asgi.lifespan import Lifespan
     from lastcall.connection.http1 import HTTPService
-    from lastcall.drain.ledger import Ledger
+    from lastcall.drain.ledger import Entry, Ledger
     from lastcall.net.driver import Driver
+    from lastcall.net.listeners import Listener
 
 logger = logging.getLogger("lastcall.error")
 
@@ -32,14 +33,19 @@ class Work:
     driver: Driver
     service: HTTPService
     lifespan: Lifespan
+    listeners: list[Listener]
 
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the work; ``ran_before`` is the ledger's total at the order, ``running_then`` its count."""
+    """What became of the work.
+
+    ``ran_before`` is the ledger's total at the order, ``running_then`` its count, ``told`` what was then cancelled.
+    """
 
     ran_before: int = 0
     running_then: int = 0
+    told: list[Entry] = field(default_factory=list)
     cancelled: int = 0
     abandoned: list[str] = field(default_factory=list)
 
@@ -47,8 +53,8 @@ class Tally:
 class Executor:
     """Runs one server from ready to stopped.
 
-    ``order()`` and ``force()`` belong to the loop's thread. ``on_order(state)`` is called at the stop order,
-    ``on_cancelling()`` when what still runs is about to be cancelled; both are the server's own affair.
+    ``order()`` and ``force()`` belong to the loop's thread. ``on_order(state)`` is called at the stop order, and
+    ``on_phase(phase)`` on entering each phase of the stop, before its actions; both are the server's own affair.
     """
 
     def __init__(
@@ -57,14 +63,14 @@ class Executor:
         budgets: Budgets,
         *,
         on_order: Callable[[State], None],
-        on_cancelling: Callable[[], None],
+        on_phase: Callable[[Phase], None],
     ) -> None:
         self.state = State()
         self._loop = asyncio.get_running_loop()
         self._work = work
         self._budgets = budgets
         self._on_order = on_order
-        self._on_cancelling = on_cancelling
+        self._on_phase = on_phase
         self._tally = Tally()
         self._wake: asyncio.Future[None] | None = None
         self._lifespan_word = ""
@@ -154,9 +160,9 @@ class Executor:
         )
         if before.phase < Phase.DRAINING <= self.state.phase and before.phase is not Phase.STARTING:
             self._begin()
-        if before.phase < Phase.CANCELLING <= self.state.phase:
-            self._on_cancelling()
-        self._fresh_phase = self.state.phase is not before.phase and self.state.phase > Phase.SERVING
+        if self.state.phase is not before.phase and self.state.phase > Phase.SERVING:
+            self._fresh_phase = True
+            self._on_phase(self.state.phase)
         for action in actions:
             self._act(action)
         self.wake()
@@ -173,20 +179,21 @@ class Executor:
     def _act(self, action: Action) -> None:
         work = self._work
         if action is Action.STOP_ACCEPTING:
-            work.driver.stop_accepting()
+            self._close_listeners()
         elif action is Action.LAST_ANSWERS:
             work.service.draining = True
         elif action is Action.CLOSE_IDLE:
             for connection in work.driver.connections:
                 connection.close_idle()
         elif action is Action.CANCEL_TASKS:
-            for entry in work.ledger.entries():
-                self._tally.cancelled += 1
+            self._tally.told = work.ledger.entries()
+            self._tally.cancelled = len(self._tally.told)
+            for entry in self._tally.told:
                 entry.cancel()
         elif action is Action.ABANDON:
             left = work.ledger.entries()
             self._tally.abandoned = [entry.describe() for entry in left]
-            self._tally.cancelled -= len(left)
+            self._tally.cancelled -= sum(entry in self._tally.told for entry in left)
             if left:
                 logger.error(
                     "Abandoned, still running %g s after being cancelled: %s",
@@ -196,6 +203,20 @@ class Executor:
         elif action is Action.CLOSE_CONNECTIONS:
             for connection in work.driver.connections:
                 connection.close_now()
+
+    def _close_listeners(self) -> None:
+        """Refuse new connections from now on.
+
+        Clients that are in an accept queue of ours already are let in: closing the listener would reset them. A queue
+        that others serve too is theirs.
+        """
+        work = self._work
+        work.driver.stop_accepting()
+        if not any(listener.shared for listener in work.listeners):
+            work.driver.accept_waiting()
+        for listener in work.listeners:
+            if not listener.shared:
+                listener.close()
 
     async def _shut_down_lifespan(self) -> None:
         task = self._loop.create_task(self._work.lifespan.shutdown(self._budgets.lifespan_shutdown))

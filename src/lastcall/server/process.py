@@ -6,7 +6,6 @@ import atexit
 import faulthandler
 import gc
 import logging
-import math
 import os
 import sys
 import threading
@@ -67,11 +66,13 @@ class _ProcessServer(Server):
 
     def stopping(self, worst_case: float) -> None:
         # Works without the GIL: where the loop, or all of Python, hangs, it dumps every stack and exits 1.
-        if worst_case < math.inf and sys.__stderr__ is not None:
-            try:
-                faulthandler.dump_traceback_later(worst_case + WATCHDOG_MARGIN, exit=True, file=sys.__stderr__)
-            except (OSError, ValueError, RuntimeError) as exc:
-                logger.debug("no watchdog: %s", exc)
+        try:
+            where = -1 if sys.__stderr__ is None else sys.__stderr__.fileno()
+        except (OSError, ValueError):
+            where = -1
+        if where < 0:
+            where = os.open(os.devnull, os.O_WRONLY)  # nobody to tell, but the end comes all the same
+        faulthandler.dump_traceback_later(worst_case + WATCHDOG_MARGIN, exit=True, file=where)
 
 
 def _leave_threads(before: set[threading.Thread], timeout: float) -> None:

@@ -9,8 +9,8 @@ import os
 import random
 import resource
 import socket
-import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from lastcall.base.errors import StartupError
 from lastcall.connection.deadlines import Deadlines
 from lastcall.connection.http1 import HTTP1Connection, HTTPService
 from lastcall.connection.hub import Hub
-from lastcall.drain.ladder import Budgets, Phase, State
+from lastcall.drain.ladder import TEARDOWN, Budgets, Phase, State
 from lastcall.drain.ledger import Ledger
 from lastcall.drain.report import StopReport
 from lastcall.net.listeners import Address, Listener, adopt, bind
@@ -68,9 +68,10 @@ class Server:
         self._lifespan: Lifespan | None = None
         self._listeners: list[Listener] = []
         self._face: SignalFace | None = None
-        self._order: tuple[str, int] | None = None  # the highest order so far: its cause and level
-        self._lock = threading.Lock()
-        self._signals = 0
+        # All of them: cause and level. Orders come from other threads and from signal handlers, which may interrupt
+        # each other anywhere: nothing but an append is safe without a lock, and a lock could be held below a handler.
+        self._orders: list[tuple[str, int]] = []
+        self._bounded = False
 
     # -- orders, from any thread ----------------------------------------------------------------------------------
 
@@ -81,7 +82,7 @@ class Server:
     @property
     def should_exit(self) -> bool:
         """True from the stop order on. Setting it to True is that order; False does nothing."""
-        return self._order is not None
+        return bool(self._orders)
 
     @should_exit.setter
     def should_exit(self, value: bool) -> None:
@@ -91,7 +92,7 @@ class Server:
     @property
     def force_exit(self) -> bool:
         """True once what still runs was ordered to be cancelled. Setting it to True is that order."""
-        return self._order is not None and self._order[1] >= 2
+        return any(level >= 2 for _, level in self._orders)
 
     @force_exit.setter
     def force_exit(self, value: bool) -> None:
@@ -104,18 +105,19 @@ class Server:
         return self._executor is None
 
     def signal_received(self, name: str, level: int) -> None:
-        """A signal counts (``SignalFace`` calls this in the handler). Only signals escalate: one that is the first
-        while a drain is under way for another reason changes nothing but what SIGINT shortens."""
-        self._signals = level
+        """A signal counts; ``SignalFace`` calls this in the handler.
+
+        Only signals escalate: one that is the first while a drain is under way for another reason changes nothing but
+        what SIGINT shortens.
+        """
         self._give_order(name, level)
 
     def _give_order(self, cause: str, level: int) -> None:
-        with self._lock:
-            if self._order is None or self._order[1] < level:
-                self._order = (cause if self._order is None else self._order[0], level)
+        self._orders.append((cause, level))
         loop = self._loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._obey, cause, level)
+        if loop is not None:
+            with suppress(RuntimeError):  # the loop is closed: all is over
+                loop.call_soon_threadsafe(self._obey, cause, level)
 
     def _obey(self, cause: str, level: int) -> None:
         """In the loop's thread: hand an order to whoever is in charge of the phase."""
@@ -185,13 +187,11 @@ class Server:
 
     def _load(self) -> LoadedApp | None:
         """Import the application; None if a signal interrupted that."""
-        if self._order is not None:
-            return None
         self.importing = True
         try:
-            return load_app(self.config.options.app)
+            return None if self._orders else load_app(self.config.options.app)
         except KeyboardInterrupt:
-            if self._order is None:
+            if not self._orders:
                 raise  # not from our handler
             return None
         finally:
@@ -205,7 +205,7 @@ class Server:
         )
         ready = False
         try:
-            if self._order is None:
+            if not self._orders:
                 ready = await lifespan.startup()
         finally:
             if not ready:
@@ -213,7 +213,7 @@ class Server:
         return lifespan if ready else None
 
     def _interrupted(self) -> StopReport:
-        cause = "api" if self._order is None else self._order[0]
+        cause = self._orders[0][0] if self._orders else "api"
         logger.info("Stopped (%s) before the application had started.", cause)
         return StopReport(cause, 0, 0.0, 0, 0, 0, (), "not started")
 
@@ -231,16 +231,14 @@ class Server:
             state=lifespan.state,
             on_max_requests=lambda: self._give_order("max-requests", 1),
         )
-        driver = make_driver(
-            options.net.driver, hub, service, limit=connection_limit(options.net.limit_connections)
-        )
+        driver = make_driver(options.net.driver, hub, service, limit=connection_limit(options.net.limit_connections))
         stop = options.stop
         budgets = Budgets(stop.graceful, stop.cancel, stop.lifespan_shutdown, stop.interrupt)
         executor = Executor(
-            Work(ledger, driver, service, lifespan),
+            Work(ledger, driver, service, lifespan, self._listeners),
             budgets,
             on_order=self._stop_ordered,
-            on_cancelling=self._cancelling,
+            on_phase=self._phase_entered,
         )
         try:
             for listener in self._listeners:
@@ -254,8 +252,8 @@ class Server:
             executor.ready()
             self.started = True
             self.ready()
-            if self._order is not None:  # it came between start-up and here
-                self._obey(*self._order)
+            for order in tuple(self._orders):  # they came between start-up and here
+                self._obey(*order)
             return await executor.run()
         finally:
             driver.close()
@@ -266,7 +264,7 @@ class Server:
         options = self.config.options
         http = options.http
         if http.limit_max_requests is not None and options.limit_max_requests_jitter:
-            jitter = random.randint(0, options.limit_max_requests_jitter)  # noqa: S311 - spreads restarts, no secret
+            jitter = random.randint(0, options.limit_max_requests_jitter)
             http = replace(http, limit_max_requests=http.limit_max_requests + jitter)
         return http
 
@@ -276,18 +274,17 @@ class Server:
         """Requests are served from now on. A process of our own has things to do then."""
 
     def stopping(self, worst_case: float) -> None:
-        """A stop was ordered; it takes at most ``worst_case`` seconds (``math.inf``: no limit)."""
+        """From now on the stop takes at most ``worst_case`` seconds.
+
+        Called once: at the order, or, where a part has no limit, when that part is over.
+        """
 
     def _stop_ordered(self, state: State) -> None:
         executor = self._executor
         assert executor is not None, "only a serving server is ordered to stop by the ladder"
-        if self._order is None:
-            self._order = (state.cause, 1)
-        stop = self.config.options.stop
-        budgets = Budgets(stop.graceful, stop.cancel, stop.lifespan_shutdown, stop.interrupt)
-        worst = budgets.worst_case(interactive=state.cause == "SIGINT")
-        if state.phase is not Phase.DRAINING:
-            worst -= state.grace
+        if not self._orders:
+            self._orders.append((state.cause, 1))
+        worst = self._left(state.phase, state.grace)
         count = executor.running
         logger.info(
             "Stopping (%s): %d request%s in flight, %s.",
@@ -296,11 +293,26 @@ class Server:
             "" if count == 1 else "s",
             f"done within {worst:g} s" if worst < math.inf else "no limit to the wait",
         )
-        self.stopping(worst)
 
-    def _cancelling(self) -> None:
-        if self._face is not None:
+    def _phase_entered(self, phase: Phase) -> None:
+        if phase >= Phase.CANCELLING and self._face is not None:
             self._face.should_exit = True
+        executor = self._executor
+        assert executor is not None, "only a serving server climbs the ladder"
+        left = self._left(phase, executor.state.grace)
+        if left < math.inf and not self._bounded:
+            self._bounded = True
+            self.stopping(left)
+
+    def _left(self, phase: Phase, grace: float) -> float:
+        """The longest that the rest of a stop can take from the entry of ``phase``, in seconds."""
+        stop = self.config.options.stop
+        left = stop.lifespan_shutdown + TEARDOWN
+        if phase <= Phase.CANCELLING:
+            left += stop.cancel
+        if phase <= Phase.DRAINING:
+            left += grace
+        return left
 
 
 def make_hub(loop: asyncio.AbstractEventLoop, http: HTTPOptions, access: AccessSink) -> Hub:
@@ -333,5 +345,3 @@ def connection_limit(limit: int | None) -> int:
         return limit
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 1 << 30 if soft == resource.RLIM_INFINITY else max(1, soft - RESERVED_DESCRIPTORS)
-
-

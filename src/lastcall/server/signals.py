@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from types import FrameType
@@ -71,13 +72,14 @@ class SignalFace:
             return
         level = self._escalation.level
         if level >= 3 and self._own_process:
-            with contextlib.suppress(OSError):
-                os.write(2, b"lastcall: third stop signal: everything is abandoned, exit code 5\n")
+            # Not descriptor 2 as such: without a standard error that is whatever was opened first.
+            if sys.__stderr__ is not None:
+                with contextlib.suppress(OSError, ValueError):
+                    line = b"lastcall: third stop signal: everything is abandoned, exit code 5\n"
+                    os.write(sys.__stderr__.fileno(), line)
             self._server.abandon_now()
         if level == 2 and self._own_process and self._server.starting:
             self._server.abandon_now()
         self._server.signal_received(number.name, min(level, 2))
         if self._server.importing:
             raise KeyboardInterrupt
-
-

@@ -17,8 +17,11 @@ logger = logging.getLogger("lastcall.error")
 
 
 def close_loop(loop: asyncio.AbstractEventLoop, timeout: float = TEARDOWN) -> int:
-    """Cancel what still runs, close async generators, let go of the executor, close the loop; at most ``timeout``
-    seconds in all. Returns how many tasks would not end; they are named in the log. The loop must not be running."""
+    """Cancel what still runs, close async generators, let go of the executor, close the loop.
+
+    Takes at most ``timeout`` seconds in all. Returns how many tasks would not end; they are named in the log. The loop
+    must not be running.
+    """
     asyncio.set_event_loop(loop)
     abandoned: set[asyncio.Task[Any]] = set()
     try:

@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""Writes the state diagrams of the documentation from the tables in the code.
+
+    python scripts/diagrams.py           # write them into the pages
+    python scripts/diagrams.py --check   # exit 1 if a page is not up to date
+
+A page has a place for a diagram between `<!-- diagram:NAME -->` and `<!-- /diagram:NAME -->`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import TypeVar
+
+from lastcall.asgi import lifespan
+from lastcall.drain import ladder
+
+DOCS = Path(__file__).parents[1] / "docs"
+PLACES = {"ladder": DOCS / "explanation" / "drain.md", "lifespan": DOCS / "explanation" / "architecture.md"}
+
+S = TypeVar("S", bound=Enum)
+I = TypeVar("I", bound=Enum)  # noqa: E741 - an input
+
+
+def arrows(table: Mapping[tuple[S, I], S]) -> list[str]:
+    """Return one Mermaid line for each pair of states, with every input that leads from the one to the other."""
+    labels: dict[tuple[str, str], list[str]] = {}
+    for (source, cause), target in table.items():
+        if source is not target:
+            labels.setdefault((source.name, target.name), []).append(str(cause.value))
+    return [f"    {source} --> {target} : {' / '.join(causes)}" for (source, target), causes in labels.items()]
+
+
+def ladder_diagram() -> str:
+    """Return the stop ladder, with what is done on entering each phase."""
+    notes = [
+        f"    note right of {phase.name} : {', '.join(action.value for action in actions)}"
+        for phase, actions in ladder.ENTRY.items()
+        if actions
+    ]
+    return _mermaid(["    [*] --> STARTING", *arrows(ladder.TRANSITIONS), *notes, "    STOPPED --> [*]"])
+
+
+def lifespan_diagram() -> str:
+    """Return the machine of one lifespan."""
+    return _mermaid(["    [*] --> IDLE", *arrows(lifespan.TRANSITIONS)])
+
+
+DIAGRAMS = {"ladder": ladder_diagram, "lifespan": lifespan_diagram}
+
+
+def with_diagram(page: str, name: str) -> str:
+    """Return the page with the diagram in its place. Raises ValueError for a page without one."""
+    begin, end = f"<!-- diagram:{name} -->\n", f"<!-- /diagram:{name} -->\n"
+    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    if len(pattern.findall(page)) != 1:
+        raise ValueError(f"the page needs one pair of {begin.strip()} and {end.strip()}")
+    return pattern.sub(lambda _: begin + DIAGRAMS[name]() + end, page)
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or with ``--check`` only look; return the exit code."""
+    stale = 0
+    for name, path in PLACES.items():
+        page = path.read_text(encoding="utf-8")
+        wanted = with_diagram(page, name)
+        if wanted != page:
+            stale += 1
+            if "--check" in arguments:
+                print(f"{path}: the diagram {name} is not up to date: run scripts/diagrams.py", file=sys.stderr)
+            else:
+                path.write_text(wanted, encoding="utf-8")
+    return 1 if stale and "--check" in arguments else 0
+
+
+def _mermaid(lines: list[str]) -> str:
+    return "\n".join(["```mermaid", "stateDiagram-v2", *lines, "```", ""])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

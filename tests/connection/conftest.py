@@ -1,0 +1,7 @@
+"""The bench that this room's tests drive."""
+
+from __future__ import annotations
+
+from tests.support.fixtures import bench
+
+__all__ = ["bench"]

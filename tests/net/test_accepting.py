@@ -1,0 +1,235 @@
+"""Accepting: limits, descriptors that run out, what accepted sockets are like, and what waiting costs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from tests.net.conftest import Serve
+from tests.support.peer import Peer, eventually
+from tests.support.process import ServerProcess
+from tests.support.running import hello, respond, routes
+
+from lastcall.base.options import HTTPOptions
+from lastcall.base.sinks import AccessSink
+from lastcall.base.types import Receive, Scope, Send
+from lastcall.connection.http1 import HTTPService
+from lastcall.drain.ledger import Ledger
+from lastcall.net.driver import Driver
+from lastcall.server.loops import loop_factory
+from lastcall.server.server import make_driver, make_hub
+
+
+def descriptors() -> dict[str, int]:
+    """The open descriptors of this process by what they are."""
+    found = {}
+    for entry in os.listdir("/proc/self/fd"):
+        try:
+            found[os.readlink(f"/proc/self/fd/{entry}")] = int(entry)
+        except OSError:  # the descriptor of the listing itself
+            continue
+    return found
+
+
+def test_at_the_limit_clients_wait_until_a_connection_is_closed(serve: Serve) -> None:
+    server = serve(hello, limit_connections=2)
+    with server.peer() as one, server.peer() as two, server.peer() as three, server.peer() as four:
+        assert one.get().status == two.get().status == 200
+        three.request()
+        four.request()
+        assert three.silent(0.2)
+        assert four.silent(0.05)
+        assert one.get().status == 200
+        one.close()
+        assert three.answer().status == 200
+        assert four.silent(0.1)
+        two.reset()
+        assert four.answer().status == 200
+
+
+def test_the_limit_holds_for_all_listeners_together(serve: Serve) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        addresses = one.getsockname(), two.getsockname()
+        with ExitStack() as stack:
+            peers = [stack.enter_context(Peer(address)) for address in addresses * 4]
+            for peer in peers:
+                peer.request()
+            serve(hello, sockets=[one.dup(), two.dup()], limit_connections=1)
+            # One after the other, in whatever order; the listeners become ready in the same turn.
+            waiting = set(peers)
+            while waiting:
+                eventually(lambda: any(not peer.silent(0.001) for peer in waiting))
+                ready = [peer for peer in waiting if peer._buffer]
+                assert len(ready) == 1
+                assert ready[0].answer().status == 200
+                ready[0].close()
+                waiting.remove(ready[0])
+
+
+def test_accepted_sockets_send_without_delay(serve: Serve) -> None:
+    server = serve(hello)
+    with server.peer() as peer:
+        peer.get()
+        for number in descriptors().values():
+            try:
+                sock = socket.socket(fileno=os.dup(number))
+            except OSError:
+                continue
+            with sock:
+                try:
+                    if sock.getpeername() != peer.sock.getsockname():
+                        continue
+                except (OSError, ValueError):
+                    continue
+                assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+                return
+    pytest.fail("the server's side of the connection was not found")
+
+
+def test_no_descriptor_of_the_server_reaches_a_child(serve: Serve) -> None:
+    before = set(descriptors())
+    seen: list[str] = []
+    code = "import os\nfor fd in os.listdir('/proc/self/fd'):\n try: print(os.readlink(f'/proc/self/fd/{fd}'))\n "
+    code += "except OSError: pass"
+
+    async def spawn(scope: Scope, receive: Receive, send: Send) -> None:
+        command = [sys.executable, "-S", "-c", code]
+        seen.extend(subprocess.run(command, close_fds=False, capture_output=True, text=True).stdout.splitlines())
+        await respond(send)
+
+    server = serve(routes(spawn=spawn))
+    with server.peer() as idle, server.peer() as peer:
+        idle.get()
+        assert peer.get("/spawn").status == 200
+        own = set(descriptors()) - before
+        assert len([name for name in own if name.startswith("socket:")]) >= 5  # the listener, and both ends twice
+        assert seen
+        assert own & set(seen) == set()
+
+
+class Bench:
+    """A driver without a server around it, in a loop that a test turns by hand."""
+
+    def __init__(self, driver: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.hub = make_hub(loop, HTTPOptions(), AccessSink())
+        self.driver: Driver = make_driver(driver, self.hub, HTTPService(hello, Ledger(), self.hub), limit=1000)
+
+    def turn(self) -> int:
+        """Let the loop turn once; how many connections that brought."""
+        before = len(self.driver)
+        self.loop.call_soon(self.loop.stop)
+        self.loop.run_forever()
+        return len(self.driver) - before
+
+    def close(self) -> None:
+        self.driver.stop_accepting()
+        for connection in self.driver.connections:
+            connection.close_now()
+        for _ in range(4):
+            self.turn()
+        self.driver.close()
+        self.hub.close()
+        self.loop.close()
+
+
+@pytest.fixture
+def bench(driver: str, loop: str) -> Iterator[Bench]:
+    found = Bench(driver, loop_factory(loop)())
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_shared_listener_gives_one_connection_per_wake_up(bench: Bench, shared: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as stack:
+        listener.setblocking(False)
+        for _ in range(5):
+            stack.enter_context(Peer(listener.getsockname()))
+        bench.driver.listen(listener, shared=shared)
+        brought = [number for number in (bench.turn() for _ in range(12)) if number]
+        assert sum(brought) == 5
+        assert max(brought) <= (2 if shared else 5)  # one turn of ours may be two of uvloop's
+        assert len(brought) >= 3 or not shared
+        assert len(brought) == 1 or shared
+
+
+def test_after_stop_accepting_nobody_is_accepted(bench: Bench) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as stack:
+        listener.setblocking(False)
+        bench.driver.listen(listener, shared=False)
+        stack.enter_context(Peer(listener.getsockname()))
+        assert sum(bench.turn() for _ in range(3)) == 1
+        bench.driver.stop_accepting()
+        for _ in range(3):
+            stack.enter_context(Peer(listener.getsockname()))
+        assert sum(bench.turn() for _ in range(3)) == 0
+        assert bench.driver.accept_waiting() == 3
+
+
+def switches(thread_id: int) -> int:
+    """How often a thread of ours has gone to sleep so far."""
+    for line in Path(f"/proc/self/task/{thread_id}/status").read_text().splitlines():
+        if line.startswith("voluntary_ctxt_switches"):
+            return int(line.split()[1])
+    raise AssertionError("no count")
+
+
+def test_idle_connections_cost_no_wake_ups(serve: Serve) -> None:
+    server = serve(hello)
+    with ExitStack() as stack:
+        for _ in range(50):
+            stack.enter_context(server.peer()).get()
+        thread_id = server.thread.native_id
+        assert thread_id is not None
+        stack.enter_context(server.peer()).silent(0.2)
+        before = switches(thread_id)
+        stack.enter_context(Peer(server.address)).silent(1.0)
+        assert switches(thread_id) - before < 10
+
+
+@pytest.mark.slow
+def test_without_free_descriptors_accepting_pauses_with_one_line(driver: str, loop: str, tmp_path: Path) -> None:
+    (tmp_path / "scarce.py").write_text(
+        "import os, resource\n"
+        "async def app(scope, receive, send):\n"
+        "    if scope['type'] == 'lifespan':\n"
+        "        await receive()\n"
+        "        limit = len(os.listdir('/proc/self/fd')) + 10\n"
+        "        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))\n"
+        "        await send({'type': 'lifespan.startup.complete'})\n"
+        "        await receive()\n"
+        "        return\n"
+        "    await send({'type': 'http.response.start', 'status': 200, 'headers': [(b'content-length', b'0')]})\n"
+        "    await send({'type': 'http.response.body'})\n"
+    )
+    options = ["--driver", driver, "--loop", loop, "--limit-connections", "1000"]
+    with ServerProcess(options, "scarce:app", cwd=tmp_path) as server, ExitStack() as stack:
+        address = server.wait_ready()[0]
+        peers = [stack.enter_context(Peer(address)) for _ in range(20)]
+        for peer in peers:
+            peer.request()
+        server.wait_for("accept failed")
+        before = _cpu_seconds(server.pid)
+        assert peers[-1].silent(1.0)
+        assert _cpu_seconds(server.pid) - before < 0.3
+        assert server.stderr.count("accept failed: Too many open files") == 1
+        for peer in peers:
+            assert peer.answer().status == 200
+            peer.close()
+        with Peer(address) as late:
+            assert late.get().status == 200
+        assert server.stop() == 0
+    assert "Traceback" not in server.stderr
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

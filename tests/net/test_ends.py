@@ -1,0 +1,257 @@
+"""How connections end: FIN and RST from either side, half-close, the lingering close, and what applications hear."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from tests.net.conftest import Serve
+from tests.support.peer import Peer, eventually, request
+from tests.support.running import Gate, Lines, Running, respond, routes
+
+from lastcall.base.errors import ClientDisconnected
+from lastcall.base.types import Receive, Scope, Send
+from lastcall.server import Server
+
+MEBI = 1024 * 1024
+
+
+class Listener:
+    """An application whose response has started; it waits in receive() and keeps what it hears."""
+
+    def __init__(self, *, start: bool = True) -> None:
+        self.start = start
+        self.started = False
+        self.heard: list[object] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        if self.start:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"first", "more_body": True})
+        self.started = True
+        self.heard.append((await receive())["type"])
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"late", "more_body": True})
+        except ClientDisconnected as error:
+            self.heard.append(type(error).__name__)
+
+
+LEFT = ["http.disconnect", "ClientDisconnected"]
+
+
+def test_a_client_that_resets_the_connection_is_heard_of(serve: Serve) -> None:
+    app = Listener(start=False)
+    peer = serve(app).peer()
+    peer.request()
+    eventually(lambda: app.started)
+    peer.reset()
+    eventually(lambda: len(app.heard) == 2)
+    assert app.heard == LEFT
+
+
+@pytest.mark.parametrize("way", ["reset", "finish", "close"])
+def test_a_client_that_leaves_a_started_response_is_heard_of(serve: Serve, way: str) -> None:
+    app = Listener()
+    with serve(app).peer() as peer:
+        peer.request()
+        peer.head()
+        assert peer.chunk() == b"first"
+        getattr(peer, way)()
+        eventually(lambda: bool(app.heard))
+        assert app.heard[0] == "http.disconnect"
+
+
+def test_a_client_that_leaves_while_the_application_waits_to_send(serve: Serve) -> None:
+    outcome: list[BaseException] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            while True:
+                await send({"type": "http.response.body", "body": bytes(65536), "more_body": True})
+        except ClientDisconnected as error:
+            outcome.append(error)
+
+    peer = serve(app).peer(receive_buffer=16384)
+    peer.request()
+    peer.head()
+    peer.reset()
+    eventually(lambda: bool(outcome))
+
+
+def test_a_body_that_is_cut_short_is_heard_of(serve: Serve) -> None:
+    heard: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            heard.append(message["type"])
+            if message["type"] == "http.disconnect":
+                return
+
+    with serve(app).peer() as peer:
+        peer.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nonly this")
+        eventually(lambda: bool(heard))
+        peer.finish()
+        eventually(lambda: heard[-1] == "http.disconnect")
+        assert peer.rest() == b""
+
+
+def test_a_request_with_a_fin_right_behind_it_is_answered(serve: Serve) -> None:
+    with serve(routes()).peer() as peer:
+        peer.request()
+        peer.finish()
+        answer = peer.answer()
+        assert (answer.status, answer.body) == (200, b"ok")
+        assert peer.ended() == "FIN"
+
+
+def test_a_fin_that_comes_before_the_response_has_started_does_not_stop_it(serve: Serve) -> None:
+    gate = Gate()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await gate.wait()
+        await respond(send, b"all the same")
+
+    server = serve(routes(slow=app))
+    with server.peer() as peer:
+        peer.request("/slow")
+        assert gate.reached.wait(5)
+        peer.finish()
+        with server.peer() as other:  # two round trips later the FIN has been seen
+            assert other.get().status == other.get().status == 200
+        gate.open()
+        answer = peer.answer()
+        assert (answer.status, answer.body) == (200, b"all the same")
+        assert answer.headers["connection"] == "close"
+        assert peer.ended() == "FIN"
+
+
+def test_all_pipelined_requests_before_a_fin_are_answered(serve: Serve) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0.01)
+        await respond(send, scope["path"].encode())
+
+    with serve(app).peer() as peer:
+        peer.send(b"".join(request(f"/{number}") for number in range(5)))
+        peer.finish()
+        assert [peer.answer().body for _ in range(5)] == [b"/0", b"/1", b"/2", b"/3", b"/4"]
+        assert peer.ended() == "FIN"
+
+
+def test_a_client_that_leaves_an_idle_connection_frees_it(serve: Serve) -> None:
+    server = serve(routes(), limit_connections=1)
+    for _ in range(5):
+        with server.peer() as peer:
+            assert peer.get().status == 200
+    peer = server.peer()
+    peer.get()
+    peer.reset()
+    with server.peer() as peer:
+        assert peer.get().status == 200
+
+
+def test_what_comes_behind_the_last_request_costs_the_client_no_byte_of_its_answer(serve: Serve) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await respond(send, bytes(MEBI))
+
+    with serve(app).peer(receive_buffer=65536) as peer:
+        peer.request("/", "Connection: close")
+        peer.send(request("/more") * 1000)
+        peer.sock.settimeout(10)
+        answer = peer.answer()
+        assert len(answer.body) == MEBI
+        assert answer.headers["connection"] == "close"
+        assert peer.ended() == "FIN"
+
+
+def test_a_slow_reader_gets_the_whole_of_a_last_answer(serve: Serve) -> None:
+    size = 8 * MEBI
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await respond(send, bytes(size))
+
+    with serve(app).peer(receive_buffer=16384) as peer:
+        peer.request("/", "Connection: close")
+        peer.head()
+        assert not peer.silent(1.5)  # longer than the lingering close may take
+        assert peer.rest() == bytes(size)
+
+
+def test_an_upload_that_nobody_reads_costs_the_client_no_byte_of_its_answer(serve: Serve) -> None:
+    with serve(routes()).peer() as peer:
+        peer.send(f"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {4 * MEBI}\r\n\r\n".encode())
+        peer.send(bytes(MEBI))
+        answer = peer.answer()
+        assert (answer.status, answer.body) == (200, b"ok")
+        assert peer.ended() == "FIN"
+
+
+def test_a_response_that_breaks_off_arrives_as_far_as_it_was_sent(serve: Serve, log: Lines) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"sent", "more_body": True})
+        raise RuntimeError("in the middle")
+
+    with serve(app).peer() as peer:
+        peer.request()
+        assert peer.head()[0] == 200
+        assert peer.chunk() == b"sent"
+        with pytest.raises(EOFError):
+            peer.chunk()
+    assert any("Exception in ASGI application: GET /" in line for line in log.messages())
+
+
+def test_a_response_that_ends_with_the_connection_breaks_off_by_a_reset(serve: Serve) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"sent", "more_body": True})
+        await asyncio.sleep(0.05)
+        raise RuntimeError("in the middle")
+
+    with serve(app).peer() as peer:
+        peer.send(b"GET / HTTP/1.0\r\n\r\n")
+        assert peer.ended() == "RST"
+
+
+def test_a_client_that_does_not_answer_the_fin_is_left_after_a_second(serve: Serve) -> None:
+    server = serve(routes(), limit_connections=1)
+    with server.peer() as peer:
+        assert peer.get("/", "Connection: close").status == 200
+        assert peer.rest() == b""
+        with Peer(server.address) as other:  # accepted when the one before it is gone
+            assert other.get().status == 200
+
+
+def connected(running: Running, turns: int, then: Callable[[Server], None]) -> Peer:
+    """A peer that connects in the server's own loop, which then makes so many turns before ``then(server)``."""
+
+    async def connect() -> Peer:
+        peer = running.peer()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        then(running.server)
+        return peer
+
+    loop = running.server._loop
+    assert loop is not None
+    return asyncio.run_coroutine_threadsafe(connect(), loop).result(5)
+
+
+def test_a_connection_that_is_closed_in_the_moment_of_its_birth_leaves_nothing(serve: Serve, log: Lines) -> None:
+    for turns in range(6):
+        running = serve(routes())
+        with connected(running, turns, lambda server: server.drain()) as peer:
+            assert turns < 2 or peer.ended() == "FIN"  # it may have been too early to be accepted
+        assert running.join(3).seconds < 0.5
+
+
+def test_a_connection_that_is_aborted_in_the_moment_of_its_birth_leaves_nothing(serve: Serve, log: Lines) -> None:
+    for turns in range(6):
+        running = serve(routes())
+        with connected(running, turns, lambda server: setattr(server, "force_exit", True)) as peer:
+            assert running.join(3).exit_code == 0
+            assert peer.ended() in {"FIN", "RST"}

@@ -1,0 +1,283 @@
+"""Listening sockets: addresses, unix socket files, inherited descriptors, and errors that name the address."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from tests.net.conftest import Serve
+from tests.support.peer import Peer
+from tests.support.running import config, hello, respond, running
+
+from lastcall.base.errors import StartupError
+from lastcall.base.options import BindSpec
+from lastcall.base.types import Receive, Scope, Send
+from lastcall.net.listeners import Listener, adopt, bind
+
+
+def tcp(host: str = "127.0.0.1", port: int = 0) -> BindSpec:
+    return BindSpec("tcp", host=host, port=port)
+
+
+def unix(path: Path, mode: int = 0o666) -> BindSpec:
+    return BindSpec("unix", path=str(path), mode=mode)
+
+
+@pytest.fixture
+def bound() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def listen(stack: ExitStack, *specs: BindSpec, backlog: int = 10) -> list[Listener]:
+    found = bind(specs)
+    for listener in found:
+        stack.callback(listener.close)
+        listener.listen(backlog)
+    return found
+
+
+def test_port_0_becomes_the_real_one(bound: ExitStack) -> None:
+    (listener,) = listen(bound, tcp())
+    host, port = listener.address
+    assert host == "127.0.0.1"
+    assert port != 0
+    assert listener.url == f"http://127.0.0.1:{port}"
+    Peer((host, int(port))).close()
+
+
+def test_a_bound_port_refuses_until_it_listens(bound: ExitStack) -> None:
+    (listener,) = bind((tcp(),))
+    bound.callback(listener.close)
+    host, port = listener.address
+    with pytest.raises(ConnectionRefusedError):
+        Peer((host, int(port)))
+    listener.listen(1)
+    Peer((host, int(port))).close()
+
+
+def test_a_port_can_be_taken_again_at_once_after_a_restart(bound: ExitStack) -> None:
+    (listener,) = listen(bound, tcp())
+    host, port = listener.address
+    with Peer((host, int(port))):
+        listener.sock.setblocking(True)
+        accepted, _ = listener.sock.accept()
+        accepted.close()  # the server closes first: TIME_WAIT is on its side
+    listener.close()
+    listen(bound, tcp(port=int(port)))
+
+
+def test_a_taken_port_is_named(bound: ExitStack) -> None:
+    (listener,) = listen(bound, tcp())
+    port = int(listener.address[1])
+    with pytest.raises(StartupError, match=rf"^cannot listen on 127\.0\.0\.1:{port}: Address already in use$"):
+        bind((tcp(port=port),))
+
+
+def test_an_unknown_host_is_named() -> None:
+    with pytest.raises(StartupError, match=r"^cannot listen on no\.such\.host\.invalid:80: "):
+        bind((tcp("no.such.host.invalid", 80),))
+
+
+def test_all_listeners_are_bound_or_none(bound: ExitStack, tmp_path: Path) -> None:
+    (taken,) = listen(bound, tcp())
+    with pytest.raises(StartupError):
+        bind((unix(tmp_path / "socket"), tcp(port=int(taken.address[1]))))
+    assert not (tmp_path / "socket").exists()
+
+
+def test_both_ip_versions_can_have_the_same_port(bound: ExitStack) -> None:
+    for four, six in (("127.0.0.1", "::1"), ("0.0.0.0", "::")):
+        (first,) = listen(bound, tcp(four))
+        port = int(first.address[1])
+        first.close()
+        one, two = listen(bound, tcp(four, port), tcp(six, port))
+        assert one.address == (four, port)
+        assert two.address == (six, port)
+        assert two.url == f"http://[{six}]:{port}"
+        Peer(("127.0.0.1", port)).close()
+        Peer(("::1", port)).close()
+        one.close()
+        two.close()
+
+
+def test_no_descriptor_is_inherited_and_none_blocks(bound: ExitStack, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as given:
+        given.set_inheritable(True)
+        found = listen(bound, tcp(), unix(tmp_path / "s"), BindSpec("fd", fd=given.fileno()))
+    for listener in found:
+        assert not listener.sock.get_inheritable()
+        assert not listener.sock.getblocking()
+
+
+def test_the_backlog_is_the_one_that_was_asked_for(bound: ExitStack) -> None:
+    (listener,) = listen(bound, tcp(), backlog=7)
+    info = listener.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+    assert int.from_bytes(info[28:32], "little") == 7  # tcpi_sacked: of a listener, its backlog
+
+
+def test_a_unix_socket_is_open_to_everybody_unless_told_otherwise(bound: ExitStack, tmp_path: Path) -> None:
+    listen(bound, unix(tmp_path / "open"), unix(tmp_path / "closed", 0o600))
+    assert stat.S_IMODE((tmp_path / "open").stat().st_mode) == 0o666
+    assert stat.S_IMODE((tmp_path / "closed").stat().st_mode) == 0o600
+
+
+def test_the_file_of_a_server_that_is_gone_is_replaced(bound: ExitStack, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as old:
+        old.bind(str(path))
+    (listener,) = listen(bound, unix(path))
+    Peer(str(path)).close()
+    assert listener.url == f"unix:{path}"
+
+
+def test_a_server_that_answers_is_not_replaced(bound: ExitStack, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    listen(bound, unix(path))
+    with pytest.raises(StartupError, match=rf"^cannot listen on unix:{path}: another server answers there$"):
+        bind((unix(path),))
+    Peer(str(path)).close()
+
+
+def test_a_server_whose_backlog_is_full_is_not_replaced(bound: ExitStack, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    listen(bound, unix(path), backlog=0)
+    clients = []
+    while True:
+        client = socket.socket(socket.AF_UNIX)
+        bound.enter_context(client)
+        client.setblocking(False)
+        try:
+            client.connect(str(path))
+        except BlockingIOError:
+            break
+        clients.append(client)
+    with pytest.raises(StartupError, match="cannot listen on unix:"):
+        bind((unix(path),))
+    assert path.exists()
+
+
+def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "precious"
+    path.write_text("data")
+    with pytest.raises(StartupError, match="a file that is not a socket is there"):
+        bind((unix(path),))
+    assert path.read_text() == "data"
+
+
+def test_a_directory_that_is_missing_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "socket"
+    with pytest.raises(StartupError, match=rf"^cannot listen on unix:{path}: No such file or directory$"):
+        bind((unix(path),))
+
+
+def test_closing_removes_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    (listener,) = bind((unix(path),))
+    assert path.exists()
+    listener.close()
+    assert not path.exists()
+    listener.close()
+
+
+def test_closing_leaves_the_file_of_a_successor(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    (listener,) = bind((unix(path),))
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as successor:
+        successor.bind(str(path))
+        listener.close()
+        assert path.exists()
+
+
+def test_an_inherited_descriptor_stays_the_givers(bound: ExitStack) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as given:
+        (listener,) = listen(bound, BindSpec("fd", fd=given.fileno()))
+        assert listener.shared
+        assert listener.address == given.getsockname()
+        listener.close()
+        Peer(given.getsockname()).close()
+
+
+@pytest.mark.parametrize("kind", ["closed", "file", "datagram"])
+def test_a_descriptor_that_cannot_be_listened_on_is_named(kind: str, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        if kind == "file":
+            fd = os.open(tmp_path / "file", os.O_CREAT | os.O_RDWR)
+            stack.callback(os.close, fd)
+        elif kind == "datagram":
+            fd = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)).fileno()
+        else:
+            fd = os.dup(0)
+            os.close(fd)
+        before = len(os.listdir("/proc/self/fd"))
+        with pytest.raises(StartupError, match=rf"^cannot listen on fd://{fd}: "):
+            bind((BindSpec("fd", fd=fd),))
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_datagram_socket_is_not_adopted() -> None:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,
+        pytest.raises(StartupError, match="not a stream socket"),
+    ):
+        adopt(sock)
+
+
+def test_a_unix_socket_is_served_and_has_no_client_address(serve: Serve, tmp_path: Path) -> None:
+    scopes: list[Scope] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scopes.append(scope)
+        await respond(send)
+
+    path = str(tmp_path / "socket")
+    server = serve(app, uds=path)
+    assert server.server.addresses == [path]
+    with Peer(path) as peer:
+        assert peer.get().status == 200
+    assert scopes[0]["client"] is None
+    assert list(scopes[0]["server"]) == [path, None]
+    server.stop()
+    assert not os.path.exists(path)
+
+
+def test_ipv6_is_served(serve: Serve) -> None:
+    scopes: list[Scope] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scopes.append(scope)
+        await respond(send)
+
+    server = serve(app, host="::1")
+    with server.peer() as peer:
+        assert peer.get().status == 200
+        assert tuple(scopes[0]["client"]) == peer.name
+        assert tuple(scopes[0]["server"]) == server.address
+
+
+def test_several_listeners_of_all_kinds_are_served(serve: Serve, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as given:
+        path = tmp_path / "socket"
+        binds = ["127.0.0.1:0", "[::1]:0", f"unix:{path},mode=0600", f"fd://{given.fileno()}"]
+        server = serve(hello, bind=binds)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        for address in server.server.addresses:
+            with Peer(address) as peer:
+                assert peer.get().status == 200
+        assert len(server.server.addresses) == 4
+
+
+def test_a_taken_port_is_told_before_the_application_is_imported(bound: ExitStack) -> None:
+    (listener,) = listen(bound, tcp())
+    with (
+        pytest.raises(StartupError, match="Address already in use"),
+        running("no_such_module:app", port=int(listener.address[1])),
+    ):
+        pass
+    assert config(hello).options.net.binds[0].port == 0

@@ -1,0 +1,176 @@
+"""Applications that behave in every way that a stop has to cope with. Handlers by path; lifespans by attribute."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Lifespan = Callable[[Receive, Send], Awaitable[None]]
+
+
+def say(text: str) -> None:
+    os.write(1, text.encode() + b"\n")
+
+
+async def respond(send: Send, body: bytes) -> None:
+    length = [(b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": length})
+    await send({"type": "http.response.body", "body": body})
+
+
+# Handlers.
+
+
+async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+    say("slow began")
+    await asyncio.sleep(float(scope["query_string"] or b"0.5"))
+    await respond(send, b"slow")
+
+
+async def stream(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"first", "more_body": True})
+    say("stream began")
+    await asyncio.sleep(1000)
+
+
+async def stubborn(scope: Scope, receive: Receive, send: Send) -> None:
+    say("stubborn began")
+    while True:
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            say("stubborn was cancelled")
+
+
+async def block(scope: Scope, receive: Receive, send: Send) -> None:
+    say("block began")
+    time.sleep(1000)
+
+
+async def thread(scope: Scope, receive: Receive, send: Send) -> None:
+    threading.Thread(target=time.sleep, args=(1000,), name="never-ends").start()
+    await respond(send, b"thread")
+
+
+async def daemon(scope: Scope, receive: Receive, send: Send) -> None:
+    threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+    await respond(send, b"daemon")
+
+
+async def executor(scope: Scope, receive: Receive, send: Send) -> None:
+    asyncio.get_running_loop().run_in_executor(None, time.sleep, 1000)
+    await respond(send, b"executor")
+
+
+async def background(scope: Scope, receive: Receive, send: Send) -> None:
+    await respond(send, b"background")
+    await asyncio.sleep(float(scope["query_string"] or b"0.5"))
+    say("background work is done")
+
+
+async def exits(scope: Scope, receive: Receive, send: Send) -> None:
+    sys.exit(7)
+
+
+async def hello(scope: Scope, receive: Receive, send: Send) -> None:
+    await respond(send, b"ok")
+
+
+HANDLERS = {f.__name__: f for f in (slow, stream, stubborn, block, thread, daemon, executor, background, exits)}
+
+
+# Lifespans.
+
+
+async def orderly(receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    say("the shutdown code ran")
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+async def failing_startup(receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+
+async def hung_startup(receive: Receive, send: Send) -> None:
+    await receive()
+    say("startup began")
+    try:
+        await asyncio.sleep(1000)
+    finally:
+        say("startup was interrupted")
+
+
+async def stubborn_startup(receive: Receive, send: Send) -> None:
+    await receive()
+    say("startup began")
+    while True:
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            say("startup goes on")
+
+
+async def hung_shutdown(receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    say("shutdown began")
+    await asyncio.sleep(1000)
+
+
+async def blocking_shutdown(receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    say("shutdown began")
+    time.sleep(1000)
+
+
+async def raising_shutdown(receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    raise RuntimeError("the pool would not close")
+
+
+async def dying(receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await asyncio.sleep(0.05)
+    raise RuntimeError("a listener of the application's died")
+
+
+def app_with(lifespan: Lifespan) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await lifespan(receive, send)
+        else:
+            await HANDLERS.get(scope["path"].strip("/"), hello)(scope, receive, send)
+
+    return app
+
+
+app = app_with(orderly)
+app_failing_startup = app_with(failing_startup)
+app_hung_startup = app_with(hung_startup)
+app_stubborn_startup = app_with(stubborn_startup)
+app_hung_shutdown = app_with(hung_shutdown)
+app_blocking_shutdown = app_with(blocking_shutdown)
+app_raising_shutdown = app_with(raising_shutdown)
+app_dying = app_with(dying)
+
+atexit.register(say, "atexit ran")
