@@ -56,13 +56,14 @@ class Program:
             self._ended = True
             self._changed.notify_all()
 
-    def expect(self, lines: Sequence[str], timeout: float = PATIENCE, *, required: bool = True) -> None:
+    def expect(self, lines: Sequence[str], timeout: float = PATIENCE) -> None:
         """Wait for ``lines``, in this order, in what came since the last call; others may come between them."""
         for line in lines:
-            if line and not self._find(line, timeout) and required:
+            if line and not self.find(line, timeout):
                 raise AssertionError(f"$ {self.command}\nexpected: {line}\n--- came\n" + "\n".join(self._lines))
 
-    def _find(self, line: str, timeout: float) -> bool:
+    def find(self, line: str, timeout: float) -> bool:
+        """Whether ``line`` came since the last call, or comes within ``timeout`` seconds."""
         wanted = _pattern(line)
 
         def found() -> bool:
@@ -150,9 +151,9 @@ class Console:
             self._start_server(command.removesuffix("&").strip(), expected)
         elif command.endswith("&"):
             program = Program(f"exec {command.removesuffix('&').strip()}", self._directory, self._env)
-            self._background.append((program, expected))
             # Until its first line, or for a moment: its request shall be under way before the next step.
-            program.expect(expected[:1], 0.5, required=False)
+            begun = program.find(expected[0], 0.2)
+            self._background.append((program, expected[begun:]))
         else:
             self._run_command(command, expected)
 

@@ -2,9 +2,10 @@
 
 What the tests take from a page:
 
-- ` ```console ` blocks are run (``test_commands``): a line that begins with ``$ `` is a command, the lines under it are what it
-  writes. ``^C`` is a Ctrl-C for the server that was started last; lines before the first command are more of that server's
-  output. ``…`` in an expected line stands for anything.
+- ` ```console ` blocks are run (``test_commands``): a line that begins with ``$ `` is a command, the lines under it are
+  what it writes. ``^C`` is a Ctrl-C for the server that was started last, ``$ kill %1`` a SIGTERM; lines before the
+  first command are more of that server's output. ``…`` in an expected line stands for anything. Where a command fails,
+  ``$ echo $?`` has to follow.
 - ` ```python ` and other blocks whose first line is ``# file: NAME`` are files in the directory where the commands run.
 - ` ```sh ` blocks are for the reader only: they need root, Docker or a network.
 """
@@ -104,7 +105,7 @@ class Page:
         return re.findall(r"`([^`\n]+)`", self.prose) + lines
 
     def rows(self, *head: str) -> list[list[str]]:
-        """The rows of the table (of all tables) whose columns are called ``head``; each cell without Markdown's backslashes."""
+        """The rows of all tables whose columns are called ``head``; cells are without Markdown's backslashes."""
         found: list[list[str]] = []
         inside = False
         for line in self.text.splitlines():

@@ -1,7 +1,7 @@
-"""The application under soak: whatever a handler can do well or badly, and ``/stats``, which tells what the process holds.
+"""The application under soak: whatever a handler can do well or badly, and ``/stats``: what the process holds.
 
-Every answer repeats the ``id`` of its request in ``x-id``, so an answer on the wrong connection, or out of order, is seen.
-With ``SOAK_FAULTS=memory,tasks,descriptors,answers`` it does what the soak has to find; the test of the soak wants that.
+Every answer repeats the ``id`` of its request in ``x-id``, so one on the wrong connection, or out of order, is seen.
+With ``SOAK_FAULTS=memory,tasks,descriptors,answers`` it does what the soak has to find; a test of the soak wants that.
 """
 
 from __future__ import annotations
@@ -163,8 +163,7 @@ async def listening_events(exchange: Exchange) -> None:
             number += 1
             await asyncio.wait([listener], timeout=exchange.number("ms") / 1000)
     finally:
-        if "tasks" not in FAULTS:
-            listener.cancel()
+        listener.cancel()
         ended["events"] += 1
 
 
@@ -208,7 +207,7 @@ async def misjudged(exchange: Exchange) -> None:
 
 
 async def stats(exchange: Exchange) -> None:
-    """What this process holds, as JSON. With ``collect``, garbage is collected before, and lastcall's objects counted."""
+    """What this process holds, as JSON. With ``collect``, after collecting garbage and counting lastcall's objects."""
     collect = exchange.number("collect")
     if collect:
         gc.collect()
@@ -265,6 +264,8 @@ async def app(scope: dict[str, Any], receive: Callable[[], Awaitable[Message]], 
         leaked.append(bytes(20_000))
     if "descriptors" in FAULTS and path == "/upload" and len(leaked) % 10 == 0:
         leaked.append(os.dup(2))
+    if "tasks" in FAULTS and path == "/upload" and len(leaked) % 10 == 0:
+        leaked.append(asyncio.create_task(asyncio.sleep(3600)))
     active[path] += 1
     try:
         await handler(exchange)

@@ -74,7 +74,9 @@ def upload(rng: random.Random, token: str, n: int, *fields: str) -> Ask:
 def small(rng: random.Random, token: str) -> Ask:
     """A request that costs little and keeps the connection alive."""
     kind = rng.randrange(12)
-    fields = ("User-Agent: soak", "Accept: */*", f"Cookie: session={rng.getrandbits(64):x}") if rng.random() < 0.3 else ()
+    fields: tuple[str, ...] = ()
+    if rng.random() < 0.3:
+        fields = ("User-Agent: soak", "Accept: */*", f"Cookie: session={rng.getrandbits(64):x}")
     if kind < 5:
         return Ask("GET", token, request("GET", "/plain", token, *fields), b"ok")
     n = rng.randrange(20_000)
@@ -90,7 +92,7 @@ def small(rng: random.Random, token: str) -> Ask:
         code = rng.choice([204, 304])
         return Ask("GET", token, request("GET", f"/status?code={code}", token, *fields), b"", code)
     if kind == 9:
-        return Ask("GET", "-", request("GET", "/no%20such/path", token, *fields), b"not found", 404)
+        return Ask("GET", token, request("GET", "/no%20such/path", token, *fields), b"not found", 404)
     if kind == 10:
         return Ask("GET", token, request("GET", f"/sleep?ms={rng.randrange(5)}", token, *fields), b"slept")
     return upload(rng, token, rng.randrange(4_000), *fields)

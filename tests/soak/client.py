@@ -15,11 +15,11 @@ READ_SIZE = 262_144
 SMALL_BUFFER = 8_192
 
 
-class WrongAnswer(Exception):  # noqa: N818 - it is the server's error, not the client's
+class WrongAnswer(Exception):
     """What came is not what the server owes."""
 
 
-class Ended(Exception):  # noqa: N818
+class Ended(Exception):
     """The connection ended before what was waited for came."""
 
 
@@ -148,7 +148,7 @@ class Wire:
 
 @asynccontextmanager
 async def connected(address: Address, *, small_buffer: bool = False) -> AsyncIterator[Wire]:
-    """A connection for the time of the block; ``small_buffer``: the kernel takes little that the client has not read."""
+    """A connection for the time of the block; ``small_buffer``: the kernel holds little that is not read yet."""
     with socket.socket() as sock:
         sock.setblocking(False)
         if small_buffer:

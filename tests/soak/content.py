@@ -1,4 +1,4 @@
-"""The bytes that bodies are made of: the same on both sides, and different at every place, so that none can be swapped."""
+"""The bytes that bodies are made of: the same on both sides, and different at every place, so none can be swapped."""
 
 from __future__ import annotations
 

@@ -12,12 +12,12 @@ import random
 import sys
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from tests.soak.client import Address, Ended, WrongAnswer
 from tests.soak.scenarios import FAST, SLOW, Client, Scenario
 
-FAST_WORKERS = 12
+FAST_WORKERS = 20
 SLOW_WORKERS = 24
 LONGEST_SCENARIO = 30.0
 EXAMPLES = 20
@@ -93,7 +93,8 @@ async def load(address: Address, seconds: float, seed: str, share: float) -> Out
 
 def main() -> None:
     host, port, seconds, seed, share = sys.argv[1:]
-    print(json.dumps(asdict(asyncio.run(load((host, int(port)), float(seconds), seed, float(share))))))
+    outcome = asyncio.run(load((host, int(port)), float(seconds), seed, float(share)))
+    print(json.dumps(vars(outcome)))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from lastcall.base.options import HTTPOptions
 from lastcall.connection.deadlines cimport BODY, HEADER, KEEP_ALIVE, LINGER, WRITE, unset
 from lastcall.connection.hub cimport Hub
 from lastcall.connection.stream cimport HIGH_WATER, LOW_WATER, Connection, Stream
+from lastcall.drain.ledger cimport Ledger
 from lastcall.wire.buffer cimport ByteBuffer
 from lastcall.wire.http1 cimport DATA, END, FAILED, HEAD, NEED_DATA, RequestParser
 from lastcall.wire.response cimport ResponseHead, encode_response, status_line
@@ -91,7 +92,7 @@ cdef class HTTPService(AppRuntime):
     """What all HTTP connections of one worker share. ``on_max_requests()`` is called once, at the request that reaches
     ``options.limit_max_requests``."""
 
-    def __init__(self, app, ledger, Hub hub not None, options=None, *, state=None, on_max_requests=None, context=None):
+    def __init__(self, app, Ledger ledger not None, Hub hub not None, options=None, *, state=None, on_max_requests=None, context=None):
         if options is None:
             options = HTTPOptions()
         AppRuntime.__init__(
@@ -99,6 +100,7 @@ cdef class HTTPService(AppRuntime):
             context=context,
         )
         self.hub = hub
+        hub.ledger = ledger
         self.options = options
         self.keep_alive = options.timeout_keep_alive > 0
         self.limit_concurrency = options.limit_concurrency or 0

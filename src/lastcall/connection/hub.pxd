@@ -2,6 +2,7 @@ cimport cython
 
 from lastcall.base.sinks cimport AccessSink
 from lastcall.connection.deadlines cimport Deadlines, Timed
+from lastcall.drain.ledger cimport Ledger
 
 
 cdef class Runnable(Timed):
@@ -21,6 +22,7 @@ cdef class Hub:
     cdef object _clock                 # None: the monotonic clock
     cdef object _time                  # None: the wall clock
     cdef double now
+    cdef Ledger ledger                 # of the service, once there is one
     cdef bint in_turn
     cdef bint _scheduled
     cdef list _dirty
@@ -48,6 +50,7 @@ cdef class Hub:
     cdef int mark_dirty(self, Flushable stream) except -1
     cdef int mark_runnable(self, Runnable connection) except -1
     cdef int keep(self, Runnable connection) except -1
+    cdef bint quiet(self) noexcept
     cdef int flush(self) except -1
     cdef int _schedule(self) except -1
     cdef int arm(self) except -1

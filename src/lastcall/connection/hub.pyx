@@ -18,6 +18,7 @@ from email.utils import formatdate
 
 from lastcall.base.sinks cimport AccessSink
 from lastcall.connection.deadlines cimport Deadlines, Timed
+from lastcall.drain.ledger cimport Ledger
 
 cdef extern from "time.h" nogil:
     cdef struct timespec:
@@ -88,7 +89,7 @@ cdef class Hub:
     cdef int refresh_common(self) except -1:
         """Render ``date`` and ``server`` anew if the second is over."""
         cdef double wall
-        if self.now >= self._common_until:
+        if self.time() >= self._common_until:
             wall = _read(CLOCK_REALTIME) if self._time is None else <double>self._time()
             self._common_until = self.now + 1.0 - (wall - <long long>wall)
             self.date_line = b"date: " + formatdate(wall, usegmt=True).encode("ascii") + b"\r\n" if (
@@ -143,6 +144,10 @@ cdef class Hub:
             self.access.flush()
         self.arm()
         return 0
+
+    cdef bint quiet(self) noexcept:
+        """Whether no request waits for the loop: every task that was started has ended without suspending."""
+        return self.ledger is not None and self.ledger.count == 0 and not self._runnable
 
     cdef int flush(self) except -1:
         """Write what every dirty stream has queued."""

@@ -26,4 +26,6 @@ cdef class Reactor(Driver):
     cdef list by_fd
     cdef unsigned char* into
     cdef void* events
+    cdef bint yielding        # this turn must not look for more
+    cdef int _serve(self, void* what) except -1
     cdef int _place(self, int fd, object what) except -1

@@ -198,42 +198,52 @@ cdef class Reactor(Driver):
         """Serve ready sockets: the loop's callback."""
         cdef epoll_event* events = <epoll_event*>self.events
         cdef int count, i
-        cdef uint32_t fd, generation
         cdef double started, deadline
-        cdef object found
-        cdef NativeStream stream
         if self.epoll < 0:
             return
         self.hub.begin()
+        self.yielding = False
         deadline = self.hub.now + TURN_SECONDS
-        count = epoll_wait(self.epoll, events, MAX_EVENTS, 0)
-        for i in range(count):
-            started = self.hub.now
-            fd = <uint32_t>(events[i].data.u64 & 0xFFFFFFFF)
-            generation = <uint32_t>(events[i].data.u64 >> 32)
-            if generation == LISTENER:
-                if self.by_fd[fd] is None:
-                    continue           # accepting was stopped earlier in this turn
-                try:
-                    self.accept(<Port>self.by_fd[fd])
-                except Exception:
-                    self.hub.report("a listener")
-            else:
-                found = self.by_fd[fd]
-                # The connection may have been closed earlier in this turn, and its number given to another.
-                if found is None or (<NativeStream>found).generation != generation:
-                    continue
-                stream = <NativeStream>found
-                try:
-                    stream.ready(events[i].events)
-                except Exception:
-                    self.hub.report("a connection")
-                    if not stream.closed and stream.connection is not None:
-                        stream.connection.abort()
-            self.hub.after_event(started)
-            if self.hub.now > deadline:
+        while True:
+            count = epoll_wait(self.epoll, events, MAX_EVENTS, 0)
+            for i in range(count):
+                started = self.hub.now
+                self._serve(&events[i])
+                self.hub.after_event(started)
+                if self.hub.now > deadline:
+                    break
+            # While nothing waits for the loop, looking again here is cheaper than by way of it.
+            if count == 0 or self.hub.now > deadline or self.yielding or not self.hub.quiet():
                 break
+            self.hub.flush()
         self.hub.end()
+
+    cdef int _serve(self, void* what) except -1:
+        """One ready listener or connection."""
+        cdef epoll_event* event = <epoll_event*>what
+        cdef uint32_t fd = <uint32_t>(event.data.u64 & 0xFFFFFFFF)
+        cdef uint32_t generation = <uint32_t>(event.data.u64 >> 32)
+        cdef object found = self.by_fd[fd]
+        cdef NativeStream stream
+        if found is None:
+            return 0           # closed, or not accepting any more, since this turn began
+        if generation == LISTENER:
+            self.yielding |= (<Port>found).shared     # the others get their chance at the next connection
+            try:
+                self.accept(<Port>found)
+            except Exception:
+                self.hub.report("a listener")
+            return 0
+        stream = <NativeStream?>found
+        if stream.generation != generation:
+            return 0           # closed, and its number given to another
+        try:
+            stream.ready(event.events)
+        except Exception:
+            self.hub.report("a connection")
+            if not stream.closed and stream.connection is not None:
+                stream.connection.abort()
+        return 0
 
     cdef int adopt(self, int fd, PeerAddress* address, Port port) except -1:
         cdef NativeStream stream = NativeStream.__new__(NativeStream)

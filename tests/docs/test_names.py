@@ -1,0 +1,71 @@
+"""What the pages name exists: options, variables, keywords, modules."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+
+import pytest
+
+from lastcall.config.options import OPTIONS
+from tests.docs.pages import PAGES, ROOT, Page, page
+
+FLAGS = {flag for option in OPTIONS.values() for flag in option.flags} | {"--help", "--version"}
+VARIABLES = {option.env for option in OPTIONS.values() if option.env} | {"LASTCALL_APP"}
+# Of other programs: curl, docker, mypy, timeout.
+FOREIGN = {"--unix-socket", "--time", "--strict", "--preserve-status"}
+NOT_OURS = {"bench/README.md", "CONTRIBUTING.md"}
+OURS = [one for one in PAGES if str(one) not in NOT_OURS]
+
+
+@pytest.mark.parametrize("one", OURS, ids=str)
+def test_every_option_that_is_named_exists(one: Page) -> None:
+    for code in one.code:
+        named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", code))
+        assert named <= FLAGS | FOREIGN, f"{one}: {code}"
+
+
+@pytest.mark.parametrize("one", OURS, ids=str)
+def test_every_variable_that_is_named_exists(one: Page) -> None:
+    assert set(re.findall(r"\bLASTCALL_[A-Z_]*[A-Z]\b", one.text)) <= VARIABLES
+
+
+@pytest.mark.parametrize("one", OURS, ids=str)
+def test_every_keyword_that_is_named_exists(one: Page) -> None:
+    named = {word for code in one.code for word in re.findall(r"\b(?:timeout|limit)_[a-z_]+", code)}
+    assert named <= set(OPTIONS)
+
+
+@pytest.mark.parametrize("one", OURS, ids=str)
+def test_every_dotted_name_of_ours_exists(one: Page) -> None:
+    for name in {name for code in one.code for name in re.findall(r"\blastcall(?:\.[a-zA-Z_]\w*)+", code)}:
+        if name in ("lastcall.error", "lastcall.access"):
+            continue  # loggers
+        found: object = importlib.import_module("lastcall")
+        for part in name.split(".")[1:]:
+            try:
+                found = getattr(found, part)
+            except AttributeError:
+                found = importlib.import_module(f"{getattr(found, '__name__', '')}.{part}")
+
+
+@pytest.mark.parametrize("one", OURS, ids=str)
+def test_every_file_of_the_source_that_is_named_exists(one: Page) -> None:
+    rooms = {path.name for path in (ROOT / "src" / "lastcall").iterdir() if path.is_dir()}
+    for code in one.code:
+        if re.fullmatch(r"\w+/\w+\.(py|pyx)", code) and code.partition("/")[0] in rooms:
+            assert (ROOT / "src" / "lastcall" / code).is_file(), f"{one}: {code}"
+
+
+@pytest.mark.parametrize("one", PAGES, ids=str)
+def test_python_examples_are_python(one: Page) -> None:
+    for block in one.blocks:
+        if block.language == "python":
+            ast.parse(block.text, filename=f"{one}:{block.line}")
+
+
+@pytest.mark.parametrize("name", ["load", "idle", "startup", "accesslog", "soak"])
+def test_the_performance_page_has_a_place_for_each_measurement(name: str) -> None:
+    text = page("docs/explanation/performance.md").text
+    assert len(re.findall(rf"<!-- bench:{name} -->\n(?s:.*?)<!-- /bench:{name} -->\n", text)) == 1

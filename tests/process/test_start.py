@@ -1,0 +1,134 @@
+"""Starts: what fails says why, and a start that hangs can be interrupted."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+
+import pytest
+from tests.process.conftest import APPS, Start, Stopwatch, wait_for_output
+from tests.support.peer import Peer
+from tests.support.process import ServerProcess
+
+
+def test_the_ready_line_gives_the_real_port(start: Start) -> None:
+    server = start("app", "--port", "0")
+    assert not server.addresses[0].endswith(":0")
+    assert f"INFO:     lastcall running on {server.addresses[0]} (Press CTRL+C to quit)\n" in server.stderr
+    with Peer(server.addresses[0]) as peer:
+        assert peer.get().status == 200
+    assert server.stop() == 0
+
+
+def test_a_failed_startup_is_exit_code_3_with_the_applications_words(start: Start) -> None:
+    server = start("app_failing_startup", ready=False)
+    assert server.wait() == 3
+    assert "Error: application startup failed: no database\n" in server.stderr
+    assert "Traceback" not in server.stderr
+    assert server.addresses == []
+
+
+def test_a_failed_import_is_exit_code_3(start: Start) -> None:
+    server = start("no_such_module:app", ready=False)
+    assert server.wait() == 3
+    assert "Error: there is no module 'no_such_module'" in server.stderr
+
+
+def test_a_taken_port_is_exit_code_3_before_the_import(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = start("hung_import:app", "--port", str(port), ready=False)
+        assert server.wait() == 3
+    assert f"Error: cannot listen on 127.0.0.1:{port}: Address already in use\n" in server.stderr
+    assert "import began" not in server.stdout
+
+
+def test_a_startup_that_takes_too_long_is_exit_code_3(start: Start) -> None:
+    server = start("app_hung_startup", "--timeout-lifespan-startup", "0.2", ready=False)
+    assert server.wait() == 3
+    assert "did not complete within 0.2 s" in server.stderr
+    assert "startup was interrupted" in server.stdout
+
+
+def test_nobody_is_let_in_before_the_startup_is_complete(start: Start) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = start("app_hung_startup", "--port", str(port), ready=False)
+    wait_for_output(server, "startup began")
+    with pytest.raises(ConnectionRefusedError):
+        Peer(("127.0.0.1", port)).close()
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
+@pytest.mark.parametrize(("app", "word"), [("app_hung_startup", "startup"), ("hung_import:app", "import")])
+def test_a_signal_interrupts_a_hung_start_with_exit_code_0(
+    start: Start, app: str, word: str, number: signal.Signals
+) -> None:
+    server = start(app, ready=False)
+    wait_for_output(server, f"{word} began")
+    watch = Stopwatch()
+    server.signal(number)
+    assert server.wait() == 0
+    assert watch.seconds < 2
+    assert "Traceback" not in server.stderr
+    assert f"Stopped ({number.name}) before the application had started." in server.stderr
+
+
+def test_the_second_signal_during_the_start_is_exit_code_5(start: Start) -> None:
+    server = start("app_stubborn_startup", "--timeout-cancel", "30", ready=False)
+    wait_for_output(server, "startup began")
+    server.signal(signal.SIGTERM)
+    wait_for_output(server, "startup goes on")
+    time.sleep(0.6)
+    watch = Stopwatch()
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 5
+    assert watch.seconds < 0.5
+
+
+def test_a_startup_that_will_not_be_cancelled_is_given_up(start: Start) -> None:
+    server = start("app_stubborn_startup", "--timeout-cancel", "0.2", ready=False)
+    wait_for_output(server, "startup began")
+    watch = Stopwatch()
+    assert server.stop() == 5
+    assert watch.seconds < 3
+    assert "did not end when it was cancelled: it is abandoned" in server.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["behaviours:app", "--port", "http"],
+        ["behaviours:app", "--no-such-option"],
+        ["behaviours:app", "--timeout-graceful-shutdown", "-1"],
+        ["behaviours:app", "--loop", "no_such_module:factory"],
+        [],
+    ],
+    ids=["value", "option", "negative", "loop", "no application"],
+)
+def test_a_mistake_on_the_command_line_is_exit_code_2(arguments: list[str]) -> None:
+    with ServerProcess(arguments, cwd=APPS) as server:
+        assert server.wait() == 2
+    assert "Error: " in server.stderr
+    assert "Traceback" not in server.stderr
+
+
+def test_several_workers_asked_for_by_a_variable_are_a_warning() -> None:
+    with ServerProcess([], "behaviours:app", env={"WEB_CONCURRENCY": "4"}, cwd=APPS) as server:
+        server.wait_ready()
+        assert server.stop() == 0
+    assert "WARNING:  WEB_CONCURRENCY=4 has no effect yet" in server.stderr
+
+
+@pytest.mark.parametrize("driver", ["native", "asyncio"])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_every_driver_on_every_loop_starts_serves_and_stops(start: Start, driver: str, loop: str) -> None:
+    server = start("app", "--driver", driver, "--loop", loop)
+    with Peer(server.addresses[0]) as peer:
+        assert peer.get().body == b"ok"
+    assert server.stop() == 0
+    assert server.stdout.count('"GET / HTTP/1.1" 200') == 1
+    assert "the shutdown code ran" in server.stdout

@@ -1,0 +1,489 @@
+"""``Server`` as a library: in a thread, in a loop of somebody else's, stopped in every way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.peer import Peer, eventually
+from tests.support.running import Gate, Lines, config, hello, respond, routes, running, server_log
+
+from lastcall import Server, StopReport
+from lastcall.base.errors import ConfigError, StartupError
+from lastcall.base.types import Receive, Scope, Send
+
+
+@pytest.fixture
+def log() -> Iterator[Lines]:
+    with server_log() as lines:
+        yield lines
+
+
+class Life:
+    """An application that keeps what its lifespan did, and what of its requests ran."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.began = threading.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            scope["state"]["name"] = "value"
+            for word in ("startup", "shutdown"):
+                assert (await receive())["type"] == f"lifespan.{word}"
+                self.events.append(word)
+                await send({"type": f"lifespan.{word}.complete"})
+        elif scope["path"] == "/hang":
+            self.began.set()
+            try:
+                await asyncio.sleep(1000)
+            finally:
+                self.events.append("cancelled")
+        else:
+            await respond(send, scope.get("state", {}).get("name", "-").encode())
+
+
+# In a thread.
+
+
+@pytest.mark.parametrize("how", ["drain", "should_exit"])
+def test_a_server_in_a_thread_is_stopped_from_another(how: str) -> None:
+    app = Life()
+    with running(app, lifespan="on") as server:
+        assert server.server.started
+        assert not server.server.should_exit
+        with server.peer() as peer:
+            assert peer.get().body == b"value"
+            if how == "drain":
+                server.server.drain("maintenance")
+            else:
+                server.server.should_exit = True
+            assert server.server.should_exit
+            assert peer.ended() == "FIN"
+        report = server.join()
+    assert report.cause == ("maintenance" if how == "drain" else "api")
+    assert (report.exit_code, report.lifespan) == (0, "complete")
+    assert app.events == ["startup", "shutdown"]
+    assert not server.server.started
+
+
+def test_force_exit_cancels_what_runs_and_shuts_the_application_down(log: Lines) -> None:
+    app = Life()
+    with running(app, lifespan="on") as server, server.peer() as peer:
+        peer.request("/hang")
+        assert app.began.wait(5)
+        server.server.drain()
+        peer.sock.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            peer.head()
+        assert not server.server.force_exit
+        server.server.force_exit = True
+        assert server.server.force_exit
+        report = server.join(3)
+    assert app.events == ["startup", "cancelled", "shutdown"]
+    assert (report.in_flight, report.finished, report.cancelled, report.abandoned) == (1, 0, 1, ())
+    assert not any(record.exc_info for record in log.records)
+
+
+def test_orders_that_are_taken_back_are_none() -> None:
+    with running(hello) as server:
+        server.server.should_exit = False
+        server.server.force_exit = False
+        with server.peer() as peer:
+            assert peer.get().status == 200
+        assert not server.server.should_exit
+
+
+def test_an_order_before_the_start_is_kept() -> None:
+    app = Life()
+    server = Server(config(app, lifespan="on"))
+    server.should_exit = True
+    report = server.run()
+    assert (report.exit_code, report.lifespan, report.cause) == (0, "not started", "api")
+    assert app.events == []
+
+
+def test_an_order_after_the_end_changes_nothing() -> None:
+    with running(hello) as server:
+        report = server.stop()
+        server.server.force_exit = True
+        server.server.drain("late")
+    assert report.cause == "api"
+
+
+def test_an_order_may_come_from_a_signal_handler_that_interrupts_another_order() -> None:
+    server = Server(config(hello))
+    earlier = signal.signal(signal.SIGALRM, lambda *_: server.drain("handler"))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+        for _ in range(200_000):
+            server.drain("main")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, earlier)
+    assert server.should_exit
+    assert not server.force_exit
+
+
+def test_a_server_serves_once() -> None:
+    with running(hello) as server:
+        server.stop()
+        with pytest.raises(RuntimeError, match="serves once"):
+            server.server.run()
+
+
+def test_addresses_are_the_real_ones(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    with running(hello, bind=["127.0.0.1:0", "[::1]:0", f"unix:{path}"]) as server:
+        four, six, unix = server.server.addresses
+        assert four[0] == "127.0.0.1"
+        assert four[1] != 0
+        assert six[0] == "::1"
+        assert unix == path
+        for address in server.server.addresses:
+            with Peer(address) as peer:
+                assert peer.get().status == 200
+
+
+def test_given_sockets_replace_the_configured_addresses_and_are_closed_at_the_end() -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    addresses = [listening.getsockname(), bound.getsockname()]
+    with running(hello, sockets=[listening, bound], port=1) as server:
+        assert server.server.addresses == addresses
+        for address in addresses:
+            with Peer(address) as peer:
+                assert peer.get().status == 200
+        server.stop()
+    assert listening.fileno() == bound.fileno() == -1
+
+
+def test_the_report_counts_every_request_once(log: Lines) -> None:
+    gate = Gate()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await gate.wait()
+        await respond(send)
+
+    async def hang(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(1000)
+
+    async def stubborn(scope: Scope, receive: Receive, send: Send) -> None:
+        for _ in range(3):
+            try:
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                continue
+
+    app = routes(slow=slow, hang=hang, stubborn=stubborn)
+    options = {"timeout_graceful_shutdown": 0.3, "timeout_cancel": 0.1}
+    with running(app, **options) as server, server.peer() as a, server.peer() as b, server.peer() as c:
+        assert a.get().status == 200
+        for peer, path in ((a, "/slow"), (b, "/hang"), (c, "/stubborn")):
+            peer.request(path)
+        assert gate.reached.wait(5)
+        server.server.drain()
+        gate.open()
+        assert a.answer().status == 200
+        a.close()
+        report = server.join()
+    assert (report.in_flight, report.finished, report.cancelled) == (3, 1, 1)
+    assert report.abandoned == ("GET /stubborn",)
+    assert (report.exit_code, report.cause) == (5, "api")
+    assert 0.3 < report.seconds < 2
+    assert str(report) in log.messages()
+
+
+def test_the_number_of_requests_is_a_cause() -> None:
+    with running(hello, limit_max_requests=2) as server:
+        with server.peer() as peer:
+            assert peer.get().status == peer.get().status == 200
+            assert peer.ended() == "FIN"
+        assert server.join().cause == "max-requests"
+
+
+@pytest.mark.parametrize("driver", ["native", "asyncio"])
+def test_a_client_in_the_backlog_is_answered_at_the_stop(driver: str) -> None:
+    with running(hello, driver=driver, host="127.0.0.1", port=0) as server:
+        peers = []
+
+        def connect_and_stop() -> None:  # in the loop, so that nobody is accepted meanwhile
+            for _ in range(5):
+                peer = server.peer()
+                peer.request()
+                peers.append(peer)
+            server.server.drain()
+
+        server.call(connect_and_stop)
+        eventually(lambda: len(peers) == 5)
+        for peer in peers:
+            answer = peer.answer()
+            assert (answer.status, answer.headers["connection"]) == (200, "close")
+            peer.close()
+        assert server.join(3).finished == 5
+
+
+# In a loop that is not ours.
+
+
+async def until(condition: object) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # type: ignore[operator]
+            await asyncio.sleep(0.005)
+
+
+def test_serve_runs_beside_other_tasks_and_leaves_them_alone() -> None:
+    async def main() -> tuple[StopReport, bool, set[object]]:
+        other = asyncio.create_task(asyncio.sleep(1000))
+        server = Server(config(hello))
+        serving = asyncio.create_task(server.serve())
+        await until(lambda: server.started)
+        reader, writer = await asyncio.open_connection(*server.addresses[0])
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert (await reader.read()).endswith(b"ok")
+        writer.close()
+        await writer.wait_closed()
+        server.drain()
+        report = await serving
+        left = asyncio.all_tasks() - {asyncio.current_task(), other}
+        running = not other.done()
+        other.cancel()
+        return report, running, set(left)
+
+    report, running, left = asyncio.run(main())
+    assert (report.exit_code, running, left) == (0, True, set())
+
+
+def test_two_servers_share_a_loop() -> None:
+    async def main() -> list[int]:
+        servers = [Server(config(hello)) for _ in range(2)]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(server.serve()) for server in servers]
+            for server in servers:
+                await until(lambda server=server: server.started)
+            for server in servers:
+                server.drain()
+        return [task.result().exit_code for task in tasks]
+
+    assert asyncio.run(main()) == [0, 0]
+
+
+def test_cancelling_serve_cancels_requests_shuts_down_and_raises() -> None:
+    app = Life()
+
+    async def main() -> None:
+        server = Server(config(app, lifespan="on"))
+        serving = asyncio.create_task(server.serve())
+        await until(lambda: server.started)
+        reader, writer = await asyncio.open_connection(*server.addresses[0])
+        writer.write(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n")
+        await until(app.began.is_set)
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+        assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
+        writer.close()
+        await writer.wait_closed()
+        assert not server.started
+        assert server.should_exit
+
+    asyncio.run(main())
+    assert app.events == ["startup", "cancelled", "shutdown"]
+
+
+def test_cancelling_serve_while_the_application_starts_ends_its_task() -> None:
+    ended = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            ended.append(True)
+
+    async def main() -> None:
+        serving = asyncio.create_task(Server(config(app, lifespan="on")).serve())
+        await asyncio.sleep(0.05)
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
+    assert ended == [True]
+
+
+# Signals.
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+
+
+def serve_until(server: Server, then: object) -> StopReport:
+    async def main() -> StopReport:
+        serving = asyncio.create_task(server.serve())
+        await until(lambda: server.started)
+        then()  # type: ignore[operator]
+        return await serving
+
+    return asyncio.run(main())
+
+
+def test_a_signal_stops_the_server_and_the_earlier_handlers_come_back() -> None:
+    heard = []
+    earlier = signal.signal(signal.SIGTERM, lambda *_: heard.append(1))
+    before = [signal.getsignal(number) for number in STOP_SIGNALS]
+    try:
+        report = serve_until(Server(config(hello)), lambda: signal.raise_signal(signal.SIGTERM))
+        assert report.cause == "SIGTERM"
+        assert [signal.getsignal(number) for number in STOP_SIGNALS] == before
+        assert heard == []
+        signal.raise_signal(signal.SIGTERM)
+        assert heard == [1]
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+
+
+def test_without_install_signal_handlers_signals_are_the_callers() -> None:
+    heard = []
+    earlier = signal.signal(signal.SIGTERM, lambda *_: heard.append(1))
+    server = Server(config(hello), install_signal_handlers=False)
+
+    def then() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        assert not server.should_exit
+        server.drain()
+
+    try:
+        assert serve_until(server, then).cause == "api"
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+    assert heard == [1]
+
+
+def test_libraries_find_should_exit_on_the_handlers_object() -> None:
+    app = Life()
+    seen = []
+
+    async def main() -> None:
+        server = Server(config(app, timeout_graceful_shutdown=0.2))
+        serving = asyncio.create_task(server.serve())
+        await until(lambda: server.started)
+        face = signal.getsignal(signal.SIGTERM).__self__  # type: ignore[union-attr]
+        _, writer = await asyncio.open_connection(*server.addresses[0])
+        writer.write(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n")
+        await until(app.began.is_set)
+        seen.append(face.should_exit)
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.sleep(0)
+        seen.append(face.should_exit)  # the grace has begun: too early to leave
+        await until(lambda: face.should_exit)
+        await serving
+        writer.close()
+        await writer.wait_closed()
+
+    asyncio.run(main())
+    assert seen == [False, False]
+
+
+# What fails.
+
+
+def test_a_taken_port_is_a_startup_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        server = Server(config(hello, port=taken.getsockname()[1]))
+        with pytest.raises(StartupError, match="Address already in use"):
+            server.run()
+    assert not server.started
+
+
+def test_a_failing_startup_is_a_startup_error_and_frees_the_port(tmp_path: Path) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+    path = tmp_path / "socket"
+    server = Server(config(app, lifespan="auto", uds=str(path)))
+    with pytest.raises(StartupError, match="no database"):
+        server.run()
+    assert not path.exists()
+
+
+def test_an_application_that_is_missing_is_a_startup_error() -> None:
+    with pytest.raises(StartupError, match="no_such_module"):
+        Server(config("no_such_module:app")).run()
+
+
+def test_sockets_that_cannot_be_served_are_a_startup_error_and_are_closed_all_the_same() -> None:
+    good = socket.create_server(("127.0.0.1", 0))
+    bad = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with pytest.raises(StartupError, match="not a stream socket"):
+        Server(config(hello)).run([good, bad])
+    assert good.fileno() == bad.fileno() == -1
+
+
+def test_an_application_without_lifespan_is_served_unless_it_is_on() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        await respond(send)
+
+    for mode in ("off", "auto"):
+        with running(app, lifespan=mode) as server:
+            with server.peer() as peer:
+                assert peer.get().status == 200
+            report = server.stop()
+            assert report.lifespan == ("off" if mode == "off" else "unsupported")
+            assert report.exit_code == 0
+    with pytest.raises(StartupError):
+        Server(config(app, lifespan="on")).run()
+
+
+def test_lifespan_state_reaches_requests_and_is_absent_without() -> None:
+    for mode, body in (("on", b"value"), ("off", b"-")):
+        with running(Life(), lifespan=mode) as server, server.peer() as peer:
+            assert peer.get().body == body
+
+
+def test_warnings_of_the_configuration_are_logged(log: Lines) -> None:
+    with running(hello, proxy_headers=True):
+        pass
+    assert [line for line in log.messages(logging.WARNING) if "proxy_headers=True has no effect yet" in line]
+
+
+def test_a_stop_that_nothing_holds_up_takes_no_time() -> None:
+    with running(Life(), lifespan="on") as server:
+        assert server.stop().seconds < 0.2
+
+
+# Loops.
+
+
+def test_a_loop_can_be_a_callable_or_a_string() -> None:
+    made: list[asyncio.AbstractEventLoop] = []
+
+    def factory() -> asyncio.AbstractEventLoop:
+        made.append(asyncio.SelectorEventLoop())
+        return made[-1]
+
+    with running(hello, loop=factory) as server:
+        assert server.server._loop is made[0]
+    assert made[0].is_closed()
+    with running(hello, loop="asyncio:SelectorEventLoop") as server:
+        assert type(server.server._loop) is asyncio.SelectorEventLoop
+
+
+def test_a_loop_that_cannot_be_had_is_a_configuration_error() -> None:
+    for loop, reason in (("no_such_module:factory", "no_such_module"), ("asyncio:nothing", "nothing")):
+        with pytest.raises(ConfigError, match=reason):
+            Server(config(hello, loop=loop)).run()
+
+
+def test_uvloop_that_is_missing_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "uvloop", None)
+    with pytest.raises(ConfigError, match=r"pip install 'lastcall\[uvloop\]'"):
+        Server(config(hello, loop="uvloop")).run()

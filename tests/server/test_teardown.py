@@ -1,0 +1,167 @@
+"""The end of an event loop is bounded, whatever the application has left in it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+from tests.support.running import Lines, server_log
+
+from lastcall.server.loops import loop_factory
+from lastcall.server.teardown import close_loop
+
+MakeLoop = Callable[[], asyncio.AbstractEventLoop]
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def make_loop(request: pytest.FixtureRequest) -> MakeLoop:
+    return loop_factory(request.param)
+
+
+@pytest.fixture
+def log() -> Iterator[Lines]:
+    with server_log() as lines:
+        yield lines
+
+
+def close(loop: asyncio.AbstractEventLoop, timeout: float = 0.2) -> tuple[int, float]:
+    begun = time.monotonic()
+    left = close_loop(loop, timeout)
+    assert loop.is_closed()
+    return left, time.monotonic() - begun
+
+
+async def sleep_for_ever() -> None:
+    await asyncio.sleep(1000)
+
+
+def test_tasks_are_cancelled_and_waited_for(make_loop: MakeLoop) -> None:
+    ended = []
+
+    async def task() -> None:
+        try:
+            await sleep_for_ever()
+        finally:
+            await asyncio.sleep(0.01)
+            ended.append(True)
+
+    async def main() -> None:
+        asyncio.get_running_loop().background = asyncio.create_task(task())  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(main())
+    left, seconds = close(loop)
+    assert (left, ended) == (0, [True])
+    assert seconds < 0.15
+    make_loop().close()
+
+
+def test_a_task_that_swallows_cancellation_is_named_and_left(make_loop: MakeLoop, log: Lines) -> None:
+    gone = threading.Event()
+
+    async def stubborn() -> None:
+        while not gone.is_set():
+            try:
+                await sleep_for_ever()
+            except asyncio.CancelledError:
+                continue
+
+    loop = make_loop()
+
+    async def main() -> list[asyncio.Task[None]]:
+        tasks = [asyncio.create_task(stubborn())]
+        await asyncio.sleep(0)
+        return tasks
+
+    kept = loop.run_until_complete(main())
+    left, seconds = close(loop)
+    assert left == 1
+    assert 0.15 < seconds < 1
+    assert any("A task of the application does not end" in line for line in log.messages(logging.ERROR))
+    gone.set()  # or its coroutine could not even be closed
+    kept[0].get_coro().throw(asyncio.CancelledError) if False else None
+
+
+def test_a_task_that_fails_in_its_clean_up_is_logged(make_loop: MakeLoop, log: Lines) -> None:
+    async def failing() -> None:
+        try:
+            await sleep_for_ever()
+        finally:
+            raise RuntimeError("in the clean-up")
+
+    loop = make_loop()
+
+    async def main() -> list[asyncio.Task[None]]:
+        tasks = [asyncio.create_task(failing())]
+        await asyncio.sleep(0)
+        return tasks
+
+    kept = loop.run_until_complete(main())
+    assert close(loop)[0] == 0
+    assert kept[0].done()
+    errors = [record for record in log.records if record.levelno >= logging.ERROR]
+    assert len(errors) == 1
+    assert errors[0].exc_info is not None
+    assert str(errors[0].exc_info[1]) == "in the clean-up"
+
+
+def test_async_generators_are_closed(make_loop: MakeLoop) -> None:
+    closed = []
+    kept = []
+
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            await asyncio.sleep(0)
+            closed.append(True)
+
+    async def main() -> None:
+        generator = numbers()
+        kept.append(generator)
+        assert await anext(generator) == 1
+
+    loop = make_loop()
+    loop.run_until_complete(main())
+    assert close(loop)[0] == 0
+    assert closed == [True]
+
+
+def test_an_async_generator_that_does_not_close_is_left(make_loop: MakeLoop) -> None:
+    kept = []
+
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            await sleep_for_ever()
+
+    async def main() -> None:
+        generator = numbers()
+        kept.append(generator)
+        await anext(generator)
+
+    loop = make_loop()
+    loop.run_until_complete(main())
+    assert close(loop)[1] < 1
+
+
+def test_a_busy_executor_is_not_waited_for(make_loop: MakeLoop) -> None:
+    release = threading.Event()
+    loop = make_loop()
+
+    async def main() -> None:
+        loop.run_in_executor(None, release.wait)
+        await asyncio.sleep(0.01)
+
+    loop.run_until_complete(main())
+    try:
+        assert close(loop)[1] < 1
+    finally:
+        release.set()
