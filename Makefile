@@ -3,7 +3,7 @@
 #   PYTHON=/path/to/python   the Python for .venv (default: what scripts/find-python prints)
 #   PORT=8000                for `make run`
 #   TESTS=tests/wire         for `make check`
-#   DURATION=600             for `make soak`, in seconds
+#   DURATION=600             for `make soak` (600) and `make fuzz` (300), in seconds
 
 VENV     := .venv
 COMPAT   := .venv-3.11
@@ -11,7 +11,6 @@ BIN      := $(VENV)/bin
 ROOMS    := $(shell find src -name '*.pyx')
 COMPILED := setup.py $(ROOMS) $(shell find src -name '*.pxd')
 TESTS    ?= tests
-DURATION ?= 600
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -20,7 +19,7 @@ DURATION ?= 600
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 export PYTHON PORT
 
-.PHONY: help run build lint check check-3.11 test test-all bench soak coverage clean
+.PHONY: help run build lint check check-3.11 test test-all bench soak fuzz valgrind asan coverage clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,8 +63,19 @@ bench: $(BIN)/.built $(BIN)/.installed ## compare with other servers (minutes; w
 	@$(BIN)/python bench/run.py
 
 soak: $(BIN)/.built $(BIN)/.tools ## mixed traffic for DURATION=600 seconds: memory, descriptors and tasks stay flat
-	@echo "--> soak: $(DURATION) s"
-	@LASTCALL_SOAK_SECONDS=$(DURATION) $(BIN)/python -m pytest -q -s -m soak --timeout=$$(($(DURATION) + 300))
+	@echo "--> soak: $(or $(DURATION),600) s"
+	@LASTCALL_SOAK_SECONDS=$(or $(DURATION),600) $(BIN)/python -m pytest -q -s -m soak \
+		--timeout=$$(($(or $(DURATION),600) + 300))
+
+fuzz: $(BIN)/.built $(BIN)/.tools ## fuzz the codecs for DURATION=300 seconds (atheris)
+	@$(BIN)/python -m pip install -qq atheris
+	@nice -n 19 $(BIN)/python tests/fuzz/run.py --seconds $(or $(DURATION),300)
+
+valgrind: $(BIN)/.built $(BIN)/.tools ## memory checks of the codecs: valgrind's memcheck
+	@$(BIN)/python scripts/valgrind
+
+asan: $(BIN)/.tools ## the tests of the compiled rooms with AddressSanitizer (a scratch build)
+	@PYTHON=$(BIN)/python scripts/asan tests/wire tests/connection tests/net tests/drain tests/observe
 
 coverage: $(BIN)/.tools ## line coverage, compiled rooms included (slow: they are built with line tracing)
 	@rm -f $(BIN)/.built

@@ -146,10 +146,10 @@ def test_a_client_that_pipelines_and_does_not_read_gets_no_more_answers(bench: M
     client.send(GET * 2500)
     assert not client.stream.reading
     received = 0
-    for _ in range(300):
+    for _ in range(100):
         client.read(100_000)
         received += client.take().count(b"HTTP/1.1 200 OK")
-    assert not client.stream.reading
+    assert 900 < received < 1100
     assert one.service.requests - received <= 20
     client.read()
     received += client.take().count(b"HTTP/1.1 200 OK")
@@ -187,7 +187,7 @@ def test_a_task_that_only_sends_gives_the_loop_a_turn(
     """The client takes everything at once, so only fairness makes ``send()`` suspend: after 100, or after 64 KiB."""
     sent: list[int] = [0]
     seen: list[int] = []
-    messages = 700
+    messages = 700 if size <= 1000 else 20
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         def tick() -> None:

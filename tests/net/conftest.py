@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+
 from tests.support.running import Lines, Running, running, server_log
 
 Serve = Callable[..., Running]

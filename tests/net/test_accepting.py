@@ -12,10 +12,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tests.net.conftest import Serve
-from tests.support.peer import Peer, eventually
-from tests.support.process import ServerProcess
-from tests.support.running import hello, respond, routes
 
 from lastcall.base.options import HTTPOptions
 from lastcall.base.sinks import AccessSink
@@ -25,6 +21,10 @@ from lastcall.drain.ledger import Ledger
 from lastcall.net.driver import Driver
 from lastcall.server.loops import loop_factory
 from lastcall.server.server import make_driver, make_hub
+from tests.net.conftest import Serve
+from tests.support.peer import Peer, eventually
+from tests.support.process import ServerProcess
+from tests.support.running import hello, respond, routes
 
 
 def descriptors() -> dict[str, int]:
@@ -101,7 +101,9 @@ def test_no_descriptor_of_the_server_reaches_a_child(serve: Serve) -> None:
 
     async def spawn(scope: Scope, receive: Receive, send: Send) -> None:
         command = [sys.executable, "-S", "-c", code]
-        seen.extend(subprocess.run(command, close_fds=False, capture_output=True, text=True).stdout.splitlines())
+        seen.extend(
+            subprocess.run(command, close_fds=False, capture_output=True, text=True, check=True).stdout.splitlines()
+        )
         await respond(send)
 
     server = serve(routes(spawn=spawn))
@@ -182,6 +184,7 @@ def switches(thread_id: int) -> int:
     raise AssertionError("no count")
 
 
+@pytest.mark.slow
 def test_idle_connections_cost_no_wake_ups(serve: Serve) -> None:
     server = serve(hello)
     with ExitStack() as stack:

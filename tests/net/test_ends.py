@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from tests.net.conftest import Serve
-from tests.support.peer import Peer, eventually, request
-from tests.support.running import Gate, Lines, Running, respond, routes
 
 from lastcall.base.errors import ClientDisconnected
 from lastcall.base.types import Receive, Scope, Send
 from lastcall.server import Server
+from tests.net.conftest import Serve
+from tests.support.peer import Peer, eventually, request
+from tests.support.running import Gate, Lines, Running, respond, routes
 
 MEBI = 1024 * 1024
 
@@ -168,6 +168,7 @@ def test_what_comes_behind_the_last_request_costs_the_client_no_byte_of_its_answ
         assert peer.ended() == "FIN"
 
 
+@pytest.mark.slow
 def test_a_slow_reader_gets_the_whole_of_a_last_answer(serve: Serve) -> None:
     size = 8 * MEBI
 
@@ -217,6 +218,7 @@ def test_a_response_that_ends_with_the_connection_breaks_off_by_a_reset(serve: S
         assert peer.ended() == "RST"
 
 
+@pytest.mark.slow
 def test_a_client_that_does_not_answer_the_fin_is_left_after_a_second(serve: Serve) -> None:
     server = serve(routes(), limit_connections=1)
     with server.peer() as peer:

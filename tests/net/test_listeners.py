@@ -10,14 +10,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tests.net.conftest import Serve
-from tests.support.peer import Peer
-from tests.support.running import config, hello, respond, running
 
 from lastcall.base.errors import StartupError
 from lastcall.base.options import BindSpec
 from lastcall.base.types import Receive, Scope, Send
 from lastcall.net.listeners import Listener, adopt, bind
+from tests.net.conftest import Serve
+from tests.support.peer import Peer
+from tests.support.running import config, hello, respond, running
 
 
 def tcp(host: str = "127.0.0.1", port: int = 0) -> BindSpec:
@@ -26,6 +26,12 @@ def tcp(host: str = "127.0.0.1", port: int = 0) -> BindSpec:
 
 def unix(path: Path, mode: int = 0o666) -> BindSpec:
     return BindSpec("unix", path=str(path), mode=mode)
+
+
+def address(listener: Listener) -> tuple[str, int]:
+    found = listener.address
+    assert isinstance(found, tuple)
+    return found
 
 
 @pytest.fixture
@@ -44,32 +50,32 @@ def listen(stack: ExitStack, *specs: BindSpec, backlog: int = 10) -> list[Listen
 
 def test_port_0_becomes_the_real_one(bound: ExitStack) -> None:
     (listener,) = listen(bound, tcp())
-    host, port = listener.address
+    host, port = address(listener)
     assert host == "127.0.0.1"
     assert port != 0
     assert listener.url == f"http://127.0.0.1:{port}"
-    Peer((host, int(port))).close()
+    Peer((host, port)).close()
 
 
 def test_a_bound_port_refuses_until_it_listens(bound: ExitStack) -> None:
     (listener,) = bind((tcp(),))
     bound.callback(listener.close)
-    host, port = listener.address
+    host, port = address(listener)
     with pytest.raises(ConnectionRefusedError):
-        Peer((host, int(port)))
+        Peer((host, port))
     listener.listen(1)
-    Peer((host, int(port))).close()
+    Peer((host, port)).close()
 
 
 def test_a_port_can_be_taken_again_at_once_after_a_restart(bound: ExitStack) -> None:
     (listener,) = listen(bound, tcp())
-    host, port = listener.address
-    with Peer((host, int(port))):
+    host, port = address(listener)
+    with Peer((host, port)):
         listener.sock.setblocking(True)
         accepted, _ = listener.sock.accept()
         accepted.close()  # the server closes first: TIME_WAIT is on its side
     listener.close()
-    listen(bound, tcp(port=int(port)))
+    listen(bound, tcp(port=port))
 
 
 def test_a_taken_port_is_named(bound: ExitStack) -> None:

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
 from tests.support.peer import Peer
 from tests.support.process import ServerProcess
 

@@ -7,22 +7,28 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
 from tests.process.conftest import APPS
 from tests.support.peer import Peer, eventually
 
 
 @contextmanager
-def served(redirection: str, **pipes: int) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def served(redirection: str, *, stdout: int, stderr: int) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """A server under a shell's redirection, on a unix socket, since its ready line cannot be read."""
-    path = f"{os.environ.get('TMPDIR', '/tmp')}/lastcall-test-{os.getpid()}.socket"
+    path = str(Path(tempfile.gettempdir(), f"lastcall-test-{os.getpid()}.socket"))
     command = [sys.executable, "-m", "lastcall", "quiet:app", "--uds", path]
     process = subprocess.Popen(
-        ["sh", "-c", f'exec "$@" {redirection}', "sh", *command], cwd=APPS, stdin=subprocess.DEVNULL, **pipes
+        ["sh", "-c", f'exec "$@" {redirection}', "sh", *command],
+        cwd=APPS,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
     )
     try:
         eventually(lambda: _answers(path))

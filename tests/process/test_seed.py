@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+
 from tests.process.conftest import APPS, Stopwatch
 from tests.support.process import ServerProcess
 

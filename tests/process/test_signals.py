@@ -6,6 +6,7 @@ import signal
 import time
 
 import pytest
+
 from tests.process.conftest import Start, Stopwatch, open_stream, wait_for_output
 from tests.support.peer import Peer
 

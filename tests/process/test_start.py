@@ -7,6 +7,7 @@ import socket
 import time
 
 import pytest
+
 from tests.process.conftest import APPS, Start, Stopwatch, wait_for_output
 from tests.support.peer import Peer
 from tests.support.process import ServerProcess

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
 from tests.process.conftest import APPS, Start, Stopwatch, open_stream, wait_for_output
 from tests.support.peer import Peer, request
 from tests.support.process import ServerProcess
@@ -239,6 +240,16 @@ def test_the_application_that_calls_sys_exit_ends_only_its_request(start: Start)
         assert peer.get("/exits").status == 500
         assert peer.get().status == 200
     assert server.stop() == 0
+
+
+def test_a_task_that_calls_sys_exit_is_a_stop_in_good_order_with_its_exit_code(start: Start) -> None:
+    server = start()
+    with Peer(server.addresses[0]) as peer:
+        answer = peer.get("/exits_later")
+        assert answer.body == b"finished all the same"
+    assert server.wait() == 7
+    assert "the shutdown code ran" in server.stdout
+    assert "Stopped (SystemExit)" in server.stderr
 
 
 @pytest.mark.parametrize("option", ["--uds", "--bind"])

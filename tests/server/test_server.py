@@ -9,14 +9,15 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.support.peer import Peer, eventually
-from tests.support.running import Gate, Lines, config, hello, respond, routes, running, server_log
 
 from lastcall import Server, StopReport
 from lastcall.base.errors import ConfigError, StartupError
 from lastcall.base.types import Receive, Scope, Send
+from tests.support.peer import Peer, eventually
+from tests.support.running import Gate, Lines, config, hello, respond, routes, running, server_log
 
 
 @pytest.fixture
@@ -183,7 +184,7 @@ def test_the_report_counts_every_request_once(log: Lines) -> None:
                 continue
 
     app = routes(slow=slow, hang=hang, stubborn=stubborn)
-    options = {"timeout_graceful_shutdown": 0.3, "timeout_cancel": 0.1}
+    options: Any = {"timeout_graceful_shutdown": 0.3, "timeout_cancel": 0.1}
     with running(app, **options) as server, server.peer() as a, server.peer() as b, server.peer() as c:
         assert a.get().status == 200
         for peer, path in ((a, "/slow"), (b, "/hang"), (c, "/stubborn")):

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
-from tests.support.running import Lines, server_log
 
 from lastcall.server.loops import loop_factory
 from lastcall.server.teardown import close_loop
+from tests.support.running import Lines, server_log
 
 MakeLoop = Callable[[], asyncio.AbstractEventLoop]
 
@@ -49,23 +50,22 @@ def test_tasks_are_cancelled_and_waited_for(make_loop: MakeLoop) -> None:
             await asyncio.sleep(0.01)
             ended.append(True)
 
-    async def main() -> None:
-        asyncio.get_running_loop().background = asyncio.create_task(task())  # type: ignore[attr-defined]
+    async def main() -> asyncio.Task[None]:
+        started = asyncio.create_task(task())
         await asyncio.sleep(0)
+        return started
 
-    loop = asyncio.new_event_loop()
-    loop.run_until_complete(main())
+    loop = make_loop()
+    kept = loop.run_until_complete(main())
     left, seconds = close(loop)
     assert (left, ended) == (0, [True])
+    assert kept.cancelled()
     assert seconds < 0.15
-    make_loop().close()
 
 
 def test_a_task_that_swallows_cancellation_is_named_and_left(make_loop: MakeLoop, log: Lines) -> None:
-    gone = threading.Event()
-
     async def stubborn() -> None:
-        while not gone.is_set():
+        while True:
             try:
                 await sleep_for_ever()
             except asyncio.CancelledError:
@@ -83,8 +83,7 @@ def test_a_task_that_swallows_cancellation_is_named_and_left(make_loop: MakeLoop
     assert left == 1
     assert 0.15 < seconds < 1
     assert any("A task of the application does not end" in line for line in log.messages(logging.ERROR))
-    gone.set()  # or its coroutine could not even be closed
-    kept[0].get_coro().throw(asyncio.CancelledError) if False else None
+    assert not kept[0].done()
 
 
 def test_a_task_that_fails_in_its_clean_up_is_logged(make_loop: MakeLoop, log: Lines) -> None:
@@ -133,14 +132,22 @@ def test_async_generators_are_closed(make_loop: MakeLoop) -> None:
     assert closed == [True]
 
 
-def test_an_async_generator_that_does_not_close_is_left(make_loop: MakeLoop) -> None:
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_an_async_generator_that_does_not_close_is_cancelled_and_then_left(
+    make_loop: MakeLoop, stubborn: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     kept = []
+    cancelled: list[bool] = []
 
     async def numbers() -> AsyncIterator[int]:
         try:
             yield 1
         finally:
-            await sleep_for_ever()
+            while not cancelled or stubborn:
+                try:
+                    await sleep_for_ever()
+                except asyncio.CancelledError:
+                    cancelled.append(True)
 
     async def main() -> None:
         generator = numbers()
@@ -150,6 +157,10 @@ def test_an_async_generator_that_does_not_close_is_left(make_loop: MakeLoop) -> 
     loop = make_loop()
     loop.run_until_complete(main())
     assert close(loop)[1] < 1
+    assert cancelled == [True]
+    kept.clear()
+    gc.collect()
+    assert "Task was destroyed" not in caplog.text
 
 
 def test_a_busy_executor_is_not_waited_for(make_loop: MakeLoop) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import platform
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import linear_regression
 
+from bench.harness.report import replace_section
+from lastcall import __version__
 from tests.soak.app import ON_PURPOSE, SHUT_DOWN
 from tests.soak.load import Outcome
 
@@ -18,7 +21,6 @@ GROWTH_SHARE = 0.03
 GROWTH_BYTES = 2 * MIB
 OBJECTS = 200  # what interned strings, caches of regular expressions and the like may come to
 STOP_SECONDS = 3.0
-MARKERS = re.compile(r"(<!-- bench:soak -->\n).*?(<!-- /bench:soak -->)", re.DOTALL)
 
 # What the application's own faults make the server say, and nothing else above INFO.
 EXPECTED_ERRORS = re.compile(
@@ -64,6 +66,7 @@ class Report:
     exit_code: int
     stop_seconds: float
     tolerance: int = GROWTH_BYTES
+    options: Sequence[str] = ()
     warm: float = field(init=False)
     growth: float = field(init=False)
 
@@ -113,6 +116,7 @@ class Report:
         peak = max(self.during, key=lambda sample: sample.rss).rss
         errors = ", ".join(f"{count} x {error}" for error, count in sorted(load.errors.items())) or "0"
         rows = [
+            ("server", f"lastcall {__version__}, CPython {platform.python_version()}, {' '.join(self.options)}"),
             ("duration", f"{self.duration:g} s (seed {self.seed})"),
             ("connections", f"{sum(load.connections.values()):,} in {len(load.connections)} scenarios"),
             ("requests answered rightly", f"{load.requests:,}"),
@@ -135,10 +139,7 @@ class Report:
 
     def publish(self, page: Path) -> None:
         """Put the table between the page's ``bench:soak`` markers."""
-        text, count = MARKERS.subn(lambda found: f"{found[1]}{self.table()}{found[2]}", page.read_text())
-        if count != 1:
-            raise ValueError(f"{page} has not one pair of <!-- bench:soak --> and <!-- /bench:soak -->, but {count}")
-        page.write_text(text)
+        page.write_text(replace_section(page.read_text(), "soak", self.table()))
 
 
 def unexpected(stderr: str) -> list[str]:

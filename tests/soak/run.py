@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -22,8 +22,9 @@ ROOT = Path(__file__).parents[2]
 SAMPLE_SECONDS = 5.0
 SETTLE_SECONDS = 6.0  # for the last handlers that sleep, and the last closes that linger
 LOAD_SHARE = 0.45  # of a core, for the clients; the server needs less
-OPTIONS = (
-    *("--driver", "native", "--port", "0"),
+DRIVER = ("--driver", "native")
+TIMEOUTS = (
+    *("--port", "0"),
     *("--timeout-header", f"{scenarios.TIMEOUT_HEADER}"),
     *("--timeout-body", f"{scenarios.TIMEOUT_BODY}"),
     *("--timeout-write", f"{scenarios.TIMEOUT_WRITE}"),
@@ -33,10 +34,15 @@ OPTIONS = (
 COMMAND = ["sh", "-c", 'exec "$@" >/dev/null', "sh", sys.executable, "-m", "lastcall"]
 
 
-def soak(seconds: float, seed: str, tolerance: int, faults: str = "") -> Report:
-    """Soak a server for ``seconds``. ``tolerance`` is as in `Report`; ``faults`` are the application's."""
+def soak(seconds: float, seed: str, tolerance: int, *, options: Sequence[str] = DRIVER, faults: str = "") -> Report:
+    """Soak a server for ``seconds``.
+
+    :param tolerance: as in `Report`.
+    :param options: of the server, besides its timeouts.
+    :param faults: of the application.
+    """
     environment = {"PYTHONWARNINGS": "error::RuntimeWarning,error::ResourceWarning", "SOAK_FAULTS": faults}
-    with ServerProcess(OPTIONS, "tests.soak.app:app", environment, ROOT, command=COMMAND) as server:
+    with ServerProcess((*TIMEOUTS, *options), "tests.soak.app:app", environment, ROOT, command=COMMAND) as server:
         url = urlsplit(server.wait_ready()[0])
         assert url.hostname is not None
         assert url.port is not None
@@ -54,7 +60,7 @@ def soak(seconds: float, seed: str, tolerance: int, faults: str = "") -> Report:
         exit_code = server.stop()
         stop_seconds = time.monotonic() - began
         return Report(
-            seconds, seed, start, during, end, load, server.stderr, exit_code, stop_seconds, tolerance=tolerance
+            seconds, seed, start, during, end, load, server.stderr, exit_code, stop_seconds, tolerance, options
         )
 
 

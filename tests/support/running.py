@@ -13,7 +13,6 @@ from typing import Any, cast
 from lastcall.base.types import ASGIApp, Receive, Scope, Send
 from lastcall.config import Config
 from lastcall.server import Server, StopReport
-
 from tests.support.peer import Peer, eventually
 
 STOP_SECONDS = 10.0
@@ -68,7 +67,8 @@ def config(app: object, **options: Any) -> Config:
     """A Config for tests: a free port, no lifespan, no access log."""
     if not {"bind", "uds", "fd", "host", "port"} & options.keys():
         options["port"] = 0
-    return Config(cast("ASGIApp", app), **({"lifespan": "off", "access_log": False} | options))
+    chosen: dict[str, Any] = {"lifespan": "off", "access_log": False} | options
+    return Config(cast("ASGIApp", app), **chosen)
 
 
 @contextmanager

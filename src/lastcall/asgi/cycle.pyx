@@ -131,13 +131,15 @@ cdef bint is_disconnect(object exc):
 
 
 cdef object add_waiter(object waiting, object future):
-    """One future, or a list of them: nearly always there is at most one task that waits."""
+    """One future, or a list of them: nearly always there is at most one task that waits. Those of cancelled tasks are
+    dropped, so that polling with a timeout does not collect them."""
     if waiting is None:
         return future
-    if type(waiting) is list:
-        (<list>waiting).append(future)
-        return waiting
-    return [waiting, future]
+    if type(waiting) is not list:
+        return future if waiting.done() else [waiting, future]
+    waiting = [one for one in waiting if not one.done()]
+    waiting.append(future)
+    return waiting
 
 
 cdef int wake(object waiting) except -1:

@@ -363,7 +363,8 @@ cdef class HTTP1Connection(Connection):
         return self.eof and not self.advancing and self.pending.end == self.pending.start
 
     cdef int on_lost(self) except -1:
-        return self.client_left()
+        self.close_now()
+        return 0
 
     cdef int on_drained(self) except -1:
         if self.cycle is not None:
@@ -525,6 +526,8 @@ cdef class HTTP1Connection(Connection):
         if self.request_read:
             if self.pending.end - self.pending.start > HIGH_WATER:
                 self.pause()
+        elif self.eof:
+            return self.client_left()          # its body will never be whole
         elif cycle.buffered > HIGH_WATER:
             unset(&self.read_node)             # the client is not the slow one
             self.pause()
@@ -606,7 +609,16 @@ cdef class HTTP1Connection(Connection):
         return cycle.disconnect()              # to a running application it is the same as a client that left
 
     cdef int client_left(self) except -1:
-        """Tell the application, close the connection."""
+        """Tell the application, close the connection. Answers to the requests before still go out."""
+        cdef HTTP1Cycle cycle = self.cycle
+        if cycle is not None and not cycle.started:
+            self.cycle = None
+            self.starting = False
+            cycle.disconnect()
+            if cycle.ended:
+                cycle.connection = None
+            return self.finish()
+        self.stream.flush()
         self.close_now()
         return 0
 

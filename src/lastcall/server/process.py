@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import faulthandler
 import gc
@@ -43,7 +44,7 @@ def run_process(config: Config) -> int:
     try:
         loop = loop_factory(config.options.loop)()
         try:
-            report: StopReport = loop.run_until_complete(server.serve_under(face))
+            report = _run(loop, server, face)
         finally:
             code_of_tasks = ABANDONED if close_loop(loop) else 0
     finally:
@@ -53,6 +54,30 @@ def run_process(config: Config) -> int:
     code = max(report.exit_code, code_of_tasks)
     _leave_threads(threads, TEARDOWN)
     return code
+
+
+def _run(loop: asyncio.AbstractEventLoop, server: Server, face: SignalFace) -> StopReport:
+    """Run the server to its end, also where a task of the application's calls ``sys.exit()``.
+
+    Asyncio lets SystemExit and KeyboardInterrupt out of the loop, whatever else runs in it. They are raised here when
+    the server has stopped in good order.
+    """
+    serving = loop.create_task(server.serve_under(face))
+    left: BaseException | None = None
+    while True:
+        try:
+            report = loop.run_until_complete(serving)
+        except (SystemExit, KeyboardInterrupt) as exc:
+            if serving.done():
+                raise
+            logger.error("A task of the application raised %r out of the event loop: stopping.", exc)
+            left = exc
+            server.drain(type(exc).__name__)
+        else:
+            break
+    if left is not None:
+        raise left
+    return report
 
 
 class _ProcessServer(Server):

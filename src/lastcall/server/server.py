@@ -180,6 +180,8 @@ class Server:
             self.started = False
             for listener in self._listeners:
                 listener.close()
+            for sock in sockets or ():
+                sock.close()
             if app is not None:
                 app.close()
             if own_face and self._face is not None:

@@ -15,6 +15,9 @@ from lastcall.drain.ladder import TEARDOWN
 
 logger = logging.getLogger("lastcall.error")
 
+LAST_TURNS = 0.05
+"""Seconds for what is cancelled after the time is over: it has at least some turns of the loop to end in."""
+
 
 def close_loop(loop: asyncio.AbstractEventLoop, timeout: float = TEARDOWN) -> int:
     """Cancel what still runs, close async generators, let go of the executor, close the loop.
@@ -36,8 +39,7 @@ def close_loop(loop: asyncio.AbstractEventLoop, timeout: float = TEARDOWN) -> in
                 if not task.cancelled() and (exc := task.exception()) is not None:
                     logger.error("A task of the application failed while being cancelled: %r", task, exc_info=exc)
             for task in abandoned:
-                # Its destruction would be reported as an error of asyncio's; it is one of the application's.
-                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                _forget(task)
                 logger.error("A task of the application does not end: %r", task)
         _run(loop, _bounded(loop.shutdown_asyncgens(), max(0.05, end - loop.time())))
         executor = getattr(loop, "_default_executor", None)
@@ -63,3 +65,11 @@ async def _bounded(coro: Coroutine[Any, Any, None], timeout: float) -> None:
     await asyncio.wait({task}, timeout=timeout)
     if not task.done():
         task.cancel()
+        await asyncio.wait({task}, timeout=LAST_TURNS)
+        if not task.done():
+            _forget(task)
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
+    # Its destruction would be reported as an error of asyncio's; it is one of the application's.
+    task._log_destroy_pending = False  # type: ignore[attr-defined]

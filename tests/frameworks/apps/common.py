@@ -9,7 +9,7 @@
 ``POST /upload``            ``{"length": N, "sha256": HEX}`` of the raw body
 ``POST /form``              the same for the multipart file ``file``, with its ``filename`` and the field ``field``
 ``GET  /stream``            five pieces; ``?gate=NAME`` waits for ``POST /gate/NAME`` before each but the first,
-                            ``?pause=SECONDS`` sleeps there
+                            ``?until=PATH`` until that file is there
 ``POST /gate/{name}``       204, and the next piece of that stream
 ``GET  /events``            three server-sent events
 ``GET  /meet/{number}``     answers when ``number`` requests are there at the same time
@@ -28,6 +28,7 @@ import hashlib
 import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any
 
 PIECES = [b"piece %d\n" % number for number in range(5)]
@@ -36,6 +37,7 @@ LARGE = 20_000_000
 COOKIES = {"session": "abc123", "theme": "dark"}
 STATE = "set by lifespan.startup"
 FAILURE = "this sample application fails on purpose"
+STREAMED = "sample application: all pieces sent"
 OPENED = "sample application: opened"
 CLOSED = "sample application: closed"
 
@@ -72,13 +74,14 @@ def image(scope: Mapping[str, Any]) -> str:
     return f'<svg xmlns="http://www.w3.org/2000/svg" width="{scope["client"][1]}" height="1"/>'
 
 
-async def pieces(gate: str = "", pause: float = 0.0) -> AsyncIterator[bytes]:
+async def pieces(gate: str = "", until: str = "") -> AsyncIterator[bytes]:
     for number, piece in enumerate(PIECES):
-        if number:
-            if gate:
-                await _gates[gate].acquire()
-            await asyncio.sleep(pause)
+        if number and gate:
+            await _gates[gate].acquire()
+        while number and until and not Path(until).exists():
+            await asyncio.sleep(0.01)
         yield piece
+    say(STREAMED)
 
 
 def open_gate(name: str) -> None:

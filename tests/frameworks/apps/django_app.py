@@ -57,7 +57,7 @@ async def form(request: HttpRequest) -> HttpResponse:
 
 
 async def stream(request: HttpRequest) -> StreamingHttpResponse:
-    pieces = common.pieces(request.GET.get("gate", ""), float(request.GET.get("pause", 0)))
+    pieces = common.pieces(request.GET.get("gate", ""), request.GET.get("until", ""))
     return StreamingHttpResponse(pieces, content_type="text/plain")
 
 

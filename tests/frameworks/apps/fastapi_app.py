@@ -58,8 +58,8 @@ async def form(file: UploadFile, field: Annotated[str, Form()]) -> dict[str, Any
 
 
 @app.get("/stream")
-async def stream(gate: str = "", pause: float = 0.0) -> StreamingResponse:
-    return StreamingResponse(common.pieces(gate, pause), media_type="text/plain")
+async def stream(gate: str = "", until: str = "") -> StreamingResponse:
+    return StreamingResponse(common.pieces(gate, until), media_type="text/plain")
 
 
 @app.post("/gate/{name}")

@@ -70,7 +70,7 @@ async def form(data: Annotated[Upload, Body(media_type=RequestEncodingType.MULTI
 @get("/stream")
 async def stream(request: AnyRequest) -> Stream:
     query = request.query_params
-    return Stream(common.pieces(query.get("gate", ""), float(query.get("pause", 0))), media_type="text/plain")
+    return Stream(common.pieces(query.get("gate", ""), query.get("until", "")), media_type="text/plain")
 
 
 @post("/gate/{name:str}", status_code=204)

@@ -63,7 +63,7 @@ async def form() -> dict[str, Any]:
 
 @app.get("/stream")
 async def stream() -> Response:
-    pieces = common.pieces(request.args.get("gate", ""), float(request.args.get("pause", 0)))
+    pieces = common.pieces(request.args.get("gate", ""), request.args.get("until", ""))
     return Response(pieces, mimetype="text/plain")
 
 

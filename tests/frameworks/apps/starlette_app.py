@@ -58,7 +58,7 @@ async def form(request: Request) -> Response:
 
 async def stream(request: Request) -> Response:
     query = request.query_params
-    pieces = common.pieces(query.get("gate", ""), float(query.get("pause", 0)))
+    pieces = common.pieces(query.get("gate", ""), query.get("until", ""))
     return StreamingResponse(pieces, media_type="text/plain")
 
 

@@ -82,11 +82,24 @@ async def exits(scope: Scope, receive: Receive, send: Send) -> None:
     sys.exit(7)
 
 
+async def exits_later(scope: Scope, receive: Receive, send: Send) -> None:
+    async def leave() -> None:
+        sys.exit(7)
+
+    KEPT.append(asyncio.create_task(leave()))
+    await asyncio.sleep(0.3)
+    await respond(send, b"finished all the same")
+
+
 async def hello(scope: Scope, receive: Receive, send: Send) -> None:
     await respond(send, b"ok")
 
 
-HANDLERS = {f.__name__: f for f in (slow, stream, stubborn, block, thread, daemon, executor, background, exits)}
+HANDLERS = {
+    handler.__name__: handler
+    for handler in (slow, stream, stubborn, block, thread, daemon, executor, background, exits, exits_later)
+}
+KEPT: list[asyncio.Task[None]] = []
 
 
 # Lifespans.

@@ -49,7 +49,8 @@ class App:
 if __name__ == "__main__":
     atexit.register(print, "atexit ran", flush=True)
     try:
-        lastcall.run(App(), port=0, **{name: float(value) for name, value in (a.split("=") for a in sys.argv[1:])})
+        options: Any = {name: float(value) for name, value in (a.split("=") for a in sys.argv[1:])}
+        lastcall.run(App(), port=0, **options)
     finally:
         print("finally ran", flush=True)
     print("run() returned", flush=True)

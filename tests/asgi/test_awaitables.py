@@ -1,0 +1,322 @@
+"""The awaitables behind ``send()`` and ``receive()``: what every library that awaits, wraps or drives them relies on."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import anyio
+import pytest
+
+from lastcall.asgi.awaitables import Done, OneTurn
+from lastcall.base.types import Message, Receive, Scope, Send
+from tests.support.memory import GET, Bench, Client, Stage, body, post, start
+
+MakeBench = Callable[..., Bench]
+REQUEST = {"type": "http.request", "body": b"", "more_body": False}
+DISCONNECT = {"type": "http.disconnect"}
+
+
+def step(awaitable: Any) -> Any:
+    """One step as an event loop makes it; ``("done", value)`` or ``("waits", what it yielded)``."""
+    try:
+        return ("waits", awaitable.send(None))
+    except StopIteration as end:
+        return ("done", end.value)
+
+
+class Scene:
+    """A request whose ``receive`` and ``send`` the test calls itself."""
+
+    def __init__(self, bench: MakeBench, request_bytes: bytes = GET, **stream: Any) -> None:
+        self.stage = Stage()
+        self.bench = bench(self.stage)
+        self.client: Client = self.bench.connect(**stream)
+        self.client.send(request_bytes)
+        self.receive = self.stage.last.receive
+        self.send = self.stage.last.send
+
+
+# -- by hand: no event loop knows of it --------------------------------------------------------------------------------
+
+
+def test_receive_does_not_suspend_when_a_message_is_there(bench: MakeBench) -> None:
+    scene = Scene(bench, post(4) + b"body")
+    assert step(scene.receive()) == ("done", {"type": "http.request", "body": b"body", "more_body": False})
+    waits, future = step(pending := scene.receive())
+    assert (waits, asyncio.isfuture(future)) == ("waits", True)
+    pending.close()
+    scene.client.reset()
+    assert step(scene.receive()) == ("done", DISCONNECT)
+    assert step(scene.receive()) == ("done", DISCONNECT)
+
+
+def test_send_does_not_suspend_while_there_is_room(bench: MakeBench) -> None:
+    scene = Scene(bench)
+    for message in (start(), body(b"x" * 60_000, more=True), body(b"end"), body(b"ignored")):
+        assert step(scene.send(message)) == ("done", None)
+
+
+def test_send_acts_when_it_is_called(bench: MakeBench) -> None:
+    """ASGI servers have always done so; some applications never await it (and get no warning)."""
+    scene = Scene(bench)
+    scene.send(start())
+    scene.send(body(b"ok"))
+    scene.bench.settle()
+    assert scene.client.answer().body == b"ok"
+
+
+def test_receive_takes_a_message_only_when_it_is_stepped(bench: MakeBench) -> None:
+    scene = Scene(bench)
+    scene.receive()
+    dropped = scene.receive()
+    dropped.close()  # type: ignore[attr-defined]
+    with pytest.raises(KeyError):
+        scene.receive().throw(KeyError())  # type: ignore[attr-defined]
+    assert step(scene.receive()) == ("done", REQUEST)
+
+
+@pytest.mark.parametrize("form", ["await", "iterate", "send"])
+def test_the_forms_of_the_protocol(bench: MakeBench, form: str) -> None:
+    scene = Scene(bench)
+    for awaitable, value in ((scene.receive(), REQUEST), (scene.send(start()), None)):
+        if form == "await":
+
+            async def outer(awaitable: Awaitable[object] = awaitable) -> object:
+                return await awaitable
+
+            assert step(outer()) == ("done", value)
+        elif form == "iterate":
+            with pytest.raises(StopIteration) as end:
+                next(iter(awaitable.__await__()))
+            assert end.value.value == value
+        else:
+            assert step(awaitable) == ("done", value)
+
+
+def test_a_receive_serves_once(bench: MakeBench) -> None:
+    scene = Scene(bench)
+    receive = scene.receive()
+    assert step(receive) == ("done", REQUEST)
+    with pytest.raises(RuntimeError, match="already awaited"):
+        step(receive)
+
+
+def all_kinds(bench: MakeBench) -> list[Any]:
+    """One awaitable of each kind: done, waiting for a message, waiting for the client, waiting for a turn."""
+    quiet, slow, busy = Scene(bench, post(5)), Scene(bench, capacity=0), Scene(bench)
+    for scene in (slow, busy):
+        scene.send(start())
+    turn: Any = None
+    for _ in range(200):
+        turn = busy.send(body(b"x", more=True))
+        if isinstance(turn, OneTurn):
+            break
+    kinds = [quiet.send(start()), quiet.receive(), slow.send(body(b"x" * 100_000, more=True)), turn]
+    assert [type(kind).__name__ for kind in kinds] == ["Done", "Receive", "Writable", "OneTurn"]
+    return kinds
+
+
+def test_each_kind_is_a_coroutine_to_those_who_ask(bench: MakeBench) -> None:
+    for kind in all_kinds(bench):
+        assert isinstance(kind, Coroutine)
+        assert asyncio.iscoroutine(kind)
+        assert inspect.isawaitable(kind)
+
+
+@pytest.mark.parametrize("stepped", [False, True])
+def test_whatever_is_thrown_in_comes_out(bench: MakeBench, stepped: bool) -> None:
+    for kind in all_kinds(bench):
+        if stepped:
+            step(kind)
+        with pytest.raises(ZeroDivisionError, match="here"):
+            kind.throw(ZeroDivisionError("here"))
+    for form in ((KeyError,), (KeyError, "x"), (KeyError, KeyError("x")), (KeyError, KeyError("x"), None)):
+        for kind in all_kinds(bench):
+            with pytest.raises(KeyError):
+                kind.throw(*form)
+
+
+def test_each_kind_can_be_closed_at_any_time(bench: MakeBench) -> None:
+    for stepped in (False, True):
+        for kind in all_kinds(bench):
+            if stepped:
+                step(kind)
+            kind.close()
+            kind.close()
+
+
+def test_done_is_one_for_all_and_stays_done(bench: MakeBench) -> None:
+    scene = Scene(bench)
+    first, second = scene.send(start()), scene.send(body(b"x"))
+    assert first is second
+    assert isinstance(first, Done)
+    for _ in range(3):
+        assert step(first) == ("done", None)
+
+
+def test_one_turn_suspends_once(bench: MakeBench) -> None:
+    for how in (lambda turn: turn.send(None), next):
+        turn = all_kinds(bench)[3]
+        assert how(turn) is None
+        with pytest.raises(StopIteration):
+            how(turn)
+
+
+# -- by the libraries --------------------------------------------------------------------------------------------------
+
+Play = Callable[[Receive, Send], Coroutine[Any, Any, Any]]
+
+
+async def by_tasks(receive: Receive, send: Send) -> Message:
+    message: Message = await asyncio.create_task(receive())  # type: ignore[arg-type]
+    await asyncio.create_task(send(start()))  # type: ignore[arg-type]
+    await asyncio.create_task(send(body(b"ok")))  # type: ignore[arg-type]
+    return message
+
+
+async def by_gather(receive: Receive, send: Send) -> Message:
+    message, _ = await asyncio.gather(receive(), send(start()))
+    await asyncio.gather(send(body(b"ok")), receive(), receive())
+    return message
+
+
+async def by_ensure_future_and_wait(receive: Receive, send: Send) -> Message:
+    tasks = [asyncio.ensure_future(receive()), asyncio.ensure_future(send(start()))]
+    await asyncio.wait(tasks)
+    await asyncio.wait_for(send(body(b"ok")), 1)
+    return tasks[0].result()  # type: ignore[return-value]
+
+
+async def by_shield_and_timeout(receive: Receive, send: Send) -> Message:
+    async with asyncio.timeout(1):
+        message = await asyncio.shield(receive())
+        await asyncio.shield(send(start()))
+    await asyncio.shield(send(body(b"ok")))
+    return message
+
+
+async def by_task_group(receive: Receive, send: Send) -> Message:
+    async with asyncio.TaskGroup() as group:
+        message = group.create_task(receive())  # type: ignore[arg-type, var-annotated]
+        group.create_task(send(start()))  # type: ignore[arg-type]
+    async with asyncio.TaskGroup() as group:
+        group.create_task(receive())  # type: ignore[arg-type]
+        group.create_task(send(body(b"ok")))  # type: ignore[arg-type]
+    return message.result()
+
+
+async def by_anyio(receive: Receive, send: Send) -> Message:
+    found: list[Message] = []
+
+    async def listen() -> None:
+        found.append(await receive())
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(listen)
+        group.start_soon(send, start())
+    async with anyio.create_task_group() as group:
+        group.start_soon(receive)
+        group.start_soon(send, body(b"ok"))
+    return found[0]
+
+
+async def by_another_thread(receive: Receive, send: Send) -> Message:
+    loop = asyncio.get_running_loop()
+
+    def work() -> Message:
+        message = asyncio.run_coroutine_threadsafe(receive(), loop).result(10)  # type: ignore[arg-type, var-annotated]
+        asyncio.run_coroutine_threadsafe(send(start()), loop).result(10)  # type: ignore[arg-type]
+        asyncio.run_coroutine_threadsafe(send(body(b"ok")), loop).result(10)  # type: ignore[arg-type]
+        return message
+
+    return await loop.run_in_executor(None, work)
+
+
+async def by_anyio_from_a_thread(receive: Receive, send: Send) -> Message:
+    def work() -> Message:
+        message: Message = anyio.from_thread.run(receive)
+        anyio.from_thread.run(send, start())
+        anyio.from_thread.run(send, body(b"ok"))
+        return message
+
+    return await anyio.to_thread.run_sync(work)
+
+
+PLAYS: list[Play] = [
+    by_tasks, by_gather, by_ensure_future_and_wait, by_shield_and_timeout, by_task_group, by_anyio, by_another_thread,
+    by_anyio_from_a_thread,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("debug", [False, True], ids=["", "debug"])
+@pytest.mark.parametrize("play", PLAYS, ids=lambda play: play.__name__)
+def test_all_that_take_coroutines_take_these(bench: MakeBench, play: Play, debug: bool) -> None:
+    results: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        results.append(await play(receive, send))
+        ended.set()
+
+    ended = asyncio.Event()
+    one = bench(app)
+    one.loop.set_debug(debug)
+    client = one.connect()
+    client.send(GET)
+    one.loop.run(ended.wait())
+    one.settle()
+    assert results == [REQUEST]
+    assert client.answer().body == b"ok"
+
+
+@pytest.mark.parametrize("play", PLAYS, ids=lambda play: play.__name__)
+def test_the_same_where_each_has_to_wait(bench: MakeBench, play: Play) -> None:
+    """The body has not come yet, and the client does not read."""
+    results: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        async def wide(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                await send({**message, "body": b"x" * 100_000, "more_body": True})
+                message = body()
+            await send(message)
+
+        results.append(await play(receive, wide))
+        ended.set()
+
+    ended = asyncio.Event()
+    one = bench(app)
+    client = one.connect(capacity=0)
+    client.send(post(2))
+    one.loop.call_later(0.3, client.connection.feed, b"ok")
+    one.loop.call_later(0.6, client.stream.drain)
+    one.loop.run(ended.wait())
+    one.settle()
+    assert results == [{"type": "http.request", "body": b"ok", "more_body": False}]
+    assert len(client.answer("POST").body) == 100_000
+
+
+def test_a_request_can_be_looked_at_by_debuggers(bench: MakeBench) -> None:
+    """``repr(task)``, its stack and its coroutine's names are those of the application."""
+    seen: list[Any] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        seen.append((repr(task), task.get_coro().__qualname__))  # type: ignore[union-attr]
+        await asyncio.sleep(1)
+        await send(start())
+        await send(body())
+
+    one = bench(application)
+    client = one.connect()
+    client.send(GET)
+    [task] = asyncio.all_tasks(one.loop)
+    assert "application" in seen[0][1]
+    assert "application" in repr(task)
+    assert [frame.f_code.co_name for frame in task.get_stack()] == ["application"]
+    one.advance(2)
+    assert client.answer().complete
+    repr(task)

@@ -1,0 +1,116 @@
+"""What a stop signal does where the process is ours; the counting itself is ``drain.escalation``'s."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+
+import pytest
+
+from lastcall.server.signals import STOP_SIGNALS, SignalFace
+
+
+class Orders:
+    """Takes a SignalFace's orders and keeps them."""
+
+    def __init__(self) -> None:
+        self.importing = False
+        self.starting = False
+        self.heard: list[tuple[str, int] | str] = []
+
+    def signal_received(self, name: str, level: int) -> None:
+        self.heard.append((name, level))
+
+    def abandon_now(self) -> None:
+        self.heard.append("abandoned")
+
+
+class Clock:
+    """``time.monotonic`` that a test moves."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def test_three_signals_are_order_force_and_the_end(clock: Clock) -> None:
+    orders = Orders()
+    face = SignalFace(orders, own_process=True)
+    for _ in range(3):
+        face.handle(signal.SIGTERM, None)
+        clock.now += 1
+    assert orders.heard[:3] == [("SIGTERM", 1), ("SIGTERM", 2), "abandoned"]
+
+
+def test_in_a_process_of_somebody_elses_the_third_signal_does_not_end_it(clock: Clock) -> None:
+    orders = Orders()
+    orders.starting = True
+    face = SignalFace(orders, own_process=False)
+    for _ in range(4):
+        face.handle(signal.SIGINT, None)
+        clock.now += 1
+    assert orders.heard == [("SIGINT", 1), ("SIGINT", 2), ("SIGINT", 2)]
+
+
+def test_signals_within_half_a_second_are_one(clock: Clock) -> None:
+    orders = Orders()
+    face = SignalFace(orders, own_process=True)
+    face.handle(signal.SIGTERM, None)
+    clock.now += 0.4
+    face.handle(signal.SIGINT, None)
+    assert orders.heard == [("SIGTERM", 1)]
+
+
+def test_an_import_is_interrupted_by_an_exception(clock: Clock) -> None:
+    orders = Orders()
+    orders.importing = orders.starting = True
+    with pytest.raises(KeyboardInterrupt):
+        SignalFace(orders, own_process=True).handle(signal.SIGTERM, None)
+    assert orders.heard == [("SIGTERM", 1)]
+
+
+def test_without_a_standard_error_nothing_is_written_anywhere(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "__stderr__", None)  # then descriptor 2 may be a client's connection
+    face = SignalFace(Orders(), own_process=True)
+    for _ in range(3):
+        face.handle(signal.SIGTERM, None)
+        clock.now += 1
+    assert capfd.readouterr().err == ""
+
+
+def test_the_earlier_handlers_come_back_and_no_signal_is_raised_again() -> None:
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    orders = Orders()
+    face = SignalFace(orders, own_process=False)
+    face.install()
+    try:
+        assert all(signal.getsignal(number) == face.handle for number in STOP_SIGNALS)
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        face.restore()
+    assert orders.heard == [("SIGTERM", 1)]
+    assert {number: signal.getsignal(number) for number in STOP_SIGNALS} == before
+
+
+def test_outside_the_main_thread_nothing_is_installed() -> None:
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    face = SignalFace(Orders(), own_process=False)
+
+    def install_and_restore() -> None:
+        face.install()
+        face.restore()
+
+    thread = threading.Thread(target=install_and_restore)
+    thread.start()
+    thread.join()
+    assert {number: signal.getsignal(number) for number in STOP_SIGNALS} == before
