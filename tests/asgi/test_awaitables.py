@@ -1,16 +1,18 @@
-"""The awaitables behind ``send()`` and ``receive()``: what every library that awaits, wraps or drives them relies on."""
+"""The awaitables behind ``send()`` and ``receive()``: what every library that awaits or wraps them relies on."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import anyio
 import pytest
 
 from lastcall.asgi.awaitables import Done, OneTurn
+from lastcall.base.errors import LocalProtocolError
 from lastcall.base.types import Message, Receive, Scope, Send
 from tests.support.memory import GET, Bench, Client, Stage, body, post, start
 
@@ -45,7 +47,8 @@ class Scene:
 def test_receive_does_not_suspend_when_a_message_is_there(bench: MakeBench) -> None:
     scene = Scene(bench, post(4) + b"body")
     assert step(scene.receive()) == ("done", {"type": "http.request", "body": b"body", "more_body": False})
-    waits, future = step(pending := scene.receive())
+    pending: Any = scene.receive()
+    waits, future = step(pending)
     assert (waits, asyncio.isfuture(future)) == ("waits", True)
     pending.close()
     scene.client.reset()
@@ -165,6 +168,30 @@ def test_one_turn_suspends_once(bench: MakeBench) -> None:
             how(turn)
 
 
+def in_another_thread(function: Callable[..., Any], *args: Any) -> Any:
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(function, *args).result(10)
+
+
+def test_a_send_called_in_another_thread_acts_where_it_is_awaited(bench: MakeBench) -> None:
+    """A stream, a codec and a loop belong to one thread; ``run_coroutine_threadsafe`` steps in that of the loop."""
+    scene = Scene(bench, capacity=0)
+    first, second = (in_another_thread(scene.send, message) for message in (start(), body(b"x" * 100_000, more=True)))
+    third, fourth = (in_another_thread(scene.send, start()) for _ in range(2))
+    assert isinstance(first, Coroutine)
+    assert step(first) == ("done", None)
+    waits, future = step(second)
+    assert (waits, asyncio.isfuture(future)) == ("waits", True)
+    with pytest.raises(LocalProtocolError):
+        step(third)
+    fourth.close()
+    with pytest.raises(KeyError):
+        fourth.throw(KeyError())
+    with pytest.raises(ZeroDivisionError):
+        second.throw(ZeroDivisionError())
+    second.close()
+
+
 # -- by the libraries --------------------------------------------------------------------------------------------------
 
 Play = Callable[[Receive, Send], Coroutine[Any, Any, Any]]
@@ -216,10 +243,10 @@ async def by_anyio(receive: Receive, send: Send) -> Message:
 
     async with anyio.create_task_group() as group:
         group.start_soon(listen)
-        group.start_soon(send, start())
+        group.start_soon(send, start())  # type: ignore[arg-type]
     async with anyio.create_task_group() as group:
-        group.start_soon(receive)
-        group.start_soon(send, body(b"ok"))
+        group.start_soon(receive)  # type: ignore[arg-type]
+        group.start_soon(send, body(b"ok"))  # type: ignore[arg-type]
     return found[0]
 
 
@@ -237,9 +264,9 @@ async def by_another_thread(receive: Receive, send: Send) -> Message:
 
 async def by_anyio_from_a_thread(receive: Receive, send: Send) -> Message:
     def work() -> Message:
-        message: Message = anyio.from_thread.run(receive)
-        anyio.from_thread.run(send, start())
-        anyio.from_thread.run(send, body(b"ok"))
+        message: Message = anyio.from_thread.run(receive)  # type: ignore[arg-type]
+        anyio.from_thread.run(send, start())  # type: ignore[arg-type]
+        anyio.from_thread.run(send, body(b"ok"))  # type: ignore[arg-type]
         return message
 
     return await anyio.to_thread.run_sync(work)

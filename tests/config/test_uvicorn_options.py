@@ -196,7 +196,7 @@ def test_proxy_headers_in_python_is_a_warning() -> None:
 def test_proxy_headers_on_the_command_line_is_refused() -> None:
     assert Config.from_command("app:app", {}, {}).warnings == []
     assert on_command("proxy_headers", False).warnings == []
-    with pytest.raises(ConfigError, match=r"^--proxy-headers: True is not usable: expected no proxy headers"):
+    with pytest.raises(ConfigError, match=r"^--proxy-headers is not usable: expected no proxy headers"):
         on_command("proxy_headers", True)
     with pytest.raises(ConfigError, match=r"^LASTCALL_PROXY_HEADERS: 'on'"):
         Config.from_command("app:app", {}, {"LASTCALL_PROXY_HEADERS": "on"})

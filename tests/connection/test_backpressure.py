@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
@@ -85,7 +86,7 @@ def test_a_cancelled_send_has_sent(bench: MakeBench) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start())
         try:
-            await asyncio.wait_for(send(body(b"x" * 100_000, more=True)), 1)  # type: ignore[arg-type]
+            await asyncio.wait_for(send(body(b"x" * 100_000, more=True)), 1)
         except TimeoutError:
             outcome.append("timeout")
         await send(body(b"end"))
@@ -181,9 +182,7 @@ def test_a_fin_behind_pipelined_requests_of_a_slow_reader(bench: MakeBench) -> N
 
 @pytest.mark.parametrize(("size", "at_most"), [(1, 101), (0, 101), (1000, 67), (65_536, 2), (200_000, 1)])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_task_that_only_sends_gives_the_loop_a_turn(
-    bench: MakeBench, size: int, at_most: int, method: str
-) -> None:
+def test_a_task_that_only_sends_gives_the_loop_a_turn(bench: MakeBench, size: int, at_most: int, method: str) -> None:
     """The client takes everything at once, so only fairness makes ``send()`` suspend: after 100, or after 64 KiB."""
     sent: list[int] = [0]
     seen: list[int] = []
@@ -204,7 +203,7 @@ def test_a_task_that_only_sends_gives_the_loop_a_turn(
 
     client = bench(app).connect()
     client.send(get(method=method))
-    steps = [later - before for before, later in zip(seen, seen[1:], strict=False)]
+    steps = [later - before for before, later in pairwise(seen)]
     assert sum(steps) == messages
     assert max(steps) <= (101 if method == "HEAD" else at_most)
     assert len(client.answer(method).body) == (0 if method == "HEAD" else size * messages)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -14,10 +15,12 @@ from tests.support.memory import GET, Bench, Stage, answering, body, echo, get, 
 MakeBench = Callable[..., Bench]
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 REQUESTS = (
-    post(5, path="/one") + b"first"
+    post(5, path="/one")
+    + b"first"
     + get("/two", method="HEAD")
     + post(0, path="/three")
-    + get("/four", "Transfer-Encoding: chunked", method="PUT") + b"3\r\nabc\r\n10;ext=1\r\n0123456789abcdef\r\n0\r\nT: v\r\n\r\n"
+    + get("/four", "Transfer-Encoding: chunked", method="PUT")
+    + b"3\r\nabc\r\n10;ext=1\r\n0123456789abcdef\r\n0\r\nT: v\r\n\r\n"
     + get("/five", "Connection: close")
 )
 
@@ -39,7 +42,7 @@ def test_any_split_of_a_pipelined_stream_gets_the_same_answers(cuts: list[int]) 
     one = Bench(mirror)
     client = one.connect()
     places = [0, *sorted(cuts), len(REQUESTS)]
-    client.send(*(REQUESTS[a:b] for a, b in zip(places, places[1:], strict=False)))
+    client.send(*(REQUESTS[a:b] for a, b in pairwise(places)))
     answers = client.answers("POST", "HEAD", "POST", "PUT", "GET")
     assert [answer.body for answer in answers] == [
         b"/one first", b"", b"/three ", b"/four abc0123456789abcdef", b"/five ",
@@ -67,11 +70,17 @@ def test_answers_come_in_the_order_of_the_requests(bench: MakeBench) -> None:
     stage.last.sends(start(), body(b"1", more=True))
     assert len(stage.calls) == 1
     stage.last.sends(body(b"!"))
-    assert [call.scope["path"] for call in stage.calls] == ["/1", "/2"], "its task may still run: that is background work"
+    assert [call.scope["path"] for call in stage.calls] == ["/1", "/2"], (
+        "its task may still run: that is background work"
+    )
     stage.last.ends()
     assert [call.scope["path"] for call in stage.calls] == ["/1", "/2", "/3"], "a 500 is a response, too"
     stage.last.sends(start(), body(b"3"))
-    assert [(a.status, a.body[:2]) for a in client.answers("GET", "GET", "GET")] == [(200, b"1!"), (500, b"In"), (200, b"3")]
+    assert [(a.status, a.body[:2]) for a in client.answers("GET", "GET", "GET")] == [
+        (200, b"1!"),
+        (500, b"In"),
+        (200, b"3"),
+    ]
     assert client.kept_alive
 
 
@@ -375,6 +384,37 @@ def test_a_head_that_is_arriving_at_the_order_is_not_idle(bench: MakeBench) -> N
     one.loop.call(client.connection.close_idle)
     client.send(GET[7:])
     assert client.answer()["connection"] == b"close"
+
+
+def test_while_tasks_are_cancelled_no_new_request_is_started(bench: MakeBench) -> None:
+    stage = Stage()
+    one = bench(stage)
+    client = one.connect()
+    client.send(get("/1") + get("/2"))
+    one.service.draining = one.service.refusing = True
+    late = one.connect()
+    late.send(get("/3"))
+    assert late.answer().status == 503
+    for entry in one.ledger.entries():
+        one.loop.call(entry.cancel)
+    answer = client.answer()
+    assert (answer.status, answer["connection"]) == (503, b"close")
+    assert len(stage.calls) == 1
+
+
+def test_an_idle_connection_is_closed_without_lingering(bench: MakeBench) -> None:
+    """Nothing is under way that a RST could eat; one that has an answer under way lingers."""
+    one = bench(answering())
+    fresh, idle, slow = one.connect(), one.connect(), one.connect(capacity=10)
+    idle.send(GET)
+    slow.send(GET)
+    for client in (fresh, idle, slow):
+        one.loop.call(client.connection.close_idle)
+    assert (fresh.stream.closed, idle.stream.closed, slow.stream.closed) == (True, True, False)
+    slow.read()
+    assert not slow.stream.closed
+    assert slow.stream.fin_sent
+    assert slow.answer().complete
 
 
 def test_orders_to_a_closed_connection_change_nothing(bench: MakeBench) -> None:

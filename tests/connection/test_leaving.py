@@ -1,13 +1,15 @@
-"""Clients that leave: a FIN and a RST at every moment, what is answered all the same, and what the application is told."""
+"""Clients that leave: a FIN or a RST at every moment, what is answered all the same, what the application is told."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 
 import pytest
 
 from lastcall.base.errors import ClientDisconnected
+from lastcall.base.types import Message, Receive, Scope, Send
 from tests.support.memory import GET, OLD_GET, Bench, Stage, answering, body, echo, get, post, start
 
 MakeBench = Callable[..., Bench]
@@ -86,9 +88,7 @@ def test_a_held_start_is_no_started_response(bench: MakeBench) -> None:
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_a_fin_in_the_body_ends_the_request(
-    bench: MakeBench, caplog: pytest.LogCaptureFixture, together: bool
-) -> None:
+def test_a_fin_in_the_body_ends_the_request(bench: MakeBench, caplog: pytest.LogCaptureFixture, together: bool) -> None:
     """No answer could be about the whole of it."""
     stage = Stage()
     one = bench(stage)
@@ -121,7 +121,7 @@ def test_all_pipelined_requests_before_a_fin_are_answered(bench: MakeBench) -> N
     client = bench(answering()).connect()
     client.send_last(get("/1") + get("/2") + get("/3"))
     first, second, last = client.answers("GET", "GET", "GET")
-    assert (first["connection"], second["connection"], last["connection"]) [:2] == (None, None)
+    assert (first["connection"], second["connection"], last["connection"])[:2] == (None, None)
     assert client.stream.closed
 
 
@@ -260,13 +260,11 @@ def test_after_the_response_receive_says_disconnect(bench: MakeBench) -> None:
 
 
 def test_a_receive_that_waits_is_woken_by_the_end_of_the_response(bench: MakeBench) -> None:
-    results = []
+    results: list[Message] = []
 
-    async def app(scope, receive, send):  # type: ignore[no-untyped-def]
-        import asyncio
-
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
-        listener = asyncio.create_task(receive())
+        listener: asyncio.Task[Message] = asyncio.create_task(receive())  # type: ignore[arg-type]
         await asyncio.sleep(1)
         await send(start())
         await send(body(b"ok"))

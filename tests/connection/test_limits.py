@@ -59,7 +59,7 @@ def test_one_connection_cannot_pass_the_limit_by_pipelining(bench: MakeBench) ->
 
 def test_the_request_that_reaches_the_maximum_is_told_once_and_served(bench: MakeBench) -> None:
     told: list[int] = []
-    one = bench(answering(), on_max_requests=lambda: told.append(one.service.requests), limit_max_requests=3)
+    one: Bench = bench(answering(), on_max_requests=lambda: told.append(one.service.requests), limit_max_requests=3)
     client = one.connect()
     client.send(GET, b"nonsense\r\n\r\n")
     assert one.ask(GET).status == 200
@@ -97,7 +97,9 @@ def test_a_pipelining_client_learns_of_the_drain_that_its_own_request_began(benc
 
 
 def record(status: int, sent: int, method: str = "GET", target: str = "/", seconds: float = 0.0, **more: str) -> Record:
-    return Record(more.get("client", "127.0.0.1:50000"), method, target, more.get("version", "1.1"), status, seconds, sent)
+    return Record(
+        more.get("client", "127.0.0.1:50000"), method, target, more.get("version", "1.1"), status, seconds, sent
+    )
 
 
 def test_complete_responses(bench: MakeBench) -> None:

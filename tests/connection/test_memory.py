@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lastcall.base.types import ASGIApp, Receive, Scope, Send
+from lastcall.base.types import ASGIApp, Message, Receive, Scope, Send
 from tests.support.memory import GET, Bench, answering, body, echo, get, post, start
 
 MakeBench = Callable[..., Bench]
@@ -44,7 +44,7 @@ async def normal(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def listening(scope: Scope, receive: Receive, send: Send) -> None:
     await receive()
-    listener = asyncio.create_task(receive())  # type: ignore[arg-type]
+    listener: asyncio.Task[Message] = asyncio.create_task(receive())  # type: ignore[arg-type]
     await asyncio.sleep(0)
     await send(start())
     await send(body(b"ok"))
@@ -55,7 +55,7 @@ async def polling(scope: Scope, receive: Receive, send: Send) -> None:
     await receive()
     for _ in range(3):
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(receive(), 0.1)  # type: ignore[arg-type]
+            await asyncio.wait_for(receive(), 0.1)
     await send(start())
     await send(body(b"ok"))
 
@@ -89,7 +89,9 @@ async def misusing(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @pytest.mark.parametrize(
-    "app", [normal, listening, polling, failing, cut, exiting, background, waiting, misusing], ids=lambda app: app.__name__
+    "app",
+    [normal, listening, polling, failing, cut, exiting, background, waiting, misusing],
+    ids=lambda app: app.__name__,
 )
 @pytest.mark.parametrize("leave", ["stay", "eof", "reset"])
 @pytest.mark.parametrize("requests", [GET, post(2) + b"ok", GET * 3], ids=["get", "post", "pipelined"])
@@ -187,7 +189,9 @@ def blocks_after(act: Callable[[], object], times: int) -> int:
     return sys.getallocatedblocks() - before
 
 
-@pytest.mark.parametrize("app", [normal, listening, answering(), echo], ids=["normal", "listening", "answering", "echo"])
+@pytest.mark.parametrize(
+    "app", [normal, listening, answering(), echo], ids=["normal", "listening", "answering", "echo"]
+)
 def test_ten_thousand_requests_leave_nothing_behind(bench: MakeBench, app: ASGIApp) -> None:
     one = bench(app, access=False)
     client = one.connect()
@@ -219,7 +223,7 @@ def test_polling_for_a_disconnect_leaves_nothing_behind(bench: MakeBench) -> Non
         await receive()
         while True:
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(receive(), 1)  # type: ignore[arg-type]
+                await asyncio.wait_for(receive(), 1)
 
     one = bench(app, access=False)
     client = one.connect()

@@ -1,4 +1,4 @@
-"""Requests that are answered by the server itself: one clear error, ``Connection: close``, and the application never knows."""
+"""Requests that the server itself answers: one clear error, ``Connection: close``, and no application is called."""
 
 from __future__ import annotations
 
@@ -137,7 +137,9 @@ def test_the_body_limit_is_inclusive(bench: MakeBench) -> None:
 def test_an_upgrade_is_ignored_with_one_warning(bench: MakeBench, caplog: pytest.LogCaptureFixture) -> None:
     """RFC 9110 7.8: a server may ignore an Upgrade; only for a WebSocket somebody will wonder."""
     one = bench(answering())
-    websocket = get("/", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Key: a", "Sec-WebSocket-Version: 13")
+    websocket = get(
+        "/", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Key: a", "Sec-WebSocket-Version: 13"
+    )
     for request in (get("/", "Upgrade: h2c", "Connection: Upgrade, HTTP2-Settings"), websocket, websocket):
         client = one.connect()
         client.send(request)

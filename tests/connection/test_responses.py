@@ -243,7 +243,7 @@ def test_an_exception_before_the_first_byte_is_a_500(
     ids=["chunked", "length", "length 1.0", "close-delimited"],
 )
 @pytest.mark.parametrize("raises", [True, False])
-def test_an_end_in_mid_body_never_looks_complete(  # noqa: PLR0913
+def test_an_end_in_mid_body_never_looks_complete(
     bench: MakeBench,
     caplog: pytest.LogCaptureFixture,
     version: str,

@@ -1,4 +1,4 @@
-"""Every timeout, on a clock that the tests move: when it runs, what ends it, what the client and the application see."""
+"""Every timeout, on a clock that the tests move: when it runs, what ends it, what client and application see."""
 
 from __future__ import annotations
 

@@ -273,7 +273,22 @@ def test_two_servers_share_a_loop() -> None:
                 server.drain()
         return [task.result().exit_code for task in tasks]
 
+    earlier = signal.getsignal(signal.SIGTERM)
     assert asyncio.run(main()) == [0, 0]
+    assert signal.getsignal(signal.SIGTERM) is earlier, "whichever of them ended first"
+
+
+def test_a_signal_stops_every_server_of_the_process() -> None:
+    async def main() -> list[str]:
+        servers = [Server(config(hello)) for _ in range(2)]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(server.serve()) for server in servers]
+            for server in servers:
+                await until(lambda server=server: server.started)
+            signal.raise_signal(signal.SIGTERM)
+        return [task.result().cause for task in tasks]
+
+    assert asyncio.run(main()) == ["SIGTERM", "SIGTERM"]
 
 
 def test_cancelling_serve_cancels_requests_shuts_down_and_raises() -> None:

@@ -66,7 +66,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         def guarded() -> None:
             try:
                 function(*args)
-            except BaseException as error:  # noqa: BLE001 - raised below, in the test
+            except BaseException as error:
                 failures.append(error)
 
         self.call_soon(guarded)
@@ -83,6 +83,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         for task in (tasks := asyncio.all_tasks(self)):
             task.cancel()
         if tasks:
-            self.run(asyncio.wait(tasks))  # type: ignore[arg-type]
+            self.run(asyncio.wait(tasks))
         self.run(self.shutdown_asyncgens())
         self.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextvars import Context
@@ -94,8 +95,9 @@ class Recorder(logging.Handler):
         self.records: list[Record] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        assert isinstance(record.args, tuple)
-        self.records.append(Record(*record.args, record.duration, record.bytes_sent))  # type: ignore[arg-type,attr-defined]
+        shown: Any = record.args
+        timing: Any = record
+        self.records.append(Record(*shown, timing.duration, timing.bytes_sent))
 
 
 @dataclass
@@ -208,7 +210,7 @@ class Client:
 
 
 class Bench:
-    """A worker without sockets. ``options`` are those of ``HTTPOptions``; ``close()`` proves that nothing went wrong."""
+    """A worker without sockets; ``options`` are those of ``HTTPOptions``. ``close()`` fails if anything went wrong."""
 
     def __init__(
         self,
@@ -301,8 +303,6 @@ class Call:
     """One request on a ``Stage``: the test hands its task one awaitable after the other."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        import asyncio
-
         self.scope = scope
         self.receive = receive
         self.send = send
@@ -312,8 +312,6 @@ class Call:
         self.cancelled = False
 
     async def run(self) -> None:
-        import asyncio
-
         try:
             while (job := await self._jobs.get()) is not None:
                 if isinstance(job, BaseException):
@@ -322,7 +320,7 @@ class Call:
                     self.results.append(await job())
                 except asyncio.CancelledError:
                     raise
-                except Exception as error:  # noqa: BLE001 - it is what the test asks for
+                except Exception as error:
                     self.results.append(error)
         except asyncio.CancelledError:
             self.cancelled = True

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""Awaitables for ``send()``: one that is already done, and one that gives the loop one turn.
+"""Awaitables for ``send()``: one that is already done, one that gives the loop one turn, one for other threads.
 
 A coroutine object per ``send()`` would cost more than the send. These implement the whole coroutine protocol
 (``__await__``, ``send``, ``throw``, ``close``), so that ``asyncio.create_task(send(...))``, ``gather`` and anyio's
@@ -78,6 +78,49 @@ cdef class OneTurn:
     def close(self):
         """Coroutine protocol: complete without another turn."""
         self._yielded = True
+
+
+@cython.final
+cdef class Later:
+    """A ``send()`` called in another thread, as ``run_coroutine_threadsafe(send(message), loop)`` does: it acts when
+    the loop's thread steps it."""
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self._advance()
+
+    def send(self, value):
+        """Coroutine protocol."""
+        return self._advance()
+
+    def throw(self, kind, value=None, traceback=None):
+        """Coroutine protocol."""
+        if self._awaitable is not None:
+            return self._awaitable.throw(kind, value, traceback)
+        raise_thrown(kind, value, traceback)
+
+    def close(self):
+        """Coroutine protocol."""
+        if self._awaitable is not None:
+            self._awaitable.close()
+
+    cdef object _advance(self):
+        if self._awaitable is None:
+            self._awaitable = self._function(self._argument)
+        return self._awaitable.send(None)
+
+
+cdef Later later(object function, object argument):
+    """``function(argument)``, called where the awaitable is first stepped."""
+    cdef Later awaitable = Later.__new__(Later)
+    awaitable._function = function
+    awaitable._argument = argument
+    return awaitable
 
 
 DONE = Done()

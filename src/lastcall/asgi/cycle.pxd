@@ -15,6 +15,7 @@ cdef class AppRuntime:
     cdef tuple default_headers
     cdef object context                 # every request runs in a copy of it
     cdef dict task_arguments
+    cdef unsigned long thread           # the one that runs the loop
     cdef double clock(self) noexcept
 
 

@@ -20,7 +20,7 @@ import sys
 from asyncio import CancelledError
 
 from lastcall.base.errors import ClientDisconnected, LocalProtocolError
-from lastcall.asgi.awaitables cimport DONE, Done, OneTurn, raise_thrown
+from lastcall.asgi.awaitables cimport DONE, Done, OneTurn, later, raise_thrown
 from lastcall.drain.ledger cimport Entry, Ledger
 from lastcall.wire.response cimport ResponseHead, encode_response
 
@@ -32,6 +32,7 @@ cdef extern from "Python.h":
     object PyContext_Copy(object context)
     object PyObject_Call(object callable, tuple arguments, dict keywords)
     bint PyCoro_CheckExact(object o)
+    unsigned long PyThread_get_thread_ident() noexcept
     void Py_DECREF(PyObject* o)
 
 cdef object logger = logging.getLogger("lastcall.error")
@@ -201,6 +202,7 @@ cdef class HTTPCycle(Entry):
         cdef AppCoroutine coro = AppCoroutine.__new__(AppCoroutine)
         cdef object context = PyContext_Copy(self.runtime.context)
         coro._cycle = self
+        self.runtime.thread = PyThread_get_thread_ident()
         self.runtime.ledger.add(self, self.runtime.clock())
         # One dict of keyword arguments for all: Task() does not keep it, and no task starts inside another's start.
         self.runtime.task_arguments["context"] = context
@@ -280,6 +282,8 @@ cdef class HTTPCycle(Entry):
         cdef object data, kind
         cdef bint more
         cdef Writable waiting
+        if PyThread_get_thread_ident() != self.runtime.thread:
+            return later(self.send, message)
         kind = item(message, "type")
         if kind is None:
             raise LocalProtocolError(f"an ASGI message is a dict with a 'type', not {message!r:.80}")

@@ -29,7 +29,9 @@ class ConfigError(LastcallError):
         self.option = option
         self.value = value
         self.expected = expected
-        super().__init__(f"{option}: {value!r} is not usable: expected {expected}")
+        # A switch was given without a value, so "True" would be a word that nobody wrote.
+        given = "" if value is True else f": {value!r}"
+        super().__init__(f"{option}{given} is not usable: expected {expected}")
 
 
 class StartupError(LastcallError):

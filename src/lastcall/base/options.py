@@ -81,7 +81,6 @@ class StopOptions:
     cancel: float = 2.0
     lifespan_shutdown: float = 5.0
     interrupt: float = 3.0
-    disconnect: float = 3.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,10 +24,6 @@ def _later(feature: str, accepted: str, *values: object) -> Only:
 _WS = "WebSocket"
 _TLS = "TLS"
 
-
-_WS = "WebSocket"
-_TLS = "TLS"
-
 LATER: Final = (
     Option(
         name="workers",

@@ -23,7 +23,8 @@ cdef class HTTPService(AppRuntime):
     cdef readonly long long requests       # complete heads so far
     cdef long long max_requests            # 0: none
     cdef object on_max_requests
-    cdef public bint draining
+    cdef public bint draining              # every answer closes its connection
+    cdef public bint refusing              # and that answer is a 503
     cdef bint warned_websocket
 
 

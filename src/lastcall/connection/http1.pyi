@@ -14,6 +14,7 @@ class HTTPService(AppRuntime):
     hub: Hub
     requests: int
     draining: bool
+    refusing: bool
     def __init__(
         self,
         app: ASGIApp,

@@ -483,7 +483,7 @@ cdef class HTTP1Connection(Connection):
                 "A client asked for a WebSocket, which this release of lastcall does not speak yet: "
                 "it is answered as plain HTTP (RFC 9110 7.8)."
             )
-        if service.limit_concurrency and service.ledger.count >= service.limit_concurrency:
+        if service.refusing or (service.limit_concurrency and service.ledger.count >= service.limit_concurrency):
             self.starting = False
             cycle.answer_error(503)
         elif self.request_read:
@@ -672,6 +672,7 @@ cdef class HTTP1Connection(Connection):
         if self.finishing or self.stream.closed or self.cycle is not None or self.discarding:
             return
         if self.parser.idle and self.pending.end == self.pending.start:
+            self.brief = self.stream.out.end == self.stream.out.start
             self.finish()
 
     # -- words ----------------------------------------------------------------------------------------------------

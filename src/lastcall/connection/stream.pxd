@@ -38,6 +38,7 @@ cdef class Connection(Runnable):
     cdef Node read_node
     cdef Node write_node
     cdef bint eof                    # the peer's FIN has been read, or is known to be next
+    cdef bint brief                  # was idle: nothing is on its way that a RST could eat, so do not linger
     cdef readonly bint finishing     # nothing more is served: flush, FIN, wait for the peer's, close
     # net calls these
     cdef int opened(self) except -1

@@ -129,7 +129,7 @@ cdef class Connection(Runnable):
 
     cdef int on_fin_sent(self) except -1:
         """Our FIN is out: wait for the peer's, but not long."""
-        if self.eof:
+        if self.eof or self.brief:
             self.close_now()
         else:
             self.stream.set_reading(True)

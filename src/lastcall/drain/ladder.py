@@ -51,6 +51,7 @@ class Action(Enum):
     STOP_ACCEPTING = "stop accepting"
     LAST_ANSWERS = "let every answer close its connection"
     CLOSE_IDLE = "close idle connections"
+    REFUSE_NEW = "answer requests that still come with 503"
     CANCEL_TASKS = "cancel every running task"
     ABANDON = "abandon what still runs"
     CLOSE_CONNECTIONS = "close every connection"
@@ -83,7 +84,7 @@ ENTRY: dict[Phase, tuple[Action, ...]] = {
     Phase.STARTING: (),
     Phase.SERVING: (),
     Phase.DRAINING: (Action.STOP_ACCEPTING, Action.LAST_ANSWERS, Action.CLOSE_IDLE),
-    Phase.CANCELLING: (Action.CANCEL_TASKS,),
+    Phase.CANCELLING: (Action.REFUSE_NEW, Action.CANCEL_TASKS),
     # CLOSING starts without tasks and connections: lifespan.shutdown must find nobody at work.
     Phase.CLOSING: (Action.ABANDON, Action.CLOSE_CONNECTIONS, Action.SHUT_DOWN_LIFESPAN),
     Phase.STOPPED: (),

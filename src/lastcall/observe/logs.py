@@ -248,7 +248,9 @@ def configure_logging(options: LogOptions, *, stream: TextIO | None = None) -> N
     ``stream``; the root logger's handlers get nothing. A logger that has somebody else's handlers keeps them and gets
     none of ours. Calling this again replaces only what it had set up itself. ``options.level`` None means info.
 
-    With ``options.config``, that is applied instead: a dictionary, the path of a ``.json``, ``.yaml`` or ``.yml`` file
+    ``options.config`` False leaves every logger as it is, but for the level, if one is given.
+
+    With any other ``options.config``, that is applied instead: a dictionary, the path of a ``.json``, ``.yaml`` or ``.yml`` file
     (all three for ``logging.config.dictConfig``), or of any other file (for ``fileConfig``, which takes an open file or
     a RawConfigParser as well). A level in ``options.level`` then overrides the configuration's.
 
@@ -262,7 +264,8 @@ def configure_logging(options: LogOptions, *, stream: TextIO | None = None) -> N
         _install("lastcall.access", AccessFormatter, sys.stdout if stream is None else stream, options.use_colors)
         logging.getLogger("lastcall").setLevel(logging.INFO if level is None else level)
         return
-    _apply(options.config, options.use_colors)
+    if options.config is not False:
+        _apply(options.config, options.use_colors)
     if level is not None:
         for name in ("lastcall", "lastcall.error", "lastcall.access"):
             logging.getLogger(name).setLevel(level)

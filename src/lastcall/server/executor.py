@@ -125,6 +125,7 @@ class Executor:
             self._say_progress(now)
             await self._sleep(self._until(now))
         report = self._report()
+        self._work.service.hub.access.flush()  # the lines of what was cut belong before the last one
         logger.info("%s", report)
         if self._cancelled:
             raise asyncio.CancelledError
@@ -185,6 +186,8 @@ class Executor:
         elif action is Action.CLOSE_IDLE:
             for connection in work.driver.connections:
                 connection.close_idle()
+        elif action is Action.REFUSE_NEW:
+            work.service.refusing = True
         elif action is Action.CANCEL_TASKS:
             self._tally.told = work.ledger.entries()
             self._tally.cancelled = len(self._tally.told)

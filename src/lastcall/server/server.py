@@ -25,7 +25,7 @@ from lastcall.drain.ledger import Ledger
 from lastcall.drain.report import StopReport
 from lastcall.net.listeners import Address, Listener, adopt, bind
 from lastcall.net.portable import PortableDriver
-from lastcall.observe.logs import make_access_sink
+from lastcall.observe.logs import configure_logging, make_access_sink
 from lastcall.server.executor import Executor, Work
 from lastcall.server.loops import loop_factory
 from lastcall.server.signals import SignalFace
@@ -151,8 +151,10 @@ class Server:
 
         ``sockets`` (bound stream sockets, listening or not) replace the configured addresses and are closed at the end.
         Cancelling this call is a jump to cancelling what runs; ``lifespan.shutdown`` runs, then CancelledError is
-        raised. A server serves once.
+        raised. A server serves once. Sets up the ``lastcall`` loggers as ``log_config`` says (None: not at all) unless
+        the program has given them handlers already.
         """
+        configure_logging(self.config.options.log)
         return await self.serve_under(None, sockets)
 
     async def serve_under(self, face: SignalFace | None, sockets: Sequence[socket.socket] | None = None) -> StopReport:

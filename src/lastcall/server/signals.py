@@ -50,6 +50,7 @@ class SignalFace:
         self._own_process = own_process
         self._escalation = Escalation()
         self._earlier: dict[signal.Signals, Any] = {}
+        self._retired = False
 
     def install(self) -> None:
         """Take over the stop signals. Does nothing outside the main thread, where Python allows no handlers."""
@@ -58,16 +59,31 @@ class SignalFace:
                 self._earlier[signum] = signal.signal(signum, self.handle)
 
     def restore(self) -> None:
-        """Put the earlier handlers back. No signal is raised again."""
-        for signum, handler in self._earlier.items():
-            # None: not installed from Python; what it was cannot be said, the default is the best guess.
+        """Put the earlier handlers back. No signal is raised again.
+
+        Servers that share a process may end in any order: one that is not the last that was installed leaves the
+        handler alone, and the one that has it passes over those that have ended.
+        """
+        self._retired = True
+        for signum in self._earlier:
             with contextlib.suppress(ValueError):
-                signal.signal(signum, signal.SIG_DFL if handler is None else handler)
-        self._earlier.clear()
+                if signal.getsignal(signum) == self.handle:
+                    handler = self._before(signum)
+                    # None: not installed from Python; what it was cannot be said, the default is the best guess.
+                    signal.signal(signum, signal.SIG_DFL if handler is None else handler)
+
+    def _before(self, signum: signal.Signals) -> Any:
+        """The handler that was there before, but for those of servers that have ended."""
+        handler = self._earlier[signum]
+        face = getattr(handler, "__self__", None)
+        return face._before(signum) if isinstance(face, SignalFace) and face._retired else handler
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
-        """The handler."""
+        """The handler. Another server of this process that was there before hears of the signal too."""
         number = signal.Signals(signum)
+        before = self._before(number)
+        if isinstance(getattr(before, "__self__", None), SignalFace):
+            before(signum, frame)
         if not self._escalation.press(time.monotonic(), STOP_SIGNALS[number]):
             return
         level = self._escalation.level

@@ -1,0 +1,151 @@
+"""The ledger against a model: entries join once, leave once, in any order, and the last one is told."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from lastcall.drain.ledger import Entry, Ledger
+
+
+class Work(Entry):
+    """An entry with a name."""
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+
+    def describe(self) -> str:
+        return self.name
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Two ledgers and a list for each; every entry is in one of them at most."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.empties = [0, 0]
+        self.ledgers = [Ledger(), Ledger()]
+        for index, ledger in enumerate(self.ledgers):
+            ledger.when_empty = lambda index=index: self.was_emptied(index)
+        self.models: list[list[Work]] = [[], []]
+        self.totals = [0, 0]
+        self.gone: list[Work] = []
+        self.expected_empties = [0, 0]
+
+    def was_emptied(self, index: int) -> None:
+        assert self.ledgers[index].count == 0
+        assert self.ledgers[index].entries() == []
+        self.empties[index] += 1
+
+    @rule(which=st.integers(0, 1), now=st.floats(0, 1e6))
+    def join(self, which: int, now: float) -> None:
+        work = Work()
+        self.ledgers[which].join(work, now)
+        assert (work.running, work.since) == (True, now)
+        self.models[which].insert(0, work)
+        self.totals[which] += 1
+
+    @rule(which=st.integers(0, 1))
+    @precondition(lambda self: self.gone)
+    def join_again(self, which: int) -> None:
+        work = self.gone.pop()
+        self.ledgers[which].join(work, 1.0)
+        self.models[which].insert(0, work)
+        self.totals[which] += 1
+
+    @rule(which=st.integers(0, 1), data=st.data())
+    def leave(self, which: int, data: st.DataObject) -> None:
+        model = self.models[which]
+        if not model:
+            return
+        work = model.pop(data.draw(st.integers(0, len(model) - 1)))
+        self.ledgers[which].leave(work)
+        assert not work.running
+        self.expected_empties[which] += not model
+        self.gone.append(work)
+
+    @rule(which=st.integers(0, 1))
+    @precondition(lambda self: self.gone)
+    def leave_twice(self, which: int) -> None:
+        self.ledgers[which].leave(self.gone[-1])
+
+    @rule(which=st.integers(0, 1))
+    def leave_the_wrong_one(self, which: int) -> None:
+        for work in self.models[1 - which]:
+            self.ledgers[which].leave(work)
+            assert work.running
+
+    @rule(which=st.integers(0, 1))
+    def join_twice(self, which: int) -> None:
+        for model in self.models:
+            for work in model[:1]:
+                with pytest.raises(ValueError, match="in a ledger already"):
+                    self.ledgers[which].join(work, 1.0)
+
+    @invariant()
+    def same_as_the_model(self) -> None:
+        for ledger, model, total in zip(self.ledgers, self.models, self.totals, strict=True):
+            assert ledger.entries() == list(ledger) == model
+            assert ledger.count == len(ledger) == len(model)
+            assert ledger.total == total
+        assert self.empties == self.expected_empties
+
+
+TestLedger = LedgerMachine.TestCase
+
+
+def test_entries_may_leave_while_somebody_walks_over_the_snapshot() -> None:
+    ledger = Ledger()
+    works = [Work(str(number)) for number in range(10)]
+    for work in works:
+        ledger.join(work, 0.0)
+    for entry in ledger:
+        ledger.leave(entry)
+        ledger.leave(works[0])
+    assert ledger.count == 0
+    assert not any(work.running for work in works)
+
+
+def test_a_new_entry_while_the_last_one_leaves() -> None:
+    ledger = Ledger()
+    late = Work("late")
+    ledger.when_empty = lambda: ledger.join(late, 2.0) if not late.running else None
+    first = Work("first")
+    ledger.join(first, 1.0)
+    ledger.leave(first)
+    assert ledger.entries() == [late]
+
+
+def test_without_a_listener() -> None:
+    ledger = Ledger()
+    work = Work()
+    ledger.join(work, 0.0)
+    ledger.leave(work)
+    assert ledger.when_empty is None
+
+
+def test_an_entry_says_what_it_cannot_do() -> None:
+    assert Entry().describe() == "Entry"
+    with pytest.raises(TypeError, match="Work cannot be cancelled"):
+        Work().cancel()
+
+
+def test_what_has_left_is_not_kept() -> None:
+    ledger = Ledger()
+    gc.disable()
+    try:
+        works = [Work(str(number)) for number in range(5)]
+        known = [weakref.ref(work) for work in works]
+        for work in works:
+            ledger.join(work, 0.0)
+        for work in (works[2], works[0], works[4], works[1], works[3]):
+            ledger.leave(work)
+        works.clear()
+        del work
+        assert [ref() for ref in known] == [None] * 5
+    finally:
+        gc.enable()
