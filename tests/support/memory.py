@@ -95,9 +95,9 @@ class Recorder(logging.Handler):
         self.records: list[Record] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        shown: Any = record.args
-        timing: Any = record
-        self.records.append(Record(*shown, timing.duration, timing.bytes_sent))
+        line: Any = record
+        client, method, target, http_version, status = line.args
+        self.records.append(Record(client, method, target, http_version, status, line.duration, line.bytes_sent))
 
 
 @dataclass

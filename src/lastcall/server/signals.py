@@ -74,7 +74,7 @@ class SignalFace:
 
     def _before(self, signum: signal.Signals) -> Any:
         """The handler that was there before, but for those of servers that have ended."""
-        handler = self._earlier[signum]
+        handler = self._earlier.get(signum)
         face = getattr(handler, "__self__", None)
         return face._before(signum) if isinstance(face, SignalFace) and face._retired else handler
 
