@@ -126,7 +126,7 @@ def test_the_grace_counts_from_the_order(interactive: bool, grace: float) -> Non
 
 def test_ctrl_c_in_a_drain_shortens_what_is_left() -> None:
     budgets = Budgets()
-    for pressed, until in ((101.0, 104.0), (116.9, 119.9), (118.0, 120.0), (125.0, 125.0)):
+    for pressed, until in ((101.0, 104.0), (116.9, 119.9), (118.0, 120.0), (125.0, 120.0)):
         state = step(drained(100.0, budgets), Input.STOP, pressed, budgets, cause="SIGINT", interactive=True)[0]
         assert next_deadline(state, budgets) == pytest.approx(until)
         assert state.cause == "SIGTERM", "the first cause stays"

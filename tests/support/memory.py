@@ -220,6 +220,7 @@ class Bench:
         on_max_requests: Callable[[], object] | None = None,
         context: Context | None = None,
         access: bool = True,
+        clock: Callable[[VirtualLoop], float] | None = None,
         **options: Any,
     ) -> None:
         self.options = HTTPOptions(**options)
@@ -239,7 +240,7 @@ class Bench:
             LoggerAccess(logger) if access else AccessSink(),
             date_header=self.options.date_header,
             server_header=self.options.server_header,
-            clock=self.loop.time,
+            clock=self.loop.time if clock is None else lambda: clock(self.loop),
             time=lambda: EPOCH + self.loop.time(),
         )
         self.service = HTTPService(

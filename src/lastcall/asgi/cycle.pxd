@@ -1,22 +1,8 @@
 cimport cython
 
-from lastcall.drain.ledger cimport Entry, Ledger
+from lastcall.asgi.runtime cimport AppRuntime
+from lastcall.drain.ledger cimport Entry
 from lastcall.wire.response cimport ResponseHead
-
-
-cdef class AppRuntime:
-    cdef readonly object loop
-    cdef readonly object app
-    cdef readonly Ledger ledger
-    cdef readonly dict state            # the lifespan's namespace, or None
-    cdef dict scope_template
-    cdef str root_path
-    cdef bytes root_path_bytes
-    cdef tuple default_headers
-    cdef object context                 # every request runs in a copy of it
-    cdef dict task_arguments
-    cdef unsigned long thread           # the one that runs the loop
-    cdef double clock(self) noexcept
 
 
 cdef class HTTPCycle(Entry):
@@ -88,7 +74,3 @@ cdef class Writable:
     cdef object _future
     cdef object _iterator
     cdef object _advance(self)
-
-
-cdef dict make_scope(AppRuntime runtime, str http_version, str method, str path, bytes raw_path, bytes query_string,
-                     list headers, object client, object server)

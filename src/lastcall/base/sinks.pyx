@@ -16,4 +16,5 @@ cdef class AccessSink:
         pass
 
     cpdef void flush(self) noexcept:
+        """Write what was recorded."""
         pass

@@ -21,6 +21,7 @@ cdef struct Node:
 
 cdef class Timed:
     cdef int expired(self, int kind) except -1
+    cdef int broken(self) except -1
 
 
 @cython.final

@@ -19,6 +19,10 @@ cdef class Timed:
         """A deadline has passed; its node is no longer set."""
         return 0
 
+    cdef int broken(self) except -1:
+        """A method of this object raised: a bug of ours, after which nothing about its state is sure."""
+        return 0
+
 
 cdef void unset(Node* node) noexcept:
     """Take a node out of its list, if it is in one."""
@@ -78,6 +82,10 @@ cdef class Deadlines:
                     break
                 owner = <Timed>node.owner
                 unset(node)
-                owner.expired(kind)
+                try:
+                    owner.expired(kind)
+                except Exception:
+                    owner.broken()
+                    raise
                 told += 1
         return told

@@ -1,6 +1,7 @@
 cimport cython
 
-from lastcall.asgi.cycle cimport AppRuntime, HTTPCycle
+from lastcall.asgi.cycle cimport HTTPCycle
+from lastcall.asgi.runtime cimport AppRuntime
 from lastcall.connection.hub cimport Hub
 from lastcall.connection.stream cimport Connection, Stream
 from lastcall.wire.buffer cimport ByteBuffer

@@ -2,7 +2,8 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any, final
 
-from lastcall.asgi.cycle import AppRuntime, HTTPCycle
+from lastcall.asgi.cycle import HTTPCycle
+from lastcall.asgi.runtime import AppRuntime
 from lastcall.base.options import HTTPOptions
 from lastcall.base.types import ASGIApp
 from lastcall.connection.hub import Hub
@@ -34,6 +35,5 @@ class HTTP1Cycle(HTTPCycle): ...
 class HTTP1Connection(Connection):
     service: HTTPService
     def __init__(self, service: HTTPService, stream: Stream) -> None: ...
-    def peer(self) -> str: ...
     @property
     def idle(self) -> bool: ...

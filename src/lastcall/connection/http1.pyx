@@ -23,7 +23,8 @@ from libc.string cimport memcpy
 
 import logging
 
-from lastcall.asgi.cycle cimport AppRuntime, HTTPCycle, make_scope
+from lastcall.asgi.cycle cimport HTTPCycle
+from lastcall.asgi.runtime cimport AppRuntime, make_scope
 from lastcall.base.options import HTTPOptions
 from lastcall.connection.deadlines cimport BODY, HEADER, KEEP_ALIVE, LINGER, WRITE, unset
 from lastcall.connection.hub cimport Hub
@@ -33,14 +34,10 @@ from lastcall.wire.buffer cimport ByteBuffer
 from lastcall.wire.http1 cimport DATA, END, FAILED, HEAD, NEED_DATA, RequestParser
 from lastcall.wire.response cimport ResponseHead, encode_response, status_line
 
-cdef extern from *:
-    """
-    /* The parser's byte pointers are unsigned, Python's are not. */
-    """
-
 cdef object logger = logging.getLogger("lastcall.error")
 
 cdef enum:
+    MAX_SERVED = 8               # pipelined requests that one connection may have answered before others get their turn
     DISCARD_LIMIT = 65536        # bytes of an unread body that are worth a kept-alive connection
     YIELD_SENDS = 100            # after so many sends, or bytes, without a suspension the next one gives the loop a turn
     YIELD_BYTES = 65536
@@ -50,11 +47,6 @@ cdef bytes CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 cdef bytes LINE_CHUNKED = b"transfer-encoding: chunked\r\n"
 cdef bytes LINE_CLOSE = b"connection: close\r\n"
 cdef bytes LINE_KEEP_ALIVE = b"connection: keep-alive\r\n"
-cdef dict PHRASES = {
-    400: b"Bad Request", 408: b"Request Timeout", 413: b"Content Too Large", 414: b"URI Too Long",
-    417: b"Expectation Failed", 431: b"Request Header Fields Too Large", 500: b"Internal Server Error",
-    501: b"Not Implemented", 503: b"Service Unavailable", 505: b"HTTP Version Not Supported",
-}
 
 
 cdef inline char* put(char* at, bytes text) noexcept:
@@ -77,7 +69,8 @@ cdef inline int put_chunk_size(char* at, Py_ssize_t n) noexcept:
 
 cdef tuple error_answer(int status, bytes detail):
     """Headers and body of an answer of the server's own."""
-    cdef bytes body = PHRASES.get(status, b"Error") + (b": " + detail if detail else b"") + b"\n"
+    cdef bytes phrase = status_line(status)[len(b"HTTP/1.1 400 "):-2]
+    cdef bytes body = phrase + (b": " + detail if detail else b"") + b"\n"
     cdef list headers = [
         (b"content-type", b"text/plain; charset=utf-8"),
         (b"content-length", b"%d" % len(body)),
@@ -263,7 +256,7 @@ cdef class HTTP1Cycle(HTTPCycle):
         if connection is None or connection.cycle is not self:
             return 0
         headers, body = error_answer(status, b"")
-        self.head = encode_response(status, headers, ())
+        self.head = encode_response(status, headers, connection.service.default_headers)
         if status != 500 or connection.service.draining:
             self.keep_alive = False
         return self.write_body(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), False)
@@ -397,6 +390,7 @@ cdef class HTTP1Connection(Connection):
         cdef RequestParser parser = self.parser
         cdef int event
         cdef HTTP1Cycle cycle
+        cdef int served = 0
         parser.pos = 0
         self.advancing = True
         try:
@@ -404,10 +398,17 @@ cdef class HTTP1Connection(Connection):
                 cycle = self.cycle
                 if cycle is not None and self.request_read:
                     break                      # one exchange after the other
-                if cycle is None and self.clogged():
-                    break
+                if cycle is None:
+                    if self.clogged():
+                        break
+                    # A client that pipelines must not own the loop, nor wait for its first answer until the last.
+                    if served and parser.pos < n and (served >= MAX_SERVED or self.hub.spent()):
+                        self.waiting = True
+                        self.hub.mark_runnable(self)
+                        break
                 event = parser.next(p, n)
                 if event == HEAD:
+                    served += 1
                     self.begin_request()
                 elif event == DATA:
                     self.expect_pending = False
@@ -591,9 +592,11 @@ cdef class HTTP1Connection(Connection):
             cycle = HTTP1Cycle.__new__(HTTP1Cycle)
             cycle.runtime = self.service
             cycle.connection = self
-            cycle.method = "-"
-            cycle.raw_path = b"-"
-            cycle.query_string = b""
+            named = self.parser.named
+            cycle.method = self.parser.method if named else "-"
+            cycle.raw_path = self.parser.raw_path if named else b"-"
+            cycle.query_string = self.parser.query_string if named else b""
+            cycle.head_only = named and self.parser.method == "HEAD"
             cycle.minor = 1
             cycle.since = self.hub.time()
             cycle.ended = True
@@ -604,7 +607,7 @@ cdef class HTTP1Connection(Connection):
         self.starting = False
         headers, body = error_answer(status, reason.encode("ascii"))
         cycle.keep_alive = False
-        cycle.head = encode_response(status, headers, ())
+        cycle.head = encode_response(status, headers, self.service.default_headers)
         cycle.write_body(PyBytes_AS_STRING(<bytes>body), PyBytes_GET_SIZE(<bytes>body), False)
         return cycle.disconnect()              # to a running application it is the same as a client that left
 
@@ -639,6 +642,7 @@ cdef class HTTP1Connection(Connection):
             return self.finish()
         if kind == BODY:
             if cycle is None or cycle.started:
+                logger.info("%s stopped sending its request body: connection closed", self.peer())
                 self.client_left()
             else:
                 self.refuse(408, "the request body did not come in time")
@@ -688,11 +692,6 @@ cdef class HTTP1Connection(Connection):
                 self.hub.time() - cycle.since, cycle.body_sent,
             )
         return 0
-
-    def peer(self):
-        """The client's address for a log line."""
-        client = self.stream.client_address()
-        return "a unix socket" if client is None else f"{client[0]}:{client[1]}"
 
     @property
     def idle(self):

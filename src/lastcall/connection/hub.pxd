@@ -12,6 +12,7 @@ cdef class Runnable(Timed):
 cdef class Flushable:
     cdef bint dirty
     cdef int flush(self) except -1
+    cdef int broken(self) except -1
 
 
 @cython.final
@@ -24,6 +25,7 @@ cdef class Hub:
     cdef double now
     cdef Ledger ledger                 # of the service, once there is one
     cdef bint in_turn
+    cdef double turn_ends
     cdef bint _scheduled
     cdef list _dirty
     cdef list _runnable
@@ -51,6 +53,7 @@ cdef class Hub:
     cdef int mark_runnable(self, Runnable connection) except -1
     cdef int keep(self, Runnable connection) except -1
     cdef bint quiet(self) noexcept
+    cdef bint spent(self) noexcept
     cdef int flush(self) except -1
     cdef int _schedule(self) except -1
     cdef int arm(self) except -1

@@ -35,6 +35,7 @@ cdef enum:
 
 cdef double FLUSH_SECONDS = 200e-6
 cdef double SLOW_HANDLER = 100e-6
+cdef double TURN_SECONDS = 0.002     # then the loop's other work gets its turn
 cdef double TIMER_GRAIN = 0.05       # no connection's timeout is more exact than this
 
 
@@ -55,6 +56,10 @@ cdef class Flushable:
     """A stream that may have bytes to write."""
 
     cdef int flush(self) except -1:
+        return 0
+
+    cdef int broken(self) except -1:
+        """``flush`` raised: a bug of ours."""
         return 0
 
 
@@ -104,7 +109,7 @@ cdef class Hub:
     cdef void begin(self) noexcept:
         """A turn begins: a driver calls this first."""
         self.in_turn = True
-        self.tick()
+        self.turn_ends = self.tick() + TURN_SECONDS
 
     cdef int after_event(self, double started) except -1:
         """One event of the turn, begun at ``started``, has been served: see whether answers must go out now."""
@@ -123,17 +128,19 @@ cdef class Hub:
         cdef list batch
         cdef Runnable one
         cdef double started
-        cdef int rounds = 0
-        while self._runnable and rounds < 4:
+        while self._runnable and not self.spent():
             batch, self._runnable = self._runnable, []
             for one in batch:
-                started = self.tick()
+                if self.spent():
+                    self._runnable.append(one)
+                    continue
+                started = self.now
                 try:
                     one.run()
                 except Exception:
                     self.report("a connection")
+                    one.broken()
                 self.after_event(started)
-            rounds += 1
         self.flush()
         self.in_turn = False
         if self._closed:
@@ -144,6 +151,10 @@ cdef class Hub:
             self.access.flush()
         self.arm()
         return 0
+
+    cdef bint spent(self) noexcept:
+        """Whether the turn's time is over."""
+        return self.tick() > self.turn_ends
 
     cdef bint quiet(self) noexcept:
         """Whether no request waits for the loop: every task that was started has ended without suspending."""
@@ -163,6 +174,7 @@ cdef class Hub:
                     stream.flush()
                 except Exception:
                     self.report("a stream")
+                    stream.broken()
         return 0
 
     cdef int mark_dirty(self, Flushable stream) except -1:
@@ -222,10 +234,12 @@ cdef class Hub:
         self._timer = None
         self._timer_at = INFINITY
         self.begin()
-        try:
-            self.deadlines.expire(self.now)
-        except Exception:
-            self.report("a timeout")
+        while True:
+            try:
+                self.deadlines.expire(self.now)
+                break
+            except Exception:
+                self.report("a timeout")
         self.end()
 
     def close(self):

@@ -7,9 +7,13 @@ here: flushing, the write timeout, and the lingering close: after the last byte 
 discarding) until the peer's FIN, for at most a second, so that no RST eats an answer in flight (RFC 9112 9.6).
 """
 
+import logging
+
 from lastcall.connection.deadlines cimport LINGER, WRITE, unset
 from lastcall.connection.hub cimport Flushable, Hub, Runnable
 from lastcall.wire.buffer cimport ByteBuffer
+
+cdef object logger = logging.getLogger("lastcall.error")
 
 
 cdef class Stream(Flushable):
@@ -24,6 +28,9 @@ cdef class Stream(Flushable):
             if self.closed:
                 return 0
         return self.after_write()
+
+    cdef int broken(self) except -1:
+        return self.connection.broken() if self.connection is not None else 0
 
     cdef int after_write(self) except -1:
         """After every progress in writing: the write timeout, a FIN that waits, senders that wait."""
@@ -136,6 +143,10 @@ cdef class Connection(Runnable):
             self.hub.deadlines.set(&self.read_node, self, LINGER, self.hub.time())
         return 0
 
+    cdef int broken(self) except -1:
+        self.abort()
+        return 0
+
     cdef int finish(self) except -1:
         """Serve nothing more: flush, FIN, linger, close."""
         if not self.finishing and not self.stream.closed:
@@ -149,6 +160,7 @@ cdef class Connection(Runnable):
             if self.stream.progressed():
                 self.hub.deadlines.set(&self.write_node, self, WRITE, self.hub.time())
             else:
+                logger.info("%s does not read what it asked for: connection reset", self.peer())
                 self.abort()
         elif kind == LINGER:
             self.close_now()
@@ -164,6 +176,17 @@ cdef class Connection(Runnable):
             unset(&self.write_node)
             self.stream.reset()
             self.closed()
+
+    def flush_and_close(self):
+        """Write what can be written without waiting, and close: the end of a drain."""
+        if not self.stream.closed:
+            self.stream.flush()
+            self.close_now()
+
+    def peer(self):
+        """The client's address for a log line."""
+        client = self.stream.client_address()
+        return "a client on a unix socket" if client is None else f"{client[0]}:{client[1]}"
 
     cpdef close_now(self):
         """Close at once; what the kernel has taken still goes out."""

@@ -172,6 +172,5 @@ def step(
             state = replace(state, draining_since=now, grace=budgets.grace(interactive=interactive), cause=cause)
         state = replace(state, phase=target, entered=now)
     elif event is Input.STOP and interactive and state.phase is Phase.DRAINING:
-        left = max(0.0, state.draining_since + state.grace - now)
-        state = replace(state, grace=now - state.draining_since + min(left, budgets.interrupt))
+        state = replace(state, grace=min(state.grace, now - state.draining_since + budgets.interrupt))
     return state, tuple(actions)

@@ -18,6 +18,9 @@ cdef class Entry:
         """Cancel the work. It leaves the ledger when it has really ended."""
         raise TypeError(f"{type(self).__name__} cannot be cancelled")
 
+    def give_up(self):
+        """The work is abandoned: whoever waits for it is told, if that is still possible."""
+
     def describe(self):
         """A short phrase that names the work in reports, such as ``GET /events``."""
         return type(self).__name__

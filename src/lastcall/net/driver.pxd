@@ -46,7 +46,7 @@ cdef class Driver:
     cdef readonly Py_ssize_t limit
     cdef readonly bint accepting
     cdef bint starved                  # EMFILE and its kind: accepting is paused
-    cdef bint complained
+    cdef double complain_after
     cdef object factory
     cdef public object on_closed       # called when the last stream is gone, or None
     cdef int accept(self, Port port) except -1
@@ -59,6 +59,7 @@ cdef class Driver:
 cdef object peer_tuple(PeerAddress* address)
 cdef object local_address(int fd)
 cdef Py_ssize_t receive(int fd, unsigned char* into, Py_ssize_t n) noexcept
+cdef bint fin_is_next(int fd) noexcept
 cdef int unacknowledged(int fd) noexcept
 cdef bint would_block(int error) noexcept
 cdef void reset_on_close(int fd) noexcept

@@ -5,6 +5,8 @@ from lastcall.connection.hub import Hub
 from lastcall.connection.stream import Connection, Stream
 
 STARVED_SECONDS: float
+COMPLAINT_SECONDS: float
+ACCEPT_WAITING_SECONDS: float
 
 class Port:
     fd: int

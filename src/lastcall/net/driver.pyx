@@ -32,6 +32,7 @@ cdef extern from "sys/socket.h" nogil:
     int SOL_SOCKET
     int SO_LINGER
     int MSG_DONTWAIT
+    int MSG_PEEK
     int accept4(int fd, sockaddr* address, socklen_t* length, int flags)
     int getsockname(int fd, sockaddr* address, socklen_t* length)
     int setsockopt(int fd, int level, int name, const void* value, socklen_t length)
@@ -51,6 +52,8 @@ cdef enum:
     NAME_MAX = 64         # INET6_ADDRSTRLEN is 46
 
 STARVED_SECONDS = 0.1
+COMPLAINT_SECONDS = 10.0      # descriptors come and go: the same line again only after so long
+ACCEPT_WAITING_SECONDS = 0.25
 
 
 cdef object peer_tuple(PeerAddress* address):
@@ -78,6 +81,12 @@ cdef object local_address(int fd):
 cdef Py_ssize_t receive(int fd, unsigned char* into, Py_ssize_t n) noexcept:
     """recv() without waiting; -1 and errno on failure."""
     return recv(fd, into, n, MSG_DONTWAIT)
+
+
+cdef bint fin_is_next(int fd) noexcept:
+    """Whether everything was read and the peer's FIN is what comes next."""
+    cdef char one
+    return recv(fd, &one, 1, MSG_PEEK | MSG_DONTWAIT) == 0
 
 
 cdef int unacknowledged(int fd) noexcept:
@@ -149,11 +158,14 @@ cdef class Driver:
         """Accept what waits in the backlogs, whatever the limit; return how many connections that were."""
         cdef Port port
         cdef Py_ssize_t before = len(self.streams), limit = self.limit
+        cdef double deadline
         self.limit = before + 1_000_000
         self.hub.begin()
+        deadline = self.hub.now + ACCEPT_WAITING_SECONDS
         try:
             for port in self.ports:
-                while self.accept(port):
+                # Bounded: a flood of new clients could fill the queue as fast as it is emptied.
+                while self.accept(port) and self.hub.tick() < deadline:
                     pass
         finally:
             self.limit = limit
@@ -211,15 +223,15 @@ cdef class Driver:
                     logger.error("accept failed: %s", strerror(errno).decode())
                     self.starve()
                 break
-            self.complained = False
             accepted += 1
             self.adopt(fd, &address, port)
         return accepted
 
     def starve(self):
         """No descriptor is left: a level-triggered listener would spin, so look away for a moment."""
-        if not self.complained:
-            self.complained = True
+        cdef double now = self.hub.time()
+        if now >= self.complain_after:
+            self.complain_after = now + COMPLAINT_SECONDS
             logger.error(
                 "accept failed: %s. Accepting again as descriptors are freed; see `ulimit -n` and --limit-connections.",
                 strerror(errno).decode(),

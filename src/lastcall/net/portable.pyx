@@ -13,7 +13,7 @@ import socket
 
 from lastcall.connection.stream cimport Connection, Stream
 from lastcall.net.driver cimport (
-    Driver, PeerAddress, Port, local_address, peer_tuple, receive, reset_on_close, unacknowledged, would_block,
+    Driver, PeerAddress, Port, fin_is_next, local_address, peer_tuple, receive, reset_on_close, unacknowledged, would_block,
 )
 from lastcall.wire.buffer cimport ByteBuffer
 
@@ -69,7 +69,10 @@ cdef class PortableStream(Stream):
             return
         self.hub.begin()
         try:
-            self.connection.on_data(<const unsigned char*><const char*>piece, len(piece))
+            if fin_is_next(self.fd):     # the connection should know before it starts what these bytes ask for
+                self.connection.on_last_data(<const unsigned char*><const char*>piece, len(piece))
+            else:
+                self.connection.on_data(<const unsigned char*><const char*>piece, len(piece))
         except Exception:
             self.hub.report("a connection")
             if not self.closed:
@@ -80,6 +83,8 @@ cdef class PortableStream(Stream):
         """asyncio.Protocol: True keeps the transport open for what is still to be written."""
         if self.closed:
             return False
+        if self.connection.eof:
+            return True                  # known already, from what came before it
         self.hub.begin()
         try:
             self.connection.on_eof()

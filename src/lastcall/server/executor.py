@@ -196,6 +196,8 @@ class Executor:
         elif action is Action.ABANDON:
             left = work.ledger.entries()
             self._tally.abandoned = [entry.describe() for entry in left]
+            for entry in left:
+                entry.give_up()
             self._tally.cancelled -= sum(entry in self._tally.told for entry in left)
             if left:
                 logger.error(
@@ -205,7 +207,7 @@ class Executor:
                 )
         elif action is Action.CLOSE_CONNECTIONS:
             for connection in work.driver.connections:
-                connection.close_now()
+                connection.flush_and_close()
 
     def _close_listeners(self) -> None:
         """Refuse new connections from now on.

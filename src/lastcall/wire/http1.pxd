@@ -51,6 +51,7 @@ cdef class RequestParser:
     cdef readonly bint expect_continue
     cdef readonly bint upgrade_websocket
     cdef readonly bint has_body
+    cdef readonly bint named                    # the request line of this head is parsed: method and target are its own
     cdef bint connection_close
     cdef bint connection_keep_alive
     cdef bint unknown_expectation

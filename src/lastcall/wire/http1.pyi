@@ -28,6 +28,7 @@ class RequestParser:
     expect_continue: bool
     upgrade_websocket: bool
     has_body: bool
+    named: bool
     status: int
     reason: str
     def __init__(

@@ -123,7 +123,7 @@ cdef int _make_tables() except -1:
     special = {b"host": HOST, b"content-length": CONTENT_LENGTH, b"transfer-encoding": TRANSFER_ENCODING,
                b"connection": CONNECTION, b"expect": EXPECT, b"upgrade": UPGRADE,
                b"cookie": SECRET, b"authorization": SECRET, b"proxy-authorization": SECRET, b"x-api-key": SECRET,
-               b"x-csrf-token": SECRET, b"idempotency-key": SECRET}
+               b"x-csrf-token": SECRET, b"idempotency-key": SECRET, b"mcp-session-id": SECRET, b"referer": SECRET}
     for name in COMMON_NAMES:
         _kept_alive.append(name)
         if name == b"host":
@@ -371,6 +371,7 @@ cdef class RequestParser:
     cdef int _head(self, const unsigned char* p, Py_ssize_t n) except -1:
         cdef Py_ssize_t length, at
         if self.state == START:
+            self.named = False
             while True:
                 if self.pos >= n:
                     return NEED_DATA
@@ -393,6 +394,7 @@ cdef class RequestParser:
             if self._request_line(p + at, length) == FAILED:
                 return _bare_cr(self, p + at, length)
             self.state = FIELDS
+            self.named = True
         while True:
             length = self._line(p, n, self.limit_header_bytes - self.field_bytes, 431)
             if length < 0:
@@ -438,8 +440,12 @@ cdef class RequestParser:
             self.method = METHODS.get(token)
             if self.method is None:
                 self.method = token.decode("ascii").upper()   # ASGI HTTP scope: "method" is uppercased
-                if self.method == "CONNECT":
+                if token == b"CONNECT":
                     return self._fail(501, "CONNECT is not supported")
+                if self.method == "CONNECT" or self.method.encode("ascii") in METHODS:
+                    # Methods are case-sensitive (RFC 9110 9.1). Whoever sits in front of us takes "head" for some
+                    # unknown method, whose answer has a body, and would read the next answer as that.
+                    return self._fail(400, "method is not in upper case")
         return self._target(p + i + 1, j - i - 1, self.method == "OPTIONS")
 
     cdef int _target(self, const unsigned char* p, Py_ssize_t n, bint options) except -1:

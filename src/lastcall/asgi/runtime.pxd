@@ -1,0 +1,20 @@
+from lastcall.drain.ledger cimport Ledger
+
+
+cdef class AppRuntime:
+    cdef readonly object loop
+    cdef readonly object app
+    cdef readonly Ledger ledger
+    cdef readonly dict state            # the lifespan's namespace, or None
+    cdef dict scope_template
+    cdef str root_path
+    cdef bytes root_path_bytes
+    cdef tuple default_headers
+    cdef object context                 # every request runs in a copy of it
+    cdef dict task_arguments
+    cdef unsigned long thread           # the one that runs the loop
+    cdef double clock(self) noexcept
+
+
+cdef dict make_scope(AppRuntime runtime, str http_version, str method, str path, bytes raw_path, bytes query_string,
+                     list headers, object client, object server)
