@@ -1,4 +1,5 @@
 from collections.abc import Awaitable, Generator
+from types import CodeType, FrameType
 from typing import final
 
 from lastcall.base.types import Message
@@ -17,6 +18,12 @@ class HTTPCycle(Entry):
 
 @final
 class AppCoroutine:
+    __name__: str
+    __qualname__: str
+    cr_frame: FrameType | None
+    cr_code: CodeType | None
+    cr_running: bool
+    cr_await: object
     def __await__(self) -> Generator[object, None, object]: ...
     def __iter__(self) -> AppCoroutine: ...
     def __next__(self) -> object: ...

@@ -1,5 +1,8 @@
+from typing import final
+
 class Timed: ...
 
+@final
 class Deadlines:
     def __init__(
         self,

@@ -3,10 +3,10 @@
 Theory of operation
 -------------------
 A server climbs from ``STARTING`` to ``STOPPED`` and never steps down. Orders (a signal, the API), the clock and the
-census are inputs; ``TRANSITIONS`` says where each leads, and a pair that is not in it is a bug of ours. ``due`` looks at
-clock and census and says which input, if any, they amount to. ``step`` takes an input and returns the new state and the
-actions of every phase on the way, in order: a jump performs what the phases that it passes would have done. An executor
-in ``server`` carries the actions out; nothing here knows a socket, a task or a clock.
+census are inputs; ``TRANSITIONS`` says where each leads, and a pair that is not in it is a bug of ours. ``due`` looks
+at clock and census and says which input, if any, they amount to. ``step`` takes an input and returns the new state and
+the actions of every phase on the way, in order: a jump performs what the phases that it passes would have done. An
+executor in ``server`` carries the actions out; nothing here knows a socket, a task or a clock.
 
 All times are seconds on one monotonic clock; budgets may be ``math.inf``. The whole grace counts from the moment when
 ``DRAINING`` is entered.

@@ -25,8 +25,8 @@ class StopReport:
 
     def __str__(self) -> str:
         text = (
-            f"Stopped ({self.cause}) after {self.seconds:.1f} s: {self.finished} of {self.in_flight} requests finished, "
-            f"{self.cancelled} cancelled, {len(self.abandoned)} abandoned; lifespan {self.lifespan}; "
-            f"exit code {self.exit_code}"
+            f"Stopped ({self.cause}) after {self.seconds:.1f} s: "
+            f"{self.finished} of {self.in_flight} requests finished, {self.cancelled} cancelled, "
+            f"{len(self.abandoned)} abandoned; lifespan {self.lifespan}; exit code {self.exit_code}"
         )
         return f"{text}: {', '.join(self.abandoned[:5])}" if self.abandoned else text

@@ -1,6 +1,7 @@
 """Listening sockets: bound early, so that a taken port fails before the application is imported; listening late.
 
 A port that is bound but does not listen refuses connections, so nobody is kept waiting while the application starts.
+What is taken in the meantime all the same is found out in ``listen()``.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ class Listener:
     """One listening socket.
 
     ``shared``: somebody else may hold it too (inherited or handed in), so its accept queue is not ours alone.
-    ``inode`` is that of the unix socket's file that we made: (device, inode), or None.
+    ``inode`` is that of the unix socket's file that we made: (device, inode), or None; ``path`` is where it is,
+    whatever becomes of the working directory.
     """
 
     sock: socket.socket
     shared: bool
     inode: tuple[int, int] | None = None
+    path: str = ""
 
     @property
     def address(self) -> Address:
@@ -48,26 +51,39 @@ class Listener:
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def listen(self, backlog: int) -> None:
-        """Start listening; raises StartupError where the kernel refuses."""
+        """Start listening; raises StartupError where the address is another's by now, or the kernel refuses."""
         try:
+            if not self.shared and self.sock.family != socket.AF_UNIX:
+                # Inherited by connections: those that outlive us must not keep a successor from binding.
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self.sock.listen(backlog)
         except OSError as exc:
             raise StartupError(f"cannot listen on {self.url}: {exc.strerror}") from exc
+        # Until now nobody answered here, so that another server could take the file for one that was left behind.
+        if self.inode is not None and _inode(self.path) != self.inode:
+            raise StartupError(f"cannot listen on {self.url}: another server has taken its place")
 
     def close(self) -> None:
         """Close our copy; remove the unix socket's file if it is still the one that we made."""
         if self.inode is not None:
-            unlink_socket(self.address, self.inode)
+            unlink_socket(self.path, self.inode)
             self.inode = None
         self.sock.close()
 
 
-def unlink_socket(path: Address, inode: tuple[int, int]) -> None:
+def unlink_socket(path: str, inode: tuple[int, int]) -> None:
     """Remove a unix socket's file unless somebody has put another one there."""
-    with contextlib.suppress(OSError):
-        found = os.stat(path)  # type: ignore[arg-type]
-        if (found.st_dev, found.st_ino) == inode:
-            os.unlink(path)  # type: ignore[arg-type]
+    if _inode(path) == inode:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
+def _inode(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def bind(specs: tuple[BindSpec, ...]) -> list[Listener]:
@@ -79,7 +95,7 @@ def bind(specs: tuple[BindSpec, ...]) -> list[Listener]:
             if spec.kind == "tcp":
                 listeners.append(_bind_tcp(spec, only_v6))
             elif spec.kind == "unix":
-                listeners.append(_bind_unix(spec))
+                listeners.append(_bind_unix(spec, listeners))
             else:
                 listeners.append(_from_fd(spec))
     except BaseException:
@@ -96,13 +112,13 @@ def adopt(sock: socket.socket) -> Listener:
     return _prepared(sock, shared=True)
 
 
-def _prepared(sock: socket.socket, *, shared: bool, inode: tuple[int, int] | None = None) -> Listener:
+def _prepared(sock: socket.socket, *, shared: bool) -> Listener:
     sock.setblocking(False)
     sock.set_inheritable(False)
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         # Accepted connections inherit it: one call here instead of one per connection.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return Listener(sock, shared, inode)
+    return Listener(sock, shared)
 
 
 def _bind_tcp(spec: BindSpec, only_v6: bool) -> Listener:
@@ -119,23 +135,39 @@ def _bind_tcp(spec: BindSpec, only_v6: bool) -> Listener:
         if family == socket.AF_INET6 and only_v6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address)
+        # It has done its work against TIME_WAIT. Left on, it would let everybody else who has it bind here too, as long
+        # as nobody listens; listen() sets it again.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     except OSError as exc:
         sock.close()
         raise StartupError(f"cannot listen on {spec}: {exc.strerror or exc}") from exc
     return _prepared(sock, shared=False)
 
 
-def _bind_unix(spec: BindSpec) -> Listener:
+def _bind_unix(spec: BindSpec, earlier: list[Listener]) -> Listener:
+    # Not abspath(), which takes "..", behind a symbolic link, for something else than the kernel does. To bind() the
+    # name goes as it came: an absolute one may be too long.
+    path = spec.path if os.path.isabs(spec.path) else os.path.join(os.getcwd(), spec.path)
+    found = _inode(path)
+    if found is not None and any(listener.inode == found for listener in earlier):
+        raise StartupError(f"cannot listen on {spec}: it is given twice")
     _clear_stale_socket(spec.path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    made = False
     try:
         sock.bind(spec.path)
-        os.chmod(spec.path, spec.mode)
-        made = os.stat(spec.path)
+        made = True
+        os.chmod(path, spec.mode)
+        status = os.stat(path)
     except OSError as exc:
         sock.close()
+        if made:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
         raise StartupError(f"cannot listen on {spec}: {exc.strerror or exc}") from exc
-    return _prepared(sock, shared=False, inode=(made.st_dev, made.st_ino))
+    listener = _prepared(sock, shared=False)
+    listener.inode, listener.path = (status.st_dev, status.st_ino), path
+    return listener
 
 
 def _clear_stale_socket(path: str) -> None:
@@ -166,6 +198,7 @@ def _from_fd(spec: BindSpec) -> Listener:
     fd = -1
     try:
         fd = os.dup(spec.fd)
+        os.set_inheritable(spec.fd, False)  # it was inherited for us, not for what the application starts
         sock = socket.socket(fileno=fd)
     except OSError as exc:
         if fd >= 0:

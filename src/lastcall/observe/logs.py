@@ -250,7 +250,7 @@ def configure_logging(options: LogOptions, *, stream: TextIO | None = None) -> N
 
     ``options.config`` False leaves every logger as it is, but for the level, if one is given.
 
-    With any other ``options.config``, that is applied instead: a dictionary, the path of a ``.json``, ``.yaml`` or ``.yml`` file
+    Any other ``options.config`` is applied instead: a dictionary, the path of a ``.json``, ``.yaml`` or ``.yml`` file
     (all three for ``logging.config.dictConfig``), or of any other file (for ``fileConfig``, which takes an open file or
     a RawConfigParser as well). A level in ``options.level`` then overrides the configuration's.
 

@@ -189,25 +189,32 @@ class Executor:
         elif action is Action.REFUSE_NEW:
             work.service.refusing = True
         elif action is Action.CANCEL_TASKS:
-            self._tally.told = work.ledger.entries()
-            self._tally.cancelled = len(self._tally.told)
-            for entry in self._tally.told:
-                entry.cancel()
+            self._cancel_tasks()
         elif action is Action.ABANDON:
-            left = work.ledger.entries()
-            self._tally.abandoned = [entry.describe() for entry in left]
-            for entry in left:
-                entry.give_up()
-            self._tally.cancelled -= sum(entry in self._tally.told for entry in left)
-            if left:
-                logger.error(
-                    "Abandoned, still running %g s after being cancelled: %s",
-                    self._budgets.cancel,
-                    ", ".join(self._tally.abandoned[:NAMED_AT_MOST]),
-                )
+            self._abandon()
         elif action is Action.CLOSE_CONNECTIONS:
             for connection in work.driver.connections:
                 connection.flush_and_close()
+        # SHUT_DOWN_LIFESPAN takes time: run() awaits it.
+
+    def _cancel_tasks(self) -> None:
+        told = self._tally.told = self._work.ledger.entries()
+        self._tally.cancelled = len(told)
+        for entry in told:
+            entry.cancel()
+
+    def _abandon(self) -> None:
+        left = self._work.ledger.entries()
+        self._tally.abandoned = [entry.describe() for entry in left]
+        self._tally.cancelled -= sum(entry in self._tally.told for entry in left)
+        for entry in left:
+            entry.give_up()
+        if left:
+            logger.error(
+                "Abandoned, still running %g s after being cancelled: %s",
+                self._budgets.cancel,
+                ", ".join(self._tally.abandoned[:NAMED_AT_MOST]),
+            )
 
     def _close_listeners(self) -> None:
         """Refuse new connections from now on.

@@ -1,4 +1,4 @@
-"""Event loops by name."""
+"""Event loops: by name, made, and not there already."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable
 from importlib import import_module
 
 from lastcall.base.errors import ConfigError
+
+FACTORY = "a callable that returns an event loop"
 
 
 def loop_factory(loop: str | object) -> Callable[[], asyncio.AbstractEventLoop]:
@@ -33,5 +35,33 @@ def loop_factory(loop: str | object) -> Callable[[], asyncio.AbstractEventLoop]:
     except (ImportError, AttributeError, ValueError) as exc:
         raise ConfigError("--loop", loop, f"an importable module:factory ({exc})") from exc
     if not callable(found):
-        raise ConfigError("--loop", loop, "a callable that returns an event loop")
+        raise ConfigError("--loop", loop, FACTORY)
     return found
+
+
+def make_loop(loop: str | object) -> asyncio.AbstractEventLoop:
+    """A new event loop, as ``--loop`` says.
+
+    Raises ConfigError for a loop that cannot be had, and for a factory that needs arguments or makes something else.
+    """
+    factory = loop_factory(loop)
+    try:
+        made: object = factory()
+    except TypeError as exc:
+        raise ConfigError("--loop", loop, f"{FACTORY} ({exc})") from exc
+    if not isinstance(made, asyncio.AbstractEventLoop):
+        if asyncio.iscoroutine(made):
+            made.close()
+        raise ConfigError("--loop", loop, f"{FACTORY}, not {type(made).__name__}")
+    return made
+
+
+def refuse_running_loop() -> None:
+    """Raise RuntimeError where an event loop runs already in this thread: a second one could not run inside it."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError(
+        "an event loop is running in this thread already: use `await Server(Config(...)).serve()` instead of run()"
+    )

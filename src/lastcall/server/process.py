@@ -7,19 +7,22 @@ import atexit
 import faulthandler
 import gc
 import logging
+import math
 import os
 import sys
 import threading
 import time
+import traceback
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from lastcall.base.errors import LastcallError
 from lastcall.drain.ladder import TEARDOWN
-from lastcall.drain.report import StopReport
 from lastcall.observe.logs import configure_logging
-from lastcall.server.loops import loop_factory
+from lastcall.server.loops import make_loop, refuse_running_loop
 from lastcall.server.server import Server
 from lastcall.server.signals import SignalFace
-from lastcall.server.teardown import close_loop
+from lastcall.server.teardown import LAST_TURNS, close_loop
 
 if TYPE_CHECKING:
     from lastcall.config import Config
@@ -30,67 +33,101 @@ ABANDONED = 5
 WATCHDOG_MARGIN = 0.5
 
 
-def run_process(config: Config) -> int:
+def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: bool) -> int:
     """Serve in this process until it is told to stop; return the exit code.
 
-    Owns the event loop, the signal handlers and the teardown. Raises StartupError and ConfigError before anything is
-    served. Does not return, but ends the process with code 5, where threads would keep it from ending.
+    Owns the event loop, the signal handlers and the teardown. ``tell`` is given the ConfigError or StartupError that
+    kept the server from serving, and returns its exit code.
+
+    ``final``: nothing but the end of the process follows. Then the signal handlers and the watchdog stay, so that the
+    end, ``atexit`` functions included, is bounded and never that of a signal. Otherwise both are gone on return.
+
+    Does not return, but ends the process, where threads would keep it from ending. Raises RuntimeError, before anything
+    is done, in a running event loop.
     """
+    refuse_running_loop()
     configure_logging(config.options.log)
     server = _ProcessServer(config)
     face = SignalFace(server, own_process=True)
     threads = set(threading.enumerate())
     face.install()
+    if final:
+        # The first to be registered is the last to be called: the application's functions still have the handlers.
+        atexit.register(face.ignore)
+    code = 0
+    end = time.monotonic()
     try:
-        loop = loop_factory(config.options.loop)()
         try:
-            report = _run(loop, server, face)
+            loop = make_loop(config.options.loop)
+            try:
+                code = _run(loop, server, face)
+            finally:
+                end = time.monotonic() + TEARDOWN
+                server.guard_the_end()
+                if close_loop(loop, named=server.abandoned):
+                    code = max(code, ABANDONED)
+        except LastcallError as error:
+            code = max(code, tell(error))
         finally:
-            code_of_tasks = ABANDONED if close_loop(loop) else 0
+            _leave_threads(threads, end, code)
     finally:
-        face.restore()
-        faulthandler.cancel_dump_traceback_later()
-        gc.unfreeze()
-    code = max(report.exit_code, code_of_tasks)
-    _leave_threads(threads, TEARDOWN)
+        if not final:
+            face.restore()
+            faulthandler.cancel_dump_traceback_later()
+        server.thaw()
     return code
 
 
-def _run(loop: asyncio.AbstractEventLoop, server: Server, face: SignalFace) -> StopReport:
-    """Run the server to its end, also where a task of the application's calls ``sys.exit()``.
+def _run(loop: asyncio.AbstractEventLoop, server: Server, face: SignalFace) -> int:
+    """Run the server to its end, also where a task of the application's calls ``sys.exit()``; the exit code.
 
-    Asyncio lets SystemExit and KeyboardInterrupt out of the loop, whatever else runs in it. They are raised here when
-    the server has stopped in good order.
+    Asyncio lets SystemExit and KeyboardInterrupt out of the loop, whatever else runs in it. They are an order to stop
+    like any other, and a SystemExit's code counts if the server's own is not higher.
     """
     serving = loop.create_task(server.serve_under(face))
-    left: BaseException | None = None
-    while True:
+    code = 0
+    while not serving.done():
         try:
-            report = loop.run_until_complete(serving)
+            loop.run_until_complete(serving)
         except (SystemExit, KeyboardInterrupt) as exc:
-            if serving.done():
+            if serving.done() and not serving.cancelled() and serving.exception() is exc:
                 raise
             logger.error("A task of the application raised %r out of the event loop: stopping.", exc)
-            left = exc
+            code = max(code, _exit_code(exc))
             server.drain(type(exc).__name__)
-        else:
-            break
-    if left is not None:
-        raise left
-    return report
+    return max(code, serving.result().exit_code)
+
+
+def _exit_code(exc: SystemExit | KeyboardInterrupt) -> int:
+    """What the interpreter would make of it, in the eight bits that the system keeps."""
+    if isinstance(exc, KeyboardInterrupt) or exc.code is None:
+        return 0
+    return exc.code & 0xFF if isinstance(exc.code, int) else 1
 
 
 class _ProcessServer(Server):
     """A server that may arm the watchdog and tune the garbage collector: the process is its own."""
 
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._guarded = False
+        self._frozen = False
+
     def ready(self) -> None:
         if self.config.options.gc_freeze:
             # What start-up made stays for good: the collector need not look at it again.
             gc.collect()
+            self._frozen = gc.get_freeze_count() == 0
             gc.freeze()
+
+    def thaw(self) -> None:
+        """Undo what ``ready()`` froze. Where the program had frozen objects before, that cannot be told apart."""
+        if self._frozen:
+            gc.unfreeze()
 
     def stopping(self, worst_case: float) -> None:
         # Works without the GIL: where the loop, or all of Python, hangs, it dumps every stack and exits 1.
+        self._guarded = True
         try:
             where = -1 if sys.__stderr__ is None else sys.__stderr__.fileno()
         except (OSError, ValueError):
@@ -99,28 +136,44 @@ class _ProcessServer(Server):
             where = os.open(os.devnull, os.O_WRONLY)  # nobody to tell, but the end comes all the same
         faulthandler.dump_traceback_later(worst_case + WATCHDOG_MARGIN, exit=True, file=where)
 
+    def guard_the_end(self) -> None:
+        """Arm the watchdog if no stop order has: what follows a failed start is as long as what follows the lifespan."""
+        worst_case = self.config.options.stop.lifespan_shutdown + TEARDOWN
+        if not self._guarded and worst_case < math.inf:
+            self.stopping(worst_case)
 
-def _leave_threads(before: set[threading.Thread], timeout: float) -> None:
-    """Give threads that the application has started a moment; the interpreter would wait for them for ever."""
-    end = time.monotonic() + timeout
-    for thread in threading.enumerate():
-        if thread in before or thread.daemon or thread is threading.current_thread():
+
+def _leave_threads(before: set[threading.Thread], end: float, code: int) -> None:
+    """Give threads that the application has started until ``end``; the interpreter would wait for them for ever.
+
+    Where one is left then, end the process: with ``code``, or with 5 if that is higher.
+    """
+
+    def left() -> list[threading.Thread]:
+        return [
+            thread
+            for thread in threading.enumerate()
+            if thread not in before and not thread.daemon and thread is not threading.current_thread()
+        ]
+
+    for thread in left():
+        thread.join(max(LAST_TURNS, end - time.monotonic()))
+    staying = left()
+    if not staying:
+        return
+    code = max(code, ABANDONED)
+    error = sys.exception()
+    if error is not None:
+        traceback.print_exception(error)  # nobody else will
+    logger.error(
+        "Abandoned, threads that do not end: %s; exit code %d", ", ".join(thread.name for thread in staying), code
+    )
+    # Interpreter shutdown would join them: run what it would have run, and go.
+    atexit._run_exitfuncs()
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
             continue
-        thread.join(max(0.0, end - time.monotonic()))
-    left = [
-        thread
-        for thread in threading.enumerate()
-        if thread not in before and not thread.daemon and thread is not threading.current_thread()
-    ]
-    if left:
-        names = ", ".join(thread.name for thread in left)
-        logger.error("Abandoned, threads that do not end: %s; exit code %d", names, ABANDONED)
-        # Interpreter shutdown would join them: run what it would have run, and go.
-        atexit._run_exitfuncs()
-        logging.shutdown()
-        for stream in (sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except (OSError, ValueError, AttributeError):
-                continue
-        os._exit(ABANDONED)
+    os._exit(code)

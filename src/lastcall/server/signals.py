@@ -72,6 +72,16 @@ class SignalFace:
                     # None: not installed from Python; what it was cannot be said, the default is the best guess.
                     signal.signal(signum, signal.SIG_DFL if handler is None else handler)
 
+    def ignore(self) -> None:
+        """Let the stop signals have no effect any more, in a process that has nothing left to do but to end.
+
+        The interpreter gives up its handlers in the last moment of the process, and the kernel's default would kill.
+        """
+        for signum in self._earlier:
+            with contextlib.suppress(ValueError):
+                if signal.getsignal(signum) == self.handle:
+                    signal.signal(signum, signal.SIG_IGN)
+
     def _before(self, signum: signal.Signals) -> Any:
         """The handler that was there before, but for those of servers that have ended."""
         handler = self._earlier.get(signum)

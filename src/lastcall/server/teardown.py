@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from contextlib import suppress
+from collections.abc import Collection, Coroutine
 from typing import Any
 
 from lastcall.drain.ladder import TEARDOWN
@@ -19,41 +18,55 @@ LAST_TURNS = 0.05
 """Seconds for what is cancelled after the time is over: it has at least some turns of the loop to end in."""
 
 
-def close_loop(loop: asyncio.AbstractEventLoop, timeout: float = TEARDOWN) -> int:
+def close_loop(
+    loop: asyncio.AbstractEventLoop, timeout: float = TEARDOWN, *, named: Collection[asyncio.Task[Any]] = ()
+) -> int:
     """Cancel what still runs, close async generators, let go of the executor, close the loop.
 
-    Takes at most ``timeout`` seconds in all. Returns how many tasks would not end; they are named in the log. The loop
-    must not be running.
+    Takes at most ``timeout`` seconds in all. Returns how many tasks would not end; they are named in the log, but for
+    those in ``named``, of which it was told before. The loop must not be running; the thread's current event loop is
+    left as it is. A task that ends in SystemExit is logged like any other that fails; KeyboardInterrupt, which may be a
+    person's, is raised when all is done.
     """
-    asyncio.set_event_loop(loop)
     abandoned: set[asyncio.Task[Any]] = set()
+    interrupts: list[KeyboardInterrupt] = []
     try:
         tasks = asyncio.all_tasks(loop)
         end = loop.time() + timeout
         if tasks:
             for task in tasks:
                 task.cancel()
-            _run(loop, _wait(tasks, timeout))
+            _run(loop, _wait(tasks, timeout), interrupts)
             abandoned = {task for task in tasks if not task.done()}
             for task in tasks - abandoned:
                 if not task.cancelled() and (exc := task.exception()) is not None:
                     logger.error("A task of the application failed while being cancelled: %r", task, exc_info=exc)
             for task in abandoned:
                 _forget(task)
-                logger.error("A task of the application does not end: %r", task)
-        _run(loop, _bounded(loop.shutdown_asyncgens(), max(0.05, end - loop.time())))
+                if task not in named:
+                    logger.error("A task of the application does not end: %r", task)
+        _run(loop, _bounded(loop.shutdown_asyncgens(), max(LAST_TURNS, end - loop.time())), interrupts)
         executor = getattr(loop, "_default_executor", None)
         if executor is not None:
             executor.shutdown(wait=False, cancel_futures=True)
     finally:
-        asyncio.set_event_loop(None)
         loop.close()
+    if interrupts:
+        raise interrupts[0]
     return len(abandoned)
 
 
-def _run(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, None]) -> None:
-    with suppress(asyncio.CancelledError):
-        loop.run_until_complete(coro)
+def _run(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, None], interrupts: list[KeyboardInterrupt]) -> None:
+    task = loop.create_task(coro)
+    while not task.done():
+        try:
+            loop.run_until_complete(task)
+        except asyncio.CancelledError:
+            return
+        except SystemExit:
+            continue  # asyncio lets it out of the loop, past everything else that runs there
+        except KeyboardInterrupt as exc:
+            interrupts.append(exc)
 
 
 async def _wait(tasks: set[asyncio.Task[Any]], timeout: float) -> None:
