@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lastcall import __version__
-from lastcall.base.errors import ConfigError, StartupError
+from lastcall.base.errors import ConfigError, LastcallError, StartupError
 from lastcall.cli import main as main_module
 from lastcall.cli.main import main, serve_command
 from lastcall.config import Config
@@ -27,8 +27,11 @@ class Server:
         self.config: Config | None = None
         self.outcome: int | BaseException = 0
 
-    def run_process(self, config: Config) -> int:
+    def run_process(self, config: Config, *, tell: Callable[[LastcallError], int], final: bool) -> int:
+        assert final, "the command is all that the process does"
         self.config = config
+        if isinstance(self.outcome, LastcallError):
+            return tell(self.outcome)
         if isinstance(self.outcome, BaseException):
             raise self.outcome
         return self.outcome

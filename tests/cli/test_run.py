@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import pytest
 
 import lastcall
-from lastcall.base.errors import StartupError
+from lastcall.base.errors import LastcallError, StartupError
 from lastcall.config import Config
 
 
@@ -19,8 +20,11 @@ def configs(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
     """The configurations that would have been served. An application that is an int is the exit code."""
     served: list[Config] = []
 
-    def run_process(config: Config) -> int:
+    def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: bool) -> int:
+        assert not final, "the program goes on after run()"
         served.append(config)
+        if isinstance(config.app, LastcallError):
+            return tell(config.app)
         if isinstance(config.app, Exception):
             raise config.app
         return config.app if isinstance(config.app, int) else 0

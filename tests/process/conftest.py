@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -29,9 +29,11 @@ def start() -> Iterator[Start]:
     """``start(app, *options)``: a process that is ready. With ``ready=False`` it is only started."""
     with ExitStack() as stack:
 
-        def begin(app: str = "app", *options: str, ready: bool = True) -> ServerProcess:
+        def begin(
+            app: str = "app", *options: str, ready: bool = True, env: Mapping[str, str] | None = None
+        ) -> ServerProcess:
             target = app if ":" in app else f"behaviours:{app}"
-            server = stack.enter_context(ServerProcess(options, target, cwd=APPS))
+            server = stack.enter_context(ServerProcess(options, target, env, APPS))
             if ready:
                 server.wait_ready()
             return server

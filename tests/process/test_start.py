@@ -97,6 +97,7 @@ def test_a_startup_that_will_not_be_cancelled_is_given_up(start: Start) -> None:
     assert server.stop() == 5
     assert watch.seconds < 3
     assert "did not end when it was cancelled: it is abandoned" in server.stderr
+    assert server.stderr.count("lastcall-lifespan") == 1, "named once"
 
 
 @pytest.mark.parametrize(
@@ -106,9 +107,10 @@ def test_a_startup_that_will_not_be_cancelled_is_given_up(start: Start) -> None:
         ["behaviours:app", "--no-such-option"],
         ["behaviours:app", "--timeout-graceful-shutdown", "-1"],
         ["behaviours:app", "--loop", "no_such_module:factory"],
+        ["behaviours:app", "--loop", "json:loads"],
         [],
     ],
-    ids=["value", "option", "negative", "loop", "no application"],
+    ids=["value", "option", "negative", "loop", "not a loop", "no application"],
 )
 def test_a_mistake_on_the_command_line_is_exit_code_2(arguments: list[str]) -> None:
     with ServerProcess(arguments, cwd=APPS) as server:

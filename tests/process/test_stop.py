@@ -165,6 +165,7 @@ def test_an_application_that_will_not_be_cancelled_is_named_and_exit_code_5(star
         assert server.wait() == 5
         assert watch.seconds < 3
     assert "Abandoned, still running 0.3 s after being cancelled: GET /stubborn" in server.stderr
+    assert server.stderr.count("ERROR: ") == 1, "named once"
     assert "1 abandoned; lifespan complete; exit code 5: GET /stubborn" in server.stderr
     assert server.stdout.index("the shutdown code ran") < server.stdout.index("atexit ran")
 
@@ -242,14 +243,54 @@ def test_the_application_that_calls_sys_exit_ends_only_its_request(start: Start)
     assert server.stop() == 0
 
 
-def test_a_task_that_calls_sys_exit_is_a_stop_in_good_order_with_its_exit_code(start: Start) -> None:
+@pytest.mark.parametrize(
+    ("given", "code"), [("7", 7), ("0", 0), ("none", 0), ("text", 1), ("-1", 255), ("256", 0)], ids=str
+)
+def test_a_task_that_calls_sys_exit_is_a_stop_in_good_order_with_its_exit_code(
+    start: Start, given: str, code: int
+) -> None:
     server = start()
     with Peer(server.addresses[0]) as peer:
-        answer = peer.get("/exits_later")
+        answer = peer.get(f"/exits_later?{given}")
         assert answer.body == b"finished all the same"
-    assert server.wait() == 7
+    assert server.wait() == code
     assert "the shutdown code ran" in server.stdout
     assert "Stopped (SystemExit)" in server.stderr
+    assert "Traceback" not in server.stderr
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize(("given", "code"), [("7", 7), ("0", 5)])
+def test_a_task_that_calls_sys_exit_does_not_unbind_the_end(start: Start, loop: str, given: str, code: int) -> None:
+    server = start("app", "--loop", loop)
+    with Peer(server.addresses[0]) as peer:
+        assert peer.get("/thread").status == 200
+        watch = Stopwatch()
+        assert peer.get(f"/exits_later?{given}").status == 200
+    assert server.wait() == code
+    assert watch.seconds < 3
+    assert "Abandoned, threads that do not end: never-ends" in server.stderr
+    assert "atexit ran\n" in server.stdout
+    assert "Traceback" not in server.stderr
+
+
+def test_a_task_that_calls_sys_exit_when_it_is_cancelled_changes_nothing_but_the_log(start: Start) -> None:
+    server = start()
+    with Peer(server.addresses[0]) as peer:
+        assert peer.get("/exits_when_cancelled").status == 200
+    assert server.stop() == 0
+    assert "A task of the application failed while being cancelled" in server.stderr
+    assert "SystemExit: 7" in server.stderr
+
+
+def test_connections_that_are_still_closing_are_counted_once_a_second(start: Start) -> None:
+    server = start("app", "--timeout-graceful-shutdown", "2.5")
+    with Peer(server.addresses[0], receive_buffer=4096) as peer:
+        peer.request("/big?60000")  # below the mark at which send() waits, above what the client takes
+        wait_for_output(server, "big has ended")
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+    assert 1 <= server.stderr.count("draining: 1 connection is still closing\n") <= 2
 
 
 @pytest.mark.parametrize("option", ["--uds", "--bind"])

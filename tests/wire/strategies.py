@@ -28,9 +28,10 @@ class Wanted:
 
 
 tokens = st.text(TCHARS, min_size=1, max_size=12)
-methods = st.one_of(
-    st.sampled_from(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "get", "M-SEARCH"]), tokens
-).filter(lambda method: method.upper() != "CONNECT")
+STANDARD = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE")
+methods = st.one_of(st.sampled_from([*STANDARD, "purge", "M-SEARCH"]), tokens).filter(
+    lambda method: method in STANDARD or method.upper() not in (*STANDARD, "CONNECT")
+)
 targets = st.one_of(
     st.just("/"),
     st.text([chr(c) for c in range(0x21, 0x7F) if c != 0x23], max_size=40).map(lambda text: "/" + text),

@@ -84,7 +84,7 @@ METHODS = [
         "HEAD", "POST", "PUT", "DELETE", "PATCH", "TRACE", "PROPFIND", "M-SEARCH", "GE", "GETS", "!#$%&'*+-.^_`|~0"
     )),
     # ASGI HTTP scope: "method" is uppercased
-    Case("lower case", b"post / HTTP/1.1\r\nHost: a\r\n\r\n", {"method": "POST"}),
+    Case("lower case", b"purge / HTTP/1.1\r\nHost: a\r\n\r\n", {"method": "PURGE"}),
 ]
 
 HEADERS = [

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Unpack
 
-from lastcall.base.errors import ConfigError, StartupError
+from lastcall.base.errors import ConfigError, LastcallError, StartupError
 from lastcall.base.types import ASGIApp
 from lastcall.config import Config, ConfigKeywords
 
@@ -23,33 +23,36 @@ def run(app: ASGIApp | Callable[..., Any] | str, **options: Unpack[ConfigKeyword
 
     ``app`` and the keywords are those of :class:`lastcall.Config`. Owns the process while it runs: event loop, signal
     handlers, teardown. Raises ``SystemExit`` with the exit code when that is not 0; errors of configuration (2) and
-    start-up (3) are one line on stderr.
+    start-up (3) are one line on stderr. Raises RuntimeError in a running event loop: there, ``await Server.serve()``.
     """
-    code = serve(lambda: Config(app, **options))
+    code = serve(lambda: Config(app, **options), final=False)
     if code != 0:
         raise SystemExit(code)
 
 
-def serve(configure: Callable[[], Config]) -> int:
-    """Make the configuration, run the server, return the exit code. The known errors are told in one line on stderr."""
+def serve(configure: Callable[[], Config], *, final: bool = True) -> int:
+    """Make the configuration, run the server, return the exit code. The known errors are told in one line on stderr.
+
+    ``final``: the caller ends the process next, so that signal handlers and watchdog stay to see to its end.
+    """
     try:
         config = configure()
         # Here and not above: `lastcall --help` and a wrong option need not wait for the server to be imported.
         from lastcall.server.process import run_process  # noqa: PLC0415
 
-        return run_process(config)
+        return run_process(config, tell=tell, final=final)
     except ConfigError as error:
-        complain(error)
-        return CONFIG_ERROR
-    except StartupError as error:
-        complain(error)
-        return error.exit_code
+        return tell(error)
     except KeyboardInterrupt:
         # Ctrl-C before the server has installed its own handlers: a stop as asked.
         return 0
 
 
-def complain(error: Exception) -> None:
-    """Write ``Error: …`` to stderr. One line, but for a failed import, whose message holds the traceback."""
+def tell(error: LastcallError) -> int:
+    """Write ``Error: …`` to stderr and return the exit code.
+
+    It is one line, but for a failed import, whose message holds the traceback.
+    """
     with suppress(OSError):
         print("Error:", error, file=sys.stderr, flush=True)
+    return error.exit_code if isinstance(error, StartupError) else CONFIG_ERROR

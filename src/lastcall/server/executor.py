@@ -7,13 +7,14 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from lastcall.asgi.cycle import AppCoroutine
 from lastcall.drain.ladder import Action, Budgets, Census, Input, Phase, State, due, next_deadline, step
 from lastcall.drain.report import StopReport
 
 if TYPE_CHECKING:
-    from lastcall.asgi.lifespan import Lifespan
+    from lastcall.asgi.lifespan import Lifespan, LifespanOutcome
     from lastcall.connection.http1 import HTTPService
     from lastcall.drain.ledger import Entry, Ledger
     from lastcall.net.driver import Driver
@@ -72,6 +73,7 @@ class Executor:
         self._on_order = on_order
         self._on_phase = on_phase
         self._tally = Tally()
+        self._abandoned: set[asyncio.Task[Any]] = set()
         self._wake: asyncio.Future[None] | None = None
         self._lifespan_word = ""
         self._lifespan_code = 0
@@ -92,6 +94,11 @@ class Executor:
     def force(self, cause: str) -> None:
         """Jump to ``CANCELLING``."""
         self._apply(Input.FORCE, cause=cause)
+
+    @property
+    def abandoned(self) -> set[asyncio.Task[Any]]:
+        """Tasks of requests that were given up; the log has named their requests."""
+        return self._abandoned
 
     @property
     def running(self) -> int:
@@ -210,6 +217,9 @@ class Executor:
         for entry in left:
             entry.give_up()
         if left:
+            self._abandoned = {
+                task for task in asyncio.all_tasks(self._loop) if isinstance(task.get_coro(), AppCoroutine)
+            }
             logger.error(
                 "Abandoned, still running %g s after being cancelled: %s",
                 self._budgets.cancel,
@@ -231,13 +241,8 @@ class Executor:
                 listener.close()
 
     async def _shut_down_lifespan(self) -> None:
-        task = self._loop.create_task(self._work.lifespan.shutdown(self._budgets.lifespan_shutdown))
-        while not task.done():
-            try:
-                await asyncio.wait({task})
-            except asyncio.CancelledError:
-                self._cancelled = True  # raised when the lifespan has had its time
-        outcome = task.result()
+        outcome, cancelled = await shut_down(self._work.lifespan, self._budgets.lifespan_shutdown)
+        self._cancelled |= cancelled
         self._lifespan_word, self._lifespan_code = outcome.value, outcome.exit_code
 
     # -- words ----------------------------------------------------------------------------------------------------
@@ -260,8 +265,9 @@ class Executor:
         doing = "draining" if self.state.phase is Phase.DRAINING else "cancelling"
         if entries:
             logger.info("%s: %d left, %s: %s", doing, len(entries), when, names)
-        else:
-            logger.info("%s: %d connections are still closing, %s", doing, len(self._work.driver), when)
+        else:  # nothing that could be cancelled
+            closing = len(self._work.driver)
+            logger.info("%s: %d connection%s still closing", doing, closing, " is" if closing == 1 else "s are")
 
     def _report(self) -> StopReport:
         tally = self._tally
@@ -277,3 +283,18 @@ class Executor:
             abandoned=tuple(tally.abandoned),
             lifespan=self._lifespan_word,
         )
+
+
+async def shut_down(lifespan: Lifespan, timeout: float) -> tuple[LifespanOutcome, bool]:
+    """Run ``lifespan.shutdown``, at most ``timeout`` seconds, also if the caller is cancelled meanwhile.
+
+    Returns its outcome, and whether the caller was cancelled: CancelledError is then still to be raised.
+    """
+    cancelled = False
+    task = asyncio.get_running_loop().create_task(lifespan.shutdown(timeout))
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            cancelled = True
+    return task.result(), cancelled

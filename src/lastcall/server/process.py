@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lastcall.base.errors import LastcallError
@@ -64,8 +65,9 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
             finally:
                 end = time.monotonic() + TEARDOWN
                 server.guard_the_end()
-                if close_loop(loop, named=server.abandoned):
-                    code = max(code, ABANDONED)
+                with suppress(KeyboardInterrupt):  # a task's own: ours come to the handler
+                    if close_loop(loop, named=server.abandoned):
+                        code = max(code, ABANDONED)
         except LastcallError as error:
             code = max(code, tell(error))
         finally:
@@ -137,7 +139,7 @@ class _ProcessServer(Server):
         faulthandler.dump_traceback_later(worst_case + WATCHDOG_MARGIN, exit=True, file=where)
 
     def guard_the_end(self) -> None:
-        """Arm the watchdog if no stop order has: what follows a failed start is as long as what follows the lifespan."""
+        """Arm the watchdog if no stop order has: after a failed start, say."""
         worst_case = self.config.options.stop.lifespan_shutdown + TEARDOWN
         if not self._guarded and worst_case < math.inf:
             self.stopping(worst_case)
@@ -156,8 +158,9 @@ def _leave_threads(before: set[threading.Thread], end: float, code: int) -> None
             if thread not in before and not thread.daemon and thread is not threading.current_thread()
         ]
 
+    end = max(end, time.monotonic() + LAST_TURNS)
     for thread in left():
-        thread.join(max(LAST_TURNS, end - time.monotonic()))
+        thread.join(max(0.0, end - time.monotonic()))
     staying = left()
     if not staying:
         return

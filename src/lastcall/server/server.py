@@ -9,10 +9,10 @@ import os
 import random
 import resource
 import socket
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lastcall.asgi.lifespan import Lifespan
 from lastcall.asgi.loading import LoadedApp, load_app
@@ -26,8 +26,8 @@ from lastcall.drain.report import StopReport
 from lastcall.net.listeners import Address, Listener, adopt, bind
 from lastcall.net.portable import PortableDriver
 from lastcall.observe.logs import configure_logging, make_access_sink
-from lastcall.server.executor import Executor, Work
-from lastcall.server.loops import loop_factory
+from lastcall.server.executor import Executor, Work, shut_down
+from lastcall.server.loops import make_loop, refuse_running_loop
 from lastcall.server.signals import SignalFace
 from lastcall.server.teardown import close_loop
 
@@ -66,6 +66,7 @@ class Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._executor: Executor | None = None
         self._lifespan: Lifespan | None = None
+        self._interrupt: Callable[[], None] | None = None  # of lifespan.startup, while it runs
         self._listeners: list[Listener] = []
         self._face: SignalFace | None = None
         # All of them: cause and level. Orders come from other threads and from signal handlers, which may interrupt
@@ -126,8 +127,8 @@ class Server:
                 self._executor.force(cause)
             else:
                 self._executor.order(cause, interactive=cause == "SIGINT")
-        elif self._lifespan is not None:
-            self._lifespan.interrupt()
+        elif self._interrupt is not None:
+            self._interrupt()
 
     def abandon_now(self) -> None:
         """The third signal, or the second while starting, in a process of our own: unlink our sockets, ``_exit(5)``."""
@@ -136,15 +137,27 @@ class Server:
                 listener.close()
         os._exit(5)
 
+    @property
+    def abandoned(self) -> set[asyncio.Task[Any]]:
+        """Tasks that did not end when they were cancelled: those that the log has named."""
+        tasks = set() if self._executor is None else set(self._executor.abandoned)
+        if self._lifespan is not None and self._lifespan.task is not None:
+            tasks.add(self._lifespan.task)
+        return {task for task in tasks if not task.done()}
+
     # -- running --------------------------------------------------------------------------------------------------
 
     def run(self, sockets: Sequence[socket.socket] | None = None) -> StopReport:
-        """``serve()`` in a new event loop, with a bounded teardown of that loop; see the class."""
-        loop = loop_factory(self.config.options.loop)()
+        """``serve()`` in a new event loop, with a bounded teardown of that loop; see the class.
+
+        Raises RuntimeError where an event loop is running already: there, ``await serve()``.
+        """
+        refuse_running_loop()
+        loop = make_loop(self.config.options.loop)
         try:
             return loop.run_until_complete(self.serve(sockets))
         finally:
-            close_loop(loop)
+            close_loop(loop, named=self.abandoned)
 
     async def serve(self, sockets: Sequence[socket.socket] | None = None) -> StopReport:
         """Serve until a stop order, and through the whole ladder.
@@ -207,6 +220,7 @@ class Server:
         self._lifespan = lifespan = Lifespan(
             app.app, options.app.lifespan, timeout_startup=options.app.timeout_lifespan_startup
         )
+        self._interrupt = lifespan.interrupt
         ready = False
         try:
             if not self._orders:
@@ -214,6 +228,7 @@ class Server:
         finally:
             if not ready:
                 await lifespan.cancel(options.stop.cancel)
+            self._interrupt = None
         return lifespan if ready else None
 
     def _interrupted(self) -> StopReport:
@@ -222,11 +237,32 @@ class Server:
         return StopReport(cause, 0, 0.0, 0, 0, 0, (), "not started")
 
     async def _serve(self, app: LoadedApp, lifespan: Lifespan) -> StopReport:
+        with ExitStack() as stack:
+            try:
+                executor = self._open(app, lifespan, stack)
+            except BaseException as exc:
+                # The application is up, so it is shut down, although nobody was ever let in.
+                stack.close()
+                for listener in self._listeners:
+                    listener.close()
+                left = self._left(Phase.CLOSING, 0.0)
+                if left < math.inf:
+                    self.stopping(left)
+                await shut_down(lifespan, self.config.options.stop.lifespan_shutdown)
+                if isinstance(exc, OSError):
+                    raise StartupError(f"cannot serve: {exc.strerror or exc}") from exc
+                raise
+            return await executor.run()
+
+    def _open(self, app: LoadedApp, lifespan: Lifespan, stack: ExitStack) -> Executor:
+        """Let requests in; what has to be closed at the end is put on ``stack``."""
         loop = asyncio.get_running_loop()
         options = self.config.options
         access = make_access_sink(options.log)
+        stack.callback(access.flush)
         ledger = Ledger()
         hub = make_hub(loop, options.http, access)
+        stack.callback(hub.close)
         service = HTTPService(
             app.app,
             ledger,
@@ -236,6 +272,7 @@ class Server:
             on_max_requests=lambda: self._give_order("max-requests", 1),
         )
         driver = make_driver(options.net.driver, hub, service, limit=connection_limit(options.net.limit_connections))
+        stack.callback(driver.close)
         stop = options.stop
         budgets = Budgets(stop.graceful, stop.cancel, stop.lifespan_shutdown, stop.interrupt)
         executor = Executor(
@@ -244,33 +281,26 @@ class Server:
             on_order=self._stop_ordered,
             on_phase=self._phase_entered,
         )
-        try:
-            for listener in self._listeners:
-                listener.listen(options.net.backlog)
-                driver.listen(listener.sock, shared=listener.shared)
-            self.addresses = [listener.address for listener in self._listeners]
-            for listener in self._listeners:
-                logger.info("lastcall running on %s (Press CTRL+C to quit)", listener.url)
-            logger.debug("A stop takes at most %g s.", budgets.worst_case())
-            self._executor = executor
-            executor.ready()
-            self.started = True
-            self.ready()
-            for order in tuple(self._orders):  # they came between start-up and here
-                self._obey(*order)
-            return await executor.run()
-        finally:
-            driver.close()
-            hub.close()
-            access.flush()
+        for listener in self._listeners:
+            listener.listen(options.net.backlog)
+        for listener in self._listeners:
+            driver.listen(listener.sock, shared=listener.shared)
+        self.addresses = [listener.address for listener in self._listeners]
+        for listener in self._listeners:
+            logger.info("lastcall running on %s (Press CTRL+C to quit)", listener.url)
+        logger.debug("A stop takes at most %g s.", budgets.worst_case())
+        self._executor = executor
+        executor.ready()
+        self.started = True
+        self.ready()
+        for order in tuple(self._orders):  # they came between start-up and here
+            self._obey(*order)
+        return executor
 
     def _http_options(self) -> HTTPOptions:
         options = self.config.options
-        http = options.http
-        if http.limit_max_requests is not None and options.limit_max_requests_jitter:
-            jitter = random.randint(0, options.limit_max_requests_jitter)
-            http = replace(http, limit_max_requests=http.limit_max_requests + jitter)
-        return http
+        limit = max_requests(options.http.limit_max_requests, options.limit_max_requests_jitter)
+        return replace(options.http, limit_max_requests=limit)
 
     # -- hooks ----------------------------------------------------------------------------------------------------
 
@@ -341,6 +371,11 @@ def make_driver(name: str, hub: Hub, service: HTTPService, *, limit: int) -> Dri
             if name == "native":
                 raise StartupError(f"the native driver does not work here ({exc}): use --driver asyncio") from exc
     return PortableDriver(hub, lambda stream: HTTP1Connection(service, stream), limit=limit)
+
+
+def max_requests(limit: int | None, jitter: int, randint: Callable[[int, int], int] = random.randint) -> int | None:
+    """``--limit-max-requests`` of this worker: up to ``jitter`` more, so that workers do not all stop together."""
+    return None if limit is None else limit + randint(0, jitter)
 
 
 def connection_limit(limit: int | None) -> int:

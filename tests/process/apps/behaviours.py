@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import gc
 import os
 import sys
 import threading
@@ -84,11 +85,31 @@ async def exits(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def exits_later(scope: Scope, receive: Receive, send: Send) -> None:
     async def leave() -> None:
-        sys.exit(7)
+        sys.exit(CODES[scope["query_string"] or b"7"])
 
     KEPT.append(asyncio.create_task(leave()))
     await asyncio.sleep(0.3)
     await respond(send, b"finished all the same")
+
+
+async def exits_when_cancelled(scope: Scope, receive: Receive, send: Send) -> None:
+    async def leave() -> None:
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            sys.exit(7)
+
+    KEPT.append(asyncio.create_task(leave()))
+    await respond(send, b"exits_when_cancelled")
+
+
+async def frozen(scope: Scope, receive: Receive, send: Send) -> None:
+    await respond(send, str(gc.get_freeze_count()).encode())
+
+
+async def big(scope: Scope, receive: Receive, send: Send) -> None:
+    await respond(send, b"x" * int(scope["query_string"]))
+    say("big has ended")
 
 
 async def hello(scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,8 +118,23 @@ async def hello(scope: Scope, receive: Receive, send: Send) -> None:
 
 HANDLERS = {
     handler.__name__: handler
-    for handler in (slow, stream, stubborn, block, thread, daemon, executor, background, exits, exits_later)
+    for handler in (
+        slow,
+        stream,
+        stubborn,
+        block,
+        thread,
+        daemon,
+        executor,
+        background,
+        exits,
+        exits_later,
+        exits_when_cancelled,
+        frozen,
+        big,
+    )
 }
+CODES = {b"7": 7, b"0": 0, b"none": None, b"text": "some words", b"-1": -1, b"256": 256}
 KEPT: list[asyncio.Task[None]] = []
 
 
