@@ -116,7 +116,8 @@ def test_run_gives_everything_back_that_it_took() -> None:
         mine = asyncio.new_event_loop()
         asyncio.set_event_loop(mine)
         lastcall.run(app, port=0, timeout_graceful_shutdown=0.1, timeout_cancel=0.1, timeout_lifespan_shutdown=0.1)
-        print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, gc.get_freeze_count(), asyncio.get_event_loop() is mine)
+        print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, gc.get_freeze_count())
+        print(asyncio.get_event_loop() is mine)
         gc.freeze()
         before = gc.get_freeze_count()
         lastcall.run(app, port=0, timeout_graceful_shutdown=0.1, timeout_cancel=0.1, timeout_lifespan_shutdown=0.1)
@@ -131,7 +132,8 @@ def test_run_gives_everything_back_that_it_took() -> None:
         assert server.wait() == -signal.SIGTERM
     assert server.stdout.splitlines() == [
         "frozen True",
-        "True 0 True",
+        "True 0",
+        "True",
         "frozen True",
         "True",
         "the program goes on",

@@ -103,10 +103,10 @@ cdef class HTTPCycle(Entry):
             return 0
         if self.body is None:
             self.body = piece
-        elif PyBytes_CheckExact(self.body):
-            self.body = [self.body, piece]
         else:
-            (<list>self.body).append(piece)
+            if PyBytes_CheckExact(self.body):
+                self.body = bytearray(self.body)
+            self.body += piece        # one block: chunks of a few bytes must not cost an object each
         self.buffered += n
         return self._wake_receivers()
 
@@ -223,10 +223,10 @@ cdef class HTTPCycle(Entry):
         if kind == "http.response.body":
             if self.head is None:
                 raise LocalProtocolError("http.response.body came before http.response.start")
+            if self.disconnected:     # first: a request that was refused halfway is complete as well
+                raise ClientDisconnected("the client has disconnected")
             if self.complete:
                 return DONE           # ASGI: messages after the end of the response are ignored
-            if self.disconnected:
-                raise ClientDisconnected("the client has disconnected")
             data = item(message, "body")
             if data is None:
                 body = b""
@@ -271,7 +271,7 @@ cdef class HTTPCycle(Entry):
         if self.body is not None:
             body = self.body
             if not PyBytes_CheckExact(body):
-                body = b"".join(body)
+                body = bytes(body)
             self.body = None
             n = self.buffered
             self.buffered = 0

@@ -47,6 +47,13 @@ cdef class Deadlines:
         self._timeouts[WRITE] = write
         self._timeouts[LINGER] = linger
 
+    def __dealloc__(self):
+        # The garbage collector may free this before the connections whose nodes are in it.
+        cdef int kind
+        for kind in range(KINDS):
+            while self._heads[kind].next != NULL and self._heads[kind].next != &self._heads[kind]:
+                unset(self._heads[kind].next)
+
     cdef void set(self, Node* node, Timed owner, int kind, double now) noexcept:
         """Set (or set anew) the deadline of ``node``: ``now`` plus the timeout of its kind."""
         cdef Node* head = &self._heads[kind]

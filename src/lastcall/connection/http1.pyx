@@ -246,6 +246,7 @@ cdef class HTTP1Cycle(HTTPCycle):
         """The last byte of the response is queued."""
         self.complete = True
         self._wake_receivers()
+        self.wake_sender()                     # no later flush is this cycle's
         self.connection.hub.mark_dirty(self.connection.stream)
         return self.connection.response_done(self)
 
@@ -398,13 +399,14 @@ cdef class HTTP1Connection(Connection):
                 cycle = self.cycle
                 if cycle is not None and self.request_read:
                     break                      # one exchange after the other
-                if cycle is None:
+                if cycle is None and not self.discarding:
                     if self.clogged():
                         break
                     # A client that pipelines must not own the loop, nor wait for its first answer until the last.
                     if served and parser.pos < n and (served >= MAX_SERVED or self.hub.spent()):
-                        self.waiting = True
-                        self.hub.mark_runnable(self)
+                        if not self.waiting:           # else it is in the hub's list already
+                            self.waiting = True
+                            self.hub.mark_runnable(self)
                         break
                 event = parser.next(p, n)
                 if event == HEAD:
@@ -513,7 +515,7 @@ cdef class HTTP1Connection(Connection):
         if cycle is None:
             if self.discarding:
                 pass
-            elif self.held:
+            elif self.waiting:                 # held, or for its turn
                 if self.pending.end - self.pending.start > HIGH_WATER:
                     self.pause()
                 return 0
@@ -523,7 +525,7 @@ cdef class HTTP1Connection(Connection):
                     self.hub.deadlines.set(&self.read_node, self, HEADER, self.hub.time())
             if self.eof and not self.advancing:
                 return self.finish()
-            return 0
+            return self.resume()
         if self.request_read:
             if self.pending.end - self.pending.start > HIGH_WATER:
                 self.pause()
@@ -661,7 +663,7 @@ cdef class HTTP1Connection(Connection):
     cpdef close_now(self):
         """Close at once; with a RST where a FIN would make a response that only the close ends look complete."""
         cdef HTTP1Cycle cycle = self.cycle
-        if self.stream.out.end > self.stream.out.start or (
+        if self.stream.blocked or self.stream.out.end > self.stream.out.start or (
             cycle is not None and cycle.started and cycle.framing == UNTIL_CLOSE
         ):
             self.abort()
@@ -689,7 +691,7 @@ cdef class HTTP1Connection(Connection):
                 # Known already unless nothing was started on this connection.
                 self.client if self.client is not None else self.stream.client_address(),
                 cycle.method, target, "1.1" if cycle.minor else "1.0", cycle.head.status,
-                self.hub.time() - cycle.since, cycle.body_sent,
+                self.hub.tick() - cycle.since, cycle.body_sent,
             )
         return 0
 

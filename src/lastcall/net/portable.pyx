@@ -53,6 +53,8 @@ cdef class PortableStream(Stream):
             return
         transport.set_write_buffer_limits(high=0)
         self.blocked = False
+        if not self.reading:
+            transport.pause_reading()
         self.hub.begin()
         try:
             self.flush()

@@ -61,6 +61,13 @@ cdef double TURN_SECONDS = 0.002
 cdef class NativeStream(Stream):
     """A connected socket in the reactor's epoll set."""
 
+    def __cinit__(self):
+        self.fd = -1
+
+    def __dealloc__(self):
+        if self.fd >= 0 and not self.closed:
+            c_close(self.fd)               # the server's end was not an orderly one
+
     cdef int transmit(self) except -1:
         cdef ByteBuffer out = self.out
         cdef Py_ssize_t size = out.end - out.start
@@ -114,6 +121,8 @@ cdef class NativeStream(Stream):
 
     cdef int release(self) except -1:
         self.reactor.by_fd[self.fd] = None     # before the number can be given to another connection
+        # close() alone does not do this where a forked child holds the socket too: its events would come for ever.
+        epoll_ctl(self.reactor.epoll, EPOLL_CTL_DEL, self.fd, NULL)
         c_close(self.fd)
         return self.reactor.forget(self)
 
@@ -213,7 +222,7 @@ cdef class Reactor(Driver):
                 if self.hub.now > deadline:
                     break
             # While nothing waits for the loop, looking again here is cheaper than by way of it.
-            if count == 0 or self.hub.now > deadline or self.yielding or not self.hub.quiet():
+            if count <= 0 or self.hub.now > deadline or self.yielding or not self.hub.quiet():
                 break
             self.hub.flush()
         self.hub.end()

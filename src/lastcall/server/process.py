@@ -15,7 +15,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lastcall.base.errors import LastcallError
 from lastcall.drain.ladder import TEARDOWN
@@ -96,8 +96,24 @@ def _run(loop: asyncio.AbstractEventLoop, server: Server, face: SignalFace) -> i
                 raise
             logger.error("A task of the application raised %r out of the event loop: stopping.", exc)
             code = max(code, _exit_code(exc))
+            _hush(loop, exc)
             server.drain(type(exc).__name__)
     return max(code, serving.result().exit_code)
+
+
+def _hush(loop: asyncio.AbstractEventLoop, told: BaseException) -> None:
+    """Keep the loop from reporting ``told`` as never retrieved when its task is destroyed, maybe at the very end."""
+    earlier = loop.get_exception_handler()
+
+    def handler(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if context.get("exception") is told:
+            return
+        if earlier is None:
+            loop.default_exception_handler(context)
+        else:
+            earlier(loop, context)
+
+    loop.set_exception_handler(handler)
 
 
 def _exit_code(exc: SystemExit | KeyboardInterrupt) -> int:
