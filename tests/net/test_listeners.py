@@ -85,6 +85,91 @@ def test_a_taken_port_is_named(bound: ExitStack) -> None:
         bind((tcp(port=port),))
 
 
+@pytest.mark.parametrize("first", ["127.0.0.1", "0.0.0.0"])
+@pytest.mark.parametrize("second", ["127.0.0.1", "0.0.0.0", "localhost"])
+def test_a_port_is_bound_once_although_nobody_listens(bound: ExitStack, first: str, second: str) -> None:
+    (listener,) = bind((tcp(first),))
+    bound.callback(listener.close)
+    port = int(listener.address[1])
+    with pytest.raises(StartupError, match=f"^cannot listen on {second}:{port}: Address already in use$"):
+        bind((tcp(second, port),))
+    listener.close()
+    with pytest.raises(StartupError, match=f"^cannot listen on {second}:{port}: Address already in use$"):
+        bind((tcp(first, port), tcp(second, port)))
+
+
+def test_a_port_that_waits_to_listen_can_be_taken_over_from_connections_that_linger(bound: ExitStack) -> None:
+    (listener,) = listen(bound, tcp())
+    where = address(listener)
+    with Peer(where):
+        listener.sock.setblocking(True)
+        accepted, _ = listener.sock.accept()
+        listener.close()
+        (successor,) = listen(bound, tcp(port=where[1]))  # while the old one's connection is open
+        Peer(where).close()
+        accepted.close()
+    successor.close()
+    listen(bound, tcp(port=where[1]))  # and while it is in TIME_WAIT
+
+
+def test_listeners_reuse_addresses_but_no_ports(bound: ExitStack) -> None:
+    for listener in listen(bound, tcp(), tcp("::1")):
+        assert listener.sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR) != 0
+        assert listener.sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT) == 0
+
+
+def test_a_unix_socket_is_given_once(bound: ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "socket"
+    (tmp_path / "link").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for other in (path, Path("socket"), tmp_path / "link" / "socket"):
+        with pytest.raises(StartupError, match=rf"^cannot listen on unix:{other}: it is given twice$"):
+            bind((unix(path), unix(other)))
+        assert not path.exists()
+
+
+def test_of_two_that_start_on_one_unix_socket_the_first_finds_out(bound: ExitStack, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    (first,) = bind((unix(path),))
+    bound.callback(first.close)
+    (second,) = bind((unix(path),))
+    bound.callback(second.close)
+    with pytest.raises(StartupError, match=rf"^cannot listen on unix:{path}: another server has taken its place$"):
+        first.listen(1)
+    first.close()
+    second.listen(1)
+    Peer(str(path)).close()
+
+
+def test_a_unix_socket_whose_file_was_removed_is_not_listened_on(tmp_path: Path) -> None:
+    (listener,) = bind((unix(tmp_path / "socket"),))
+    (tmp_path / "socket").unlink()
+    with pytest.raises(StartupError, match="its file is gone"):
+        listener.listen(1)
+    listener.close()
+
+
+def test_a_relative_path_is_removed_from_any_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    (listener,) = bind((unix(Path("socket")),))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    listener.listen(1)
+    Peer(str(tmp_path / "socket")).close()
+    listener.close()
+    assert not (tmp_path / "socket").exists()
+
+
+def test_a_file_whose_mode_cannot_be_set_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chmod", refuse)  # an owner's own chmod does not fail for real
+    with pytest.raises(StartupError, match="Operation not permitted"):
+        bind((unix(tmp_path / "socket"),))
+    assert not (tmp_path / "socket").exists()
+
+
 def test_an_unknown_host_is_named() -> None:
     with pytest.raises(StartupError, match=r"^cannot listen on no\.such\.host\.invalid:80: "):
         bind((tcp("no.such.host.invalid", 80),))
@@ -116,6 +201,7 @@ def test_no_descriptor_is_inherited_and_none_blocks(bound: ExitStack, tmp_path: 
     with socket.create_server(("127.0.0.1", 0)) as given:
         given.set_inheritable(True)
         found = listen(bound, tcp(), unix(tmp_path / "s"), BindSpec("fd", fd=given.fileno()))
+        assert not given.get_inheritable(), "it was inherited for us, not for our children"
     for listener in found:
         assert not listener.sock.get_inheritable()
         assert not listener.sock.getblocking()

@@ -63,6 +63,19 @@ def test_nobody_is_let_in_before_the_startup_is_complete(start: Start) -> None:
     assert server.stop() == 0
 
 
+def test_of_two_that_start_on_one_port_the_second_fails_before_its_import(start: Start) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    first = start("app_hung_startup", "--port", port, ready=False)
+    wait_for_output(first, "startup began")
+    second = start("hung_import:app", "--port", port, ready=False)
+    assert second.wait() == 3
+    assert second.stderr == f"Error: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+    assert second.stdout == ""
+    assert first.stop() == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
 @pytest.mark.parametrize(("app", "word"), [("app_hung_startup", "startup"), ("hung_import:app", "import")])
 def test_a_signal_interrupts_a_hung_start_with_exit_code_0(

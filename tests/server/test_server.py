@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import random
+import resource
 import signal
 import socket
 import threading
@@ -13,9 +16,13 @@ from typing import Any
 
 import pytest
 
+import lastcall
 from lastcall import Server, StopReport
 from lastcall.base.errors import ConfigError, StartupError
+from lastcall.base.options import BindSpec
 from lastcall.base.types import Receive, Scope, Send
+from lastcall.net.listeners import bind
+from lastcall.server.server import connection_limit, max_requests
 from tests.support.peer import Peer, eventually
 from tests.support.running import Gate, Lines, config, hello, respond, routes, running, server_log
 
@@ -208,6 +215,37 @@ def test_the_number_of_requests_is_a_cause() -> None:
             assert peer.get().status == peer.get().status == 200
             assert peer.ended() == "FIN"
         assert server.join().cause == "max-requests"
+
+
+def test_the_number_of_requests_has_a_jitter_of_its_own() -> None:
+    drawn = random.Random(1).randint
+    assert {max_requests(10, 3, drawn) for _ in range(200)} == {10, 11, 12, 13}
+    assert {max_requests(10, 0, drawn) for _ in range(20)} == {10}
+    assert max_requests(None, 3, drawn) is None
+
+
+def test_the_jitter_of_the_number_of_requests_takes_effect() -> None:
+    random.seed(1)
+    jitter = random.randint(0, 20)
+    assert jitter > 0
+    random.seed(1)
+    with running(hello, limit_max_requests=2, limit_max_requests_jitter=20) as server:
+        with server.peer() as peer:
+            for _ in range(2 + jitter):
+                assert peer.get().status == 200
+            assert peer.ended() == "FIN"
+        assert server.join().cause == "max-requests"
+
+
+def test_connections_are_limited_by_default_to_what_the_descriptor_limit_leaves() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert connection_limit(None) == soft - 64
+    assert connection_limit(7) == 7
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (50, hard))
+        assert connection_limit(None) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize("driver", ["native", "asyncio"])
@@ -418,6 +456,119 @@ def test_a_taken_port_is_a_startup_error() -> None:
     assert not server.started
 
 
+class Obstructed(Life):
+    """Somebody else takes the address while the application starts."""
+
+    def __init__(self, obstruct: object) -> None:
+        super().__init__()
+        self._obstruct = obstruct
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            self._obstruct()  # type: ignore[operator]
+        await super().__call__(scope, receive, send)
+
+
+def bound_twice() -> tuple[socket.socket, socket.socket]:
+    """Two sockets on one address, as Linux allows it while neither listens."""
+    sockets = [socket.socket(), socket.socket()]
+    for sock in sockets:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("127.0.0.1", 0) if sock is sockets[0] else sockets[0].getsockname())
+    return sockets[0], sockets[1]
+
+
+@pytest.mark.parametrize("how", ["run", "serve"])
+def test_a_port_that_is_taken_while_the_application_starts_is_a_startup_error(how: str, log: Lines) -> None:
+    ours, taker = bound_twice()
+    with taker:
+        app = Obstructed(taker.listen)
+        server = Server(config(app, lifespan="on"))
+
+        async def main() -> None:
+            try:
+                await server.serve([ours])
+            finally:
+                assert asyncio.all_tasks() == {asyncio.current_task()}, "the lifespan's has ended"
+
+        with pytest.raises(StartupError, match=r"^cannot listen on http://127\.0\.0\.1:\d+: Address already in use$"):
+            asyncio.run(main()) if how == "serve" else server.run([ours])
+    assert app.events == ["startup", "shutdown"]
+    assert log.messages(logging.WARNING) == []
+    assert not [line for line in log.messages() if "running on" in line]
+
+
+def test_a_unix_socket_that_is_taken_while_the_application_starts_is_a_startup_error(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    others = []
+    app = Obstructed(lambda: others.extend(bind((BindSpec("unix", path=path),))))
+    with pytest.raises(StartupError, match=rf"^cannot listen on unix:{path}: another server has taken its place$"):
+        Server(config(app, lifespan="on", uds=path)).run()
+    assert app.events == ["startup", "shutdown"]
+    others[0].listen(1)
+    Peer(path).close()  # its file is still there
+    others[0].close()
+
+
+def test_a_driver_that_does_not_work_here_is_a_startup_error_after_a_shutdown(
+    log: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "lastcall.net.reactor", None)
+    app = Life()
+    with pytest.raises(StartupError, match="use --driver asyncio"):
+        Server(config(app, lifespan="on", driver="native")).run()
+    assert app.events == ["startup", "shutdown"]
+    assert log.messages(logging.WARNING) == []
+
+
+def test_a_signal_does_not_cut_the_shutdown_after_a_failed_start() -> None:
+    events: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        taker.listen()
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        server.drain()
+        await asyncio.sleep(0.05)
+        events.append("shutdown")
+        await send({"type": "lifespan.shutdown.complete"})
+
+    ours, taker = bound_twice()
+    with taker:
+        server = Server(config(app, lifespan="on"))
+        with pytest.raises(StartupError):
+            server.run([ours])
+    assert events == ["shutdown"]
+
+
+def test_what_was_abandoned_is_named_once(log: Lines) -> None:
+    async def stubborn(scope: Scope, receive: Receive, send: Send) -> None:
+        began.set()
+        while True:
+            try:
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                continue
+
+    async def beside(scope: Scope, receive: Receive, send: Send) -> None:
+        task.append(asyncio.create_task(stubborn(scope, receive, send)))
+        await respond(send)
+
+    began = threading.Event()
+    task: list[asyncio.Task[None]] = []
+    options: Any = {"timeout_graceful_shutdown": 0, "timeout_cancel": 0.1}
+    with running(routes(stubborn=stubborn, beside=beside), **options) as server, server.peer() as a, server.peer() as b:
+        assert a.get("/beside").status == 200
+        b.request("/stubborn")
+        assert began.wait(5)
+        assert server.stop().exit_code == 5
+    errors = log.messages(logging.ERROR)
+    assert len(errors) == 2
+    assert "GET /stubborn" in errors[0]
+    assert "A task of the application does not end" in errors[1], "the application's own is named too"
+
+
 def test_a_failing_startup_is_a_startup_error_and_frees_the_port(tmp_path: Path) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
@@ -497,6 +648,57 @@ def test_a_loop_that_cannot_be_had_is_a_configuration_error() -> None:
     for loop, reason in (("no_such_module:factory", "no_such_module"), ("asyncio:nothing", "nothing")):
         with pytest.raises(ConfigError, match=reason):
             Server(config(hello, loop=loop)).run()
+
+
+async def no_loop() -> None:
+    """Not even that."""
+
+
+@pytest.mark.parametrize(
+    ("loop", "reason"),
+    [
+        ("json:loads", "missing 1 required positional argument"),
+        ("builtins:dict", "not dict"),
+        (f"{__name__}:no_loop", "not coroutine"),
+    ],
+)
+def test_a_factory_that_makes_no_loop_is_a_configuration_error(loop: str, reason: str) -> None:
+    for make in (lambda: Server(config(hello, loop=loop)).run(), lambda: running(hello, loop=loop).__enter__()):
+        with pytest.raises(ConfigError, match=rf"^--loop: '{loop}' is not usable: .* returns an event loop.*{reason}"):
+            make()
+
+
+@pytest.mark.parametrize("run", [lambda: Server(config(hello)).run(), lambda: lastcall.run(hello, port=0)])
+def test_run_in_a_running_loop_says_what_to_do(run: object) -> None:
+    async def main() -> None:
+        descriptors = len(list(Path("/proc/self/fd").iterdir()))
+        handler = signal.getsignal(signal.SIGTERM)
+        with pytest.raises(RuntimeError, match=r"use `await Server\(Config\(\.\.\.\)\)\.serve\(\)`"):
+            run()  # type: ignore[operator]
+        gc.collect()  # a coroutine that was never awaited would warn now
+        assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+        assert signal.getsignal(signal.SIGTERM) is handler
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_run_leaves_the_current_event_loop_of_the_thread_alone(loop: str) -> None:
+    def run() -> None:
+        mine = asyncio.new_event_loop()
+        asyncio.set_event_loop(mine)
+        server = Server(config(hello, loop=loop))
+        server.drain()
+        server.run()
+        found.append(asyncio.get_event_loop() is mine)
+        asyncio.set_event_loop(None)
+        mine.close()
+
+    found: list[bool] = []
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(10)
+    assert found == [True]
 
 
 def test_uvloop_that_is_missing_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

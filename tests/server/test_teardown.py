@@ -109,6 +109,62 @@ def test_a_task_that_fails_in_its_clean_up_is_logged(make_loop: MakeLoop, log: L
     assert str(errors[0].exc_info[1]) == "in the clean-up"
 
 
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_a_task_that_leaves_the_loop_by_an_exception_does_not_cut_the_teardown_short(
+    make_loop: MakeLoop, log: Lines, kind: type[BaseException]
+) -> None:
+    ended = []
+
+    async def leaving() -> None:
+        try:
+            await sleep_for_ever()
+        finally:
+            raise kind(7)
+
+    async def slow() -> None:
+        try:
+            await sleep_for_ever()
+        finally:
+            await asyncio.sleep(0.02)
+            ended.append(True)
+
+    async def main() -> list[asyncio.Task[None]]:
+        tasks = [asyncio.create_task(leaving()), asyncio.create_task(slow())]
+        await asyncio.sleep(0)
+        return tasks
+
+    loop = make_loop()
+    kept = loop.run_until_complete(main())
+    if kind is KeyboardInterrupt:  # may be a person's: not lost
+        with pytest.raises(KeyboardInterrupt):
+            close_loop(loop, 0.2)
+    else:
+        assert close(loop)[0] == 0
+    assert loop.is_closed()
+    assert ended == [True]
+    assert kept[1].cancelled()
+    assert len(log.messages(logging.ERROR)) == 1
+
+
+def test_a_task_that_was_named_before_is_counted_but_not_named_again(make_loop: MakeLoop, log: Lines) -> None:
+    async def stubborn() -> None:
+        while True:
+            try:
+                await sleep_for_ever()
+            except asyncio.CancelledError:
+                continue
+
+    async def main() -> list[asyncio.Task[None]]:
+        tasks = [asyncio.create_task(stubborn())]
+        await asyncio.sleep(0)
+        return tasks
+
+    loop = make_loop()
+    kept = loop.run_until_complete(main())
+    assert close_loop(loop, 0.1, named=kept) == 1
+    assert log.messages(logging.ERROR) == []
+
+
 def test_async_generators_are_closed(make_loop: MakeLoop) -> None:
     closed = []
     kept = []

@@ -60,8 +60,9 @@ class Listener:
         except OSError as exc:
             raise StartupError(f"cannot listen on {self.url}: {exc.strerror}") from exc
         # Until now nobody answered here, so that another server could take the file for one that was left behind.
-        if self.inode is not None and _inode(self.path) != self.inode:
-            raise StartupError(f"cannot listen on {self.url}: another server has taken its place")
+        if self.inode is not None and (found := _inode(self.path)) != self.inode:
+            what = "its file is gone" if found is None else "another server has taken its place"
+            raise StartupError(f"cannot listen on {self.url}: {what}")
 
     def close(self) -> None:
         """Close our copy; remove the unix socket's file if it is still the one that we made."""

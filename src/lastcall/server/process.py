@@ -66,7 +66,7 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
                 end = time.monotonic() + TEARDOWN
                 server.guard_the_end()
                 with suppress(KeyboardInterrupt):  # a task's own: ours come to the handler
-                    if close_loop(loop, named=server.abandoned):
+                    if server.close_loop(loop):
                         code = max(code, ABANDONED)
         except LastcallError as error:
             code = max(code, tell(error))
@@ -153,6 +153,10 @@ class _ProcessServer(Server):
         if where < 0:
             where = os.open(os.devnull, os.O_WRONLY)  # nobody to tell, but the end comes all the same
         faulthandler.dump_traceback_later(worst_case + WATCHDOG_MARGIN, exit=True, file=where)
+
+    def close_loop(self, loop: asyncio.AbstractEventLoop) -> int:
+        """Close the loop that it ran in, within ``TEARDOWN``; how many tasks would not end."""
+        return close_loop(loop, named=self._abandoned())
 
     def guard_the_end(self) -> None:
         """Arm the watchdog if no stop order has: after a failed start, say."""

@@ -137,8 +137,7 @@ class Server:
                 listener.close()
         os._exit(5)
 
-    @property
-    def abandoned(self) -> set[asyncio.Task[Any]]:
+    def _abandoned(self) -> set[asyncio.Task[Any]]:
         """Tasks that did not end when they were cancelled: those that the log has named."""
         tasks = set() if self._executor is None else set(self._executor.abandoned)
         if self._lifespan is not None and self._lifespan.task is not None:
@@ -157,7 +156,7 @@ class Server:
         try:
             return loop.run_until_complete(self.serve(sockets))
         finally:
-            close_loop(loop, named=self.abandoned)
+            close_loop(loop, named=self._abandoned())
 
     async def serve(self, sockets: Sequence[socket.socket] | None = None) -> StopReport:
         """Serve until a stop order, and through the whole ladder.
