@@ -31,9 +31,9 @@ cdef extern from "time.h" nogil:
 cdef object logger = logging.getLogger("lastcall.error")
 
 cdef enum:
-    FLUSH_ANSWERS = 8
+    FLUSH_ANSWERS = 64
 
-cdef double FLUSH_SECONDS = 500e-6    # 200 µs cost FastAPI a tenth: at 60 µs a request that is three answers per wake-up
+cdef double FLUSH_SECONDS = 2e-3     # a turn's length: each wake-up of a client's core costs as much as some answers
 cdef double SLOW_HANDLER = 100e-6
 cdef double TURN_SECONDS = 0.002     # then the loop's other work gets its turn
 cdef double TIMER_GRAIN = 0.05       # no connection's timeout is more exact than this

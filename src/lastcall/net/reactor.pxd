@@ -26,6 +26,8 @@ cdef class Reactor(Driver):
     cdef list by_fd
     cdef unsigned char* into
     cdef void* events
+    cdef int count            # events of the last look, and how many of them are served
+    cdef int served
     cdef bint yielding        # this turn must not look for more
     cdef int _serve(self, void* what) except -1
     cdef int _place(self, int fd, object what) except -1

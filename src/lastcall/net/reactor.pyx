@@ -4,7 +4,7 @@
 The epoll descriptor (level-triggered) holds the listeners and all connections, and is itself registered with
 ``loop.add_reader``: one callback of the loop serves many ready sockets in compiled code. Any loop with ``add_reader``
 will do. A turn ends after ``MAX_EVENTS`` events or about ``TURN_SECONDS``, so that the loop's other work is never
-starved; what was not served is reported again, at the tail of the kernel's ready list.
+starved; what there was no time for comes first in the next one.
 """
 
 cimport cython
@@ -206,7 +206,6 @@ cdef class Reactor(Driver):
     def _turn(self):
         """Serve ready sockets: the loop's callback."""
         cdef epoll_event* events = <epoll_event*>self.events
-        cdef int count, i
         cdef double started, deadline
         if self.epoll < 0:
             return
@@ -214,15 +213,20 @@ cdef class Reactor(Driver):
         self.yielding = False
         deadline = self.hub.now + TURN_SECONDS
         while True:
-            count = epoll_wait(self.epoll, events, MAX_EVENTS, 0)
-            for i in range(count):
-                started = self.hub.now
-                self._serve(&events[i])
-                self.hub.after_event(started)
-                if self.hub.now > deadline:
+            if self.served >= self.count:
+                self.count = epoll_wait(self.epoll, events, MAX_EVENTS, 0)
+                self.served = 0
+                if self.count <= 0:
                     break
+            # What an earlier turn had no time for comes first. Asking again instead would put those in front whose
+            # answers went out early and who have sent their next request already, and starve the others.
+            while self.served < self.count and self.hub.now <= deadline:
+                started = self.hub.now
+                self.served += 1
+                self._serve(&events[self.served - 1])
+                self.hub.after_event(started)
             # While nothing waits for the loop, looking again here is cheaper than by way of it.
-            if count <= 0 or self.hub.now > deadline or self.yielding or not self.hub.quiet():
+            if self.hub.now > deadline or self.yielding or not self.hub.quiet():
                 break
             self.hub.flush()
         self.hub.end()
