@@ -3,8 +3,8 @@
 
 The epoll descriptor (level-triggered) holds the listeners and all connections, and is itself registered with
 ``loop.add_reader``: one callback of the loop serves many ready sockets in compiled code. Any loop with ``add_reader``
-will do. A turn ends after ``MAX_EVENTS`` events or about ``TURN_SECONDS``, so that the loop's other work is never
-starved; what there was no time for comes first in the next one.
+will do. A turn ends when the hub's time for it is over, so that the loop's other work is never starved; what there was
+no time for comes first in the next one.
 """
 
 cimport cython
@@ -54,7 +54,6 @@ cdef enum:
     READ_SIZE = 131072
     LISTENER = 0xFFFFFFFF        # the generation that marks a listener
 
-cdef double TURN_SECONDS = 0.002
 
 
 @cython.final
@@ -211,7 +210,7 @@ cdef class Reactor(Driver):
             return
         self.hub.begin()
         self.yielding = False
-        deadline = self.hub.now + TURN_SECONDS
+        deadline = self.hub.turn_ends
         while True:
             if self.served >= self.count:
                 self.count = epoll_wait(self.epoll, events, MAX_EVENTS, 0)
