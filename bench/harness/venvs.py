@@ -81,6 +81,9 @@ def ensure(server: Server, catalogue: Catalogue, *, refresh: bool = False) -> No
             path = server.venv / "lib" / version / "site-packages" / "bench-source.pth"
             path.write_text(f"{ROOT / server.source}\n")
         stamp.write_text(wanted)
+    if server.source:
+        # As pip does for the packages that it installs; PYTHONDONTWRITEBYTECODE may be set where this runs.
+        _run([str(server.venv / "bin" / "python"), "-m", "compileall", "-q", str(ROOT / server.source / "lastcall")])
     if server.probe:
         _run([str(server.venv / "bin" / "python"), "-c", server.probe])
 

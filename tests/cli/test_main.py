@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 
 import click
@@ -26,10 +27,14 @@ class Server:
     def __init__(self) -> None:
         self.config: Config | None = None
         self.outcome: int | BaseException = 0
+        self.collecting = False
+        self.frozen = 0
 
     def run_process(self, config: Config, *, tell: Callable[[LastcallError], int], final: bool) -> int:
         assert final, "the command is all that the process does"
         self.config = config
+        self.collecting = gc.isenabled()
+        self.frozen = gc.get_freeze_count()
         if isinstance(self.outcome, LastcallError):
             return tell(self.outcome)
         if isinstance(self.outcome, BaseException):
@@ -38,7 +43,7 @@ class Server:
 
 
 @pytest.fixture(autouse=True)
-def server(monkeypatch: pytest.MonkeyPatch) -> Server:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     for name in list(os.environ):
         if name.startswith("LASTCALL_") or name == "WEB_CONCURRENCY":
             monkeypatch.delenv(name)
@@ -47,7 +52,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     process.run_process = server.run_process  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "lastcall.server", ModuleType("lastcall.server"))
     monkeypatch.setitem(sys.modules, "lastcall.server.process", process)
-    return server
+    yield server
+    gc.unfreeze()
 
 
 def invoke(*arguments: str, **environ: str) -> Result:

@@ -11,7 +11,8 @@ import pytest
 
 from lastcall.base.errors import ConfigError
 from lastcall.base.options import BindSpec, ServerOptions
-from lastcall.config import Config, ConfigKeywords
+from lastcall.config import Config
+from lastcall.config.keywords import ConfigKeywords
 from lastcall.config.options import GROUPS, OPTIONS, Option
 from lastcall.config.resolve import Given
 

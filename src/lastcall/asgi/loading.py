@@ -7,24 +7,23 @@ during a slow import is no failure.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import os
-import pkgutil
 import sys
 import traceback
 from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from lastcall.asgi.interfaces import ASGI2Adapter, Shape, arity_of, is_coroutine_callable, shape_of
-from lastcall.asgi.wsgi import WSGIAdapter
 from lastcall.base.errors import StartupError
 from lastcall.base.options import AppOptions
+from lastcall.base.record import Record
 from lastcall.base.types import ASGIApp
+
+if TYPE_CHECKING:
+    from lastcall.asgi.wsgi import WSGIAdapter
 
 Interface = Literal["asgi3", "asgi2", "wsgi"]
 
@@ -33,8 +32,7 @@ _USUAL_MODULES = ("main", "app", "asgi", "server", "api", "application")
 _SUGGESTIONS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedApp:
+class LoadedApp(Record):
     """An application that is ready to be called.
 
     ``app`` is an ASGI 3 single callable, ``interface`` what it was before, ``name`` what messages call it: the import
@@ -47,8 +45,8 @@ class LoadedApp:
 
     def close(self) -> None:
         """Give back what the adapter holds (a WSGI application's threads). Call it when the server has stopped."""
-        if isinstance(self.app, WSGIAdapter):
-            self.app.close()
+        if self.interface == "wsgi":
+            cast("WSGIAdapter", self.app).close()
 
 
 def load_app(options: AppOptions) -> LoadedApp:
@@ -129,6 +127,8 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _suggest_for_file(path: str, attribute: str) -> str:
+    from pathlib import Path  # noqa: PLC0415 - as below: needed for an error message only
+
     parts = list(Path(path).parts)
     folder = ""
     if Path(path).is_absolute() or ".." in parts:
@@ -166,7 +166,7 @@ def _no_such_module(name: str, missing: str, attribute: str) -> str:
     if container is not None and not hasattr(container, "__path__"):
         likely = f"; did you mean {parent}:{child}?" if hasattr(container, child) else ""
         return f"there is no module {missing!r}: {parent!r} is a module and not a package{likely}"
-    near = difflib.get_close_matches(child, _modules_in(getattr(container, "__path__", sys.path[:1])), 1)
+    near = _close_matches(child, _modules_in(getattr(container, "__path__", sys.path[:1])), 1)
     likely = ""
     if near:
         likely = f"; did you mean {f'{parent}.' if parent else ''}{near[0]}{name[len(missing) :]}:{attribute}?"
@@ -174,7 +174,15 @@ def _no_such_module(name: str, missing: str, attribute: str) -> str:
     return f"there is no module {missing!r} {where}{likely or ('' if parent else ' (--app-dir names another place)')}"
 
 
+def _close_matches(word: str, among: list[str], most: int, *, cutoff: float = 0.6) -> list[str]:
+    import difflib  # noqa: PLC0415 - a start without mistakes need not wait for it
+
+    return difflib.get_close_matches(word, among, most, cutoff=cutoff)
+
+
 def _modules_in(path: Iterable[str]) -> list[str]:
+    import pkgutil  # noqa: PLC0415
+
     return [info.name for info in pkgutil.iter_modules(list(path))]
 
 
@@ -183,14 +191,14 @@ def _no_such_attribute(obj: object, path: str, missing: str) -> str:
     separator = ":" if isinstance(obj, ModuleType) else "."
     message = f"{path!r} has no attribute {missing!r}"
     if not isinstance(obj, ModuleType):
-        near = difflib.get_close_matches(missing, [n for n in dir(obj) if not n.startswith("_")], 1)
+        near = _close_matches(missing, [n for n in dir(obj) if not n.startswith("_")], 1)
         return f"{message}; did you mean {path}{separator}{near[0]}?" if near else message
     modules = _modules_in(getattr(obj, "__path__", ()))
     if missing in modules:
         return f"{message}, but a module of that name: did you mean {path}.{missing}:app?"
     apps, factories = _candidates(obj)
     names = [n for n in vars(obj) if not n.startswith("_")]
-    near = difflib.get_close_matches(missing, apps, 1) or difflib.get_close_matches(missing, names, 1, cutoff=0.75)
+    near = _close_matches(missing, apps, 1) or _close_matches(missing, names, 1, cutoff=0.75)
     if near:
         return f"{message}; did you mean {path}:{near[0]}{' --factory' if near[0] in factories else ''}?"
     found = [f"{path}:{n}" for n in apps] + [f"{path}:{n} --factory" for n in factories]
@@ -288,6 +296,8 @@ def _adapt(obj: Any, name: str, interface: str) -> LoadedApp:
     if interface == "wsgi":
         if is_coroutine_callable(obj):
             raise StartupError(f"{name} is async, so it is no WSGI application: leave --interface wsgi out")
+        from lastcall.asgi.wsgi import WSGIAdapter  # noqa: PLC0415 - ASGI applications need no thread pool
+
         return LoadedApp(WSGIAdapter(obj), "wsgi", name)
     shape = shape_of(obj)
     if shape is Shape.ASGI3:

@@ -1,4 +1,4 @@
-"""Small frozen dataclasses: what a room is told of the configuration. Times are seconds, sizes are bytes.
+"""Small records: what a room is told of the configuration. Times are seconds, sizes are bytes.
 
 ``config`` builds them; a room receives the one it needs, never the whole configuration.
 ``math.inf`` stands for "none" in every time.
@@ -7,11 +7,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+
+from lastcall.base.record import Record
 
 
-@dataclass(frozen=True, slots=True)
-class AppOptions:
+class AppOptions(Record):
     """How the application is found and spoken to (room ``asgi``)."""
 
     app: object = None
@@ -24,8 +24,7 @@ class AppOptions:
     timeout_lifespan_startup: float = math.inf
 
 
-@dataclass(frozen=True, slots=True)
-class HTTPOptions:
+class HTTPOptions(Record):
     """Timeouts, limits and response headers of HTTP connections (room ``connection``)."""
 
     timeout_header: float = 10.0
@@ -44,8 +43,7 @@ class HTTPOptions:
     root_path: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class BindSpec:
+class BindSpec(Record):
     """One listener. ``kind`` is ``tcp`` (host, port), ``unix`` (path, mode) or ``fd`` (fd)."""
 
     kind: str
@@ -63,8 +61,7 @@ class BindSpec:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class NetOptions:
+class NetOptions(Record):
     """Listeners and the driver behind them (room ``net``). ``limit_connections`` None: RLIMIT_NOFILE - 64."""
 
     binds: tuple[BindSpec, ...] = (BindSpec("tcp", host="127.0.0.1", port=8000),)
@@ -73,8 +70,7 @@ class NetOptions:
     limit_connections: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StopOptions:
+class StopOptions(Record):
     """The budgets of the ladder, in seconds (room ``drain``); ``math.inf`` is "none"."""
 
     graceful: float = 20.0
@@ -83,8 +79,7 @@ class StopOptions:
     interrupt: float = 3.0
 
 
-@dataclass(frozen=True, slots=True)
-class LogOptions:
+class LogOptions(Record):
     """Where log lines go and how they look (room ``observe``)."""
 
     level: str | int | None = "info"
@@ -93,15 +88,14 @@ class LogOptions:
     use_colors: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ServerOptions:
+class ServerOptions(Record):
     """Everything that one worker process needs (room ``server``), put together from the small ones."""
 
-    app: AppOptions = field(default_factory=AppOptions)
-    http: HTTPOptions = field(default_factory=HTTPOptions)
-    net: NetOptions = field(default_factory=NetOptions)
-    stop: StopOptions = field(default_factory=StopOptions)
-    log: LogOptions = field(default_factory=LogOptions)
+    app: AppOptions = AppOptions()
+    http: HTTPOptions = HTTPOptions()
+    net: NetOptions = NetOptions()
+    stop: StopOptions = StopOptions()
+    log: LogOptions = LogOptions()
     loop: str | object = "auto"
     gc_freeze: bool = True
     limit_max_requests_jitter: int = 0

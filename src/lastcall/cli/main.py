@@ -7,7 +7,6 @@ apart for good, since an application is ``module:attribute`` and the name of a s
 from __future__ import annotations
 
 import os
-import platform
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -48,6 +47,8 @@ def _load(target: str) -> click.Command:
 
 def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
+        import platform  # noqa: PLC0415 - not for serving
+
         python = f"{platform.python_implementation()} {platform.python_version()}"
         click.echo(f"{PROGRAM} {__version__} with {python} on {platform.system()}")
         ctx.exit()

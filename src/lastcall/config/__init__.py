@@ -1,6 +1,5 @@
 """The one table of options, and the ``Config`` that command line, environment and keywords are resolved into."""
 
 from lastcall.config.config import Config
-from lastcall.config.keywords import ConfigKeywords
 
-__all__ = ["Config", "ConfigKeywords"]
+__all__ = ["Config"]

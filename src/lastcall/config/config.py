@@ -1,10 +1,10 @@
-"""``Config``: every option resolved, and handed to the rooms as small frozen dataclasses."""
+"""``Config``: every option resolved, and handed to the rooms as small records."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from lastcall.base.options import (
     AppOptions,
@@ -16,9 +16,11 @@ from lastcall.base.options import (
     StopOptions,
 )
 from lastcall.base.types import ASGIApp
-from lastcall.config.keywords import ConfigKeywords
 from lastcall.config.options import BUILT_IN, OPTIONS
 from lastcall.config.resolve import Given, did_you_mean, from_environment, from_keywords, ignored_addresses, resolve
+
+if TYPE_CHECKING:
+    from lastcall.config.keywords import ConfigKeywords
 
 
 class Config:
@@ -31,7 +33,7 @@ class Config:
     Every option can be read as an attribute, in the form that is used inside: ``config.port``,
     ``config.timeout_keep_alive`` (``math.inf`` for "none"). A Config does not change once it is made.
 
-    - ``options``: the same as the frozen dataclasses that the rooms receive.
+    - ``options``: the same as the records that the rooms receive.
     - ``warnings``: sentences to be logged at the start, about what was accepted but has no effect.
 
     Raises :class:`~lastcall.base.errors.ConfigError` for an unknown keyword or a value that cannot be used.
@@ -152,7 +154,7 @@ def _log_config(value: object) -> object:
 
 
 def _pick(values: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """Return the options that are called alike in the table and in a dataclass of ``base.options``."""
+    """Return the options that are called alike in the table and in a record of ``base.options``."""
     return {name: values[name] for name in names}
 
 

@@ -11,8 +11,9 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import ClassVar, Literal
+
+from lastcall.base.record import Record
 
 # Compiled rooms keep sizes and counts in Py_ssize_t, sockets take a C int: nothing larger may get through.
 LARGEST_INT = 2**31 - 1
@@ -41,8 +42,7 @@ class UnusableValueError(ValueError):
         self.value = value
 
 
-@dataclass(frozen=True)
-class Kind(ABC):
+class Kind(Record, ABC):
     """Base of all kinds.
 
     ``optional``: ``None`` is accepted and read as ``nothing``; so is the word ``none`` where ``none_as_text`` says so.
@@ -95,7 +95,6 @@ class Kind(ABC):
         return UnusableValueError(f"{self.expected} or none" if self.optional and self.none_as_text else self.expected)
 
 
-@dataclass(frozen=True)
 class Text(Kind):
     """A string. ``filled``: the empty one is refused."""
 
@@ -124,7 +123,6 @@ class Text(Kind):
         return value
 
 
-@dataclass(frozen=True)
 class FilePath(Kind):
     """A path, as ``str`` or ``os.PathLike``. ``existing``: it has to name a regular file or the like now."""
 
@@ -153,7 +151,6 @@ class FilePath(Kind):
         return path
 
 
-@dataclass(frozen=True)
 class Switch(Kind):
     """On or off. ``form``: ``pair`` is ``--x/--no-x``, ``single`` is ``--x`` alone, ``value`` is ``--x true``."""
 
@@ -184,7 +181,6 @@ class Switch(Kind):
         return "automatic" if value is None else "on" if value else "off"
 
 
-@dataclass(frozen=True)
 class Choice(Kind):
     """One of a few words."""
 
@@ -208,7 +204,6 @@ class Choice(Kind):
         return value
 
 
-@dataclass(frozen=True)
 class Count(Kind):
     """A whole number from ``least`` to ``most``."""
 
@@ -247,7 +242,6 @@ class Count(Kind):
         return None
 
 
-@dataclass(frozen=True)
 class Size(Count):
     """Bytes: a whole number; in text, a suffix ``K``, ``M`` or ``G`` stands for a power of 1024."""
 
@@ -263,7 +257,6 @@ class Size(Count):
         return super().number(value)
 
 
-@dataclass(frozen=True)
 class Seconds(Kind):
     """A time in seconds. ``positive``: 0 is refused. "None" is ``math.inf`` inside."""
 
@@ -301,7 +294,6 @@ class Seconds(Kind):
         return "none" if value == math.inf else f"{value:g}"
 
 
-@dataclass(frozen=True)
 class LoopFactory(Kind):
     """``auto``, ``asyncio``, ``uvloop``, uvicorn's ``none``, an import string, or (in Python) a callable."""
 
@@ -328,7 +320,6 @@ class LoopFactory(Kind):
         raise self.refusal()
 
 
-@dataclass(frozen=True)
 class LogLevel(Kind):
     """A level by name, in any case, or by number. 0 would be logging's NOTSET, which is no level."""
 
@@ -356,7 +347,6 @@ class LogLevel(Kind):
         return "info" if value is None else str(value)
 
 
-@dataclass(frozen=True)
 class Anything(Kind):
     """A Python object that is passed on as it is. Text is taken for a path or a name."""
 

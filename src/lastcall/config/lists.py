@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
 from lastcall.base.options import BindSpec
@@ -38,7 +37,6 @@ _OCTAL = re.compile(r"[0-7]{3}|0o?[0-7]{3}")
 _PORT = re.compile(r"[0-9]{1,5}")
 
 
-@dataclass(frozen=True)
 class Strings(Kind):
     """One string or several. ``repeatable`` says whether the flag may be given again."""
 
@@ -68,7 +66,6 @@ class Strings(Kind):
         return strings
 
 
-@dataclass(frozen=True)
 class Binds(Kind):
     """Listeners, each given in the syntax of ``--bind``; see :func:`parse_bind`."""
 
@@ -98,7 +95,6 @@ class Binds(Kind):
         return tuple(binds) or None
 
 
-@dataclass(frozen=True)
 class Headers(Kind):
     """Response headers: ``NAME:VALUE`` in text, pairs of str or bytes in Python. Read into lower-case bytes pairs."""
 

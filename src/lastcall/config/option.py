@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+from lastcall.base.record import Record
 from lastcall.config.kinds import Kind, Switch
 
 ENV_PREFIX: Final = "LASTCALL_"
 
 
-@dataclass(frozen=True, slots=True)
-class Only:
+class Only(Record):
     """The values that this release accepts, in words too, and why not others."""
 
     values: tuple[object, ...]
@@ -24,8 +23,7 @@ class Only:
         return f"{self.accepted}: {self.reason}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Option:
+class Option(Record):
     """One option.
 
     ``name`` is the keyword; ``kind`` reads and checks values; ``default`` is in the kind's inner form.

@@ -6,20 +6,18 @@ what it wants by keywords, and only ``WEB_CONCURRENCY`` is looked at there, as i
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from lastcall.base.errors import ConfigError
+from lastcall.base.record import Record
 from lastcall.config.kinds import UnusableValueError
 from lastcall.config.options import OPTIONS, Option
 
 _ADDRESS = ("host", "port", "uds", "fd")
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(Record):
     """A value that the user gave, not read yet. ``spelled`` is its name as written: a flag, variable or keyword."""
 
     raw: object
@@ -79,6 +77,8 @@ def ignored_addresses(given: Mapping[str, Given]) -> list[str]:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``" (did you mean 'port'?)"`` if one of ``known`` is close to ``name``, else nothing."""
+    import difflib  # noqa: PLC0415 - a start without mistakes need not wait for it
+
     close = difflib.get_close_matches(name.replace("-", "_"), list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 

@@ -14,7 +14,7 @@ cimport cython
 from libc.math cimport INFINITY
 
 import logging
-from email.utils import formatdate
+from time import gmtime
 
 from lastcall.base.sinks cimport AccessSink
 from lastcall.connection.deadlines cimport Deadlines, Timed
@@ -30,6 +30,9 @@ cdef extern from "time.h" nogil:
 
 cdef object logger = logging.getLogger("lastcall.error")
 
+cdef tuple DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+cdef tuple MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
 cdef enum:
     FLUSH_ANSWERS = 64
 
@@ -43,6 +46,15 @@ cdef double _read(int clock) noexcept:
     cdef timespec at
     clock_gettime(clock, &at)
     return at.tv_sec + at.tv_nsec * 1e-9
+
+
+cdef bytes http_date(double wall):
+    """IMF-fixdate (RFC 9110 5.6.7), in English whatever the locale. ``email.utils`` would do, and is slow to import."""
+    at = gmtime(wall)
+    return (
+        f"{DAYS[at.tm_wday]}, {at.tm_mday:02d} {MONTHS[at.tm_mon - 1]} {at.tm_year:04d} "
+        f"{at.tm_hour:02d}:{at.tm_min:02d}:{at.tm_sec:02d} GMT"
+    ).encode("ascii")
 
 
 cdef class Runnable(Timed):
@@ -97,7 +109,7 @@ cdef class Hub:
         if self.time() >= self._common_until:
             wall = _read(CLOCK_REALTIME) if self._time is None else <double>self._time()
             self._common_until = self.now + 1.0 - (wall - <long long>wall)
-            self.date_line = b"date: " + formatdate(wall, usegmt=True).encode("ascii") + b"\r\n" if (
+            self.date_line = b"date: " + http_date(wall) + b"\r\n" if (
                 self.date_header
             ) else b""
             self.server_line = b"server: lastcall\r\n" if self.server_header else b""

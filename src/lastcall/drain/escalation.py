@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 DEBOUNCE = 0.5
 """Seconds within which two stop signals are one: a terminal sends to the whole process group, and so does a parent."""
 
 
-@dataclass(slots=True)
 class Escalation:
     """Counts stop signals. ``level`` is 0 before the first."""
 
-    level: int = 0
-    last: float = float("-inf")
+    def __init__(self) -> None:
+        self.level = 0
+        self.last = float("-inf")
 
     def press(self, now: float, weight: int = 1) -> bool:
         """One more signal, at ``now`` seconds; ``weight`` 2 is SIGQUIT, the first and the second together.

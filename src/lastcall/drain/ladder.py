@@ -15,8 +15,9 @@ All times are seconds on one monotonic clock; budgets may be ``math.inf``. The w
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
+
+from lastcall.base.record import Record, replace
 
 TEARDOWN = 1.0
 """Seconds for what comes after ``lifespan.shutdown``: left-over tasks, async generators, threads."""
@@ -91,8 +92,7 @@ ENTRY: dict[Phase, tuple[Action, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Budgets:
+class Budgets(Record):
     """How long each part of a stop may take, in seconds: G, C and L of the ladder, and G after Ctrl-C."""
 
     graceful: float = 20.0
@@ -109,8 +109,7 @@ class Budgets:
         return self.grace(interactive=interactive) + self.cancel + self.lifespan_shutdown + TEARDOWN
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(Record):
     """Where the stop stands. ``entered`` is when the phase began, ``draining_since`` when ``DRAINING`` did."""
 
     phase: Phase = Phase.STARTING
@@ -120,8 +119,7 @@ class State:
     cause: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Census:
+class Census(Record):
     """What is there: running tasks, and connections that are not closed yet."""
 
     running: int = 0

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from lastcall.base.record import Record
 
 
-@dataclass(frozen=True, slots=True)
-class StopReport:
+class StopReport(Record):
     """How the server stopped.
 
     ``cause`` is what ordered the stop (``SIGTERM``, ``SIGINT``, ``api``, ``max-requests``, ``cancelled``);

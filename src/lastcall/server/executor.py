@@ -6,10 +6,10 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lastcall.asgi.cycle import AppCoroutine
+from lastcall.base.record import Record
 from lastcall.drain.ladder import Action, Budgets, Census, Input, Phase, State, due, next_deadline, step
 from lastcall.drain.report import StopReport
 
@@ -26,8 +26,7 @@ PROGRESS_SECONDS = 1.0
 NAMED_AT_MOST = 3
 
 
-@dataclass(slots=True)
-class Work:
+class Work(Record):
     """What a drain acts upon."""
 
     ledger: Ledger
@@ -37,18 +36,18 @@ class Work:
     listeners: list[Listener]
 
 
-@dataclass(slots=True)
 class Tally:
     """What became of the work.
 
     ``ran_before`` is the ledger's total at the order, ``running_then`` its count, ``told`` what was then cancelled.
     """
 
-    ran_before: int = 0
-    running_then: int = 0
-    told: list[Entry] = field(default_factory=list)
-    cancelled: int = 0
-    abandoned: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.ran_before = 0
+        self.running_then = 0
+        self.told: list[Entry] = []
+        self.cancelled = 0
+        self.abandoned: list[str] = []
 
 
 class Executor:

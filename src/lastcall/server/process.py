@@ -48,7 +48,7 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
     """
     refuse_running_loop()
     configure_logging(config.options.log)
-    server = _ProcessServer(config)
+    server = _ProcessServer(config, final=final)
     face = SignalFace(server, own_process=True)
     threads = set(threading.enumerate())
     face.install()
@@ -126,8 +126,9 @@ def _exit_code(exc: SystemExit | KeyboardInterrupt) -> int:
 class _ProcessServer(Server):
     """A server that may arm the watchdog and tune the garbage collector: the process is its own."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, final: bool) -> None:
         super().__init__(config)
+        self._final = final
         self._guarded = False
         self._frozen = False
 
@@ -135,11 +136,14 @@ class _ProcessServer(Server):
         if self.config.options.gc_freeze:
             # What start-up made stays for good: the collector need not look at it again.
             gc.collect()
-            self._frozen = gc.get_freeze_count() == 0
+            self._frozen = self._final or gc.get_freeze_count() == 0
             gc.freeze()
 
     def thaw(self) -> None:
-        """Undo what ``ready()`` froze. Where the program had frozen objects before, that cannot be told apart."""
+        """Undo what ``ready()`` froze. Where the program had frozen objects before, that cannot be told apart.
+
+        The command has frozen its own modules before, and all of it goes with the process that ends next.
+        """
         if self._frozen:
             gc.unfreeze()
 

@@ -11,12 +11,12 @@ import resource
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lastcall.asgi.lifespan import Lifespan
 from lastcall.asgi.loading import LoadedApp, load_app
 from lastcall.base.errors import StartupError
+from lastcall.base.record import replace
 from lastcall.connection.deadlines import Deadlines
 from lastcall.connection.http1 import HTTP1Connection, HTTPService
 from lastcall.connection.hub import Hub
@@ -24,7 +24,6 @@ from lastcall.drain.ladder import TEARDOWN, Budgets, Phase, State
 from lastcall.drain.ledger import Ledger
 from lastcall.drain.report import StopReport
 from lastcall.net.listeners import Address, Listener, adopt, bind
-from lastcall.net.portable import PortableDriver
 from lastcall.observe.logs import configure_logging, make_access_sink
 from lastcall.server.executor import Executor, Work, shut_down
 from lastcall.server.loops import make_loop, refuse_running_loop
@@ -369,6 +368,8 @@ def make_driver(name: str, hub: Hub, service: HTTPService, *, limit: int) -> Dri
         except (ImportError, NotImplementedError) as exc:
             if name == "native":
                 raise StartupError(f"the native driver does not work here ({exc}): use --driver asyncio") from exc
+    from lastcall.net.portable import PortableDriver  # noqa: PLC0415
+
     return PortableDriver(hub, lambda stream: HTTP1Connection(service, stream), limit=limit)
 
 

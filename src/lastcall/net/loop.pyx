@@ -1,0 +1,84 @@
+# cython: language_level=3
+"""asyncio's own selector loop, with its most frequent call compiled.
+
+Every step of a task that has been suspended is one ``call_soon`` and one handle that is run. In plain Python these two
+cost more than reading and answering the request. In all else the loop is asyncio's: what waits, times out, and decides
+the order is inherited. In debug mode asyncio's own ``call_soon`` is used, for its checks.
+"""
+
+cimport cython
+
+import asyncio
+import contextvars
+from asyncio import format_helpers
+
+cdef extern from "Python.h":
+    int PyContext_Enter(object context) except -1
+    int PyContext_Exit(object context) except -1
+
+cdef object copy_context = contextvars.copy_context
+
+
+@cython.final
+@cython.freelist(256)
+cdef class Callback:
+    """What ``call_soon`` returns: it has the methods of ``asyncio.Handle``."""
+
+    cdef readonly bint _cancelled        # the loop looks before it runs a handle
+    cdef object _loop, _callback, _arguments, _context
+    cdef object __weakref__
+
+    def cancel(self):
+        """Let the callback not be called. Has no effect once it was."""
+        self._cancelled = True
+        self._callback = self._arguments = None
+
+    def cancelled(self):
+        """Whether ``cancel()`` was called."""
+        return self._cancelled
+
+    def get_context(self):
+        """The context that the callback runs in."""
+        return self._context
+
+    def _run(self):
+        cdef object callback = self._callback, arguments = self._arguments
+        try:
+            PyContext_Enter(self._context)
+            try:
+                callback(*arguments)
+            finally:
+                PyContext_Exit(self._context)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            source = format_helpers._format_callback_source(callback, arguments)
+            self._loop.call_exception_handler(
+                {"message": f"Exception in callback {source}", "exception": exc, "handle": self}
+            )
+
+    def __repr__(self):
+        if self._callback is None:
+            return "<Callback cancelled>"
+        return f"<Callback {format_helpers._format_callback_source(self._callback, self._arguments)}>"
+
+
+class SelectorLoop(asyncio.SelectorEventLoop):
+    """See the module's docstring. It reads three private attributes of asyncio's loop; ``suits()`` says if they exist."""
+
+    def suits(self):
+        """Whether this version of asyncio is built as this class expects."""
+        return {"_debug", "_closed", "_ready"} <= vars(self).keys()
+
+    def call_soon(self, callback, *args, context=None):
+        """Arrange for ``callback(*args)`` to be called in the next turn of the loop, in ``context``."""
+        cdef Callback handle
+        if self._debug or self._closed:
+            return super().call_soon(callback, *args, context=context)
+        handle = Callback.__new__(Callback)
+        handle._loop = self
+        handle._callback = callback
+        handle._arguments = args
+        handle._context = copy_context() if context is None else context
+        self._ready.append(handle)
+        return handle
