@@ -295,6 +295,15 @@ def subcommand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(main_module.SUBCOMMANDS, "broken", "a_subcommand:nothing")
 
 
+@pytest.mark.parametrize(("options", "frozen"), [((), True), (("--no-gc-freeze",), False)], ids=["default", "off"])
+def test_the_modules_of_the_command_are_frozen_unless_told_otherwise(
+    server: Server, serve: Callable[..., Config], options: tuple[str, ...], frozen: bool
+) -> None:
+    serve("main:app", *options)
+    assert server.collecting, "the application finds the collector at work"
+    assert (server.frozen > 0) is frozen
+
+
 @pytest.mark.usefixtures("subcommand")
 def test_a_subcommand_is_told_by_its_name(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 import lastcall
 from lastcall.base.errors import LastcallError, StartupError
+from lastcall.cli.run import collector_waits
 from lastcall.config import Config
 
 
@@ -84,6 +86,33 @@ def test_nobody_to_tell_is_no_error(configs: list[Config], monkeypatch: pytest.M
     with pytest.raises(SystemExit) as caught:
         run("main:app", port=-1)
     assert caught.value.code == 2
+
+
+def test_a_programs_objects_are_not_frozen_before_the_server_is_ready(configs: list[Config]) -> None:
+    run("main:app")
+    assert (len(configs), gc.get_freeze_count(), gc.isenabled()) == (1, 0, True)
+
+
+@pytest.fixture
+def collector() -> Iterator[None]:
+    yield
+    gc.enable()
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("collector")
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_collector_waits_and_is_then_as_it_was(enabled: bool) -> None:
+    if not enabled:
+        gc.disable()
+    with pytest.raises(KeyboardInterrupt), collector_waits(freeze=False):
+        assert not gc.isenabled()
+        raise KeyboardInterrupt
+    assert (gc.isenabled(), gc.get_freeze_count()) == (enabled, 0)
+    with collector_waits(freeze=True):
+        assert not gc.isenabled()
+    assert gc.isenabled() is enabled
+    assert gc.get_freeze_count() > 0
 
 
 def test_the_package_has_what_it_names() -> None:

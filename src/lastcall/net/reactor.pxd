@@ -15,6 +15,7 @@ cdef class NativeStream(Stream):
     cdef int left             # unacknowledged bytes when that was last looked at
     cdef PeerAddress peer
     cdef int update(self) except -1
+    cdef int rearm(self) except -1
     cdef int ready(self, uint32_t events) except -1
     cdef int release(self) except -1
 

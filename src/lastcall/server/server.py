@@ -6,7 +6,6 @@ import asyncio
 import logging
 import math
 import os
-import random
 import resource
 import socket
 from collections.abc import Callable, Sequence
@@ -373,9 +372,17 @@ def make_driver(name: str, hub: Hub, service: HTTPService, *, limit: int) -> Dri
     return PortableDriver(hub, lambda stream: HTTP1Connection(service, stream), limit=limit)
 
 
-def max_requests(limit: int | None, jitter: int, randint: Callable[[int, int], int] = random.randint) -> int | None:
+def max_requests(
+    limit: int | None, jitter: int, randint: Callable[[int, int], int] | None = None
+) -> int | None:
     """``--limit-max-requests`` of this worker: up to ``jitter`` more, so that workers do not all stop together."""
-    return None if limit is None else limit + randint(0, jitter)
+    if limit is None or jitter == 0:
+        return limit
+    if randint is None:
+        import random  # noqa: PLC0415 - for few servers, and slow to import
+
+        randint = random.randint
+    return limit + randint(0, jitter)
 
 
 def connection_limit(limit: int | None) -> int:
