@@ -17,16 +17,31 @@ if TYPE_CHECKING:
     from lastcall.base.errors import ClientDisconnected
     from lastcall.cli.run import run
     from lastcall.config import Config
+    from lastcall.drain.notice import DrainNotice, drain_notice
+    from lastcall.drain.tracking import track
     from lastcall.server import Server, StopReport
 
-__all__ = ["ClientDisconnected", "Config", "Server", "StopReport", "__version__", "run"]
+__all__ = [
+    "ClientDisconnected",
+    "Config",
+    "DrainNotice",
+    "Server",
+    "StopReport",
+    "__version__",
+    "drain_notice",
+    "run",
+    "track",
+]
 
 _HOMES = {
     "ClientDisconnected": "lastcall.base.errors",
     "Config": "lastcall.config",
+    "DrainNotice": "lastcall.drain.notice",
     "Server": "lastcall.server",
     "StopReport": "lastcall.server",
+    "drain_notice": "lastcall.drain.notice",
     "run": "lastcall.cli.run",
+    "track": "lastcall.drain.tracking",
 }
 
 

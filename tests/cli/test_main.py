@@ -6,6 +6,7 @@ import gc
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from types import ModuleType
 
@@ -97,16 +98,22 @@ def test_repeated_flags(serve: Callable[..., Config]) -> None:
     assert [str(bind) for bind in config.options.net.binds] == ["a:1", "unix:/x"]
     assert config.options.net.binds[1].mode == 0o600
     assert config.options.http.headers == ((b"a", b"b"), (b"c", b"d"))
+    config = serve("main:app", "--drain-close", "/a*", "--drain-finish", "/ab", "--drain-close", "*.log")
+    assert (config.options.stop.close, config.options.stop.finish) == (("/a*", "*.log"), ("/ab",))
 
 
 # A value other than the default for each kind of flag that takes one.
 SAMPLES: dict[str, str] = {
     "app_dir": "src",
     "bind": "a:1",
+    "drain_close": "/events/*",
+    "drain_finish": "/events/last",
+    "drain_report": os.path.join(tempfile.gettempdir(), "report.json"),
     "driver": "asyncio",
     "env_file": __file__,
     "forwarded_allow_ips": "*",
     "headers": "a: b",
+    "health_path": "/health",
     "host": "b",
     "http": "h11",
     "interface": "asgi2",
@@ -145,6 +152,15 @@ def test_every_flag_reaches_its_option(option: Option, serve: Callable[..., Conf
         (["--bind", "a:1", "--bind", "b"], "--bind: 'b' is not usable"),
         (["--timeout-lifespan-shutdown", "0"], "--timeout-lifespan-shutdown: '0' is not usable"),
         (["--timeout-header", "nan"], "--timeout-header: 'nan' is not usable"),
+        (["--drain-delay", "none"], "--drain-delay: 'none' is not usable: expected a number of seconds, 0 or more"),
+        (
+            ["--drain-farewell", "none"],
+            "--drain-farewell: 'none' is not usable: expected a number of seconds, 0 or more",
+        ),
+        (["--drain-close", ""], "--drain-close: '' is not usable: expected a glob of paths, which begins with / or *"),
+        (["--drain-close", "/a", "--drain-finish", "/a"], "--drain-finish: '/a' is not usable: expected no glob that"),
+        (["--drain-report", "/no/r.json"], "--drain-report: '/no/r.json' is not usable: expected a file that can be"),
+        (["--health-path", "/"], "--health-path: '/' is not usable: expected a path below /, as in /health"),
         (["--workers", "2"], "more than one worker comes with a later release"),
         (["--reload"], "--reload is not usable: expected no reload"),
         (["--proxy-headers"], "--proxy-headers is not usable"),

@@ -140,6 +140,7 @@ def test_values_reach_the_rooms(tmp_path: Path) -> None:
         limit_max_requests=10,
         limit_max_requests_jitter=11,
         headers=[("X-A", "b")],
+        health_path="/health/",
         server_header=False,
         date_header=False,
         backlog=12,
@@ -149,6 +150,13 @@ def test_values_reach_the_rooms(tmp_path: Path) -> None:
         timeout_cancel=15,
         timeout_lifespan_shutdown=16,
         timeout_interrupt=17,
+        drain_delay=18,
+        drain_farewell=19,
+        timeout_disconnect=None,
+        drain_close=["/events*", "/logs"],
+        drain_finish="/events/last",
+        drain_report=tmp_path / "report.json",
+        exit_nonzero_on_cut=True,
         log_level="DEBUG",
         log_config={"version": 1},
         access_log=False,
@@ -164,10 +172,13 @@ def test_values_reach_the_rooms(tmp_path: Path) -> None:
     assert (http.limit_request_line, http.limit_headers, http.limit_header_bytes, http.limit_body) == (5, 6, 7, 0)
     assert (http.limit_concurrency, http.limit_max_requests, options.limit_max_requests_jitter) == (9, 10, 11)
     assert (http.headers, http.server_header, http.date_header) == (((b"x-a", b"b"),), False, False)
-    assert http.root_path == "/api"
+    assert (http.root_path, http.health_path) == ("/api", "/health")
     assert (options.net.backlog, options.net.driver, options.net.limit_connections) == (12, "asyncio", 13)
     stop = options.stop
     assert (stop.graceful, stop.cancel, stop.lifespan_shutdown, stop.interrupt) == (math.inf, 15, 16, 17)
+    assert (stop.delay, stop.farewell, stop.disconnect) == (18, 19, math.inf)
+    assert (stop.close, stop.finish) == (("/events*", "/logs"), ("/events/last",))
+    assert (stop.report, stop.nonzero_on_cut) == (str(tmp_path / "report.json"), True)
     log = options.log
     assert (log.level, log.config, log.access_log, log.use_colors) == ("debug", {"version": 1}, False, True)
     assert (options.loop, options.gc_freeze) == ("uvloop", False)

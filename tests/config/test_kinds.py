@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
-from contextlib import suppress
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lastcall.config.kinds import (
+    LONGEST_TIME,
     Anything,
     Choice,
     Count,
@@ -18,6 +23,8 @@ from lastcall.config.kinds import (
     Kind,
     LogLevel,
     LoopFactory,
+    OutputFile,
+    PathPrefix,
     Seconds,
     Size,
     Switch,
@@ -67,6 +74,15 @@ def loop_factory() -> None:
         (LoopFactory(), "package.module:factory", "package.module:factory"),
         (LoopFactory(), loop_factory, loop_factory),
         (FilePath(), Path("x", "y"), "x/y"),
+        (OutputFile(), "/dev/null", "/dev/null"),
+        (OutputFile(optional=True), None, None),
+        (PathPrefix(), "/health", "/health"),
+        (PathPrefix(), "/health/", "/health"),
+        (PathPrefix(), "/a/b//", "/a/b"),
+        (PathPrefix(), "//a", "//a"),
+        (PathPrefix(), "/gesundheit-ü", "/gesundheit-ü"),
+        (PathPrefix(), "", ""),
+        (PathPrefix(optional=True), None, ""),
         (Text(), "", ""),
         (Anything(), Path("log.yaml"), "log.yaml"),
     ],
@@ -132,6 +148,33 @@ def test_reads(kind: Kind, value: object, expected: object) -> None:
         (FilePath(), b"bytes"),
         (FilePath(), "nul\0"),
         (FilePath(existing=True), "/nowhere/at/all"),
+        (OutputFile(), "/nowhere/report.json"),
+        (OutputFile(), "/dev/null/report.json"),
+        (OutputFile(), "/"),
+        (OutputFile(), ""),
+        (OutputFile(), "nul\0"),
+        (OutputFile(), 3),
+        (OutputFile(), None),
+        (PathPrefix(), "/"),
+        (PathPrefix(), "//"),
+        (PathPrefix(), "health"),
+        (PathPrefix(), "none"),
+        (PathPrefix(), "http://localhost/health"),
+        (PathPrefix(), "/health?x"),
+        (PathPrefix(), "/health#x"),
+        (PathPrefix(), "/he alth"),
+        (PathPrefix(), "/health "),
+        (PathPrefix(), " /health"),
+        (PathPrefix(), "/he\talth"),
+        (PathPrefix(), "/health\r\n"),
+        (PathPrefix(), "/health\0"),
+        (PathPrefix(), "/health\x7f"),
+        (PathPrefix(), "/health\x85"),
+        (PathPrefix(), "/health\xa0"),
+        (PathPrefix(), "/health\udcff"),
+        (PathPrefix(), b"/health"),
+        (PathPrefix(), True),
+        (PathPrefix(), None),
         (Text(filled=True), ""),
         (Text(), 3),
         (Text(), "nul\0"),
@@ -158,7 +201,88 @@ def test_an_existing_file_is_no_directory(tmp_path: Path) -> None:
         FilePath(existing=True).read(tmp_path)
 
 
-@given(st.floats(min_value=0, allow_infinity=False, allow_nan=False))
+@pytest.mark.parametrize("value", [LONGEST_TIME + 1, 1e10, "1e10", 1e300])
+def test_a_time_that_no_clock_can_take(value: object) -> None:
+    with pytest.raises(UnusableValueError, match=r"^at most 1000000000 seconds$"):
+        Seconds().read(value)
+    with pytest.raises(UnusableValueError, match=r"^at most 1000000000 seconds or none$"):
+        Seconds(optional=True, positive=True).read(value)
+
+
+@pytest.fixture
+def open_place() -> Iterator[Path]:
+    """A directory that any user may look into, other than pytest's."""
+    place = Path(tempfile.mkdtemp())
+    place.chmod(0o755)
+    yield place
+    place.chmod(0o755)
+    shutil.rmtree(place)
+
+
+@contextmanager
+def bound_by_permissions() -> Iterator[None]:
+    """For root they mean nothing: be somebody else for a moment."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_a_file_to_write_is_found_from_wherever_the_application_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert OutputFile().read("report.json") == str(tmp_path / "report.json")
+    assert OutputFile().read(Path("report.json")) == str(tmp_path / "report.json")
+    assert list(tmp_path.iterdir()) == [], "a look, and no more"
+
+
+def test_a_file_to_write_in_a_directory_that_has_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(UnusableValueError, match="a directory that exists"):
+        OutputFile().read("report.json")
+    assert OutputFile().read(tmp_path / "report.json") == str(tmp_path / "report.json")
+
+
+def test_a_directory_is_no_file_to_write(tmp_path: Path) -> None:
+    for path in (tmp_path, f"{tmp_path}/", f"{tmp_path}/report.json/", f"{tmp_path}/.."):
+        with pytest.raises(UnusableValueError):
+            OutputFile().read(path)
+
+
+def test_a_file_to_write_has_to_be_one_that_permissions_allow(open_place: Path) -> None:
+    new, ours, theirs = (open_place / name for name in ("new.json", "ours.json", "theirs.json"))
+    ours.touch()
+    ours.chmod(0o666)
+    theirs.touch()
+    theirs.chmod(0o444)
+    open_place.chmod(0o555)
+    with bound_by_permissions():
+        assert OutputFile().read(ours) == str(ours), "it is written in place, as a container's /dev/termination-log is"
+        for path in (new, theirs):
+            with pytest.raises(UnusableValueError, match="a file that can be written"):
+                OutputFile().read(path)
+    open_place.chmod(0o777)
+    with bound_by_permissions():
+        assert OutputFile().read(new) == str(new)
+
+
+@given(st.text(max_size=12))
+def test_every_prefix_is_read_into_one_that_a_path_can_begin_with(text: str) -> None:
+    with suppress(UnusableValueError):
+        prefix = PathPrefix().read(text)
+        assert isinstance(prefix, str)
+        assert prefix == "" or (prefix[0] == "/" and prefix[-1] != "/" and set(prefix).isdisjoint(" ?#\t\r\n\0"))
+        assert PathPrefix().read(prefix) == prefix
+
+
+@given(st.floats(min_value=0, max_value=LONGEST_TIME))
 def test_seconds_read_their_own_spelling(seconds: float) -> None:
     assert Seconds().read(repr(seconds)) == seconds
 

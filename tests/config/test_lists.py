@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lastcall.base.options import BindSpec
 from lastcall.config.kinds import UnusableValueError
-from lastcall.config.lists import Binds, Headers, Strings, parse_bind, parse_header
+from lastcall.config.lists import Binds, Globs, Headers, Strings, parse_bind, parse_header
 
 
 @pytest.mark.parametrize(
@@ -157,3 +157,26 @@ def test_strings() -> None:
     for wrong in (3, [3]):
         with pytest.raises(UnusableValueError):
             Strings().read(wrong)
+
+
+def test_globs() -> None:
+    assert Globs().read("/events/*") == ("/events/*",)
+    assert Globs().read(["/events", "*.log", "*", "/a[bc]?"]) == ("/events", "*.log", "*", "/a[bc]?")
+    assert Globs().read([]) == ()
+    assert Globs(optional=True).read(None) == ()
+    assert Globs().split("/a\t*/b\n /c ") == ["/a", "*/b", "/c"]
+    assert (Globs().show(()), Globs().show(("/a",))) == ("none", "('/a',)")
+
+
+@pytest.mark.parametrize("glob", ["", "events", " /events", "?events", "[/]events", "\0", "none"])
+def test_a_glob_that_is_none_of_a_path(glob: str) -> None:
+    for given_so in (glob, ["/a", glob]):
+        with pytest.raises(UnusableValueError, match=r"begins with / or \*") as caught:
+            Globs().read(given_so)
+        assert caught.value.value == glob
+
+
+@pytest.mark.parametrize("value", [3, [3], b"/events", None])
+def test_no_globs(value: object) -> None:
+    with pytest.raises(UnusableValueError):
+        Globs().read(value)

@@ -21,6 +21,7 @@ PATIENCE = 15.0
 PORT = "8000"
 ADDRESS_FLAGS = re.compile(r"--(bind|fd|host|port|uds)\b")
 READY = "lastcall running on"
+STOPPED = "Stopped ("
 
 
 class Program:
@@ -112,6 +113,7 @@ class Console:
         self._directory = directory / "work"
         self._port = str(free_port())
         self._server: Program | None = None
+        self._told = False  # to stop
         self._background: list[tuple[Program, tuple[str, ...]]] = []
         self.failed = 0
         self.patience = PATIENCE
@@ -142,8 +144,10 @@ class Console:
         if command in ("^C", "kill %1"):
             assert self._server is not None, f"{command} without a server"
             self._server.process.send_signal(signal.SIGINT if command == "^C" else signal.SIGTERM)
+            self._told = True
             self._server.expect(expected)
-            assert self._server.wait() == 0, self._server.command
+            if any(STOPPED in line for line in expected) or not expected:
+                assert self._server.wait() == 0, self._server.command
         elif not command:
             assert self._server is not None, "output of a server that was not started"
             self._server.expect(expected)
@@ -162,14 +166,14 @@ class Console:
         env = dict(self._env)
         if not ADDRESS_FLAGS.search(command):
             env["LASTCALL_PORT"] = self._port
-        self._server = Program(f"exec {command}", self._directory, env)
+        self._server, self._told = Program(f"exec {command}", self._directory, env), False
         self._server.expect(expected, self.patience)
 
     def _stop_server(self) -> None:
         server, self._server = self._server, None
         if server is not None:
             try:
-                if server.process.poll() is None:
+                if server.process.poll() is None and not self._told:
                     server.process.send_signal(signal.SIGTERM)
                 assert server.wait() == 0, server.command
             finally:

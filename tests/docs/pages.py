@@ -3,9 +3,9 @@
 What the tests take from a page:
 
 - ` ```console ` blocks are run (``test_commands``): a line that begins with ``$ `` is a command, the lines under it are
-  what it writes. ``^C`` is a Ctrl-C for the server that was started last, ``$ kill %1`` a SIGTERM; lines before the
-  first command are more of that server's output. ``…`` in an expected line stands for anything. Where a command fails,
-  ``$ echo $?`` has to follow.
+  what it writes. ``^C`` is a Ctrl-C for the server that was started last, ``$ kill %1`` a SIGTERM; the server's exit is
+  waited for if a line under it says "Stopped", or none says anything. Lines before the first command are more of that
+  server's output. ``…`` in an expected line stands for anything. Where a command fails, ``$ echo $?`` has to follow.
 - ` ```python ` and other blocks whose first line is ``# file: NAME`` are files in the directory where the commands run.
 - ` ```sh ` blocks are for the reader only: they need root, Docker or a network.
 """

@@ -14,7 +14,7 @@ from tests.docs.pages import PAGES, ROOT, Page, page
 FLAGS = {flag for option in OPTIONS.values() for flag in option.flags} | {"--help", "--version"}
 VARIABLES = {option.env for option in OPTIONS.values() if option.env} | {"LASTCALL_APP"}
 # Of other programs: curl, docker, mypy, timeout.
-FOREIGN = {"--unix-socket", "--time", "--strict", "--preserve-status"}
+FOREIGN = {"--unix-socket", "--init", "--stop-timeout", "--strict", "--preserve-status"}
 NOT_OURS = {"bench/README.md", "CONTRIBUTING.md"}
 OURS = [one for one in PAGES if str(one) not in NOT_OURS]
 

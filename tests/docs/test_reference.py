@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import tomllib
 from collections.abc import Callable
@@ -15,17 +16,23 @@ from lastcall.base import errors
 from lastcall.base.errors import StartupError
 from lastcall.base.types import Receive, Scope, Send
 from lastcall.cli.run import CONFIG_ERROR
-from lastcall.drain.ladder import TEARDOWN, Budgets
-from lastcall.server import process
+from lastcall.drain import ladder, report
+from lastcall.drain.ladder import TEARDOWN, Budgets, Phase, State
+from lastcall.drain.ledger import Entry
+from lastcall.drain.notice import DrainNotice
+from lastcall.drain.policy import Policy
+from lastcall.server import executor, process
 from tests.docs.pages import ROOT, page
 from tests.support.memory import Bench, answering
 from tests.support.memory import get as request
 
 API = page("docs/reference/api.md")
+STOP_REPORT = page("docs/reference/stop-report.md")
 # Public by name because other rooms use them, and no part of the API.
 OF_OTHER_ROOMS = {
     "Server": {"abandon_now", "importing", "ready", "serve_under", "signal_received", "starting", "stopping"},
     "Config": {"from_command"},
+    "DrainNotice": {"close_now_if_told", "notify"},
 }
 
 
@@ -35,19 +42,20 @@ OF_OTHER_ROOMS = {
 def test_the_exit_codes_are_those_of_the_code() -> None:
     rows = page("docs/reference/exit-codes.md").rows("code", "meaning", "what to do")
     documented = {int(code): meaning for code, meaning, _ in rows}
-    assert list(documented) == [0, 1, 2, 3, 4, 5]
+    assert list(documented) == [0, 1, 2, 3, 4, 5, 6]
     assert "wrong option" in documented[CONFIG_ERROR]
     assert "start failed" in documented[StartupError.exit_code]
     assert "abandoned" in documented[process.ABANDONED]
     assert "`lifespan.shutdown` failed" in documented[LifespanOutcome.FAILED.exit_code]
     assert {outcome.exit_code for outcome in LifespanOutcome} <= set(documented)
-    assert LifespanOutcome.ABANDONED.exit_code == process.ABANDONED
+    assert LifespanOutcome.ABANDONED.exit_code == process.ABANDONED == executor.EXIT_ABANDONED
+    assert "`--exit-nonzero-on-cut`" in documented[executor.EXIT_CUT]
 
 
 def test_the_readme_has_every_exit_code() -> None:
     sentence = re.search(r"exit code: (.*?)\n\n", page("README.md").text, re.DOTALL)
     assert sentence is not None
-    assert re.findall(r"\b(\d) ", sentence[1]) == ["0", "1", "2", "3", "4", "5"]
+    assert re.findall(r"\b(\d) ", sentence[1]) == ["0", "1", "2", "3", "4", "5", "6"]
 
 
 # -- the numbers of a stop --------------------------------------------------------------------------------------------
@@ -61,6 +69,7 @@ def test_the_numbers_of_a_stop_are_the_defaults() -> None:
     }
     numbers = {name.split()[0].strip("*"): [_first_number(cell) for cell in cells] for name, cells in rows.items()}
     assert numbers == {
+        "D": [budgets.delay, 0],
         "G": [budgets.graceful, budgets.interrupt],
         "C": [budgets.cancel] * 2,
         "L": [budgets.lifespan_shutdown] * 2,
@@ -70,11 +79,52 @@ def test_the_numbers_of_a_stop_are_the_defaults() -> None:
 
 
 def test_the_example_for_docker_fits_into_ten_seconds() -> None:
-    text = page("docs/how-to/stop-cleanly.md").section("Docker").text
+    text = page("docs/how-to/stop-in-docker.md").text
     given = {name: float(value) for name, value in re.findall(r"--timeout-([a-z-]+) (\d+)", text)}
     worst = Budgets(given["graceful-shutdown"], given["cancel"], given["lifespan-shutdown"]).worst_case()
     assert worst < 10
     assert f"# {worst:g} s in all" in text
+
+
+def test_the_budgets_for_kubernetes_add_up() -> None:
+    one = page("docs/how-to/stop-under-kubernetes.md")
+    head = ("", "D `--drain-delay`", "G", "C", "L", "T", "worst case", "`terminationGracePeriodSeconds`")
+    rows = one.rows(*head)
+    for name, *cells in rows:
+        d, g, c, ell, t, worst, kill = map(_first_number, cells)
+        assert Budgets(delay=d, graceful=g, cancel=c, lifespan_shutdown=ell).worst_case() == worst, name
+        assert (t, worst < kill) == (TEARDOWN, True), name
+    manifest = next(block.text for block in one.blocks if block.language == "yaml")
+    delay = re.search(r'"--drain-delay", "(\d+)"', manifest)
+    kill_timer = re.search(r"terminationGracePeriodSeconds: (\d+) # .* = (\d+) s", manifest)
+    assert delay is not None
+    assert kill_timer is not None
+    worst = Budgets(delay=float(delay[1])).worst_case()
+    assert (worst, worst < int(kill_timer[1])) == (int(kill_timer[2]), True)
+
+
+def test_the_timeout_for_systemd_is_long_enough() -> None:
+    given = re.search(r"^TimeoutStopSec=(\d+)$", page("docs/how-to/stop-under-systemd.md").text, re.MULTILINE)
+    assert given is not None
+    assert Budgets().worst_case() < int(given[1])
+
+
+def test_the_arithmetic_of_a_stop_is_that_of_the_ladder() -> None:
+    rows = page("docs/explanation/drain.md").rows("SIGTERM", "Ctrl-C", "")
+    budgets = Budgets()
+    for column, interactive in ((0, False), (1, True)):
+        state = State(phase=Phase.DRAINING, draining_since=0.0, grace=budgets.grace(interactive=interactive))
+        moments = [state.moment(moment, budgets) for moment in (ladder.Input.FAREWELL_OVER, ladder.Input.LAST_POLL)]
+        farewell, poll = moments
+        cancelled = state.cancel_at
+        closing = cancelled + budgets.cancel
+        gone = budgets.worst_case(interactive=interactive)
+        expected = [
+            farewell, farewell + ladder.margin(state.grace), poll, state.disconnect_at, cancelled, closing,
+            closing + budgets.lifespan_shutdown, gone, gone + process.WATCHDOG_MARGIN,
+        ]  # fmt: skip
+        told = [float(row[column].strip("*")) for row in rows[2:-2]]
+        assert told == pytest.approx(expected)
 
 
 def _first_number(cell: str) -> float:
@@ -87,7 +137,7 @@ def _first_number(cell: str) -> float:
 
 
 def test_every_name_of_the_api_has_a_place() -> None:
-    assert {"run", "Config", "Server", "StopReport"} <= {
+    assert {"run", "Config", "Server", "StopReport", "drain_notice", "DrainNotice", "track"} <= {
         heading.strip() for heading in re.findall("^## (.*)", API.text, re.M)
     }
     first = API.text.partition("\n## ")[0]
@@ -96,7 +146,7 @@ def test_every_name_of_the_api_has_a_place() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["run", "Config", "Server"])
+@pytest.mark.parametrize("name", ["run", "Config", "Server", "track"])
 def test_a_signature_is_that_of_the_code(name: str) -> None:
     documented = (
         API.section(name).text.strip().splitlines()[0].strip("`").removeprefix("lastcall.").partition(" -> ")[0]
@@ -126,13 +176,38 @@ def test_every_public_attribute_is_documented_or_of_another_room(name: str) -> N
     assert documented == public - OF_OTHER_ROOMS[name]
 
 
+def test_the_members_of_a_notice() -> None:
+    rows = [cells[0].strip("`") for cells in API.section("DrainNotice").rows("member", "")]
+    documented = {text.removeprefix("async ").partition("(")[0] for text in rows}
+    inherited = set(dir(Entry)) | OF_OTHER_ROOMS["DrainNotice"]
+    assert documented == {name for name in dir(DrainNotice) if not name.startswith("_")} - inherited
+    numbers = re.search(r"(\d) default, (\d) finish, (\d) close", API.section("DrainNotice").text)
+    assert numbers is not None
+    assert [int(n) for n in numbers.groups()] == [Policy.DEFAULT, Policy.FINISH, Policy.CLOSE]
+
+
 def test_the_fields_of_a_report() -> None:
-    documented = [cells[0].strip("`") for cells in API.section("StopReport").rows("field", "")]
-    assert documented == list(lastcall.StopReport._fields)
+    rows = STOP_REPORT.section("Fields").rows("field", "")
+    assert [cells[0].strip("`") for cells in rows] == list(lastcall.StopReport._fields)
+    cut = STOP_REPORT.section("Cut responses").rows("field", "")
+    assert [cells[0].strip("`") for cells in cut] == list(report.Cut._fields)
+    kinds = STOP_REPORT.section("Kinds").rows("kind", "what it is at that moment")
+    assert [cells[0].strip("`") for cells in kinds] == list(report.KINDS)
+
+
+def test_the_example_of_a_report_adds_up() -> None:
+    example = json.loads(next(block.text for block in STOP_REPORT.blocks if block.language == "json"))
+    assert list(example) == list(lastcall.StopReport._fields)
+    assert all(list(one) == list(report.Cut._fields) for one in example["cut"])
+    ends = ("finished", "closed_by_policy", "disconnected", "cancelled", "abandoned")
+    assert sum(example["in_flight"].values()) + example["arrived"] == sum(example[end] for end in ends)
+    assert set(example["phases"]) <= set(Phase.__members__)
+    assert set(example["in_flight"]) <= set(report.KINDS)
+    assert example["seconds"] == pytest.approx(sum(example["phases"].values()), abs=0.01)
 
 
 def test_the_words_of_a_lifespan() -> None:
-    words = dict(API.section("StopReport").rows("field", ""))["`lifespan`"]
+    words = dict(STOP_REPORT.section("Fields").rows("field", ""))["`lifespan`"]
     assert set(re.findall("`([^`]+)`", words)) == {outcome.value for outcome in LifespanOutcome}
 
 
@@ -262,7 +337,9 @@ def test_the_scope_has_the_keys_of_the_table(bench: Callable[..., Bench]) -> Non
     assert [f"`{key}`" for key in scopes[0]] == list(documented)
     assert set(scopes[0]) - set(scopes[1]) == {"state"}
     assert str(scopes[0]["asgi"]).replace("'", '"') in documented["`asgi`"]
-    assert documented["`extensions`"].startswith(f"`{scopes[0]['extensions']}`")
+    (extension,) = scopes[0]["extensions"].items()
+    assert isinstance(extension[1]["notice"], DrainNotice)
+    assert documented["`extensions`"].startswith(f'`{{"{extension[0]}": {{"notice": …}}}}`')
 
 
 # -- dependencies -----------------------------------------------------------------------------------------------------

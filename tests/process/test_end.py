@@ -147,6 +147,13 @@ def test_what_start_up_made_is_frozen_unless_told_otherwise(
     assert server.stop() == 0
 
 
+def test_what_was_frozen_is_collected_at_the_end(start: Start) -> None:
+    server = start("lean_start:app")
+    assert "the cycle was collected" not in server.stdout
+    assert server.stop() == 0
+    assert "the cycle was collected\n" in server.stdout
+
+
 def test_by_default_connections_are_limited_to_the_descriptors_without_64() -> None:
     command = ["sh", "-c", 'ulimit -n 70 && exec "$@"', "sh", sys.executable, "-m", "lastcall"]
     command += ["behaviours:app", "--port", "0"]

@@ -22,6 +22,12 @@ def test_the_ready_line_gives_the_real_port(start: Start) -> None:
     assert server.stop() == 0
 
 
+def test_a_start_imports_nothing_slow_that_it_does_not_need(start: Start) -> None:
+    server = start("lean_start:app")
+    assert server.stop() == 0
+    assert "slow modules: []\n" in server.stdout
+
+
 def test_a_failed_startup_is_exit_code_3_with_the_applications_words(start: Start) -> None:
     server = start("app_failing_startup", ready=False)
     assert server.wait() == 3

@@ -1,11 +1,11 @@
 cimport cython
 
 from lastcall.asgi.runtime cimport AppRuntime
-from lastcall.drain.ledger cimport Entry
+from lastcall.drain.notice cimport DrainNotice
 from lastcall.wire.response cimport ResponseHead
 
 
-cdef class HTTPCycle(Entry):
+cdef class HTTPCycle(DrainNotice):
     cdef AppRuntime runtime
     cdef object task
     cdef dict scope                     # only until the application is called: no reference cycle while it runs
@@ -26,6 +26,9 @@ cdef class HTTPCycle(Entry):
     cdef readonly bint complete
     cdef readonly bint ended            # the task has ended
     cdef bint cancelled                 # by our own order
+    cdef readonly bint went_on          # after its response, for at least a step
+    cdef bint spoiled                   # the task ended before its response was complete
+    cdef object leave_timer             # runs out when the task goes on too long without its client
     cdef object send_waiter
     cdef readonly long long body_sent   # body bytes handed to the stream
     cdef int unsuspended                # sends since the stream was last flushed
@@ -48,6 +51,7 @@ cdef class HTTPCycle(Entry):
     # -- private
     cdef object _message(self)
     cdef int _wake_receivers(self) except -1
+    cdef int _expect_end(self) except -1
     cdef int _ended(self, object exc) except -1
     cdef int _log_failure(self, object exc) except -1
 

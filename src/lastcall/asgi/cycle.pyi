@@ -3,9 +3,9 @@ from types import CodeType, FrameType
 from typing import final
 
 from lastcall.base.types import Message
-from lastcall.drain.ledger import Entry
+from lastcall.drain.notice import DrainNotice
 
-class HTTPCycle(Entry):
+class HTTPCycle(DrainNotice):
     buffered: int
     body_complete: bool
     disconnected: bool
@@ -13,6 +13,8 @@ class HTTPCycle(Entry):
     complete: bool
     ended: bool
     body_sent: int
+    @property
+    def went_on(self) -> bool: ...
     def receive(self) -> Awaitable[Message]: ...
     def send(self, message: Message) -> Awaitable[None]: ...
 

@@ -13,6 +13,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_CheckExact, PyDict_GetItemWithError
 from cpython.ref cimport PyObject
+from libc.math cimport INFINITY
 
 import asyncio
 import logging
@@ -21,7 +22,8 @@ from asyncio import CancelledError
 from lastcall.base.errors import ClientDisconnected, LocalProtocolError
 from lastcall.asgi.awaitables cimport DONE, Done, OneTurn, later, raise_thrown
 from lastcall.asgi.runtime cimport AppRuntime
-from lastcall.drain.ledger cimport Entry
+from lastcall.drain.notice cimport CURRENT, DrainNotice
+from lastcall.drain.policy import Policy
 from lastcall.wire.response cimport ResponseHead, encode_response
 
 cdef extern from "Python.h":
@@ -30,6 +32,7 @@ cdef extern from "Python.h":
         PYGEN_NEXT
     int PyIter_Send(PyObject* iterator, PyObject* value, PyObject** result) except -1
     object PyContext_Copy(object context)
+    object PyContextVar_Set(object variable, object value)
     object PyObject_Call(object callable, tuple arguments, dict keywords)
     bint PyCoro_CheckExact(object o)
     unsigned long PyThread_get_thread_ident() noexcept
@@ -39,6 +42,7 @@ cdef object logger = logging.getLogger("lastcall.error")
 cdef object Task = asyncio.Task
 cdef object APP = "ASGI application"
 cdef object ENDED = object()
+cdef int CLOSE = Policy.CLOSE
 
 
 cdef bint is_disconnect(object exc):
@@ -52,6 +56,21 @@ cdef bint is_disconnect(object exc):
                 if not is_disconnect(inner):
                     return False
             return True
+        exc = exc.__cause__ if exc.__cause__ is not None else exc.__context__
+        depth += 1
+    return False
+
+
+cdef bint _follows_a_cancel(object exc):
+    """Whether an exception was raised while a CancelledError was handled."""
+    cdef int depth = 0
+    while exc is not None and depth < 100:
+        if isinstance(exc, CancelledError):
+            return True
+        if isinstance(exc, BaseExceptionGroup):
+            for inner in exc.exceptions:
+                if _follows_a_cancel(inner):
+                    return True
         exc = exc.__cause__ if exc.__cause__ is not None else exc.__context__
         depth += 1
     return False
@@ -91,7 +110,7 @@ cdef inline object item(object message, object key):
         return None
 
 
-cdef class HTTPCycle(Entry):
+cdef class HTTPCycle(DrainNotice):
     """See the module's docstring. Connections drive it through its C methods; applications see receive and send."""
 
     # -- driven by the connection ---------------------------------------------------------------------------------
@@ -120,6 +139,8 @@ cdef class HTTPCycle(Entry):
         if self.disconnected:
             return 0
         self.disconnected = True
+        if self.started and not self.complete and not self.ended:
+            self._expect_end()
         self._wake_receivers()
         return self.wake_sender()
 
@@ -179,13 +200,69 @@ cdef class HTTPCycle(Entry):
         """The task has ended and left the ledger."""
         return 0
 
+    # -- the drain's face -----------------------------------------------------------------------------------------
+
+    cdef object signal(self):
+        return self.runtime.signal
+
+    @property
+    def policy(self):
+        """The policy of this response: the application's word, else that of ``--drain-close`` and ``--drain-finish``."""
+        if self._chosen or self.runtime.policies is None:
+            return self._chosen
+        from urllib.parse import unquote  # noqa: PLC0415 - for a stop with such options only
+        return self.runtime.policies.policy(unquote(self.raw_path.decode("latin-1"), errors="replace"))
+
+    def close_now_if_told(self):
+        """The time for farewells is over: disconnect the response if its policy is *close*. From any thread."""
+        if PyThread_get_thread_ident() != self.runtime.thread:
+            self.runtime.loop.call_soon_threadsafe(self.close_now_if_told)
+        elif self.policy == CLOSE:
+            self.cut_off("closed by policy")
+
+    def cut_off(self, str outcome):
+        """Disconnect the response if it has started and is not finished; return whether it was."""
+        if not self.started or self.complete or self.disconnected or self.ended:
+            return False
+        self.outcome = outcome
+        self.abort()
+        return True
+
+    def _overstayed(self):
+        """The client is gone, or the response was cut, and the task goes on: end it."""
+        self.leave_timer = None
+        if not self.ended and self.task is not None:
+            logger.debug("%s: still running without its client: cancelled", self.describe())
+            self.cancel()
+
     # -- the ledger's questions -----------------------------------------------------------------------------------
 
+    @property
+    def kind(self):
+        """``background`` after the response, ``stream`` within it, ``request`` before."""
+        return "background" if self.complete else "stream" if self.started else "request"
+
+    @property
+    def whole(self):
+        """Whether the application has finished its response."""
+        return self.complete and not self.spoiled
+
+    def details(self):
+        """What the report tells of this request."""
+        return {
+            "method": self.method, "path": self.raw_path.decode("ascii", "backslashreplace"),
+            "bytes_sent": self.body_sent, "client": "",
+        }
+
     def cancel(self):
-        """Cancel the application's task, by the server's own order: no traceback will be logged for it."""
-        self.cancelled = True
-        if self.task is not None:
-            self.task.cancel()
+        """Cancel the application's task, by the server's own order: no traceback will be logged for it.
+
+        Once: a second CancelledError would hit the cleaning up that the first has begun.
+        """
+        if not self.cancelled:
+            self.cancelled = True
+            if self.task is not None:
+                self.task.cancel()
 
     def give_up(self):
         """Answer 503 in the application's place if it has not begun to; it can send nothing any more."""
@@ -292,11 +369,25 @@ cdef class HTTPCycle(Entry):
             wake(waiting)
         return 0
 
+    cdef int _expect_end(self) except -1:
+        """The client is gone, or is treated so: the task has a while to notice. Frameworks need not look at
+        ``receive()`` at all (Starlette does not, at spec_version 2.4 and above), and a quiet stream never sends."""
+        cdef double seconds = self.runtime.timeout_disconnect
+        if self.outcome is not None:
+            seconds = self.runtime.signal.margin
+        if seconds < INFINITY:
+            self.leave_timer = self.runtime.loop.call_later(seconds, self._overstayed)
+        return 0
+
     cdef int _ended(self, object exc) except -1:
         """The application returned (``exc`` None) or raised."""
         cdef bint unstarted = not self.started
         self.ended = True
+        self.spoiled = not self.complete
         self.task = None
+        if self.leave_timer is not None:
+            self.leave_timer.cancel()
+            self.leave_timer = None
         self.scope = None
         try:
             if exc is not None:
@@ -321,6 +412,10 @@ cdef class HTTPCycle(Entry):
         if isinstance(exc, CancelledError) and self.cancelled:
             return 0                                  # our own order
         if is_disconnect(exc):
+            return 0
+        if self.cancelled and self.outcome is not None and _follows_a_cancel(exc):
+            # What our own order led to is one line at most: cleaning up has failed, or the cancel was translated.
+            logger.error("%s: %s(%s) while being cancelled", self.describe(), type(exc).__name__, exc)
             return 0
         if isinstance(exc, SystemExit):
             logger.error("%s: the application called sys.exit(%r); only this request ends", self.describe(), exc.code)
@@ -385,6 +480,7 @@ cdef class AppCoroutine:
                 if throwing:
                     raise_thrown(a, b, c)
                 scope, cycle.scope = cycle.scope, None
+                PyContextVar_Set(CURRENT, cycle)
                 coro = cycle.runtime.app(scope, cycle.receive, cycle.send)
                 scope = None
                 if not PyCoro_CheckExact(coro):
@@ -396,6 +492,8 @@ cdef class AppCoroutine:
                         ) from None
                 self._coro = coro
                 a = None
+            elif cycle.complete:
+                cycle.went_on = True
             if throwing:
                 return self._coro.throw(a) if b is None else self._coro.throw(a, b, c)
             outcome = PyIter_Send(<PyObject*>self._coro, <PyObject*>a, &result)

@@ -1,4 +1,5 @@
 from lastcall.drain.ledger cimport Ledger
+from lastcall.drain.notice cimport DrainNotice
 
 
 cdef class AppRuntime:
@@ -12,9 +13,12 @@ cdef class AppRuntime:
     cdef tuple default_headers
     cdef object context                 # every request runs in a copy of it
     cdef dict task_arguments
+    cdef readonly object signal         # drain.signal.DrainSignal
+    cdef object policies                # drain.policy.PolicyTable, or None
+    cdef double timeout_disconnect      # infinity: none
     cdef unsigned long thread           # the one that runs the loop
     cdef double clock(self) noexcept
 
 
 cdef dict make_scope(AppRuntime runtime, str http_version, str method, str path, bytes raw_path, bytes query_string,
-                     list headers, object client, object server)
+                     list headers, object client, object server, DrainNotice notice)

@@ -5,11 +5,14 @@ from typing import Any
 
 from lastcall.base.types import ASGIApp
 from lastcall.drain.ledger import Ledger
+from lastcall.drain.policy import PolicyTable
+from lastcall.drain.signal import DrainSignal
 
 class AppRuntime:
     loop: asyncio.AbstractEventLoop
     app: ASGIApp
     ledger: Ledger
+    signal: DrainSignal
     state: dict[str, Any] | None
     def __init__(
         self,
@@ -22,4 +25,7 @@ class AppRuntime:
         default_headers: Iterable[tuple[bytes, bytes]] = (),
         scheme: str = "http",
         context: Context | None = None,
+        signal: DrainSignal | None = None,
+        policies: PolicyTable | None = None,
+        timeout_disconnect: float = 3.0,
     ) -> None: ...

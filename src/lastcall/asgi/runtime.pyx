@@ -7,6 +7,8 @@ import contextvars
 import sys
 
 from lastcall.drain.ledger cimport Ledger
+from lastcall.drain.notice cimport DrainNotice
+from lastcall.drain.signal import DrainSignal
 
 cdef bint EAGER = sys.version_info >= (3, 12)
 cdef str GET = "GET"
@@ -18,8 +20,15 @@ cdef class AppRuntime:
     """What the requests of one worker have in common: the application, its loop, its state, its ledger."""
 
     def __init__(self, app, loop, Ledger ledger not None, *, state=None, str root_path="", default_headers=(),
-                 str scheme="http", context=None):
-        """``state`` is the lifespan's namespace (copied per request) or None; ``context`` a contextvars.Context."""
+                 str scheme="http", context=None, signal=None, policies=None, double timeout_disconnect=3.0):
+        """``state`` is the lifespan's namespace (copied per request) or None; ``context`` a contextvars.Context.
+
+        ``signal`` is the server's DrainSignal, ``policies`` its PolicyTable or None. ``timeout_disconnect``: seconds
+        that the task of a response may go on when its client has left.
+        """
+        self.signal = DrainSignal() if signal is None else signal
+        self.policies = policies
+        self.timeout_disconnect = timeout_disconnect
         self.app = app
         self.loop = loop
         self.ledger = ledger
@@ -56,7 +65,7 @@ cdef class AppRuntime:
 
 
 cdef dict make_scope(AppRuntime runtime, str http_version, str method, str path, bytes raw_path, bytes query_string,
-                     list headers, object client, object server):
+                     list headers, object client, object server, DrainNotice notice):
     """The HTTP connection scope. Every dict in it is fresh, so nothing an application writes reaches another request."""
     cdef dict scope = PyDict_Copy(runtime.scope_template)
     if runtime.root_path_bytes and path != "*":
@@ -76,7 +85,7 @@ cdef dict make_scope(AppRuntime runtime, str http_version, str method, str path,
     scope["headers"] = headers
     scope["client"] = client
     scope["server"] = server
-    scope["extensions"] = {}
+    scope["extensions"] = {"lastcall.drain": {"notice": notice}}
     if runtime.state is not None:
         scope["state"] = PyDict_Copy(runtime.state)
     return scope

@@ -41,6 +41,7 @@ class HTTPOptions(Record):
     date_header: bool = True
     headers: tuple[tuple[bytes, bytes], ...] = ()
     root_path: str = ""
+    health_path: str = ""  # "": off; else it begins with "/" and does not end with one
 
 
 class BindSpec(Record):
@@ -71,12 +72,26 @@ class NetOptions(Record):
 
 
 class StopOptions(Record):
-    """The budgets of the ladder, in seconds (room ``drain``); ``math.inf`` is "none"."""
+    """How the server stops (room ``drain``): the budgets of the ladder, in seconds, and what goes with them.
+
+    ``math.inf`` is "none"; ``delay`` and ``farewell`` are always finite. ``disconnect`` is how long the task of a
+    response may go on after its client has left. ``close`` and ``finish`` are globs on the decoded path of a request.
+    ``report`` is the absolute path of a file, or None. Where it exists, nothing but writing to it has been checked: it
+    may be a device, or stand in a directory that cannot be written to, so it has to be written in place.
+    ``nonzero_on_cut``: exit code 6 where a response was cut.
+    """
 
     graceful: float = 20.0
     cancel: float = 2.0
     lifespan_shutdown: float = 5.0
     interrupt: float = 3.0
+    delay: float = 0.0
+    farewell: float = 1.0
+    disconnect: float = 3.0
+    close: tuple[str, ...] = ()
+    finish: tuple[str, ...] = ()
+    report: str | None = None
+    nonzero_on_cut: bool = False
 
 
 class LogOptions(Record):

@@ -37,6 +37,7 @@ class ConfigKeywords(TypedDict, total=False):
     timeout_body: float | None
     timeout_write: float | None
     timeout_keep_alive: float | None
+    timeout_disconnect: float | None
     # Limits
     limit_connections: int | None
     limit_concurrency: int | None
@@ -47,11 +48,18 @@ class ConfigKeywords(TypedDict, total=False):
     limit_headers: int
     limit_header_bytes: int
     # Starting and stopping
+    drain_delay: float
     timeout_graceful_shutdown: float | None
     timeout_interrupt: float | None
     timeout_cancel: float | None
     timeout_lifespan_shutdown: float | None
     timeout_lifespan_startup: float | None
+    drain_close: str | Sequence[str] | None
+    drain_finish: str | Sequence[str] | None
+    drain_farewell: float
+    drain_report: str | os.PathLike[str] | None
+    exit_nonzero_on_cut: bool
+    health_path: str | None
     # Responses
     headers: Sequence[str | tuple[str, str] | tuple[bytes, bytes]] | None
     server_header: bool

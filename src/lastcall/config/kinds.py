@@ -18,6 +18,8 @@ from lastcall.base.record import Record
 # Compiled rooms keep sizes and counts in Py_ssize_t, sockets take a C int: nothing larger may get through.
 LARGEST_INT = 2**31 - 1
 LARGEST_SIZE = 2**63 - 1
+# The sum of all budgets goes to the watchdog as a C time in nanoseconds, which ends at 9.2e9 seconds.
+LONGEST_TIME = 10**9
 
 LOG_LEVELS = ("critical", "error", "warning", "info", "debug", "trace")
 
@@ -151,6 +153,64 @@ class FilePath(Kind):
         return path
 
 
+class OutputFile(FilePath):
+    """A file that will be written in place: one that can be written to, or a new one in a directory that can.
+
+    Read into an absolute path: the application may change the current directory before it is written.
+    """
+
+    @property
+    def expected(self) -> str:
+        return "a file that can be written, in a directory that exists"
+
+    @property
+    def metavar(self) -> str:
+        return "FILE"
+
+    def convert(self, value: object) -> str:
+        path = super().convert(value)
+        if not os.path.isabs(path):
+            try:
+                path = os.path.join(os.getcwd(), path)
+            except OSError:  # the current directory has been removed
+                raise self.refusal() from None
+        directory, name = os.path.split(path)
+        exists = os.path.exists(path)
+        place = path if exists else directory
+        if not name or os.path.isdir(place) == exists or not _writable(place):
+            raise self.refusal()
+        return path
+
+
+class PathPrefix(Kind):
+    """The start of a URL's path, below "/". Read without slashes at its end; "nothing" is the empty string."""
+
+    nothing: ClassVar[object] = ""
+
+    @property
+    def expected(self) -> str:
+        return "a path below /, as in /health, without ?, #, spaces and control characters"
+
+    @property
+    def annotation(self) -> str:
+        return "str"
+
+    @property
+    def metavar(self) -> str:
+        return "PREFIX"
+
+    def convert(self, value: object) -> str:
+        if value == "":
+            return ""
+        path = value.rstrip("/") if isinstance(value, str) else ""
+        if not path.startswith("/") or any(c in " ?#" or not c.isprintable() for c in path):
+            raise self.refusal()
+        return path
+
+    def show(self, value: object) -> str:
+        return str(value) or "off"
+
+
 class Switch(Kind):
     """On or off. ``form``: ``pair`` is ``--x/--no-x``, ``single`` is ``--x`` alone, ``value`` is ``--x true``."""
 
@@ -258,7 +318,7 @@ class Size(Count):
 
 
 class Seconds(Kind):
-    """A time in seconds. ``positive``: 0 is refused. "None" is ``math.inf`` inside."""
+    """A time in seconds, at most ``LONGEST_TIME``. ``positive``: 0 is refused. "None" is ``math.inf`` inside."""
 
     positive: bool = False
 
@@ -288,6 +348,8 @@ class Seconds(Kind):
             return math.inf
         if not math.isfinite(seconds) or seconds < 0 or (self.positive and seconds == 0):
             raise self.refusal()
+        if seconds > LONGEST_TIME:
+            raise UnusableValueError(f"at most {LONGEST_TIME} seconds{' or none' if self.optional else ''}")
         return seconds
 
     def show(self, value: object) -> str:
@@ -367,6 +429,12 @@ class Anything(Kind):
 
     def convert(self, value: object) -> object:
         return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _writable(path: str) -> bool:
+    """Whether this process could write there, as far as permissions say; those of its effective user where possible."""
+    mode = os.W_OK | os.X_OK if os.path.isdir(path) else os.W_OK
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
 def either(words: tuple[str, ...]) -> str:

@@ -1,4 +1,4 @@
-"""Kinds of options that may be given several times: listeners, response headers, plain strings."""
+"""Kinds of options that may be given several times: listeners, response headers, globs, plain strings."""
 
 from __future__ import annotations
 
@@ -124,6 +124,36 @@ class Headers(Kind):
     def split(self, text: str) -> list[str]:
         """One header per line: spaces belong to values."""
         return [line for line in text.splitlines() if line.strip()]
+
+    def show(self, value: object) -> str:
+        return "none" if not value else str(value)
+
+
+class Globs(Kind):
+    """Patterns of decoded paths, as :mod:`fnmatch` has them; ``*`` matches ``/`` too."""
+
+    repeatable: bool = True
+
+    nothing: ClassVar[object] = ()
+
+    @property
+    def expected(self) -> str:
+        return "a glob of paths, which begins with / or *"
+
+    @property
+    def annotation(self) -> str:
+        return "str | Sequence[str]"
+
+    @property
+    def metavar(self) -> str:
+        return "GLOB"
+
+    def convert(self, value: object) -> tuple[str, ...]:
+        globs = Strings().convert(value)
+        for glob in globs:
+            if not glob.startswith(("/", "*")):
+                raise UnusableValueError(self.expected, glob)
+        return globs
 
     def show(self, value: object) -> str:
         return "none" if not value else str(value)

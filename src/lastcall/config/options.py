@@ -18,13 +18,15 @@ from lastcall.config.kinds import (
     FilePath,
     LogLevel,
     LoopFactory,
+    OutputFile,
+    PathPrefix,
     Seconds,
     Size,
     Switch,
     Text,
 )
 from lastcall.config.later import LATER
-from lastcall.config.lists import Binds, Headers
+from lastcall.config.lists import Binds, Globs, Headers
 from lastcall.config.option import Option
 
 __all__ = ["BUILT_IN", "GROUPS", "OPTIONS", "Option"]
@@ -39,7 +41,10 @@ GROUPS: Final = {
     ),
     "Timeouts": "Of connections, in seconds.",
     "Limits": "Sizes are bytes; `K`, `M` and `G` are powers of 1024.",
-    "Starting and stopping": "The budgets of a start and a stop, in seconds.",
+    "Starting and stopping": (
+        "The budgets of a start and a stop, in seconds, and what is told to whom. "
+        "[The drain](../explanation/drain.md) has the order."
+    ),
     "Responses": "What the server adds to responses.",
     "Logging": "Loggers are `lastcall.error` and `lastcall.access`.",
     "Process": "Event loop and process.",
@@ -176,6 +181,16 @@ _TABLE = (
         group="Timeouts",
         help="Time that a connection may be idle between two requests; 0 turns keep-alive off.",
     ),
+    Option(
+        name="timeout_disconnect",
+        kind=_none,
+        default=3.0,
+        group="Timeouts",
+        help=(
+            "Time for the handler of a response that has started to end after its client has left; then it is "
+            "cancelled. 0 cancels at once, `none` never."
+        ),
+    ),
     # -- Limits --------------------------------------------------------------------------------------------------
     Option(
         name="limit_connections",
@@ -235,32 +250,48 @@ _TABLE = (
     ),
     # -- Starting and stopping -----------------------------------------------------------------------------------
     Option(
+        name="drain_delay",
+        kind=Seconds(),
+        default=0.0,
+        group="Starting and stopping",
+        help=(
+            "Time after a stop order in which requests are still accepted, while readiness (`health_path`) answers "
+            "503. 0 begins the stop at once, and so does Ctrl-C."
+        ),
+    ),
+    Option(
         name="timeout_graceful_shutdown",
         kind=_none,
         default=20.0,
         group="Starting and stopping",
-        help="Time for requests in flight to finish; then their tasks are cancelled. 0 cancels at once.",
+        help=(
+            "Time for requests in flight to finish; then their tasks are cancelled. Responses that have started are "
+            "disconnected 2 s before that, or a tenth of it if that is less. 0 cancels at once, `none` never."
+        ),
     ),
     Option(
         name="timeout_interrupt",
         kind=_none,
         default=3.0,
         group="Starting and stopping",
-        help="The same after Ctrl-C, unless `timeout_graceful_shutdown` is smaller.",
+        help="The same after Ctrl-C, unless `timeout_graceful_shutdown` is smaller. With `none`, that one holds.",
     ),
     Option(
         name="timeout_cancel",
         kind=_none,
         default=2.0,
         group="Starting and stopping",
-        help="Time for cancelled tasks to clean up; then they are abandoned, and named in the log.",
+        help=(
+            "Time for cancelled tasks to clean up; then they are abandoned, and named in the log. "
+            "0 is one turn of the event loop, `none` no limit."
+        ),
     ),
     Option(
         name="timeout_lifespan_shutdown",
         kind=_none_positive,
         default=5.0,
         group="Starting and stopping",
-        help="Time for the application's `lifespan.shutdown`, which is always run.",
+        help="Time for the application's `lifespan.shutdown`, which is always run: 0 is refused. `none`: no limit.",
     ),
     Option(
         name="timeout_lifespan_startup",
@@ -268,6 +299,58 @@ _TABLE = (
         default=math.inf,
         group="Starting and stopping",
         help="Time for the application's `lifespan.startup`; then the start has failed.",
+    ),
+    Option(
+        name="drain_close",
+        kind=Globs(optional=True),
+        default=(),
+        group="Starting and stopping",
+        help=(
+            "Responses to paths that match are disconnected `drain_farewell` after a stop has begun, to end streams "
+            "that never would. `*` matches `/` too. The longest glob that matches decides, `drain_close` if equal. "
+            "May be given several times; in LASTCALL_DRAIN_CLOSE, separated by spaces."
+        ),
+    ),
+    Option(
+        name="drain_finish",
+        kind=Globs(optional=True),
+        default=(),
+        group="Starting and stopping",
+        help=(
+            "Responses to paths that match may finish, as those may that match nothing: exceptions to `drain_close`. "
+            "May be given several times; in LASTCALL_DRAIN_FINISH, separated by spaces."
+        ),
+    ),
+    Option(
+        name="drain_farewell",
+        kind=Seconds(),
+        default=1.0,
+        group="Starting and stopping",
+        help="Time for responses that `drain_close` or the application ends to say farewell; 0 ends them at once.",
+    ),
+    Option(
+        name="drain_report",
+        kind=OutputFile(optional=True),
+        default=None,
+        group="Starting and stopping",
+        help="File that the report of the stop is written to, as JSON.",
+    ),
+    Option(
+        name="exit_nonzero_on_cut",
+        kind=Switch(form="single"),
+        default=False,
+        group="Starting and stopping",
+        help="Exit code 6 instead of 0 if the stop has cut a response short. What `drain_close` ended does not count.",
+    ),
+    Option(
+        name="health_path",
+        kind=PathPrefix(optional=True),
+        default="",
+        group="Starting and stopping",
+        help=(
+            "Answer `PREFIX/ready` (503 from the stop order on) and `PREFIX/live` before the application does. "
+            "The empty one is off."
+        ),
     ),
     # -- Responses -----------------------------------------------------------------------------------------------
     Option(

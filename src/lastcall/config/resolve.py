@@ -63,6 +63,7 @@ def resolve(given: Mapping[str, Given], *, command: bool) -> dict[str, Any]:
         else:
             values[option.name] = option.default
     _check_addresses(given, values)
+    _check_globs(given, values)
     return values
 
 
@@ -107,3 +108,10 @@ def _check_addresses(given: Mapping[str, Given], values: Mapping[str, Any]) -> N
         if name in given:
             both = f"no {given[name].spelled} beside {given['bind'].spelled}, which says everything about listeners"
             raise ConfigError(given[name].spelled, given[name].raw, both)
+
+
+def _check_globs(given: Mapping[str, Given], values: Mapping[str, Any]) -> None:
+    for glob in values["drain_finish"]:
+        if glob in values["drain_close"]:
+            once = f"no glob that {given['drain_close'].spelled} has too"
+            raise ConfigError(given["drain_finish"].spelled, glob, once)

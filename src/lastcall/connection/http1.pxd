@@ -25,6 +25,10 @@ cdef class HTTPService(AppRuntime):
     cdef long long max_requests            # 0: none
     cdef object on_max_requests
     cdef public bint draining              # every answer closes its connection
+    cdef readonly Py_ssize_t late_answered # connections that came in a drain and got an answer
+    cdef public double drained_from        # loop time at which connections that come are late; infinity: none is
+    cdef str ready_path                    # "" or None: no health path
+    cdef str live_path
     cdef public bint refusing              # and that answer is a 503
     cdef bint warned_websocket
 
@@ -59,12 +63,17 @@ cdef class HTTP1Connection(Connection):
     cdef bint waiting                      # for its turn: a request is in ``pending``
     cdef bint held                         # until the client has read what it asked for before
     cdef bint virgin                       # no byte has ever come
+    cdef bint late                         # accepted in a drain, and not answered yet
+    cdef double head_at                    # when the first byte of the head that is being read came
+    cdef Py_ssize_t owed                   # bytes of ``pending`` that were there when the last answers began
     cdef Py_ssize_t discarded
     cdef object client
     cdef object server
     cdef Py_ssize_t advance(self, const unsigned char* p, Py_ssize_t n) except -1
     cdef bint clogged(self) except -1
     cdef bint ended(self) noexcept
+    cdef bint last_answer(self) noexcept
+    cdef int answer_health(self) except -1
     cdef int begin_request(self) except -1
     cdef int start_request(self) except -1
     cdef int after_input(self) except -1

@@ -9,12 +9,16 @@ from lastcall.base.types import ASGIApp
 from lastcall.connection.hub import Hub
 from lastcall.connection.stream import Connection, Stream
 from lastcall.drain.ledger import Ledger
+from lastcall.drain.policy import PolicyTable
+from lastcall.drain.signal import DrainSignal
 
 @final
 class HTTPService(AppRuntime):
     hub: Hub
     requests: int
     draining: bool
+    late_answered: int
+    drained_from: float
     refusing: bool
     def __init__(
         self,
@@ -26,6 +30,9 @@ class HTTPService(AppRuntime):
         state: dict[str, Any] | None = None,
         on_max_requests: Callable[[], object] | None = None,
         context: Context | None = None,
+        signal: DrainSignal | None = None,
+        policies: PolicyTable | None = None,
+        timeout_disconnect: float = 3.0,
     ) -> None: ...
 
 @final

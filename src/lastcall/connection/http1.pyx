@@ -19,6 +19,7 @@ An application is started after what has already come of its body was fed to it,
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.math cimport INFINITY
 from libc.string cimport memcpy
 
 import logging
@@ -33,6 +34,9 @@ from lastcall.drain.ledger cimport Ledger
 from lastcall.wire.buffer cimport ByteBuffer
 from lastcall.wire.http1 cimport DATA, END, FAILED, HEAD, NEED_DATA, RequestParser
 from lastcall.wire.response cimport ResponseHead, encode_response, status_line
+
+cdef extern from "string.h" nogil:
+    void* memmem(const void* haystack, size_t length, const void* needle, size_t size)
 
 cdef object logger = logging.getLogger("lastcall.error")
 
@@ -85,14 +89,19 @@ cdef class HTTPService(AppRuntime):
     """What all HTTP connections of one worker share. ``on_max_requests()`` is called once, at the request that reaches
     ``options.limit_max_requests``."""
 
-    def __init__(self, app, Ledger ledger not None, Hub hub not None, options=None, *, state=None, on_max_requests=None, context=None):
+    def __init__(self, app, Ledger ledger not None, Hub hub not None, options=None, *, state=None, on_max_requests=None, context=None,
+                 signal=None, policies=None, double timeout_disconnect=3.0):
         if options is None:
             options = HTTPOptions()
         AppRuntime.__init__(
             self, app, hub.loop, ledger, state=state, root_path=options.root_path, default_headers=options.headers,
-            context=context,
+            context=context, signal=signal, policies=policies, timeout_disconnect=timeout_disconnect,
         )
         self.hub = hub
+        self.drained_from = INFINITY
+        if options.health_path:
+            self.ready_path = options.health_path + "/ready"
+            self.live_path = options.health_path + "/live"
         hub.ledger = ledger
         self.options = options
         self.keep_alive = options.timeout_keep_alive > 0
@@ -162,7 +171,9 @@ cdef class HTTP1Cycle(HTTPCycle):
             self.framing = UNTIL_CLOSE
             self.keep_alive = False
         # A client that still waits for 100 Continue may or may not send its body now: only a close is unambiguous.
-        if head.close or connection.service.draining or connection.ended() or connection.expect_pending:
+        if head.close or connection.ended() or connection.expect_pending or (
+            connection.service.draining and connection.last_answer()
+        ):
             self.keep_alive = False
         hub.refresh_common()
         start = at = out.reserve(PyBytes_GET_SIZE(line) + PyBytes_GET_SIZE(head.block) + PyBytes_GET_SIZE(hub._common)
@@ -197,6 +208,8 @@ cdef class HTTP1Cycle(HTTPCycle):
         cdef int digits
         if not self.started:
             self.write_head()
+            if more and self.runtime.signal.farewell_over:
+                self.runtime.loop.call_soon(self.close_now_if_told)     # the others were told before
         if self.framing == LENGTH:
             if n > self.remaining:
                 n = <Py_ssize_t>self.remaining
@@ -267,6 +280,13 @@ cdef class HTTP1Cycle(HTTPCycle):
             self.connection.cut_response(self)
         return 0
 
+    def details(self):
+        """What the report tells of this request."""
+        found = HTTPCycle.details(self)
+        if self.connection is not None and not self.connection.stream.closed:
+            found["client"] = self.connection.peer()
+        return found
+
     cdef int task_ended(self) except -1:
         if self.complete or self.disconnected:
             self.connection = None
@@ -296,6 +316,7 @@ cdef class HTTP1Connection(Connection):
 
     cdef int opened(self) except -1:
         self.hub.deadlines.set(&self.read_node, self, HEADER, self.hub.time())
+        self.late = self.hub.time() >= self.service.drained_from
         return 0
 
     cdef int on_data(self, const unsigned char* p, Py_ssize_t n) except -1:
@@ -303,6 +324,8 @@ cdef class HTTP1Connection(Connection):
         if self.finishing or self.stream.closed:
             return 0                           # behind a last answer: read only so that no RST eats it
         self.virgin = False
+        if self.cycle is None and self.parser.idle:
+            self.head_at = self.hub.now
         if self.pending.end > self.pending.start:
             self.pending.append(<const char*>p, n)
             return self.advance_pending()
@@ -323,6 +346,7 @@ cdef class HTTP1Connection(Connection):
             <const unsigned char*>self.pending.data + self.pending.start, self.pending.end - self.pending.start
         )
         self.pending.consume(used)
+        self.owed = max(0, self.owed - used)
         return self.after_input()
 
     cdef int on_last_data(self, const unsigned char* p, Py_ssize_t n) except -1:
@@ -355,6 +379,18 @@ cdef class HTTP1Connection(Connection):
     cdef bint ended(self) noexcept:
         """Whether it is certain that no request comes behind the current one."""
         return self.eof and not self.advancing and self.pending.end == self.pending.start
+
+    cdef bint last_answer(self) noexcept:
+        """In a stop: whether no further request was complete in our buffer when it began. Those are all answered."""
+        cdef Py_ssize_t start = self.pending.start
+        if not self.request_read or not self.owed:
+            return True
+        if self.advancing:                     # of ``pending``: what came later is not owed
+            start += self.parser.pos
+        return memmem(self.pending.data + start, self.pending.start + self.owed - start, b"\r\n\r\n", 4) == NULL
+
+    cpdef begin_last_answers(self):
+        self.owed = self.pending.end - self.pending.start
 
     cdef int on_lost(self) except -1:
         self.close_now()
@@ -486,13 +522,34 @@ cdef class HTTP1Connection(Connection):
                 "A client asked for a WebSocket, which this release of lastcall does not speak yet: "
                 "it is answered as plain HTTP (RFC 9110 7.8)."
             )
-        if service.refusing or (service.limit_concurrency and service.ledger.count >= service.limit_concurrency):
+        if service.ready_path is not None and (
+            parser.path == service.ready_path or parser.path == service.live_path
+        ):
+            self.starting = False
+            self.answer_health()
+        elif service.refusing or (service.limit_concurrency and service.ledger.count >= service.limit_concurrency):
             self.starting = False
             cycle.answer_error(503)
         elif self.request_read:
             cycle.body_complete = True
             self.start_request()
         return 0
+
+    cdef int answer_health(self) except -1:
+        """``--health-path``: ready until the stop order, live as long as this loop answers."""
+        cdef HTTP1Cycle cycle = self.cycle
+        cdef int status = 200
+        cdef bytes body = b"ok\n"
+        cdef list headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
+        if cycle.method not in ("GET", "HEAD"):
+            status, body = 405, b"Method Not Allowed\n"
+            headers.append((b"allow", b"GET, HEAD"))
+        elif self.parser.path == self.service.ready_path and self.service.signal.stopping:
+            status, body = 503, b"stopping\n"
+        headers.append((b"content-length", b"%d" % len(body)))
+        cycle.ended = True
+        cycle.head = encode_response(status, headers, self.service.default_headers)
+        return cycle.write_body(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), False)
 
     cdef int start_request(self) except -1:
         cdef HTTP1Cycle cycle = self.cycle
@@ -504,6 +561,7 @@ cdef class HTTP1Connection(Connection):
         cycle.scope = make_scope(
             self.service, "1.1" if cycle.minor else "1.0", cycle.method, parser.path, cycle.raw_path,
             cycle.query_string, parser.headers, self.client, self.server,
+            cycle,
         )
         return cycle.start()
 
@@ -561,6 +619,9 @@ cdef class HTTP1Connection(Connection):
     cdef int response_done(self, HTTP1Cycle cycle) except -1:
         """The response is complete; nothing of it will be written any more. The task may go on."""
         self.log(cycle)
+        if self.late:
+            self.late = False
+            self.service.late_answered += 1
         self.cycle = None
         if cycle.ended:
             cycle.connection = None
@@ -670,14 +731,17 @@ cdef class HTTP1Connection(Connection):
         else:
             Connection.close_now(self)
 
-    cpdef close_idle(self):
-        """Close if no request is being served or read; read once before, and serve what has already come."""
+    cpdef close_idle(self, double since=0.0):
+        """Close if no request is being served or read; read once before, and serve what has already come.
+
+        A head that has begun at ``since`` or later may be finished: its own timeout counts.
+        """
         if self.finishing or self.stream.closed or self.cycle is not None or self.discarding:
             return
         self.stream.read_now()
         if self.finishing or self.stream.closed or self.cycle is not None or self.discarding:
             return
-        if self.parser.idle and self.pending.end == self.pending.start:
+        if self.parser.idle and self.pending.end == self.pending.start or self.head_at < since:
             self.brief = self.stream.out.end == self.stream.out.start
             self.finish()
 

@@ -166,8 +166,11 @@ cdef class Connection(Runnable):
             self.close_now()
         return 0
 
-    cpdef close_idle(self):
-        """The drain's order: close if nothing is being served."""
+    cpdef close_idle(self, double since=0.0):
+        """The drain's order: close if nothing is being served, or read that began at ``since`` or later."""
+
+    cpdef begin_last_answers(self):
+        """The drain's order: from now on each answer closes its connection, but for what has come before."""
 
     cpdef abort(self):
         """Close at once with a RST."""

@@ -5,11 +5,15 @@ Theory of operation
 A server climbs from ``STARTING`` to ``STOPPED`` and never steps down. Orders (a signal, the API), the clock and the
 census are inputs; ``TRANSITIONS`` says where each leads, and a pair that is not in it is a bug of ours. ``due`` looks
 at clock and census and says which input, if any, they amount to. ``step`` takes an input and returns the new state and
-the actions of every phase on the way, in order: a jump performs what the phases that it passes would have done. An
-executor in ``server`` carries the actions out; nothing here knows a socket, a task or a clock.
+the actions of every phase on the way, in order: a jump performs what the phases that it passes would have done.
+``plan`` is both together, repeated until nothing more is due. An executor in ``server`` carries the actions out;
+nothing here knows a socket, a task or a clock.
+
+``DRAINING`` is the long phase, and has *moments* inside it: inputs that come once, change no phase, and have actions of
+their own (``MOMENTS``). Those that have not come when the phase is left are made up for then.
 
 All times are seconds on one monotonic clock; budgets may be ``math.inf``. The whole grace counts from the moment when
-``DRAINING`` is entered.
+``DRAINING`` is entered, the delay before it from the stop order.
 """
 
 from __future__ import annotations
@@ -22,16 +26,30 @@ from lastcall.base.record import Record, replace
 TEARDOWN = 1.0
 """Seconds for what comes after ``lifespan.shutdown``: left-over tasks, async generators, threads."""
 
+MARGIN = 2.0
+"""At most so many seconds (a tenth of the grace, if that is less) lie between being disconnected and cancelled."""
+
+LINGER = 1.0
+"""At most so many seconds (a tenth of the grace, if that is less) quiet connections and the door stay open."""
+
+IDLE_LINGER = 0.05
+"""Seconds that the door of a server stays open that has nothing else to do: clients may be in the backlog."""
+
+POLL = 0.6
+"""Seconds before a disconnect at which libraries that poll for the stop (each half second) are told of it."""
+
 
 class Phase(IntEnum):
     """Where a server stands; the order is the ladder's."""
 
     STARTING = 0
     SERVING = 1
-    DRAINING = 2
-    CANCELLING = 3
-    CLOSING = 4
-    STOPPED = 5
+    ANNOUNCED = 2
+    DRAINING = 3
+    DISCONNECTING = 4
+    CANCELLING = 5
+    CLOSING = 6
+    STOPPED = 7
 
 
 class Input(Enum):
@@ -40,18 +58,27 @@ class Input(Enum):
     READY = "ready"
     STOP = "a stop order"
     FORCE = "an order to cancel now"
-    CLEAR = "nothing is left"
+    DELAY_OVER = "the delay is over"
+    LINGER_OVER = "the linger is over"
+    FAREWELL_OVER = "the time for farewells is over"
+    LAST_POLL = "the last poll before the margin"
+    MARGIN = "the margin has begun"
     GRACE_OVER = "the grace is over"
     CANCEL_OVER = "the time for cancelling is over"
+    CLEAR = "nothing is left"
     CLOSED = "the lifespan has ended"
 
 
 class Action(Enum):
     """What the executor is told to do."""
 
-    STOP_ACCEPTING = "stop accepting"
     LAST_ANSWERS = "let every answer close its connection"
-    CLOSE_IDLE = "close idle connections"
+    HOLD_DOOR = "let in only who is at the door already"
+    GIVE_NOTICE = "set the notice"
+    CLOSE_DOOR = "accept who waits, close the listeners and quiet connections"
+    CLOSE_TOLD = "disconnect the responses whose policy is close"
+    TELL_POLLERS = "let libraries that poll see the stop"
+    DISCONNECT = "disconnect every response that has started"
     REFUSE_NEW = "answer requests that still come with 503"
     CANCEL_TASKS = "cancel every running task"
     ABANDON = "abandon what still runs"
@@ -64,12 +91,22 @@ TRANSITIONS: dict[tuple[Phase, Input], Phase] = {
     # A start-up that is interrupted has nothing to drain, and an application that is not up is not shut down.
     (Phase.STARTING, Input.STOP): Phase.STOPPED,
     (Phase.STARTING, Input.FORCE): Phase.STOPPED,
-    (Phase.SERVING, Input.STOP): Phase.DRAINING,
+    (Phase.SERVING, Input.STOP): Phase.ANNOUNCED,
     (Phase.SERVING, Input.FORCE): Phase.CANCELLING,
+    (Phase.ANNOUNCED, Input.STOP): Phase.ANNOUNCED,
+    (Phase.ANNOUNCED, Input.FORCE): Phase.CANCELLING,
+    (Phase.ANNOUNCED, Input.DELAY_OVER): Phase.DRAINING,
     (Phase.DRAINING, Input.STOP): Phase.DRAINING,
     (Phase.DRAINING, Input.FORCE): Phase.CANCELLING,
-    (Phase.DRAINING, Input.GRACE_OVER): Phase.CANCELLING,
+    (Phase.DRAINING, Input.LINGER_OVER): Phase.DRAINING,
+    (Phase.DRAINING, Input.FAREWELL_OVER): Phase.DRAINING,
+    (Phase.DRAINING, Input.LAST_POLL): Phase.DRAINING,
+    (Phase.DRAINING, Input.MARGIN): Phase.DISCONNECTING,
     (Phase.DRAINING, Input.CLEAR): Phase.CLOSING,
+    (Phase.DISCONNECTING, Input.STOP): Phase.DISCONNECTING,
+    (Phase.DISCONNECTING, Input.FORCE): Phase.CANCELLING,
+    (Phase.DISCONNECTING, Input.GRACE_OVER): Phase.CANCELLING,
+    (Phase.DISCONNECTING, Input.CLEAR): Phase.CLOSING,
     (Phase.CANCELLING, Input.STOP): Phase.CANCELLING,
     (Phase.CANCELLING, Input.FORCE): Phase.CANCELLING,
     (Phase.CANCELLING, Input.CLEAR): Phase.CLOSING,
@@ -84,21 +121,36 @@ TRANSITIONS: dict[tuple[Phase, Input], Phase] = {
 ENTRY: dict[Phase, tuple[Action, ...]] = {
     Phase.STARTING: (),
     Phase.SERVING: (),
-    Phase.DRAINING: (Action.STOP_ACCEPTING, Action.LAST_ANSWERS, Action.CLOSE_IDLE),
+    Phase.ANNOUNCED: (Action.LAST_ANSWERS,),
+    Phase.DRAINING: (Action.LAST_ANSWERS, Action.HOLD_DOOR, Action.GIVE_NOTICE),
+    Phase.DISCONNECTING: (Action.DISCONNECT,),
     Phase.CANCELLING: (Action.REFUSE_NEW, Action.CANCEL_TASKS),
     # CLOSING starts without tasks and connections: lifespan.shutdown must find nobody at work.
     Phase.CLOSING: (Action.ABANDON, Action.CLOSE_CONNECTIONS, Action.SHUT_DOWN_LIFESPAN),
     Phase.STOPPED: (),
 }
 
+MOMENTS: dict[Input, tuple[Action, ...]] = {
+    Input.LINGER_OVER: (Action.CLOSE_DOOR,),
+    Input.FAREWELL_OVER: (Action.CLOSE_TOLD,),
+    Input.LAST_POLL: (Action.TELL_POLLERS,),
+}
+"""What is done at each moment of ``DRAINING``, in the order in which what was left out is made up for."""
+
 
 class Budgets(Record):
-    """How long each part of a stop may take, in seconds: G, C and L of the ladder, and G after Ctrl-C."""
+    """How long each part of a stop may take, in seconds.
+
+    D, G, C, L, F of the ladder, and ``interrupt``: G after Ctrl-C. ``disconnect``: how long the task of a response may
+    go on whose client has left. Only G, C, L, ``interrupt`` and ``disconnect`` may be ``math.inf``.
+    """
 
     graceful: float = 20.0
     cancel: float = 2.0
     lifespan_shutdown: float = 5.0
     interrupt: float = 3.0
+    delay: float = 0.0
+    farewell: float = 1.0
 
     def grace(self, *, interactive: bool) -> float:
         """G, which a SIGINT shortens: somebody sits in front of a terminal and waits."""
@@ -106,17 +158,45 @@ class Budgets(Record):
 
     def worst_case(self, *, interactive: bool = False) -> float:
         """The longest that a stop can take from its order to the exit."""
-        return self.grace(interactive=interactive) + self.cancel + self.lifespan_shutdown + TEARDOWN
+        delay = 0.0 if interactive else self.delay
+        return delay + self.grace(interactive=interactive) + self.cancel + self.lifespan_shutdown + TEARDOWN
 
 
 class State(Record):
-    """Where the stop stands. ``entered`` is when the phase began, ``draining_since`` when ``DRAINING`` did."""
+    """Where the stop stands.
+
+    ``entered`` is when the phase began, ``ordered`` when the stop was, ``draining_since`` when ``DRAINING`` did.
+    ``delay``, ``grace`` and ``linger`` are what the order left of the budgets; ``passed`` the moments that have been.
+    """
 
     phase: Phase = Phase.STARTING
     entered: float = 0.0
+    ordered: float = math.inf
     draining_since: float = math.inf
+    delay: float = 0.0
     grace: float = math.inf
+    linger: float = LINGER
     cause: str = ""
+    passed: frozenset[Input] = frozenset()
+
+    @property
+    def cancel_at(self) -> float:
+        """When what still runs will be cancelled: the end of the grace."""
+        return self.draining_since + self.grace
+
+    @property
+    def disconnect_at(self) -> float:
+        """When responses that have started will be disconnected: the margin before that; never without a limit."""
+        return self.draining_since + (self.grace - margin(self.grace) if self.grace < math.inf else math.inf)
+
+    def moment(self, event: Input, budgets: Budgets) -> float:
+        """When a moment of ``DRAINING`` is due by the clock."""
+        since = self.draining_since
+        if event is Input.LINGER_OVER:
+            return since + self.linger
+        if event is Input.FAREWELL_OVER:
+            return min(since + budgets.farewell, self.disconnect_at)
+        return max(since, self.disconnect_at - max(margin(self.grace), POLL))
 
 
 class Census(Record):
@@ -125,29 +205,71 @@ class Census(Record):
     running: int = 0
     connections: int = 0
 
+    @property
+    def nothing(self) -> bool:
+        """Nobody is being served and nobody is connected."""
+        return self.running == 0 and self.connections == 0
+
+
+def margin(grace: float) -> float:
+    """M: the time to leave between being disconnected and being cancelled."""
+    return min(MARGIN, grace / 10)
+
 
 def due(state: State, census: Census, now: float, budgets: Budgets) -> Input | None:
     """What clock and census amount to, or None."""
-    if state.phase is Phase.DRAINING:
-        if census.running == 0 and census.connections == 0:
-            return Input.CLEAR
-        if now >= state.draining_since + state.grace:
-            return Input.GRACE_OVER
-    elif state.phase is Phase.CANCELLING:
-        if census.running == 0:
-            return Input.CLEAR
-        if now >= state.entered + budgets.cancel:
-            return Input.CANCEL_OVER
-    return None
+    match state.phase:
+        case Phase.ANNOUNCED:
+            found = Input.DELAY_OVER if now >= state.ordered + state.delay else None
+        case Phase.DRAINING:
+            found = _due_in_draining(state, census, now, budgets)
+        case Phase.DISCONNECTING:
+            found = Input.CLEAR if census.nothing else Input.GRACE_OVER if now >= state.cancel_at else None
+        case Phase.CANCELLING:
+            over = now >= state.entered + budgets.cancel
+            found = Input.CLEAR if census.running == 0 else Input.CANCEL_OVER if over else None
+        case _:
+            found = None
+    return found
 
 
-def next_deadline(state: State, budgets: Budgets) -> float:
+def _due_in_draining(state: State, census: Census, now: float, budgets: Budgets) -> Input | None:
+    for moment in MOMENTS:
+        if moment not in state.passed and now >= state.moment(moment, budgets):
+            return moment
+    if census.nothing:
+        if Input.LINGER_OVER in state.passed:
+            return Input.CLEAR
+        if now >= state.draining_since + IDLE_LINGER:
+            return Input.LINGER_OVER
+    return Input.MARGIN if now >= state.disconnect_at else None
+
+
+def next_deadline(state: State, census: Census, budgets: Budgets) -> float:
     """When ``due`` must be asked again even if nothing happens; ``math.inf``: never."""
-    if state.phase is Phase.DRAINING:
-        return state.draining_since + state.grace
-    if state.phase is Phase.CANCELLING:
+    phase = state.phase
+    if phase is Phase.ANNOUNCED:
+        return state.ordered + state.delay
+    if phase is Phase.DRAINING:
+        times = [state.moment(moment, budgets) for moment in MOMENTS if moment not in state.passed]
+        if census.nothing and Input.LINGER_OVER not in state.passed:
+            times.append(state.draining_since + IDLE_LINGER)
+        return min([*times, state.disconnect_at])
+    if phase is Phase.DISCONNECTING:
+        return state.cancel_at
+    if phase is Phase.CANCELLING:
         return state.entered + budgets.cancel
     return math.inf
+
+
+def next_cut(state: State, budgets: Budgets) -> tuple[float, str]:
+    """When, and by what, the work that is left will next be cut short."""
+    if state.phase <= Phase.DRAINING:
+        at, what = state.disconnect_at, "disconnect"
+        return (at, what) if at < state.cancel_at else (state.cancel_at, "cancel")
+    if state.phase is Phase.DISCONNECTING:
+        return state.cancel_at, "cancel"
+    return state.entered + budgets.cancel, "giving up"
 
 
 def step(
@@ -156,19 +278,57 @@ def step(
     """The state after ``event``, and the actions of every phase that was entered on the way, in order.
 
     ``cause`` and ``interactive`` belong to ``STOP`` and ``FORCE``: the first cause stays the stop's cause, and an
-    interactive order (SIGINT) shortens the grace that is left, never lengthens it. Raises KeyError for a pair that is
-    not in the table.
+    interactive order (SIGINT) ends the delay and the linger, and shortens the grace that is left, never lengthens it.
+    Raises KeyError for a pair that is not in the table.
     """
     target = TRANSITIONS[state.phase, event]
+    before = state.phase
     actions: list[Action] = []
-    if target is not state.phase:
-        if state.phase is not Phase.STARTING:
-            for phase in Phase:
-                if state.phase < phase <= target:
-                    actions += ENTRY[phase]
-        if state.phase < Phase.DRAINING <= target:
-            state = replace(state, draining_since=now, grace=budgets.grace(interactive=interactive), cause=cause)
-        state = replace(state, phase=target, entered=now)
-    elif event is Input.STOP and interactive and state.phase is Phase.DRAINING:
-        state = replace(state, grace=min(state.grace, now - state.draining_since + budgets.interrupt))
+    if event in MOMENTS:
+        return replace(state, passed=state.passed | {event}), MOMENTS[event]
+    if before < Phase.ANNOUNCED <= target and before is not Phase.STARTING:
+        state = replace(state, **_ordered(now, budgets, cause, interactive))
+    elif event is Input.STOP and interactive:
+        state = replace(state, **_hurried(state, now, budgets))
+    if target is before:
+        return state, ()
+    if before is not Phase.STARTING:
+        for phase in Phase:
+            if before < phase <= target:
+                if before <= Phase.DRAINING < phase and (missed := set(MOMENTS) - state.passed):
+                    actions += [action for moment in MOMENTS if moment in missed for action in MOMENTS[moment]]
+                    state = replace(state, passed=frozenset(MOMENTS))
+                actions += ENTRY[phase]
+        if before < Phase.DRAINING <= target:
+            state = replace(state, draining_since=now)
+    return replace(state, phase=target, entered=now), tuple(actions)
+
+
+def plan(state: State, census: Census, now: float, budgets: Budgets) -> tuple[State, tuple[Action, ...]]:
+    """The state that clock and census lead to, one phase further at most, and the actions on the way."""
+    actions: list[Action] = []
+    phase = state.phase
+    while state.phase is phase and (event := due(state, census, now, budgets)) is not None:
+        state, more = step(state, event, now, budgets)
+        actions += more
     return state, tuple(actions)
+
+
+def _ordered(now: float, budgets: Budgets, cause: str, interactive: bool) -> dict[str, object]:
+    grace = budgets.grace(interactive=interactive)
+    return {
+        "ordered": now,
+        "cause": cause,
+        "delay": 0.0 if interactive else budgets.delay,
+        "grace": grace,
+        "linger": 0.0 if interactive else min(LINGER, grace / 10),
+    }
+
+
+def _hurried(state: State, now: float, budgets: Budgets) -> dict[str, object]:
+    """What a SIGINT changes in a stop that is under way."""
+    if state.phase is Phase.ANNOUNCED:
+        return {"delay": 0.0, "linger": 0.0, "grace": min(state.grace, budgets.interrupt)}
+    if state.phase in (Phase.DRAINING, Phase.DISCONNECTING):
+        return {"linger": 0.0, "grace": min(state.grace, now - state.draining_since + budgets.interrupt)}
+    return {}

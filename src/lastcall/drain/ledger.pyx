@@ -7,30 +7,57 @@ list costs a few pointer writes and no allocation. Work after the response (back
 
 
 cdef class Entry:
-    """One piece of running work. Subclasses say how it is cancelled and described."""
+    """One piece of running work. Subclasses say how it is told to end, and described.
+
+    ``outcome`` is what the server did to it, a word of ``drain.report.OUTCOMES``, or None.
+    """
 
     @property
     def running(self):
         """True while the entry is in a ledger."""
         return self._ledger is not None
 
+    @property
+    def kind(self):
+        """What the report calls it: ``request``, ``stream``, ``websocket``, ``background`` or ``app task``."""
+        return "request"
+
+    @property
+    def whole(self):
+        """False for a response that the application has not finished: to end it now would cut it."""
+        return True
+
+    @property
+    def went_on(self):
+        """Whether a task went on after its response: work that nobody waits for but this ledger."""
+        return False
+
     def cancel(self):
         """Cancel the work. It leaves the ledger when it has really ended."""
         raise TypeError(f"{type(self).__name__} cannot be cancelled")
+
+    def cut_off(self, str outcome):
+        """Disconnect the response, if it has started and is not finished; ``outcome`` says by which rule. Returns
+        whether it was."""
+        return False
 
     def give_up(self):
         """The work is abandoned: whoever waits for it is told, if that is still possible."""
 
     def describe(self):
-        """A short phrase that names the work in reports, such as ``GET /events``."""
+        """A short phrase that names the work in log lines, such as ``GET /events``."""
         return type(self).__name__
+
+    def details(self):
+        """What the report tells of a response that is cut: ``method``, ``path``, ``bytes_sent``, ``client``."""
+        return {"method": "", "path": self.describe(), "bytes_sent": 0, "client": ""}
 
 
 cdef class Ledger:
     """All running work of one worker. ``count`` is what runs now, ``total`` what ever ran."""
 
-    # ``when_empty()``, if set, is called each time the last entry leaves. A server sets it only for its drain: on an
-    # idle server every request is the last one.
+    # ``on_leave(entry)``, if set, is called each time an entry leaves. A server sets it only for its stop: until then
+    # nobody asks.
 
     def __len__(self):
         return self.count
@@ -71,8 +98,8 @@ cdef class Ledger:
         entry._previous = entry._next = None
         entry._ledger = None
         self.count -= 1
-        if self.count == 0 and self.when_empty is not None:
-            self.when_empty()
+        if self.on_leave is not None:
+            self.on_leave(entry)
         return 0
 
     def join(self, Entry entry not None, double now):

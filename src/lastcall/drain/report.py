@@ -1,31 +1,167 @@
-"""What a stop came to."""
+"""What a stop came to: the tally that is kept while it goes on, and the report at its end."""
 
 from __future__ import annotations
 
-from lastcall.base.record import Record
+from typing import TYPE_CHECKING, Any
+
+from lastcall.base.record import Record, replace
+
+if TYPE_CHECKING:
+    from lastcall.drain.ledger import Entry
+
+KINDS = ("request", "stream", "websocket", "background", "app task")
+
+CLOSED_BY_POLICY = "closed by policy"
+DISCONNECTED = "disconnected"
+CANCELLED = "cancelled"
+ABANDONED = "abandoned"
+FINISHED = "finished"
+OUTCOMES = (FINISHED, CLOSED_BY_POLICY, DISCONNECTED, CANCELLED, ABANDONED)
+"""Each entry that was there at the stop order, or came later, ends as exactly one of these."""
+
+NAMED_AT_MOST = 5
+
+
+class Cut(Record):
+    """A response that was ended before it was finished, by no rule that the application or an option had set.
+
+    ``age`` is how long it had run, in seconds; ``phase`` the one in which it was cut; ``bytes_sent`` counts its body.
+    """
+
+    kind: str
+    outcome: str
+    method: str
+    path: str
+    age: float
+    phase: str
+    bytes_sent: int
+    client: str
+
+    def __str__(self) -> str:
+        name = f"{self.method} {self.path}".strip()
+        return f"{name} ({self.kind}, {self.age:.1f} s, {self.bytes_sent} bytes, {self.outcome})"
 
 
 class StopReport(Record):
     """How the server stopped.
 
     ``cause`` is what ordered the stop (``SIGTERM``, ``SIGINT``, ``api``, ``max-requests``, ``cancelled``);
-    ``seconds`` run from the order to the end of ``lifespan.shutdown``. ``in_flight`` were running at the order or came
-    later; each of them finished, was cancelled, or was abandoned. ``lifespan`` is the outcome's word.
+    ``seconds`` run from the order to the end of ``lifespan.shutdown``, ``phases`` says how many were spent in each.
+    ``in_flight`` is what ran at the order, by kind; ``arrived`` what came later. Each of both is in exactly one of
+    ``finished``, ``closed_by_policy``, ``disconnected``, ``cancelled`` and ``abandoned``. ``moved`` counts connections
+    that went to a successor (none without a fleet), ``backlog_answered`` those that were answered although they were
+    let in after the drain had begun. ``lifespan`` is the outcome's word.
     """
 
     cause: str
     exit_code: int
     seconds: float
-    in_flight: int
-    finished: int
-    cancelled: int
-    abandoned: tuple[str, ...]
     lifespan: str
+    phases: dict[str, float] = {}  # noqa: RUF012 - never changed, like all of a Record
+    in_flight: dict[str, int] = {}  # noqa: RUF012
+    arrived: int = 0
+    finished: int = 0
+    closed_by_policy: int = 0
+    disconnected: int = 0
+    cancelled: int = 0
+    abandoned: int = 0
+    moved: int = 0
+    backlog_answered: int = 0
+    background_finished: int = 0
+    cut: tuple[Cut, ...] = ()
+    left: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """How many entries the stop had to do with."""
+        return sum(self.in_flight.values()) + self.arrived
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as JSON has it."""
+        fields = {name: getattr(self, name) for name in self._fields}
+        fields["cut"] = [{name: getattr(one, name) for name in one._fields} for one in self.cut]
+        fields["left"] = list(self.left)
+        fields["seconds"] = round(self.seconds, 3)
+        fields["phases"] = {name: round(seconds, 3) for name, seconds in self.phases.items()}
+        for one in fields["cut"]:
+            one["age"] = round(one["age"], 3)
+        return fields
+
+    def as_json(self) -> str:
+        """The report as one line of JSON."""
+        import json  # noqa: PLC0415 - a start need not wait for it
+
+        return json.dumps(self.as_dict(), ensure_ascii=False)
 
     def __str__(self) -> str:
+        parts = [f"{self.finished} of {self.total} finished"]
+        parts += [
+            f"{count} {word}"
+            for count, word in (
+                (self.closed_by_policy, CLOSED_BY_POLICY),
+                (self.disconnected, DISCONNECTED),
+                (self.cancelled, CANCELLED),
+                (self.abandoned, ABANDONED),
+            )
+            if count
+        ]
         text = (
-            f"Stopped ({self.cause}) after {self.seconds:.1f} s: "
-            f"{self.finished} of {self.in_flight} requests finished, {self.cancelled} cancelled, "
-            f"{len(self.abandoned)} abandoned; lifespan {self.lifespan}; exit code {self.exit_code}"
+            f"Stopped ({self.cause}) after {self.seconds:.1f} s: {', '.join(parts)}; lifespan {self.lifespan}; "
+            f"exit code {self.exit_code}"
         )
-        return f"{text}: {', '.join(self.abandoned[:5])}" if self.abandoned else text
+        if self.cut:
+            named = ", ".join(str(one) for one in self.cut[:NAMED_AT_MOST])
+            more = len(self.cut) - NAMED_AT_MOST
+            text += f". Cut: {named}{f' and {more} more' if more > 0 else ''}"
+        return text
+
+
+class Tally:
+    """Counts what becomes of the work while a server stops. Pure: it is told, and asked."""
+
+    def __init__(self) -> None:
+        self.counts = dict.fromkeys(OUTCOMES, 0)
+        self.in_flight: dict[str, int] = {}
+        self.ran_before = 0
+        self.background_finished = 0
+        self.left: tuple[str, ...] = ()
+        self._pending: dict[Entry, Cut] = {}  # told to end; a cut only if they do before they are finished
+        self._cut: list[Cut] = []
+
+    def begin(self, entries: list[Entry], ran_before: int) -> None:
+        """The stop is ordered: ``entries`` run, ``ran_before`` is how many the ledger has ever had."""
+        self.ran_before = ran_before
+        for entry in entries:
+            self.in_flight[entry.kind] = self.in_flight.get(entry.kind, 0) + 1
+
+    def told(self, entry: Entry, outcome: str, now: float, phase: str) -> None:
+        """``entry`` is about to be ended, by ``outcome``. The first counts, but to be abandoned is more than all."""
+        if outcome == ABANDONED or entry.outcome is None:
+            entry.outcome = outcome
+        # Closing by policy is what was asked for.
+        if entry.kind in ("request", "stream", "websocket") and entry.outcome != CLOSED_BY_POLICY:
+            self._pending.setdefault(
+                entry,
+                Cut(kind=entry.kind, outcome=entry.outcome, age=now - entry.since, phase=phase, **entry.details()),
+            )
+
+    def left_ledger(self, entry: Entry) -> None:
+        """``entry`` has ended."""
+        cut = self._pending.pop(entry, None)
+        if cut is not None and not entry.whole:
+            self._cut.append(cut)
+        self.counts[entry.outcome or FINISHED] += 1
+        if entry.outcome is None and entry.went_on:
+            self.background_finished += 1
+
+    def abandon(self, entry: Entry) -> None:
+        """``entry`` goes on, but nobody waits for it any more."""
+        cut = self._pending.pop(entry, None)
+        if cut is not None:
+            self._cut.append(replace(cut, outcome=ABANDONED))
+        self.counts[ABANDONED] += 1
+
+    @property
+    def cut(self) -> tuple[Cut, ...]:
+        """The responses that were cut, oldest first."""
+        return tuple(sorted(self._cut, key=lambda one: -one.age))

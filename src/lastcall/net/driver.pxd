@@ -45,6 +45,7 @@ cdef class Driver:
     cdef readonly set streams          # of open connections
     cdef readonly Py_ssize_t limit
     cdef readonly bint accepting
+    cdef int _leave(self, Port port) except -1
     cdef bint starved                  # EMFILE and its kind: accepting is paused
     cdef double complain_after
     cdef object factory

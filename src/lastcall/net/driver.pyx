@@ -41,6 +41,28 @@ cdef extern from "sys/socket.h" nogil:
         int l_onoff
         int l_linger
 
+cdef extern from * nogil:
+    """
+    #if defined(__linux__)
+    #include <linux/filter.h>
+    /* Drops segments that carry SYN, and nothing else: "drop all" would also eat the last ACK of a handshake. A filter on
+       a TCP socket sees the segment from its TCP header on; byte 13 holds the flags, and bit 1 of it is SYN (RFC 9293). */
+    static int lastcall_drop_syn(int fd) {
+        struct sock_filter code[] = {
+            BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
+            BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x02, 0, 1),
+            BPF_STMT(BPF_RET | BPF_K, 0),
+            BPF_STMT(BPF_RET | BPF_K, 0xffffffff),
+        };
+        struct sock_fprog program = {4, code};
+        return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
+    }
+    #else
+    static int lastcall_drop_syn(int fd) { (void)fd; return -1; }
+    #endif
+    """
+    int lastcall_drop_syn(int fd)
+
 cdef extern from "arpa/inet.h" nogil:
     const char* inet_ntop(int family, const void* address, char* into, socklen_t size)
     unsigned short ntohs(unsigned short n)
@@ -154,12 +176,45 @@ cdef class Driver:
         self.accepting = False
         self._update()
 
+    def hold_door(self):
+        """Let in, from now on, only those who are at the door already, however many they are.
+
+        A TCP listener of our own drops new SYNs (their clients try again a second later, elsewhere) and is accepted
+        from as before: without that, a busy server's queue would never be empty, and closing it would reset those in
+        it. A unix socket, whose file is gone by now, is emptied; a listener that others hold too is theirs.
+        """
+        cdef Port port
+        self.limit = 1 << 40
+        for port in list(self.ports):
+            if port.shared:
+                self._leave(port)
+            elif port.sock.family != socket.AF_UNIX:
+                lastcall_drop_syn(port.fd)     # where that cannot be, the queue is emptied as far as possible
+        self._update()
+        self.accept_waiting()
+        for port in list(self.ports):
+            if port.sock.family == socket.AF_UNIX:
+                self._leave(port)
+
+    def close_door(self):
+        """Accept who waits, then nobody any more. The listeners stay open: they belong to the caller."""
+        self.accept_waiting()
+        self.stop_accepting()
+
+    cdef int _leave(self, Port port) except -1:
+        """Accept no more from this one listener."""
+        if port.watched:
+            port.watched = False
+            self.unwatch(port)
+        self.ports.remove(port)
+        return 0
+
     def accept_waiting(self):
         """Accept what waits in the backlogs, whatever the limit; return how many connections that were."""
         cdef Port port
         cdef Py_ssize_t before = len(self.streams), limit = self.limit
         cdef double deadline
-        self.limit = before + 1_000_000
+        self.limit = 1 << 40
         self.hub.begin()
         deadline = self.hub.now + ACCEPT_WAITING_SECONDS
         try:

@@ -63,11 +63,15 @@ class Listener:
             what = "its file is gone" if found is None else "another server has taken its place"
             raise StartupError(f"cannot listen on {self.url}: {what}")
 
-    def close(self) -> None:
-        """Close our copy; remove the unix socket's file if it is still the one that we made."""
+    def unlink(self) -> None:
+        """Remove the unix socket's file if it is still the one that we made: nobody new can find us."""
         if self.inode is not None:
             unlink_socket(self.path, self.inode)
             self.inode = None
+
+    def close(self) -> None:
+        """Close our copy; remove the unix socket's file as ``unlink`` does."""
+        self.unlink()
         self.sock.close()
 
 

@@ -14,8 +14,10 @@ from __future__ import annotations
 import copy
 import io
 import logging
+import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from lastcall.base.errors import ConfigError
@@ -40,6 +42,8 @@ LEVELS = {
 }
 DEFAULT_FORMAT = "%(levelprefix)s %(message)s"
 ACCESS_FORMAT = '%(levelprefix)s %(client_addr)s - "%(request_line)s" %(status_code)s'
+
+CLEAR_LINE = "\r\x1b[2K"
 
 PATIENCE = 0.1
 """Seconds that one message waits for a reader of a full pipe. The messages after it do not wait until there is room."""
@@ -149,6 +153,7 @@ class LogHandler(_StreamHandler):
         self._output_stream: TextIO | None = None
         self._dropped = 0
         self._stalled = False
+        self._live = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Format the record and write its line, if possible."""
@@ -173,6 +178,8 @@ class LogHandler(_StreamHandler):
         if self._dropped:
             prefix = level_prefix("WARNING", logging.WARNING, getattr(self.formatter, "use_colors", False))
             line = f"{prefix} lastcall could not write {self._dropped} log message(s) before this one\n{line}"
+        if self._live:
+            line, self._live = CLEAR_LINE + line, False
         if self._output is None:
             stream.write(line)
             stream.flush()
@@ -183,6 +190,17 @@ class LogHandler(_StreamHandler):
         written = self._output.write(data, 0.0 if self._stalled else PATIENCE)
         self._stalled = written < len(data)
         return not self._stalled
+
+    def live(self, text: str | None) -> None:
+        """Show ``text`` as the terminal's last line, in place of the one shown before; None takes it away."""
+        stream: TextIO | None = self.stream
+        if stream is None or (text is None and not self._live):
+            return
+        columns = shutil.get_terminal_size().columns
+        with suppress(OSError, ValueError):
+            stream.write(CLEAR_LINE + (text or "")[: columns - 1])
+            stream.flush()
+            self._live = text is not None
 
     def flush(self) -> None:
         """Do nothing: each line was written when it was logged, and the stream's own data is not ours to wait for."""
@@ -280,6 +298,20 @@ def _install(name: str, formatter: type[DefaultFormatter], stream: TextIO | None
     logger.propagate = False
     if name == "lastcall":  # messages of ours go there; access lines, whoever handles them, do not
         logging.getLogger("lastcall.access").propagate = False
+
+
+def make_progress() -> Callable[[str | None], None]:
+    """What shows how far a stop has come: a live line on a terminal of our own, else one log line each time."""
+    logger = logging.getLogger("lastcall")
+    handler = logger.handlers[0] if len(logger.handlers) == 1 else None
+    if isinstance(handler, _ServerHandler) and handler.stream is not None and handler.stream.isatty():
+        return handler.live
+
+    def say(text: str | None) -> None:
+        if text is not None:
+            logging.getLogger("lastcall.error").info("%s", text)
+
+    return say
 
 
 def make_access_sink(options: LogOptions) -> AccessSink:

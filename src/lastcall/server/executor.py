@@ -10,13 +10,27 @@ from typing import TYPE_CHECKING, Any
 
 from lastcall.asgi.cycle import AppCoroutine
 from lastcall.base.record import Record
-from lastcall.drain.ladder import Action, Budgets, Census, Input, Phase, State, due, next_deadline, step
-from lastcall.drain.report import StopReport
+from lastcall.drain.ladder import (
+    Action,
+    Budgets,
+    Census,
+    Input,
+    Phase,
+    State,
+    due,
+    margin,
+    next_cut,
+    next_deadline,
+    step,
+)
+from lastcall.drain.notice import DrainNotice
+from lastcall.drain.report import ABANDONED, CANCELLED, CLOSED_BY_POLICY, DISCONNECTED, StopReport, Tally
 
 if TYPE_CHECKING:
     from lastcall.asgi.lifespan import Lifespan, LifespanOutcome
     from lastcall.connection.http1 import HTTPService
     from lastcall.drain.ledger import Entry, Ledger
+    from lastcall.drain.signal import DrainSignal
     from lastcall.net.driver import Driver
     from lastcall.net.listeners import Listener
 
@@ -24,6 +38,10 @@ logger = logging.getLogger("lastcall.error")
 
 PROGRESS_SECONDS = 1.0
 NAMED_AT_MOST = 3
+
+EXIT_LIFESPAN = 4
+EXIT_ABANDONED = 5
+EXIT_CUT = 6
 
 
 class Work(Record):
@@ -34,44 +52,38 @@ class Work(Record):
     service: HTTPService
     lifespan: Lifespan
     listeners: list[Listener]
+    signal: DrainSignal
 
 
-class Tally:
-    """What became of the work.
+class Faces(Record):
+    """Who is told of a stop. All are called in the loop's thread.
 
-    ``ran_before`` is the ledger's total at the order, ``running_then`` its count, ``told`` what was then cancelled.
+    ``on_order(state)`` at the stop order; ``on_phase(state)`` on entering each phase after it, before its actions;
+    ``on_change(state)`` when a later order changes its times; ``tell_pollers()`` when libraries that poll for the stop
+    are to see it; ``progress(text)`` each second while work remains, and with None when that is over;
+    ``on_report(report)`` at the end.
     """
 
-    def __init__(self) -> None:
-        self.ran_before = 0
-        self.running_then = 0
-        self.told: list[Entry] = []
-        self.cancelled = 0
-        self.abandoned: list[str] = []
+    on_order: Callable[[State], None]
+    on_phase: Callable[[State], None]
+    on_change: Callable[[State], None]
+    tell_pollers: Callable[[], None]
+    progress: Callable[[str | None], None]
+    on_report: Callable[[StopReport], None]
 
 
 class Executor:
-    """Runs one server from ready to stopped.
+    """Runs one server from ready to stopped. ``order()`` and ``force()`` belong to the loop's thread."""
 
-    ``order()`` and ``force()`` belong to the loop's thread. ``on_order(state)`` is called at the stop order, and
-    ``on_phase(phase)`` on entering each phase of the stop, before its actions; both are the server's own affair.
-    """
-
-    def __init__(
-        self,
-        work: Work,
-        budgets: Budgets,
-        *,
-        on_order: Callable[[State], None],
-        on_phase: Callable[[Phase], None],
-    ) -> None:
+    def __init__(self, work: Work, budgets: Budgets, faces: Faces, *, nonzero_on_cut: bool = False) -> None:
         self.state = State()
         self._loop = asyncio.get_running_loop()
         self._work = work
         self._budgets = budgets
-        self._on_order = on_order
-        self._on_phase = on_phase
+        self._faces = faces
+        self._nonzero_on_cut = nonzero_on_cut
         self._tally = Tally()
+        self._phases: dict[str, float] = {}
         self._abandoned: set[asyncio.Task[Any]] = set()
         self._wake: asyncio.Future[None] | None = None
         self._lifespan_word = ""
@@ -79,6 +91,20 @@ class Executor:
         self._cancelled = False
         self._fresh_phase = False
         self._said = 0.0
+        self._acts: dict[Action, Callable[[], None]] = {
+            Action.LAST_ANSWERS: self._last_answers,
+            Action.HOLD_DOOR: self._hold_door,
+            Action.GIVE_NOTICE: self._give_notice,
+            Action.CLOSE_DOOR: self._close_door,
+            Action.CLOSE_TOLD: self._close_told,
+            Action.TELL_POLLERS: faces.tell_pollers,
+            Action.DISCONNECT: self._disconnect,
+            Action.REFUSE_NEW: self._refuse_new,
+            Action.CANCEL_TASKS: self._cancel_tasks,
+            Action.ABANDON: self._abandon,
+            Action.CLOSE_CONNECTIONS: self._close_connections,
+            Action.SHUT_DOWN_LIFESPAN: lambda: None,  # takes time: run() awaits it
+        }
 
     # -- orders ---------------------------------------------------------------------------------------------------
 
@@ -89,6 +115,8 @@ class Executor:
     def order(self, cause: str, *, interactive: bool = False) -> None:
         """Start the ladder. Only signals escalate: a second order from elsewhere changes nothing."""
         self._apply(Input.STOP, cause=cause, interactive=interactive)
+        if due(self.state, self._census(), self._loop.time(), self._budgets) is Input.DELAY_OVER:
+            self._apply(Input.DELAY_OVER)
 
     def force(self, cause: str) -> None:
         """Jump to ``CANCELLING``."""
@@ -120,6 +148,7 @@ class Executor:
                 await self._sleep(0)
                 continue
             if self.state.phase is Phase.CLOSING:
+                self._faces.progress(None)
                 await self._shut_down_lifespan()
                 self._apply(Input.CLOSED)
                 continue
@@ -133,14 +162,15 @@ class Executor:
         report = self._report()
         self._work.service.hub.access.flush()  # the lines of what was cut belong before the last one
         logger.info("%s", report)
+        self._faces.on_report(report)
         if self._cancelled:
             raise asyncio.CancelledError
         return report
 
     def _until(self, now: float) -> float:
         """Seconds to the next moment at which there is something to do or to say."""
-        deadline = next_deadline(self.state, self._budgets)
-        if self.state.phase in (Phase.DRAINING, Phase.CANCELLING):
+        deadline = next_deadline(self.state, self._census(), self._budgets)
+        if Phase.ANNOUNCED <= self.state.phase <= Phase.CANCELLING:
             deadline = min(deadline, self._said + PROGRESS_SECONDS)
         return deadline - now
 
@@ -162,82 +192,125 @@ class Executor:
 
     def _apply(self, event: Input, *, cause: str = "", interactive: bool = False) -> None:
         before = self.state
-        self.state, actions = step(
-            before, event, self._loop.time(), self._budgets, cause=cause, interactive=interactive
-        )
-        if before.phase < Phase.DRAINING <= self.state.phase and before.phase is not Phase.STARTING:
+        now = self._loop.time()
+        self.state, actions = step(before, event, now, self._budgets, cause=cause, interactive=interactive)
+        climbed = self.state.phase is not before.phase
+        if climbed and before.phase > Phase.SERVING:
+            name = before.phase.name
+            self._phases[name] = self._phases.get(name, 0.0) + now - before.entered
+        if before.phase is Phase.SERVING and self.state.phase > Phase.SERVING:
             self._begin()
-        if self.state.phase is not before.phase and self.state.phase > Phase.SERVING:
-            self._fresh_phase = True
-            self._on_phase(self.state.phase)
+        if climbed and self.state.phase > Phase.SERVING:
+            # With a delay of 0 the announcement is no phase of its own: it must not cost a turn of the loop.
+            self._fresh_phase = self.state.phase is not Phase.ANNOUNCED
+            self._faces.on_phase(self.state)
+        elif self.state is not before and event is Input.STOP:
+            self._give_times()
+            self._faces.on_change(self.state)
         for action in actions:
-            self._act(action)
+            self._acts[action]()
         self.wake()
 
     def _begin(self) -> None:
         ledger = self._work.ledger
-        self._tally.running_then = ledger.count
-        self._tally.ran_before = ledger.total
+        self._tally.begin(ledger.entries(), ledger.total)
         self._said = self._loop.time()
-        ledger.when_empty = self.wake
+        self._work.signal.stopping = True
+        ledger.on_leave = self._left_ledger
         self._work.driver.on_closed = self.wake
-        self._on_order(self.state)
+        self._faces.on_order(self.state)
 
-    def _act(self, action: Action) -> None:
+    def _left_ledger(self, entry: Entry) -> None:
+        self._tally.left_ledger(entry)
+        if self._work.ledger.count == 0:
+            self.wake()
+
+    # -- actions --------------------------------------------------------------------------------------------------
+
+    def _last_answers(self) -> None:
+        self._work.service.draining = True
+        for connection in self._work.driver.connections:
+            connection.begin_last_answers()
+
+    def _hold_door(self) -> None:
         work = self._work
-        if action is Action.STOP_ACCEPTING:
-            self._close_listeners()
-        elif action is Action.LAST_ANSWERS:
-            work.service.draining = True
-        elif action is Action.CLOSE_IDLE:
-            for connection in work.driver.connections:
-                connection.close_idle()
-        elif action is Action.REFUSE_NEW:
-            work.service.refusing = True
-        elif action is Action.CANCEL_TASKS:
-            self._cancel_tasks()
-        elif action is Action.ABANDON:
-            self._abandon()
-        elif action is Action.CLOSE_CONNECTIONS:
-            for connection in work.driver.connections:
-                connection.flush_and_close()
-        # SHUT_DOWN_LIFESPAN takes time: run() awaits it.
+        work.service.drained_from = self._loop.time()
+        for listener in work.listeners:
+            if not listener.shared:
+                listener.unlink()
+        work.driver.hold_door()
+
+    def _give_notice(self) -> None:
+        self._give_times(always=True)
+        for entry in self._work.ledger.entries():
+            if isinstance(entry, DrainNotice):
+                entry.notify()
+
+    def _give_times(self, *, always: bool = False) -> None:
+        """Tell the applications when they will be cut; later orders may change that."""
+        state = self.state
+        if always or self._work.signal.is_set:
+            # In a jump DRAINING is passed in no time, and the margin with it.
+            disconnect_at = state.disconnect_at if state.phase <= Phase.DISCONNECTING else self._loop.time()
+            farewell_at = min(state.draining_since + self._budgets.farewell, disconnect_at)
+            self._work.signal.give(disconnect_at, farewell_at, margin(state.grace))
+
+    def _close_door(self) -> None:
+        """Refuse new connections from now on, and close those that are quiet.
+
+        Clients that are in an accept queue of ours already are let in: closing the listener would reset them.
+        """
+        work = self._work
+        work.driver.close_door()
+        for listener in work.listeners:
+            if not listener.shared:
+                listener.close()
+        for connection in work.driver.connections:
+            connection.close_idle(self.state.draining_since)
+
+    def _close_told(self) -> None:
+        self._work.signal.farewell_over = True
+        for entry in self._work.ledger.entries():
+            if isinstance(entry, DrainNotice):
+                entry.close_now_if_told()
+
+    def _disconnect(self) -> None:
+        for entry in self._work.ledger.entries():
+            if entry.kind == "stream":
+                self._tally.told(entry, DISCONNECTED, self._loop.time(), Phase.DISCONNECTING.name)
+                entry.cut_off(DISCONNECTED)
+
+    def _refuse_new(self) -> None:
+        self._work.service.refusing = True
 
     def _cancel_tasks(self) -> None:
-        told = self._tally.told = self._work.ledger.entries()
-        self._tally.cancelled = len(told)
-        for entry in told:
+        for entry in self._work.ledger.entries():
+            self._tally.told(entry, CANCELLED, self._loop.time(), Phase.CANCELLING.name)
             entry.cancel()
 
     def _abandon(self) -> None:
         left = self._work.ledger.entries()
-        self._tally.abandoned = [entry.describe() for entry in left]
-        self._tally.cancelled -= sum(entry in self._tally.told for entry in left)
+        if not left:
+            return
+        self._work.ledger.on_leave = None
         for entry in left:
+            self._tally.told(entry, ABANDONED, self._loop.time(), Phase.CANCELLING.name)
+            self._tally.abandon(entry)
             entry.give_up()
-        if left:
-            self._abandoned = {
-                task for task in asyncio.all_tasks(self._loop) if isinstance(task.get_coro(), AppCoroutine)
-            }
-            logger.error(
-                "Abandoned, still running %g s after being cancelled: %s",
-                self._budgets.cancel,
-                ", ".join(self._tally.abandoned[:NAMED_AT_MOST]),
-            )
+        self._tally.left = tuple(entry.describe() for entry in left)
+        self._abandoned = {task for task in asyncio.all_tasks(self._loop) if isinstance(task.get_coro(), AppCoroutine)}
+        names = ", ".join(self._tally.left[:NAMED_AT_MOST])
+        more = len(left) - NAMED_AT_MOST
+        logger.error(
+            "Abandoned, still running %g s after being cancelled: %s%s",
+            self._budgets.cancel,
+            names,
+            f" and {more} more" if more > 0 else "",
+        )
 
-    def _close_listeners(self) -> None:
-        """Refuse new connections from now on.
-
-        Clients that are in an accept queue of ours already are let in: closing the listener would reset them. A queue
-        that others serve too is theirs.
-        """
-        work = self._work
-        work.driver.stop_accepting()
-        if not any(listener.shared for listener in work.listeners):
-            work.driver.accept_waiting()
-        for listener in work.listeners:
-            if not listener.shared:
-                listener.close()
+    def _close_connections(self) -> None:
+        for connection in self._work.driver.connections:
+            connection.flush_and_close()
 
     async def _shut_down_lifespan(self) -> None:
         outcome, cancelled = await shut_down(self._work.lifespan, self._budgets.lifespan_shutdown)
@@ -250,37 +323,52 @@ class Executor:
         return Census(running=self._work.ledger.count, connections=len(self._work.driver))
 
     def _say_progress(self, now: float) -> None:
-        if self.state.phase not in (Phase.DRAINING, Phase.CANCELLING) or now < self._said + PROGRESS_SECONDS:
+        if not Phase.ANNOUNCED <= self.state.phase <= Phase.CANCELLING or now < self._said + PROGRESS_SECONDS:
             return
         self._said = now
+        self._faces.progress(self._progress(now))
+
+    def _progress(self, now: float) -> str:
+        state = self.state
         entries = self._work.ledger.entries()
+        if state.phase is Phase.ANNOUNCED:
+            left = max(0.0, state.ordered + state.delay - now)
+            return f"announced: still accepting for {left:.0f} s, {len(entries)} in flight"
+        at, what = next_cut(state, self._budgets)
+        when = f"{max(0.0, at - now):.0f} s until {what}" if at < math.inf else "no limit"
+        doing = state.phase.name.lower()
+        if not entries:  # nothing that could be cancelled
+            closing = len(self._work.driver)
+            return f"{doing}: {closing} connection{' is' if closing == 1 else 's are'} still closing"
         oldest = sorted(entries, key=lambda entry: entry.since)[:NAMED_AT_MOST]
         names = ", ".join(f"{entry.describe()} {now - entry.since:.0f} s" for entry in oldest)
-        if len(entries) > NAMED_AT_MOST:
-            names += ", …"
-        left = next_deadline(self.state, self._budgets) - now
-        what = "cancel" if self.state.phase is Phase.DRAINING else "giving up"
-        when = f"{max(0.0, left):.0f} s until {what}" if left < math.inf else f"no limit until {what}"
-        doing = "draining" if self.state.phase is Phase.DRAINING else "cancelling"
-        if entries:
-            logger.info("%s: %d left, %s: %s", doing, len(entries), when, names)
-        else:  # nothing that could be cancelled
-            closing = len(self._work.driver)
-            logger.info("%s: %d connection%s still closing", doing, closing, " is" if closing == 1 else "s are")
+        return f"{doing}: {len(entries)} left, {when}: {names}{', …' if len(entries) > NAMED_AT_MOST else ''}"
 
     def _report(self) -> StopReport:
         tally = self._tally
-        arrived = self._work.ledger.total - tally.ran_before
-        in_flight = tally.running_then + arrived
+        counts = tally.counts
+        code = self._lifespan_code
+        if tally.left:
+            code = EXIT_ABANDONED
+        elif code == 0 and tally.cut and self._nonzero_on_cut:
+            code = EXIT_CUT
         return StopReport(
             cause=self.state.cause,
-            exit_code=5 if tally.abandoned else self._lifespan_code,
-            seconds=self._loop.time() - self.state.draining_since,
-            in_flight=in_flight,
-            finished=in_flight - tally.cancelled - len(tally.abandoned),
-            cancelled=tally.cancelled,
-            abandoned=tuple(tally.abandoned),
+            exit_code=code,
+            seconds=self._loop.time() - self.state.ordered,
             lifespan=self._lifespan_word,
+            phases=self._phases,
+            in_flight=tally.in_flight,
+            arrived=self._work.ledger.total - tally.ran_before,
+            finished=counts["finished"],
+            closed_by_policy=counts[CLOSED_BY_POLICY],
+            disconnected=counts[DISCONNECTED],
+            cancelled=counts[CANCELLED],
+            abandoned=counts[ABANDONED],
+            backlog_answered=self._work.service.late_answered,
+            background_finished=tally.background_finished,
+            cut=tally.cut,
+            left=tally.left,
         )
 
 

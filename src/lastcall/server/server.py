@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
 import math
 import os
@@ -21,10 +22,13 @@ from lastcall.connection.http1 import HTTP1Connection, HTTPService
 from lastcall.connection.hub import Hub
 from lastcall.drain.ladder import TEARDOWN, Budgets, Phase, State
 from lastcall.drain.ledger import Ledger
+from lastcall.drain.notice import register, unregister
+from lastcall.drain.policy import PolicyTable
 from lastcall.drain.report import StopReport
+from lastcall.drain.signal import DrainSignal
 from lastcall.net.listeners import Address, Listener, adopt, bind
-from lastcall.observe.logs import configure_logging, make_access_sink
-from lastcall.server.executor import Executor, Work, shut_down
+from lastcall.observe.logs import configure_logging, make_access_sink, make_progress
+from lastcall.server.executor import Executor, Faces, Work, shut_down
 from lastcall.server.loops import make_loop, refuse_running_loop
 from lastcall.server.signals import SignalFace
 from lastcall.server.teardown import close_loop
@@ -52,7 +56,8 @@ class Server:
     only in the main thread and only with ``install_signal_handlers=True``; the earlier ones are put back at the end.
 
     ``started`` is True while requests are served. ``drain()``, ``should_exit = True`` and ``force_exit = True`` stop
-    the server from any thread; the last cancels at once what still runs. ``addresses`` are the real ones, port 0 too.
+    the server from any thread; the last cancels at once what still runs. ``await wait_stopped()`` waits for the end, in
+    any loop. ``addresses`` are the real ones, port 0 too.
     """
 
     def __init__(self, config: Config, *, install_signal_handlers: bool = True) -> None:
@@ -71,6 +76,9 @@ class Server:
         # each other anywhere: nothing but an append is safe without a lock, and a lock could be held below a handler.
         self._orders: list[tuple[str, int]] = []
         self._bounded = False
+        self._signal = DrainSignal()
+        self._ledger = self._signal.ledger = Ledger()
+        self._stopped: concurrent.futures.Future[StopReport] = concurrent.futures.Future()
 
     # -- orders, from any thread ----------------------------------------------------------------------------------
 
@@ -97,6 +105,22 @@ class Server:
     def force_exit(self, value: bool) -> None:
         if value:
             self._give_order("api", 2)
+
+    async def wait_stopped(self) -> StopReport:
+        """The report, once the server has stopped; in any event loop, also another thread's.
+
+        Raises what ``run()`` or ``serve()`` raised where the server could not serve.
+        """
+        loop = asyncio.get_running_loop()
+        done = asyncio.Event()
+
+        def tell(_future: object) -> None:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(done.set)
+
+        self._stopped.add_done_callback(tell)
+        await done.wait()
+        return self._stopped.result()
 
     @property
     def starting(self) -> bool:
@@ -178,6 +202,7 @@ class Server:
             self._face = SignalFace(self, own_process=False)
             self._face.install()
         app: LoadedApp | None = None
+        register(self._signal)
         try:
             for warning in self.config.warnings:
                 logger.warning("%s", warning)
@@ -188,8 +213,13 @@ class Server:
             if app is None or lifespan is None:
                 return self._interrupted()
             return await self._serve(app, lifespan)
+        except BaseException as exc:
+            if not self._stopped.done():
+                self._stopped.set_exception(exc)
+            raise
         finally:
             self.started = False
+            unregister(self._signal)
             for listener in self._listeners:
                 listener.close()
             for sock in sockets or ():
@@ -231,7 +261,9 @@ class Server:
     def _interrupted(self) -> StopReport:
         cause = self._orders[0][0] if self._orders else "api"
         logger.info("Stopped (%s) before the application had started.", cause)
-        return StopReport(cause, 0, 0.0, 0, 0, 0, (), "not started")
+        report = StopReport(cause, 0, 0.0, "not started")
+        self._reported(report)
+        return report
 
     async def _serve(self, app: LoadedApp, lifespan: Lifespan) -> StopReport:
         with ExitStack() as stack:
@@ -242,7 +274,7 @@ class Server:
                 stack.close()
                 for listener in self._listeners:
                     listener.close()
-                left = self._left(Phase.CLOSING, 0.0)
+                left = self._left(State(Phase.CLOSING))
                 if left < math.inf:
                     self.stopping(left)
                 await shut_down(lifespan, self.config.options.stop.lifespan_shutdown)
@@ -257,26 +289,42 @@ class Server:
         options = self.config.options
         access = make_access_sink(options.log)
         stack.callback(access.flush)
-        ledger = Ledger()
+        stop = options.stop
         hub = make_hub(loop, options.http, access)
         stack.callback(hub.close)
         service = HTTPService(
             app.app,
-            ledger,
+            self._ledger,
             hub,
             self._http_options(),
             state=lifespan.state,
             on_max_requests=lambda: self._give_order("max-requests", 1),
+            signal=self._signal,
+            policies=PolicyTable(stop.close, stop.finish) if stop.close or stop.finish else None,
+            timeout_disconnect=stop.disconnect,
         )
         driver = make_driver(options.net.driver, hub, service, limit=connection_limit(options.net.limit_connections))
         stack.callback(driver.close)
-        stop = options.stop
-        budgets = Budgets(stop.graceful, stop.cancel, stop.lifespan_shutdown, stop.interrupt)
+        budgets = Budgets(
+            graceful=stop.graceful,
+            cancel=stop.cancel,
+            lifespan_shutdown=stop.lifespan_shutdown,
+            interrupt=stop.interrupt,
+            delay=stop.delay,
+            farewell=stop.farewell,
+        )
         executor = Executor(
-            Work(ledger, driver, service, lifespan, self._listeners),
+            Work(self._ledger, driver, service, lifespan, self._listeners, self._signal),
             budgets,
-            on_order=self._stop_ordered,
-            on_phase=self._phase_entered,
+            Faces(
+                on_order=self._stop_ordered,
+                on_phase=self._phase_entered,
+                on_change=self._order_changed,
+                tell_pollers=self._tell_pollers,
+                progress=make_progress(),
+                on_report=self._reported,
+            ),
+            nonzero_on_cut=stop.nonzero_on_cut,
         )
         for listener in self._listeners:
             listener.listen(options.net.backlog)
@@ -285,7 +333,11 @@ class Server:
         self.addresses = [listener.address for listener in self._listeners]
         for listener in self._listeners:
             logger.info("lastcall running on %s (Press CTRL+C to quit)", listener.url)
-        logger.debug("A stop takes at most %g s.", budgets.worst_case())
+        worst = budgets.worst_case()
+        if worst < math.inf:
+            logger.info("A stop takes at most %g s (after Ctrl-C: %g s)", worst, budgets.worst_case(interactive=True))
+        else:
+            logger.info("A stop has no limit: one of its timeouts is none")
         self._executor = executor
         executor.ready()
         self.started = True
@@ -315,7 +367,7 @@ class Server:
         assert executor is not None, "only a serving server is ordered to stop by the ladder"
         if not self._orders:
             self._orders.append((state.cause, 1))
-        worst = self._left(state.phase, state.grace)
+        worst = self._left(state)
         count = executor.running
         logger.info(
             "Stopping (%s): %d request%s in flight, %s.",
@@ -325,25 +377,63 @@ class Server:
             f"done within {worst:g} s" if worst < math.inf else "no limit to the wait",
         )
 
-    def _phase_entered(self, phase: Phase) -> None:
-        if phase >= Phase.CANCELLING and self._face is not None:
-            self._face.should_exit = True
-        executor = self._executor
-        assert executor is not None, "only a serving server climbs the ladder"
-        left = self._left(phase, executor.state.grace)
+    def _phase_entered(self, state: State) -> None:
+        left = self._left(state)
         if left < math.inf and not self._bounded:
             self._bounded = True
             self.stopping(left)
 
-    def _left(self, phase: Phase, grace: float) -> float:
-        """The longest that the rest of a stop can take from the entry of ``phase``, in seconds."""
+    def _order_changed(self, state: State) -> None:
+        """A SIGINT has shortened what was left."""
+        if state.phase < Phase.CANCELLING:
+            logger.info("Stopping sooner (SIGINT): done within %g s.", self._left(state))
+
+    def _tell_pollers(self) -> None:
+        if self._face is not None:
+            self._face.should_exit = True
+
+    def _reported(self, report: StopReport) -> None:
+        path = self.config.options.stop.report
+        if path is not None:
+            try:
+                write_report(path, report)
+            except OSError as exc:
+                logger.error("The report of the stop could not be written to %s: %s", path, exc.strerror or exc)
+        if not self._stopped.done():
+            self._stopped.set_result(report)
+
+    def _left(self, state: State) -> float:
+        """The longest that the rest of a stop can take from the entry of the phase, in seconds."""
         stop = self.config.options.stop
         left = stop.lifespan_shutdown + TEARDOWN
-        if phase <= Phase.CANCELLING:
+        if state.phase <= Phase.CANCELLING:
             left += stop.cancel
-        if phase <= Phase.DRAINING:
-            left += grace
+        if state.phase <= Phase.DISCONNECTING:
+            left += state.grace
+        if state.phase <= Phase.ANNOUNCED:
+            left += state.delay
         return left
+
+
+def write_report(path: str, report: StopReport) -> None:
+    """Write the report as one line of JSON.
+
+    A new file appears whole or not at all: whoever watches for it may read it at once. What is there already (a device,
+    a file in a directory that is not ours) is written in place.
+    """
+    if os.path.exists(path):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(report.as_json() + "\n")
+        return
+    fresh = f"{path}.{os.getpid()}.new"
+    try:
+        with open(fresh, "w", encoding="utf-8") as file:
+            file.write(report.as_json() + "\n")
+        os.replace(fresh, path)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(fresh)
+        raise
 
 
 def make_hub(loop: asyncio.AbstractEventLoop, http: HTTPOptions, access: AccessSink) -> Hub:
@@ -372,9 +462,7 @@ def make_driver(name: str, hub: Hub, service: HTTPService, *, limit: int) -> Dri
     return PortableDriver(hub, lambda stream: HTTP1Connection(service, stream), limit=limit)
 
 
-def max_requests(
-    limit: int | None, jitter: int, randint: Callable[[int, int], int] | None = None
-) -> int | None:
+def max_requests(limit: int | None, jitter: int, randint: Callable[[int, int], int] | None = None) -> int | None:
     """``--limit-max-requests`` of this worker: up to ``jitter`` more, so that workers do not all stop together."""
     if limit is None or jitter == 0:
         return limit

@@ -1,0 +1,12 @@
+from lastcall.drain.ledger cimport Entry
+
+
+cdef class DrainNotice(Entry):
+    cdef object _signal              # drain.signal.DrainSignal; None: the subclass knows a way
+    cdef int _chosen                 # drain.policy.Policy, by the application
+    cdef list _callbacks
+    cdef object signal(self)
+    cdef int notified(self) except -1
+
+
+cdef object CURRENT                  # contextvars.ContextVar: the notice of the current request

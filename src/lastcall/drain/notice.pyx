@@ -1,0 +1,133 @@
+# cython: language_level=3
+"""``DrainNotice``: what an application is told of the stop of its server, and what it can say about its response.
+
+The cycle of each request is its notice, so that it costs nothing until it is used. Everything here may be called from
+any thread.
+"""
+
+import contextvars
+import logging
+import threading
+
+from lastcall.drain.policy import Policy
+from lastcall.drain.signal import DrainSignal, call
+
+cdef object logger = logging.getLogger("lastcall.error")
+cdef object CURRENT = contextvars.ContextVar("lastcall.drain_notice")
+cdef int CLOSE = Policy.CLOSE
+
+
+cdef class DrainNotice(Entry):
+    """The notice of one request, of an application's own task, or of a server as a whole."""
+
+    def __init__(self, signal=None):
+        self._signal = signal
+
+    cdef object signal(self):
+        return self._signal
+
+    @property
+    def stopping(self):
+        """True from the stop order on, also while the server still accepts (``--drain-delay``)."""
+        return self.signal().stopping
+
+    def is_set(self):
+        """True from the moment on when the server has begun to drain."""
+        return self.signal().is_set
+
+    def wait(self):
+        """An awaitable that is done when the notice is set."""
+        return self.signal().wait()
+
+    def remaining(self):
+        """Seconds until this response is disconnected (``math.inf``: never); None before the notice is set."""
+        return self.signal().remaining(closing=self.policy == CLOSE)
+
+    def add_callback(self, function):
+        """Call ``function()`` in the thread of the server's loop when the notice is set; now, if it is set already.
+
+        It is forgotten when the request ends.
+        """
+        if not callable(function):
+            raise TypeError(f"add_callback() takes a callable, not {function!r}")
+        signal = self.signal()
+        if signal.is_set:
+            call(function)
+        elif self._ledger is None:
+            signal.add_callback(function)
+        else:
+            if self._callbacks is None:
+                self._callbacks = []
+            self._callbacks.append(function)
+
+    def finish(self):
+        """Let this response finish, as long as the server's budget allows. After a disconnect it does nothing."""
+        self._chosen = Policy.FINISH
+
+    def close(self):
+        """Have this response disconnected ``--drain-farewell`` seconds after the notice; at once, if that is over."""
+        self._chosen = Policy.CLOSE
+        if self.signal().farewell_over:
+            self.close_now_if_told()
+
+    def close_now_if_told(self):
+        """The time for farewells is over: disconnect the response if its policy is *close*."""
+
+    @property
+    def policy(self):
+        """The policy of this response: the application's word, else that of the options."""
+        return self._chosen
+
+    cdef int notified(self) except -1:
+        """The notice is set: call who asked for it."""
+        cdef list callbacks = self._callbacks
+        if callbacks is not None:
+            self._callbacks = None
+            for function in callbacks:
+                call(function)
+        return 0
+
+    def notify(self):
+        """``notified`` for callers in plain Python."""
+        self.notified()
+
+
+def signal_of(DrainNotice notice not None):
+    """The DrainSignal that ``notice`` is a view of."""
+    return notice.signal()
+
+
+cdef list SERVERS = []               # the signals of the servers that this process runs now
+cdef object SERVERS_LOCK = threading.Lock()
+cdef object NEVER = DrainNotice(DrainSignal())
+
+
+def register(signal):
+    """A server of this process begins: ``signal`` is its DrainSignal."""
+    with SERVERS_LOCK:
+        SERVERS.append(signal)
+
+
+def unregister(signal):
+    """That server has ended."""
+    with SERVERS_LOCK:
+        if signal in SERVERS:
+            SERVERS.remove(signal)
+
+
+def the_only_server():
+    """The signal of this process's server, or None where it runs none, or several."""
+    with SERVERS_LOCK:
+        return SERVERS[0] if len(SERVERS) == 1 else None
+
+
+def drain_notice():
+    """The notice of the current request, else of this process's only server, else one that is never set.
+
+    The last makes the same code run under any server.
+    """
+    found = CURRENT.get(None)
+    if found is not None:
+        return found
+    signal = the_only_server()
+    return NEVER if signal is None else DrainNotice(signal)

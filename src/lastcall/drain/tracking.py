@@ -1,0 +1,61 @@
+"""``lastcall.track(task)``: an application's own task is drained like a request."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lastcall.drain.notice import DrainNotice, drain_notice, signal_of
+
+if TYPE_CHECKING:
+    from lastcall.drain.ledger import Ledger
+    from lastcall.drain.signal import DrainSignal
+
+T = TypeVar("T", bound="asyncio.Future[Any]")
+
+
+class TrackedTask(DrainNotice):
+    """The ledger's entry of a task that the application made."""
+
+    def __init__(self, signal: DrainSignal, task: asyncio.Future[Any], ledger: Ledger) -> None:
+        super().__init__(signal)
+        self._task = task
+        self._home = ledger
+
+    @property
+    def kind(self) -> str:
+        """What the report calls it."""
+        return "app task"
+
+    def cancel(self) -> None:
+        """Cancel the task."""
+        self._task.cancel()
+
+    def describe(self) -> str:
+        """``task`` and its name."""
+        name = self._task.get_name() if isinstance(self._task, asyncio.Task) else repr(self._task)
+        return f"task {name}"
+
+    def ended(self, _task: asyncio.Future[Any]) -> None:
+        """The task is done."""
+        self._home.leave(self)
+
+
+def track(task: T) -> T:
+    """Have ``task`` drained like a request; returns it.
+
+    From now on a stop waits for it, names it in its progress and its report, cancels it at the end of the grace and
+    waits for its end before ``lifespan.shutdown``. It can look at :func:`lastcall.drain_notice` to end by itself.
+    Does nothing for a task that is done, nor under another server. Call it in the thread of the server's loop.
+
+    Raises TypeError for what is no task or future: a coroutine has to be made one first.
+    """
+    if not isinstance(task, asyncio.Future):
+        raise TypeError(f"track() takes a task, as asyncio.create_task() makes one, not {type(task).__name__}")
+    signal = signal_of(drain_notice())
+    ledger = signal.ledger
+    if ledger is not None and not task.done():
+        entry = TrackedTask(signal, task, ledger)
+        ledger.join(entry, task.get_loop().time())
+        task.add_done_callback(entry.ended)
+    return task
