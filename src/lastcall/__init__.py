@@ -49,7 +49,10 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(home), name)
+    module = import_module(home)
+    if name in ("drain_notice", "track"):
+        import_module("lastcall.drain.notice").want()
+    value = getattr(module, name)
     globals()[name] = value
     return value
 

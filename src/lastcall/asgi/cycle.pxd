@@ -28,6 +28,7 @@ cdef class HTTPCycle(DrainNotice):
     cdef bint cancelled                 # by our own order
     cdef readonly bint went_on          # after its response, for at least a step
     cdef bint spoiled                   # the task ended before its response was complete
+    cdef object head_timer              # runs out when the head has waited long enough for the body
     cdef object leave_timer             # runs out when the task goes on too long without its client
     cdef object send_waiter
     cdef readonly long long body_sent   # body bytes handed to the stream
@@ -52,6 +53,7 @@ cdef class HTTPCycle(DrainNotice):
     cdef object _message(self)
     cdef int _wake_receivers(self) except -1
     cdef int _expect_end(self) except -1
+    cdef int _hold_head(self) except -1
     cdef int _ended(self, object exc) except -1
     cdef int _log_failure(self, object exc) except -1
 

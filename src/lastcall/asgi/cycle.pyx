@@ -22,7 +22,7 @@ from asyncio import CancelledError
 from lastcall.base.errors import ClientDisconnected, LocalProtocolError
 from lastcall.asgi.awaitables cimport DONE, Done, OneTurn, later, raise_thrown
 from lastcall.asgi.runtime cimport AppRuntime
-from lastcall.drain.notice cimport CURRENT, DrainNotice
+from lastcall.drain.notice cimport CURRENT, WANTED, DrainNotice
 from lastcall.drain.policy import Policy
 from lastcall.wire.response cimport ResponseHead, encode_response
 
@@ -43,6 +43,8 @@ cdef object Task = asyncio.Task
 cdef object APP = "ASGI application"
 cdef object ENDED = object()
 cdef int CLOSE = Policy.CLOSE
+
+cdef double HEAD_SECONDS = 0.005     # a head waits so long for its body: both in one packet are cheaper
 
 
 cdef bint is_disconnect(object exc):
@@ -139,7 +141,7 @@ cdef class HTTPCycle(DrainNotice):
         if self.disconnected:
             return 0
         self.disconnected = True
-        if self.started and not self.complete and not self.ended:
+        if self.head is not None and not self.complete and not self.ended:
             self._expect_end()
         self._wake_receivers()
         return self.wake_sender()
@@ -222,9 +224,11 @@ cdef class HTTPCycle(DrainNotice):
 
     def cut_off(self, str outcome):
         """Disconnect the response if it has started and is not finished; return whether it was."""
-        if not self.started or self.complete or self.disconnected or self.ended:
+        if self.head is None or self.complete or self.disconnected or self.ended:
             return False
         self.outcome = outcome
+        if not self.started:
+            self.write_body(NULL, 0, True)
         self.abort()
         return True
 
@@ -240,7 +244,7 @@ cdef class HTTPCycle(DrainNotice):
     @property
     def kind(self):
         """``background`` after the response, ``stream`` within it, ``request`` before."""
-        return "background" if self.complete else "stream" if self.started else "request"
+        return "background" if self.complete else "stream" if self.head is not None else "request"
 
     @property
     def whole(self):
@@ -332,7 +336,7 @@ cdef class HTTPCycle(DrainNotice):
             status = item(message, "status")
             if status is None:
                 raise LocalProtocolError("http.response.start has no 'status'")
-            # Held until the first body message: an early exception can still become a clean 500.
+            # Held until the first body message, or for a moment: an early exception can still become a clean 500.
             self.head = encode_response(status, item(message, "headers"), self.runtime.default_headers)
             return DONE
         raise LocalProtocolError(f"unknown ASGI message type {kind!r}")
@@ -369,6 +373,16 @@ cdef class HTTPCycle(DrainNotice):
             wake(waiting)
         return 0
 
+    cdef int _hold_head(self) except -1:
+        """The task waits between its head and its body: a quiet stream, whose client waits for the head."""
+        if self.head_timer is None:
+            self.head_timer = self.runtime.loop.call_later(HEAD_SECONDS, self._send_head)
+        return 0
+
+    def _send_head(self):
+        if not (self.started or self.disconnected or self.ended or self.head is None):
+            self.write_body(NULL, 0, True)
+
     cdef int _expect_end(self) except -1:
         """The client is gone, or is treated so: the task has a while to notice. Frameworks need not look at
         ``receive()`` at all (Starlette does not, at spec_version 2.4 and above), and a quiet stream never sends."""
@@ -385,6 +399,9 @@ cdef class HTTPCycle(DrainNotice):
         self.ended = True
         self.spoiled = not self.complete
         self.task = None
+        if self.head_timer is not None:
+            self.head_timer.cancel()
+            self.head_timer = None
         if self.leave_timer is not None:
             self.leave_timer.cancel()
             self.leave_timer = None
@@ -401,7 +418,11 @@ cdef class HTTPCycle(DrainNotice):
                 self.answer_error(503 if self.cancelled else 500)
             else:
                 if exc is None:
-                    logger.error("%s: the application returned in the middle of its response", self.describe())
+                    # In a stop it may mean to: sse-starlette ends its streams so when it sees one coming.
+                    logger.log(
+                        logging.INFO if self.runtime.signal.is_set else logging.ERROR,
+                        "%s: the application returned in the middle of its response", self.describe(),
+                    )
                 self.abort()
         finally:
             self.runtime.ledger.remove(self)
@@ -480,7 +501,8 @@ cdef class AppCoroutine:
                 if throwing:
                     raise_thrown(a, b, c)
                 scope, cycle.scope = cycle.scope, None
-                PyContextVar_Set(CURRENT, cycle)
+                if WANTED:
+                    PyContextVar_Set(CURRENT, cycle)
                 coro = cycle.runtime.app(scope, cycle.receive, cycle.send)
                 scope = None
                 if not PyCoro_CheckExact(coro):
@@ -500,6 +522,8 @@ cdef class AppCoroutine:
             if outcome == PYGEN_NEXT:
                 value = <object>result
                 Py_DECREF(result)
+                if cycle.head is not None and not cycle.started:
+                    cycle._hold_head()
                 return value
             Py_DECREF(result)           # what the application returned: ASGI gives it no meaning
         except StopIteration:
@@ -511,6 +535,11 @@ cdef class AppCoroutine:
         return ENDED
 
     # What debuggers, ``Task.get_stack()`` and ``repr(task)`` ask a coroutine for.
+
+    @property
+    def notice(self):
+        """The request's DrainNotice: ``lastcall.drain_notice()`` looks here."""
+        return self._cycle
 
     @property
     def __name__(self):

@@ -731,7 +731,7 @@ cdef class HTTP1Connection(Connection):
         else:
             Connection.close_now(self)
 
-    cpdef close_idle(self, double since=0.0):
+    def close_idle(self, double since=0.0):
         """Close if no request is being served or read; read once before, and serve what has already come.
 
         A head that has begun at ``since`` or later may be finished: its own timeout counts.

@@ -1,5 +1,8 @@
 from lastcall.connection.hub import Hub
 from lastcall.connection.stream import Stream
+from lastcall.drain.ledger import Ledger
+
+class NoLedger(Ledger): ...
 
 class MemoryStream(Stream):
     written: bytes

@@ -49,7 +49,6 @@ cdef class Connection(Runnable):
     cdef int on_drained(self) except -1
     cdef int on_fin_sent(self) except -1
     # the drain's orders
-    cpdef close_idle(self, double since=*)
     cpdef begin_last_answers(self)
     cpdef abort(self)
     cpdef close_now(self)

@@ -166,7 +166,7 @@ cdef class Connection(Runnable):
             self.close_now()
         return 0
 
-    cpdef close_idle(self, double since=0.0):
+    def close_idle(self, double since=0.0):
         """The drain's order: close if nothing is being served, or read that began at ``since`` or later."""
 
     cpdef begin_last_answers(self):

@@ -284,6 +284,8 @@ def step(
     target = TRANSITIONS[state.phase, event]
     before = state.phase
     actions: list[Action] = []
+    if event in state.passed:
+        return state, ()  # a moment comes once
     if event in MOMENTS:
         return replace(state, passed=state.passed | {event}), MOMENTS[event]
     if before < Phase.ANNOUNCED <= target and before is not Phase.STARTING:

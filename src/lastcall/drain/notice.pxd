@@ -9,4 +9,5 @@ cdef class DrainNotice(Entry):
     cdef int notified(self) except -1
 
 
+cdef bint WANTED                     # somebody in this process asks for the current request's notice
 cdef object CURRENT                  # contextvars.ContextVar: the notice of the current request

@@ -157,7 +157,7 @@ class Tally:
     def abandon(self, entry: Entry) -> None:
         """``entry`` goes on, but nobody waits for it any more."""
         cut = self._pending.pop(entry, None)
-        if cut is not None:
+        if cut is not None and not entry.whole:
             self._cut.append(replace(cut, outcome=ABANDONED))
         self.counts[ABANDONED] += 1
 

@@ -204,7 +204,7 @@ class Executor:
             # With a delay of 0 the announcement is no phase of its own: it must not cost a turn of the loop.
             self._fresh_phase = self.state.phase is not Phase.ANNOUNCED
             self._faces.on_phase(self.state)
-        elif self.state is not before and event is Input.STOP:
+        elif self.state != before and event is Input.STOP:
             self._give_times()
             self._faces.on_change(self.state)
         for action in actions:

@@ -421,14 +421,16 @@ def write_report(path: str, report: StopReport) -> None:
     A new file appears whole or not at all: whoever watches for it may read it at once. What is there already (a device,
     a file in a directory that is not ours) is written in place.
     """
+    line = report.as_json() + "\n"
     if os.path.exists(path):
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(report.as_json() + "\n")
+        # Not waiting: a named pipe that nobody reads must not hold the stop.
+        with open(os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NONBLOCK), "w", encoding="utf-8") as file:
+            file.write(line)
         return
     fresh = f"{path}.{os.getpid()}.new"
     try:
         with open(fresh, "w", encoding="utf-8") as file:
-            file.write(report.as_json() + "\n")
+            file.write(line)
         os.replace(fresh, path)
     except OSError:
         with suppress(OSError):
