@@ -25,7 +25,7 @@ from lastcall.drain.ledger import Ledger
 REQUEST = b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n"
 
 
-async def plain(_scope: dict[str, Any], _receive: Any, send: Any) -> None:
+async def plain(_scope: Any, _receive: Any, send: Any) -> None:
     """Answer at once."""
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"ok"})
@@ -54,7 +54,7 @@ def block(loop: asyncio.AbstractEventLoop, ledger: Ledger, requests: int) -> flo
 
 
 def measure(requests: int, rounds: int) -> tuple[float, float]:
-    """Median microseconds per request with and without a ledger; ``requests`` of each in ``rounds`` interleaved blocks."""
+    """Median microseconds per request with a ledger and without, from ``rounds`` interleaved blocks of each."""
     loop = asyncio.new_event_loop()
     found: dict[type[Ledger], list[float]] = {Ledger: [], NoLedger: []}
     try:
