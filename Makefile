@@ -62,7 +62,7 @@ check-3.11: $(COMPAT)/bin/.built $(COMPAT)/bin/.tools
 bench: $(BIN)/.built $(BIN)/.installed ## compare with other servers (minutes; wants a quiet machine)
 	@$(BIN)/python bench/run.py
 
-soak: $(BIN)/.built $(BIN)/.tools ## mixed traffic for DURATION=600 seconds: memory, descriptors and tasks stay flat
+soak: $(BIN)/.built $(BIN)/.tools ## mixed traffic for DURATION=600 seconds: memory, descriptors and tasks stay flat; then stops in numbers
 	@echo "--> soak: $(or $(DURATION),600) s"
 	@LASTCALL_SOAK_SECONDS=$(or $(DURATION),600) $(BIN)/python -m pytest -q -s -m soak \
 		--timeout=$$(($(or $(DURATION),600) + 300))

@@ -28,6 +28,7 @@ cdef class HTTPCycle(DrainNotice):
     cdef bint cancelled                 # by our own order
     cdef readonly bint went_on          # after its response, for at least a step
     cdef bint spoiled                   # the task ended before its response was complete
+    cdef bint stepping                  # the task's own coroutine runs (not a task that it has started)
     cdef object head_timer              # runs out when the head has waited long enough for the body
     cdef object leave_timer             # runs out when the task goes on too long without its client
     cdef object send_waiter

@@ -338,6 +338,8 @@ cdef class HTTPCycle(DrainNotice):
                 raise LocalProtocolError("http.response.start has no 'status'")
             # Held until the first body message, or for a moment: an early exception can still become a clean 500.
             self.head = encode_response(status, item(message, "headers"), self.runtime.default_headers)
+            if not self.stepping:     # from a task of the application's own (sse-starlette): no step of ours follows
+                self._hold_head()
             return DONE
         raise LocalProtocolError(f"unknown ASGI message type {kind!r}")
 
@@ -412,7 +414,7 @@ cdef class HTTPCycle(DrainNotice):
             if self.disconnected or self.complete:
                 pass
             elif unstarted:
-                if exc is None:
+                if exc is None and not self.cancelled:
                     logger.error("%s: the application returned without a response", self.describe())
                 self.head = None
                 self.answer_error(503 if self.cancelled else 500)
@@ -516,16 +518,19 @@ cdef class AppCoroutine:
                 a = None
             elif cycle.complete:
                 cycle.went_on = True
+            cycle.stepping = True
             if throwing:
-                return self._coro.throw(a) if b is None else self._coro.throw(a, b, c)
-            outcome = PyIter_Send(<PyObject*>self._coro, <PyObject*>a, &result)
-            if outcome == PYGEN_NEXT:
-                value = <object>result
+                value = self._coro.throw(a) if b is None else self._coro.throw(a, b, c)
+                outcome = PYGEN_NEXT
+            else:
+                outcome = PyIter_Send(<PyObject*>self._coro, <PyObject*>a, &result)
+                value = <object>result      # yielded, or what the application returned: ASGI gives that no meaning
                 Py_DECREF(result)
+            cycle.stepping = False
+            if outcome == PYGEN_NEXT:
                 if cycle.head is not None and not cycle.started:
                     cycle._hold_head()
                 return value
-            Py_DECREF(result)           # what the application returned: ASGI gives it no meaning
         except StopIteration:
             pass
         except BaseException as error:

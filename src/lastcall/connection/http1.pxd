@@ -22,6 +22,7 @@ cdef class HTTPService(AppRuntime):
     cdef bint keep_alive
     cdef Py_ssize_t limit_concurrency      # 0: none
     cdef readonly long long requests       # complete heads so far
+    cdef long long probes                  # and how many of them were for the health path
     cdef long long max_requests            # 0: none
     cdef object on_max_requests
     cdef public bint draining              # every answer closes its connection

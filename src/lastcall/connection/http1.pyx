@@ -324,8 +324,8 @@ cdef class HTTP1Connection(Connection):
         if self.finishing or self.stream.closed:
             return 0                           # behind a last answer: read only so that no RST eats it
         self.virgin = False
-        if self.cycle is None and self.parser.idle:
-            self.head_at = self.hub.now
+        if self.parser.idle and self.pending.end == self.pending.start:
+            self.head_at = self.hub.now        # also behind a request that is being answered
         if self.pending.end > self.pending.start:
             self.pending.append(<const char*>p, n)
             return self.advance_pending()
@@ -514,8 +514,6 @@ cdef class HTTP1Connection(Connection):
         self.request_read = not parser.has_body
         self.starting = True
         service.requests += 1
-        if service.max_requests and service.requests == service.max_requests and service.on_max_requests is not None:
-            service.on_max_requests()
         if parser.upgrade_websocket and not service.warned_websocket:
             service.warned_websocket = True
             logger.warning(
@@ -525,9 +523,14 @@ cdef class HTTP1Connection(Connection):
         if service.ready_path is not None and (
             parser.path == service.ready_path or parser.path == service.live_path
         ):
+            service.probes += 1
             self.starting = False
-            self.answer_health()
-        elif service.refusing or (service.limit_concurrency and service.ledger.count >= service.limit_concurrency):
+            return self.answer_health()
+        if service.max_requests and service.requests - service.probes == service.max_requests and (
+            service.on_max_requests is not None
+        ):
+            service.on_max_requests()
+        if service.refusing or (service.limit_concurrency and service.ledger.count >= service.limit_concurrency):
             self.starting = False
             cycle.answer_error(503)
         elif self.request_read:

@@ -36,6 +36,7 @@ cdef class Port:
     cdef readonly bint shared
     cdef object address            # the scope's "server", or None if it differs per connection
     cdef bint watched
+    cdef bint shut                 # takes nobody new; who waits in the queue can still be accepted
 
 
 cdef class Driver:

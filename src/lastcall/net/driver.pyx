@@ -2,7 +2,7 @@
 """What both drivers share: the accept loop with its limits, the registry of open streams, socket addresses."""
 
 from libc.errno cimport (
-    EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTO, errno,
+    EAGAIN, ECONNABORTED, EINTR, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTO, errno,
 )
 from libc.string cimport memset, strerror
 
@@ -33,9 +33,11 @@ cdef extern from "sys/socket.h" nogil:
     int SO_LINGER
     int MSG_DONTWAIT
     int MSG_PEEK
+    int SHUT_RD
     int accept4(int fd, sockaddr* address, socklen_t* length, int flags)
     int getsockname(int fd, sockaddr* address, socklen_t* length)
     int setsockopt(int fd, int level, int name, const void* value, socklen_t length)
+    int shutdown(int fd, int how)
     Py_ssize_t recv(int fd, void* into, size_t n, int flags)
     cdef struct linger:
         int l_onoff
@@ -181,20 +183,21 @@ cdef class Driver:
 
         A TCP listener of our own drops new SYNs (their clients try again a second later, elsewhere) and is accepted
         from as before: without that, a busy server's queue would never be empty, and closing it would reset those in
-        it. A unix socket, whose file is gone by now, is emptied; a listener that others hold too is theirs.
+        it. A unix socket is emptied. Its file is gone by now, but it may have another name, and who has looked up the
+        old one may be about to queue; after SHUT_RD Linux refuses them, and still gives out who is in the queue. A
+        listener that others hold too is theirs.
         """
         cdef Port port
         self.limit = 1 << 40
         for port in list(self.ports):
             if port.shared:
                 self._leave(port)
-            elif port.sock.family != socket.AF_UNIX:
+            elif port.sock.family == socket.AF_UNIX:
+                port.shut = shutdown(port.fd, SHUT_RD) == 0
+            else:
                 lastcall_drop_syn(port.fd)     # where that cannot be, the queue is emptied as far as possible
         self._update()
         self.accept_waiting()
-        for port in list(self.ports):
-            if port.sock.family == socket.AF_UNIX:
-                self._leave(port)
 
     def close_door(self):
         """Accept who waits, then nobody any more. The listeners stay open: they belong to the caller."""
@@ -244,10 +247,12 @@ cdef class Driver:
         """Watch the listeners, or stop watching them, as the limits now say."""
         cdef Port port
         cdef bint wanted = self.accepting and not self.starved and len(self.streams) < self.limit
+        cdef bint watched
         for port in self.ports:
-            if wanted != port.watched:
-                port.watched = wanted
-                if wanted:
+            watched = wanted and not port.shut     # a socket that is shut down is always "readable"
+            if watched != port.watched:
+                port.watched = watched
+                if watched:
                     self.watch(port)
                 else:
                     self.unwatch(port)
@@ -274,7 +279,7 @@ cdef class Driver:
                     continue
                 if errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
                     self.starve()
-                elif not would_block(errno):
+                elif not would_block(errno) and not (port.shut and errno == EINVAL):
                     logger.error("accept failed: %s", strerror(errno).decode())
                     self.starve()
                 break

@@ -30,5 +30,6 @@ cdef class Reactor(Driver):
     cdef int count            # events of the last look, and how many of them are served
     cdef int served
     cdef bint yielding        # this turn must not look for more
+    cdef bint resuming        # a turn for what the last one left is scheduled
     cdef int _serve(self, void* what) except -1
     cdef int _place(self, int fd, object what) except -1

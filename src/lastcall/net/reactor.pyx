@@ -237,7 +237,15 @@ cdef class Reactor(Driver):
             if self.hub.now > deadline or self.yielding or not self.hub.quiet():
                 break
             self.hub.flush()
+        if self.served < self.count and not self.resuming:
+            self.resuming = True
+            self.loop.call_soon(self._resume)    # edge-triggered: epoll says nothing of them a second time
         self.hub.end()
+
+    def _resume(self):
+        """A turn for what the last one had no time for."""
+        self.resuming = False
+        self._turn()
 
     cdef int _serve(self, void* what) except -1:
         """One ready listener or connection."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from lastcall.base.errors import LastcallError
 from lastcall.once.records import Attempt, Event, Outcome, Record
 
 
-class StoreError(Exception):
+class StoreError(LastcallError):
     """The store cannot do its work: it is down, slow, full, read-only, or of another schema. Says which."""
 
 

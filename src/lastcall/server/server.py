@@ -338,6 +338,12 @@ class Server:
             logger.info("A stop takes at most %g s (after Ctrl-C: %g s)", worst, budgets.worst_case(interactive=True))
         else:
             logger.info("A stop has no limit: one of its timeouts is none")
+        if self._face is not None and (names := self._face.replaced()):
+            logger.warning(
+                "The application has replaced the handler of %s: lastcall does not hear of it unless that handler "
+                "calls the one before it.",
+                " and ".join(names),
+            )
         self._executor = executor
         executor.ready()
         self.started = True

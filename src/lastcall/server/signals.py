@@ -72,6 +72,11 @@ class SignalFace:
                     # None: not installed from Python; what it was cannot be said, the default is the best guess.
                     signal.signal(signum, signal.SIG_DFL if handler is None else handler)
 
+    def replaced(self) -> list[str]:
+        """The names of the signals whose handler is neither ours nor that of another server, which would tell us."""
+        found = {signum.name: getattr(signal.getsignal(signum), "__self__", None) for signum in self._earlier}
+        return [name for name, face in found.items() if not isinstance(face, SignalFace)]
+
     def ignore(self) -> None:
         """Let the stop signals have no effect any more, in a process that has nothing left to do but to end.
 

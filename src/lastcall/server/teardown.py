@@ -17,6 +17,9 @@ logger = logging.getLogger("lastcall.error")
 LAST_TURNS = 0.05
 """Seconds for what is cancelled after the time is over: it has at least some turns of the loop to end in."""
 
+GENERATIONS = 10
+"""How often tasks are cancelled that began while those before them were."""
+
 
 def close_loop(
     loop: asyncio.AbstractEventLoop, timeout: float = TEARDOWN, *, named: Collection[asyncio.Task[Any]] = ()
@@ -31,20 +34,24 @@ def close_loop(
     abandoned: set[asyncio.Task[Any]] = set()
     interrupts: list[KeyboardInterrupt] = []
     try:
-        tasks = asyncio.all_tasks(loop)
         end = loop.time() + timeout
-        if tasks:
+        for generation in range(GENERATIONS):
+            tasks = asyncio.all_tasks(loop) - abandoned
+            if not tasks or (generation and loop.time() >= end):
+                break
             for task in tasks:
                 task.cancel()
-            _run(loop, _wait(tasks, timeout), interrupts)
-            abandoned = {task for task in tasks if not task.done()}
-            for task in tasks - abandoned:
-                if not task.cancelled() and (exc := task.exception()) is not None:
+            _run(loop, _wait(tasks, max(LAST_TURNS, end - loop.time())), interrupts)
+            for task in tasks:
+                if not task.done():
+                    abandoned.add(task)
+                elif not task.cancelled() and (exc := task.exception()) is not None:
                     logger.error("A task of the application failed while being cancelled: %r", task, exc_info=exc)
-            for task in abandoned:
-                _forget(task)
-                if task not in named:
-                    logger.error("A task of the application does not end: %r", task)
+        abandoned |= asyncio.all_tasks(loop)
+        for task in abandoned:
+            _forget(task)
+            if task not in named:
+                logger.error("A task of the application does not end: %r", task)
         _run(loop, _bounded(loop.shutdown_asyncgens(), max(LAST_TURNS, end - loop.time())), interrupts)
         executor = getattr(loop, "_default_executor", None)
         if executor is not None:
