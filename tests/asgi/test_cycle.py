@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from lastcall.base.errors import ClientDisconnected
 from lastcall.base.types import ASGIApp, Message, Receive, Scope, Send
+from lastcall.drain.notice import DrainNotice
 from tests.support.memory import GET, Bench, Stage, answering, body, get, post, start
 
 MakeBench = Callable[..., Bench]
@@ -40,7 +41,10 @@ def test_the_whole_scope(bench: MakeBench) -> None:
         b"PATCH /a%20b/%C3%A9%2F?q=%20&r HTTP/1.1\r\nHost: Example.org:81\r\nX-Two: 1\r\nCOOKIE: a=b\r\n"
         b"x-two:  2 \r\nEmpty:\r\nHigh: \xff\r\n\r\n"
     )
-    assert scope_of(bench, request_bytes) == {
+    scope = scope_of(bench, request_bytes)
+    notice = scope["extensions"]["lastcall.drain"]["notice"]
+    assert isinstance(notice, DrainNotice)
+    assert scope == {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.5"},
         "http_version": "1.1",
@@ -60,7 +64,7 @@ def test_the_whole_scope(bench: MakeBench) -> None:
         ],
         "client": ("127.0.0.1", 50000),
         "server": ("127.0.0.1", 8000),
-        "extensions": {},
+        "extensions": {"lastcall.drain": {"notice": notice}},
     }
 
 
@@ -128,9 +132,13 @@ def test_nothing_that_an_application_writes_reaches_another_request(bench: MakeB
     one = bench(stage, state=state)
     client = one.connect()
     clean: list[dict[str, Any]] = []
+    notices: list[object] = []
     for number in range(3):
         client.send(get("/"))
         scope = stage.last.scope
+        (extension,) = scope["extensions"].values()
+        assert list(extension) == ["notice"]
+        notices.append(extension.pop("notice"))
         clean.append({key: dict(value) if isinstance(value, dict) else value for key, value in scope.items()})
         assert scope["state"]["shared"] is shared, "a shallow copy: ASGI lifespan spec 2.0"
         shared.append(number)
@@ -142,7 +150,33 @@ def test_nothing_that_an_application_writes_reaches_another_request(bench: MakeB
             scope[key] = "mine"
         stage.last.sends(start(), body())
     assert clean[0] == clean[1] == clean[2]
+    assert len(set(notices)) == 3
     assert state == {"shared": [0, 1, 2], "name": "lifespan"}
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+def test_the_drain_extension_is_in_every_scope_and_fresh_in_each(bench: MakeBench, version: str) -> None:
+    """Middleware may replace or empty what it got; the next request, pipelined ones too, has its own."""
+    stage = Stage()
+    one = bench(stage)
+    client = one.connect()
+    client.send(get("/", "Connection: keep-alive", version=version) * 3)
+    for number in range(3):
+        extensions = stage.calls[number].scope["extensions"]
+        notice = extensions["lastcall.drain"]["notice"]
+        assert (notice.is_set(), notice.stopping, notice.remaining()) == (False, False, None)
+        assert notice is one.ledger.entries()[0], "the cycle itself: it costs nothing until it is used"
+        extensions["lastcall.drain"].clear()
+        extensions.clear()
+        stage.calls[number].sends(start(200, (b"content-length", b"0")), body())
+    assert len(stage.calls) == 3
+
+
+def test_a_request_without_a_server_has_a_notice_that_is_never_set(bench: MakeBench) -> None:
+    """As an embedder's own HTTPService has: waiting for it is possible, and it does not come."""
+    notice = scope_of(bench, GET)["extensions"]["lastcall.drain"]["notice"]
+    assert not notice.is_set()
+    assert notice.policy == 0
 
 
 def test_the_scheme_is_the_servers(bench: MakeBench) -> None:

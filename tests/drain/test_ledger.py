@@ -1,4 +1,4 @@
-"""The ledger against a model: entries join once, leave once, in any order, and the last one is told."""
+"""The ledger against a model: entries join once, leave once, in any order, and each end is told once."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.empties = [0, 0]
+        self.left: list[list[Entry]] = [[], []]
         self.ledgers = [Ledger(), Ledger()]
         for index, ledger in enumerate(self.ledgers):
-            ledger.when_empty = lambda index=index: self.was_emptied(index)
+            ledger.on_leave = lambda entry, index=index: self.has_left(index, entry)
         self.models: list[list[Work]] = [[], []]
         self.totals = [0, 0]
         self.gone: list[Work] = []
-        self.expected_empties = [0, 0]
+        self.expected: list[list[Entry]] = [[], []]
 
-    def was_emptied(self, index: int) -> None:
-        assert self.ledgers[index].count == 0
-        assert self.ledgers[index].entries() == []
-        self.empties[index] += 1
+    def has_left(self, index: int, entry: Entry) -> None:
+        assert not entry.running
+        assert entry not in self.ledgers[index].entries(), "whoever is told sees the ledger without it"
+        self.left[index].append(entry)
 
     @rule(which=st.integers(0, 1), now=st.floats(0, 1e6))
     def join(self, which: int, now: float) -> None:
@@ -65,7 +65,7 @@ class LedgerMachine(RuleBasedStateMachine):
         work = model.pop(data.draw(st.integers(0, len(model) - 1)))
         self.ledgers[which].leave(work)
         assert not work.running
-        self.expected_empties[which] += not model
+        self.expected[which].append(work)
         self.gone.append(work)
 
     @rule(which=st.integers(0, 1))
@@ -92,7 +92,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert ledger.entries() == list(ledger) == model
             assert ledger.count == len(ledger) == len(model)
             assert ledger.total == total
-        assert self.empties == self.expected_empties
+        assert self.left == self.expected
 
 
 TestLedger = LedgerMachine.TestCase
@@ -110,22 +110,50 @@ def test_entries_may_leave_while_somebody_walks_over_the_snapshot() -> None:
     assert not any(work.running for work in works)
 
 
-def test_a_new_entry_while_the_last_one_leaves() -> None:
+def test_a_new_entry_while_one_leaves() -> None:
     ledger = Ledger()
     late = Work("late")
-    ledger.when_empty = lambda: ledger.join(late, 2.0) if not late.running else None
+    ledger.on_leave = lambda entry: ledger.join(late, 2.0) if not late.running else None
     first = Work("first")
     ledger.join(first, 1.0)
     ledger.leave(first)
     assert ledger.entries() == [late]
 
 
-def test_without_a_listener() -> None:
+def test_nobody_is_told_unless_somebody_asks() -> None:
+    """The server asks from its stop order on: on an idle one every request is the last."""
     ledger = Ledger()
+    assert ledger.on_leave is None
+    told: list[Entry] = []
+    early, late = Work("early"), Work("late")
+    ledger.join(early, 0.0)
+    ledger.join(late, 0.0)
+    ledger.leave(early)
+    ledger.on_leave = told.append
+    ledger.leave(late)
+    ledger.leave(early)
+    assert told == [late]
+
+
+def test_an_outcome_is_what_somebody_says_it_is() -> None:
     work = Work()
+    assert work.outcome is None
+    ledger = Ledger()
+    seen: list[str | None] = []
+    ledger.on_leave = lambda entry: seen.append(entry.outcome)
     ledger.join(work, 0.0)
+    work.outcome = "cancelled"
     ledger.leave(work)
-    assert ledger.when_empty is None
+    assert seen == ["cancelled"]
+
+
+def test_plain_work_is_a_whole_request_that_nobody_can_cut() -> None:
+    entry = Entry()
+    assert (entry.kind, entry.whole, entry.went_on) == ("request", True, False)
+    assert entry.cut_off("disconnected") is False
+    assert entry.outcome is None
+    entry.give_up()
+    assert entry.details() == {"method": "", "path": "Entry", "bytes_sent": 0, "client": ""}
 
 
 def test_an_entry_says_what_it_cannot_do() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,5 +41,5 @@ def assert_stopped_well(stderr: str) -> None:
     milestones = [common.OPENED, "lastcall running on", "Stopping (SIGTERM)", common.CLOSED, "Stopped (SIGTERM)"]
     found = [milestone for line in stderr.splitlines() for milestone in milestones if milestone in line]
     assert found == milestones, stderr
-    assert "0 cancelled, 0 abandoned; lifespan complete; exit code 0" in stderr
+    assert re.search(r": (\d+) of \1 finished; lifespan complete; exit code 0$", stderr, re.MULTILINE), stderr
     assert stderr.count("Traceback (most recent call last)") == stderr.count(f"RuntimeError: {common.FAILURE}"), stderr

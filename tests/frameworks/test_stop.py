@@ -42,7 +42,7 @@ def test_a_stream_in_flight_is_finished_before_the_lifespan_ends(framework: str,
         assert server.process.wait() == 0
     stderr = server.process.stderr
     assert stderr.index("Stopping (SIGTERM)") < stderr.index(common.STREAMED) < stderr.index(common.CLOSED)
-    assert "1 of 1 requests finished" in stderr
+    assert "1 of 1 finished; " in stderr
     assert re.search(r'"GET /stream\?until=\S+ HTTP/1.1" 200 OK', server.process.stdout)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -245,9 +247,9 @@ def connected(running: Running, turns: int, then: Callable[[Server], None]) -> P
 
 def test_a_connection_that_is_closed_in_the_moment_of_its_birth_leaves_nothing(serve: Serve, log: Lines) -> None:
     for turns in range(6):
-        running = serve(routes())
+        running = serve(routes(), timeout_graceful_shutdown=1)  # a quiet connection lingers a tenth of that
         with connected(running, turns, lambda server: server.drain()) as peer:
-            assert turns < 2 or peer.ended() == "FIN"  # it may have been too early to be accepted
+            assert peer.ended() == "FIN"
         assert running.join(3).seconds < 0.5
 
 
@@ -257,3 +259,28 @@ def test_a_connection_that_is_aborted_in_the_moment_of_its_birth_leaves_nothing(
         with connected(running, turns, lambda server: setattr(server, "force_exit", True)) as peer:
             assert running.join(3).exit_code == 0
             assert peer.ended() in {"FIN", "RST"}
+
+
+@pytest.mark.slow
+def test_a_connection_that_is_used_again_around_its_idle_timeout_is_never_reset(serve: Serve) -> None:
+    """A request that comes before the FIN is answered; one that crosses it is not started, and sees a clean end."""
+    idle = 0.2
+    server = serve(routes(), timeout_keep_alive=idle)
+    peers = [server.peer() for _ in range(250)]
+    used = []
+    for peer in peers:
+        assert peer.get().status == 200
+        used.append(time.monotonic())
+    outcomes = Counter[str]()
+    for number, (peer, since) in enumerate(zip(peers, used, strict=True)):
+        # From 2 ms before the timeout to behind the last moment at which the timer may fire.
+        time.sleep(max(0.0, since + idle - 0.002 + 0.08 * number / len(peers) - time.monotonic()))
+        with peer:
+            try:
+                peer.request()
+                outcomes[str(peer.answer().status)] += 1
+            except EOFError:
+                outcomes["FIN"] += 1
+            except ConnectionResetError:
+                outcomes["RST"] += 1
+    assert outcomes.keys() == {"200", "FIN"}, outcomes

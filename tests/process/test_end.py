@@ -137,6 +137,29 @@ def test_run_gives_everything_back_that_it_took() -> None:
     ]
 
 
+def test_a_thread_that_is_older_than_the_server_is_not_waited_for() -> None:
+    script = """
+        import os, signal, threading, time
+        import lastcall
+
+        async def app(scope, receive, send):
+            if scope["type"] == "lifespan":
+                await receive()
+                await send({"type": "lifespan.startup.complete"})
+                threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+                await receive()
+
+        older = threading.Thread(target=time.sleep, args=(2,), name="older")
+        older.start()
+        lastcall.run(app, port=0)
+        print("run() returned", older.is_alive())
+    """
+    with ServerProcess(command=[sys.executable, "-c", dedent(script)], cwd=APPS) as server:
+        assert server.wait() == 0
+    assert server.stdout == "run() returned True\n"
+    assert "Abandoned" not in server.stderr
+
+
 @pytest.mark.parametrize(("options", "frozen"), [((), True), (("--no-gc-freeze",), False)], ids=["default", "off"])
 def test_what_start_up_made_is_frozen_unless_told_otherwise(
     start: Start, options: tuple[str, ...], frozen: bool

@@ -44,10 +44,10 @@ def test_one_signal_ends_the_stream_runs_the_shutdown_code_and_exits_0(number: s
         watch = Stopwatch()
         server.signal(number)
         assert server.wait() == 0
-        assert 0.9 < watch.seconds < 3
+        assert 0.85 < watch.seconds < 3  # told to end a margin, a tenth, before the end of the grace
     check_the_end(server)
     assert f"Stopped ({number.name})" in server.stderr
-    assert "0 of 1 requests finished, 1 cancelled, 0 abandoned" in server.stderr
+    assert "0 of 1 finished, 1 disconnected; lifespan complete; exit code 0. Cut: GET / (stream, " in server.stderr
 
 
 def test_a_second_interrupt_cancels_at_once_and_the_shutdown_code_still_runs() -> None:

@@ -95,6 +95,8 @@ def test_a_signal_interrupts_a_hung_start_with_exit_code_0(
     assert watch.seconds < 2
     assert "Traceback" not in server.stderr
     assert f"Stopped ({number.name}) before the application had started." in server.stderr
+    assert ("startup was interrupted" in server.stdout) is (word == "startup"), "the lifespan's task is cancelled"
+    assert "shutdown" not in server.stdout
 
 
 def test_the_second_signal_during_the_start_is_exit_code_5(start: Start) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.process.conftest import APPS, Start, Stopwatch, open_stream, wait_for_output
-from tests.support.peer import Peer, request
+from tests.support.peer import Peer
 from tests.support.process import ServerProcess
 
 SHORT = ("--timeout-graceful-shutdown", "0.3", "--timeout-cancel", "0.3")
@@ -30,7 +32,7 @@ def test_a_request_in_flight_finishes_and_says_that_the_connection_ends(start: S
         assert answer.headers["connection"] == "close"
         assert peer.ended() == "FIN"
     assert server.wait() == 0
-    assert "1 of 1 requests finished, 0 cancelled, 0 abandoned; lifespan complete; exit code 0" in server.stderr
+    assert ": 1 of 1 finished; lifespan complete; exit code 0\n" in server.stderr
 
 
 def test_work_after_the_response_is_waited_for(start: Start) -> None:
@@ -55,8 +57,11 @@ def test_a_request_that_has_not_answered_at_the_end_of_the_grace_gets_503(start:
     assert "Traceback" not in server.stderr
 
 
-def test_idle_connections_get_a_fin_and_the_stop_is_quick(start: Start) -> None:
-    server = start()
+@pytest.mark.parametrize(("grace", "linger"), [("20", 1.0), ("3", 0.3), ("0", 0.0)])
+def test_idle_connections_get_a_fin_after_the_linger_and_the_stop_is_quick(
+    start: Start, grace: str, linger: float
+) -> None:
+    server = start("app", "--timeout-graceful-shutdown", grace)
     with ExitStack() as stack:
         used = [stack.enter_context(Peer(server.addresses[0])) for _ in range(10)]
         fresh = [stack.enter_context(Peer(server.addresses[0])) for _ in range(10)]
@@ -68,10 +73,10 @@ def test_idle_connections_get_a_fin_and_the_stop_is_quick(start: Start) -> None:
             assert peer.ended() == "FIN"
             peer.close()
         assert server.wait() == 0
-        assert watch.seconds < 0.5
+        assert linger <= watch.seconds < linger + 0.5
 
 
-def test_idle_connections_that_do_not_answer_a_fin_cost_a_second_at_most(start: Start) -> None:
+def test_idle_connections_that_do_not_answer_a_fin_cost_no_more_than_the_linger(start: Start) -> None:
     server = start()
     with ExitStack() as stack:
         for _ in range(5):
@@ -116,23 +121,6 @@ def test_a_kept_alive_client_gets_one_more_answer_at_most(start: Start) -> None:
     assert server.wait() == 0
 
 
-def test_pipelined_requests_behind_the_last_answer_are_not_started(start: Start) -> None:
-    server = start()
-    with Peer(server.addresses[0]) as peer:
-        peer.send(request("/slow?0.3") + request("/slow?0.3") * 5)
-        wait_for_output(server, "slow began")
-        server.signal(signal.SIGTERM)
-        answers = 0
-        try:
-            while peer.answer().status == 200:
-                answers += 1
-        except EOFError:
-            pass
-        assert answers >= 1
-    assert server.wait() == 0
-    assert server.stdout.count("slow began") == answers
-
-
 def test_a_hung_shutdown_is_bounded_and_exit_code_4(start: Start) -> None:
     server = start("app_hung_shutdown", "--timeout-lifespan-shutdown", "0.5")
     watch = Stopwatch()
@@ -166,7 +154,9 @@ def test_an_application_that_will_not_be_cancelled_is_named_and_exit_code_5(star
         assert watch.seconds < 3
     assert "Abandoned, still running 0.3 s after being cancelled: GET /stubborn" in server.stderr
     assert server.stderr.count("ERROR: ") == 1, "named once"
-    assert "1 abandoned; lifespan complete; exit code 5: GET /stubborn" in server.stderr
+    assert re.search(
+        r"1 abandoned; lifespan complete; exit code 5\. Cut: GET /stubborn \(.*, abandoned\)", server.stderr
+    )
     assert server.stdout.index("the shutdown code ran") < server.stdout.index("atexit ran")
 
 
@@ -337,7 +327,7 @@ def test_no_cancel_that_was_ordered_leaves_a_traceback(start: Start) -> None:
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
     assert "Traceback" not in server.stderr
-    assert "5 cancelled" in server.stderr
+    assert "0 of 5 finished, 5 disconnected; " in server.stderr
 
 
 def test_the_drain_says_what_it_waits_for(start: Start) -> None:
@@ -380,3 +370,48 @@ def test_a_connection_that_holds_half_a_head_is_closed_by_the_end_of_the_grace(s
         assert watch.seconds < 1.5
         with pytest.raises((EOFError, socket.error)):
             peer.answer()
+
+
+@pytest.mark.parametrize("keep", [True, False], ids=["kept alive", "a connection each"])
+def test_reaching_the_number_of_requests_loses_none_of_those_that_got_in(start: Start, keep: bool) -> None:
+    server = start("app", "--limit-max-requests", "200", "--timeout-graceful-shutdown", "2", "--no-access-log")
+    answered = [0] * 8
+    lost: list[str] = []
+
+    def ask(number: int) -> None:
+        while True:
+            try:
+                peer = Peer(server.addresses[0])
+            except (ConnectionRefusedError, ConnectionResetError):  # it never got in
+                return
+            with peer:
+                try:
+                    while True:
+                        answer = peer.get("/", *(() if keep else ("Connection: close",)))
+                        assert answer.status == 200
+                        answered[number] += 1
+                        if "connection" in answer.headers:
+                            break
+                except (EOFError, OSError) as error:
+                    lost.append(repr(error))
+
+    askers = [threading.Thread(target=ask, args=(number,)) for number in range(len(answered))]
+    for asker in askers:
+        asker.start()
+    for asker in askers:
+        asker.join()
+    assert server.wait() == 0
+    assert lost == []
+    assert sum(answered) >= 200
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(60)
+def test_an_endless_stream_does_not_outlive_the_default_budgets(start: Start) -> None:
+    server = start("probe:app")
+    with open_stream(server, "/inf"):
+        watch = Stopwatch()
+        server.signal(signal.SIGTERM)
+        assert server.wait(40) == 0
+        assert 17.9 < watch.seconds < 21
+    assert "shutdown ended" in server.stdout

@@ -95,8 +95,78 @@ def test_force_exit_cancels_what_runs_and_shuts_the_application_down(log: Lines)
         assert server.server.force_exit
         report = server.join(3)
     assert app.events == ["startup", "cancelled", "shutdown"]
-    assert (report.in_flight, report.finished, report.cancelled, report.abandoned) == (1, 0, 1, ())
+    assert (report.in_flight, report.finished, report.cancelled, report.abandoned) == ({"request": 1}, 0, 1, 0)
+    assert [(cut.path, cut.outcome) for cut in report.cut] == [("/hang", "cancelled")]
     assert not any(record.exc_info for record in log.records)
+
+
+def test_force_exit_is_an_order_too(log: Lines) -> None:
+    app = Life()
+    with running(app, lifespan="on") as server, server.peer() as peer:
+        peer.request("/hang")
+        assert app.began.wait(5)
+        server.server.force_exit = True
+        assert server.server.should_exit
+        assert peer.answer().status == 503
+        report = server.join(3)
+    assert app.events == ["startup", "cancelled", "shutdown"]
+    assert report.phases.keys() == {"CANCELLING", "CLOSING"}
+
+
+def test_only_signals_escalate() -> None:
+    app = Life()
+    with running(app, lifespan="on", timeout_graceful_shutdown=5) as server, server.peer() as peer:
+        peer.request("/hang")
+        assert app.began.wait(5)
+        for _ in range(3):
+            server.server.drain()
+            server.server.should_exit = True
+        assert peer.silent(0.7)
+        assert not server.server.force_exit
+
+
+def test_the_end_can_be_waited_for_in_any_loop() -> None:
+    async def main() -> list[StopReport]:
+        waiting = [asyncio.create_task(server.server.wait_stopped()) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        assert not any(task.done() for task in waiting)
+        server.server.drain("maintenance")
+        found = await asyncio.wait_for(asyncio.gather(*waiting), 5)
+        return [*found, await server.server.wait_stopped()]  # and afterwards
+
+    with running(Life(), lifespan="on") as server:
+        found = asyncio.run(main())
+        assert found == [server.join()] * 3
+        assert found[0].cause == "maintenance"
+
+
+def test_who_waits_for_the_end_hears_of_a_start_that_failed() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+    async def main() -> None:
+        server = Server(config(app, lifespan="on"))
+        serving = asyncio.create_task(server.serve())
+        with pytest.raises(StartupError, match="no database"):
+            await asyncio.wait_for(server.wait_stopped(), 5)
+        with pytest.raises(StartupError, match="no database"):
+            await serving
+
+    asyncio.run(main())
+
+
+def test_a_waiter_that_is_cancelled_disturbs_nobody() -> None:
+    async def main() -> None:
+        waiting = asyncio.create_task(server.server.wait_stopped())
+        await asyncio.sleep(0.01)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    with running(hello) as server:
+        asyncio.run(main())
+        assert server.stop().exit_code == 0
 
 
 def test_orders_that_are_taken_back_are_none() -> None:
@@ -196,14 +266,15 @@ def test_the_report_counts_every_request_once(log: Lines) -> None:
         assert a.get().status == 200
         for peer, path in ((a, "/slow"), (b, "/hang"), (c, "/stubborn")):
             peer.request(path)
-        assert gate.reached.wait(5)
+        eventually(lambda: len(server.server._ledger) == 3)
         server.server.drain()
         gate.open()
         assert a.answer().status == 200
         a.close()
         report = server.join()
-    assert (report.in_flight, report.finished, report.cancelled) == (3, 1, 1)
-    assert report.abandoned == ("GET /stubborn",)
+    assert (report.in_flight, report.finished, report.cancelled, report.abandoned) == ({"request": 3}, 1, 1, 1)
+    assert report.left == ("GET /stubborn",)
+    assert {(cut.path, cut.outcome) for cut in report.cut} == {("/hang", "cancelled"), ("/stubborn", "abandoned")}
     assert (report.exit_code, report.cause) == (5, "api")
     assert 0.3 < report.seconds < 2
     assert str(report) in log.messages()
@@ -401,6 +472,31 @@ def test_a_signal_stops_the_server_and_the_earlier_handlers_come_back() -> None:
         assert heard == [1]
     finally:
         signal.signal(signal.SIGTERM, earlier)
+
+
+def test_two_signals_in_a_loop_of_somebody_elses_cancel_and_the_third_does_not_end_the_process() -> None:
+    app = Life()
+
+    async def main() -> StopReport:
+        server = Server(config(app, lifespan="on", timeout_graceful_shutdown=30))
+        serving = asyncio.create_task(server.serve())
+        await until(lambda: server.started)
+        _, writer = await asyncio.open_connection(*server.addresses[0])
+        writer.write(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n")
+        await until(app.began.is_set)
+        signal.raise_signal(signal.SIGQUIT)
+        await asyncio.sleep(0)
+        face = signal.getsignal(signal.SIGTERM).__self__  # type: ignore[union-attr]
+        face._escalation.last = float("-inf")  # half a second later
+        signal.raise_signal(signal.SIGTERM)
+        report = await serving
+        writer.close()
+        await writer.wait_closed()
+        return report
+
+    report = asyncio.run(main())
+    assert (report.cause, report.cancelled, report.exit_code) == ("SIGQUIT", 1, 0)
+    assert app.events == ["startup", "cancelled", "shutdown"]
 
 
 def test_without_install_signal_handlers_signals_are_the_callers() -> None:
@@ -614,6 +710,23 @@ def test_lifespan_state_reaches_requests_and_is_absent_without() -> None:
     for mode, body in (("on", b"value"), ("off", b"-")):
         with running(Life(), lifespan=mode) as server, server.peer() as peer:
             assert peer.get().body == body
+
+
+def test_every_request_gets_extensions_of_its_own_with_the_notice() -> None:
+    seen: list[dict[str, Any]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["extensions"])
+        scope["extensions"]["lastcall.drain"]["mine"] = True
+        await respond(send, b"mine" if len(scope["extensions"]["lastcall.drain"]) == 2 else b"shared")
+
+    with running(app) as server, server.peer() as peer:
+        assert peer.get().body == peer.get().body == b"mine"
+    one, other = (extensions["lastcall.drain"]["notice"] for extensions in seen)
+    assert one is not other
+    assert isinstance(one, lastcall.DrainNotice)
+    assert one.is_set()
+    assert one.stopping
 
 
 def test_warnings_of_the_configuration_are_logged(log: Lines) -> None:

@@ -102,6 +102,25 @@ def test_the_earlier_handlers_come_back_and_no_signal_is_raised_again() -> None:
     assert {number: signal.getsignal(number) for number in STOP_SIGNALS} == before
 
 
+def test_a_handler_of_somebody_elses_in_our_place_is_noticed_and_another_servers_is_none() -> None:
+    first, second = (SignalFace(Orders(), own_process=False) for _ in range(2))
+    first.install()
+    second.install()
+    earlier = signal.getsignal(signal.SIGTERM)
+    try:
+        assert first.replaced() == second.replaced() == []
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        assert first.replaced() == second.replaced() == ["SIGTERM"]
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+        second.restore()
+        first.restore()
+    thread = threading.Thread(target=lambda: SignalFace(Orders(), own_process=False).install())
+    thread.start()
+    thread.join()
+    assert SignalFace(Orders(), own_process=False).replaced() == [], "never installed, so nobody took its place"
+
+
 def test_outside_the_main_thread_nothing_is_installed() -> None:
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     face = SignalFace(Orders(), own_process=False)

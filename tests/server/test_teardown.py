@@ -86,6 +86,58 @@ def test_a_task_that_swallows_cancellation_is_named_and_left(make_loop: MakeLoop
     assert not kept[0].done()
 
 
+def test_tasks_that_begin_while_others_are_cancelled_are_cancelled_too(make_loop: MakeLoop, log: Lines) -> None:
+    ended = []
+
+    async def task(left: int) -> None:
+        try:
+            await sleep_for_ever()
+        finally:
+            ended.append(left)
+            if left:
+                kept.append(asyncio.get_running_loop().create_task(task(left - 1)))
+
+    async def main() -> None:
+        kept.append(asyncio.get_running_loop().create_task(task(3)))
+        await asyncio.sleep(0)
+
+    kept: list[asyncio.Task[None]] = []
+    loop = make_loop()
+    loop.run_until_complete(main())
+    left, seconds = close(loop)
+    assert (left, ended) == (0, [3, 2, 1, 0])
+    assert seconds < 0.2
+    assert log.messages(logging.ERROR) == []
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_tasks_that_leave_others_behind_for_ever_are_bounded_and_named(make_loop: MakeLoop, log: Lines) -> None:
+    async def task() -> None:
+        try:
+            while True:
+                await asyncio.sleep(0.001)
+        except asyncio.CancelledError:
+            successor = asyncio.get_running_loop().create_task(task(), name="again")
+            await asyncio.sleep(0)  # it is running by then
+            kept.append(successor)
+            raise
+
+    async def main() -> None:
+        kept.append(asyncio.get_running_loop().create_task(task()))
+        await asyncio.sleep(0)
+
+    kept: list[asyncio.Task[None]] = []
+    loop = make_loop()
+    loop.run_until_complete(main())
+    left, seconds = close(loop)
+    assert left == 1
+    assert seconds < 0.5
+    (line,) = log.messages(logging.ERROR)
+    assert "A task of the application does not end: <Task pending name='again'" in line
+    kept.clear()
+    gc.collect()
+
+
 def test_a_task_that_fails_in_its_clean_up_is_logged(make_loop: MakeLoop, log: Lines) -> None:
     async def failing() -> None:
         try:

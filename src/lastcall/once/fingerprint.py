@@ -71,7 +71,7 @@ class Body:
 
     async def read(self) -> bool:
         """Read ahead. False: the client has left, and nothing is to be done for it."""
-        while not self.whole and self._size <= self._most:
+        while not (self.whole or self.large):
             message = await self._receive()
             if message["type"] != "http.request":
                 return False
@@ -94,19 +94,24 @@ class Body:
         """The server's own ``receive``, past what was read ahead."""
         return await self._receive()
 
+    @property
+    def large(self) -> bool:
+        """Whether the body has more than ``most`` bytes."""
+        return self._size > self._most
+
     def start(self) -> bytes:
-        """What was read ahead. Call it before the application is."""
-        return b"".join(message.get("body", b"") for message in self._messages)
+        """The first ``most`` bytes, however they came. Call it before the application is called."""
+        return b"".join(message.get("body", b"") for message in self._messages)[: self._most]
 
 
 def fingerprint_of(scope: Scope, body: Body, *, canonical_json: bool = False) -> str:
     """The fingerprint of what a key is used for: method, path, query and body, in 64 hexadecimal digits.
 
-    Of a body that was not read to its end, what was read counts, and the ``Content-Length``. With ``canonical_json``
+    Of a large body its beginning counts, and the ``Content-Length``. With ``canonical_json``
     two JSON bodies are the same that differ in white space and the order of members only.
     """
     content = body.start()
-    if not body.whole:
+    if body.large:
         form = b"part " + b",".join(value for name, value in scope["headers"] if name == b"content-length")
     elif canonical_json and _is_json(scope) and (canonical := _canonical(content)) is not None:
         form, content = b"json", canonical

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from lastcall.base.record import Record as _Record
+from lastcall.base.record import replace
 from lastcall.once.errors import InFlight, LeaseLost, NotReplayable, OnceError, Refused
 from lastcall.once.metrics import Counters, MemoryCounters, OnceEvent, Watch
 from lastcall.once.records import Attempt, Event, Outcome, Policy, Record, State, Verdict
@@ -99,7 +100,7 @@ class Ending:
 
 
 class Lease:
-    """One attempt at a key, and the lease if it was granted: the async context manager that ``AsyncOnce.lease`` returns.
+    """One attempt at a key, and the lease if it was granted: an async context manager, from ``AsyncOnce.lease``.
 
     ``verdict`` says how the attempt ended. With ``granted``, do the work, and call ``complete`` with its result;
     otherwise ``result`` has what was stored, if the verdict is ``DONE`` (or ``FAILED``).
@@ -475,7 +476,8 @@ class AsyncOnce:
         try:
             if self._pid != os.getpid() or self._loop is not asyncio.get_running_loop():
                 await self.open()
-                attempt = _at_home(attempt, self._worker)
+            if not attempt.worker:  # made before the store was opened
+                attempt = replace(attempt, worker=self._worker)
             outcome = await self.store.acquire(attempt)
         except StoreError as exc:
             self.watch.store_error(attempt.key, "acquire", exc, fail_open=self.fail_open)
@@ -539,12 +541,6 @@ class AsyncOnce:
     async def shielded(self, work: Coroutine[Any, Any, T]) -> T:
         """Await ``work``, which goes on if that is cancelled."""
         return await asyncio.shield(self.spawn(work))
-
-
-def _at_home(attempt: Attempt, worker: str) -> Attempt:
-    from lastcall.base.record import replace  # noqa: PLC0415 - the first attempt only
-
-    return attempt if attempt.worker else replace(attempt, worker=worker)
 
 
 def _check_spans(lease: float, ttl: float) -> None:

@@ -407,10 +407,10 @@ class PostgresStore:
             await connection.execute(
                 "SELECT pg_advisory_xact_lock(hashtextextended('lastcall.once ' || %s::text, 0))", (self._table,)
             )
-            version = await self._version(connection)
-            if version == 0:
-                await connection.execute(self._named("CREATE TABLE {schema} (version integer NOT NULL PRIMARY KEY)"))
-            for number in range(version, len(MIGRATIONS)):
+            # Before we look: to_regclass alone may answer from a cache that has not heard of what others made.
+            create = "CREATE TABLE IF NOT EXISTS {schema} (version integer NOT NULL PRIMARY KEY)"
+            await connection.execute(self._named(create))
+            for number in range(await self._version(connection), len(MIGRATIONS)):
                 await connection.execute(self._named(MIGRATIONS[number]))
                 insert = self._named("INSERT INTO {schema} (version) VALUES ")
                 await connection.execute(insert + b"(%s)", (number + 1,))
