@@ -334,6 +334,7 @@ def test_a_response_that_had_promised_keep_alive_ends_the_connection_in_a_drain(
     one.service.draining = True
     one.loop.call(client.connection.close_idle)
     assert not client.gone
+    one.service.door_closed = True
     stage.last.sends(body(b"k"))
     assert client.answer().body == b"ok"
     assert client.gone
@@ -346,6 +347,7 @@ def test_a_discarded_body_ends_the_connection_in_a_drain(bench: MakeBench) -> No
     one.service.draining = True
     one.loop.call(client.connection.close_idle)
     assert not client.gone
+    one.service.door_closed = True
     client.send(b"0123456789")
     assert client.gone
     assert client.answer("POST").complete

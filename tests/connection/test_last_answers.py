@@ -173,7 +173,7 @@ def test_a_request_under_way_at_the_order_is_the_last_one(rig: MakeRig) -> None:
     assert client.gone
 
 
-def test_a_response_whose_head_is_out_already_ends_with_a_fin(rig: MakeRig) -> None:
+def test_a_response_whose_head_is_out_already_gets_the_linger_and_a_fin(rig: MakeRig) -> None:
     stage = Stage()
     one = rig(stage)
     client = one.connect()
@@ -183,8 +183,59 @@ def test_a_response_whose_head_is_out_already_ends_with_a_fin(rig: MakeRig) -> N
     stage.last.sends(body(b"on"))
     answer = client.answer()
     assert (answer.body, answer.complete, answer["connection"]) == (b"soon", True, None)
+    assert not client.gone, "it was promised that the connection is kept: its next request may be on the way"
+    one.reach(1)
     assert client.gone
     assert not client.stream.was_reset
+
+
+def test_a_response_whose_head_is_out_and_that_ends_after_the_linger_ends_with_a_fin(rig: MakeRig) -> None:
+    stage = Stage()
+    one = rig(stage)
+    client = one.connect()
+    client.send(GET)
+    stage.last.sends(start(), body(b"so", more=True))
+    one.order()
+    one.reach(2)
+    stage.last.sends(body(b"on"))
+    assert client.answer().complete
+    assert client.gone
+    assert not client.stream.was_reset
+
+
+def test_a_request_that_has_come_when_such_a_response_ends_is_answered(rig: MakeRig) -> None:
+    stage = Stage()
+    one = rig(stage)
+    client = one.connect()
+    client.send(GET)
+    stage.last.sends(start(), body(b"so", more=True))
+    one.order()
+    one.reach(2)
+    client.stream.arriving = GET  # in the kernel's buffer, not read yet
+    stage.last.sends(body(b"on"))
+    assert client.answer().complete
+    stage.last.sends(start(), body(b"one more"))
+    answer = client.answer()
+    assert (answer.body, answer["connection"]) == (b"one more", b"close")
+    assert client.gone
+
+
+def test_pipelined_requests_that_wait_for_their_turn_are_answered_although_the_door_closes(rig: MakeRig) -> None:
+    one = rig(answering())
+    client = one.connect()
+    client.send(GET * 30)
+    assert len(client.answers(*["GET"] * 30)) == 30
+    stage = Stage()
+    two = rig(stage)
+    other = two.connect()
+    other.send(GET * 3)
+    two.order()
+    two.reach(2)
+    for _ in range(3):
+        stage.last.sends(start(), body(b"x"))
+    found = other.answers("GET", "GET", "GET")
+    assert [answer["connection"] for answer in found] == [None, None, b"close"]
+    assert other.gone
 
 
 def test_a_request_behind_a_response_whose_head_is_out_gets_the_one_more_answer(rig: MakeRig) -> None:
@@ -201,6 +252,36 @@ def test_a_request_behind_a_response_whose_head_is_out_gets_the_one_more_answer(
     assert [call.scope["path"] for call in stage.calls] == ["/", "/2"]
 
 
+@pytest.mark.parametrize("had_come", [1, 8, 20, len(get("/2")) - 1, len(get("/2")), len(get("/2")) + 3])
+@pytest.mark.parametrize("behind", [b"", get("/3"), b"x" * 5000])
+def test_a_head_that_had_half_come_behind_a_response_whose_head_is_out(
+    rig: MakeRig, had_come: int, behind: bytes
+) -> None:
+    """Answered in the step that reads it, with more in the buffer than had come by the order, or less."""
+    gate = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        served.append(scope["path"])
+        await send(start())
+        if scope["path"] == "/1":
+            await send(body(b"so", more=True))
+            await gate.wait()
+        await send(body(b"on"))
+
+    served: list[str] = []
+    one = rig(app)
+    client = one.connect()
+    rest = get("/2") + behind
+    client.send(get("/1") + rest[:had_come])
+    one.order()
+    client.send(rest[had_come:])
+    one.loop.call(gate.set)
+    first, last = client.answers("GET", "GET")
+    assert connections([first, last]) == [None, b"close"]
+    assert served == ["/1", "/2"]
+    assert client.gone
+
+
 def test_an_unread_body_behind_a_response_whose_head_is_out(rig: MakeRig) -> None:
     """The rest of the upload is read and discarded, then there is nothing to wait for."""
     stage = Stage()
@@ -213,6 +294,7 @@ def test_an_unread_body_behind_a_response_whose_head_is_out(rig: MakeRig) -> Non
     assert not client.gone
     client.send(b"56789")
     assert client.answer("POST").body == b"no thanks"
+    one.reach(1)
     assert client.gone
 
 

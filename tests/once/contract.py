@@ -73,7 +73,7 @@ async def prepared(store: Store, key: str, state: State, **options: Any) -> None
         return
     assert (await store.acquire(wanted(key, **options))).verdict is Verdict.GRANTED
     if state is not State.LEASED:
-        assert await store.finish(key, "t", ENDS[state], ttl=LONG, result=b"r" if state is State.DONE else None)
+        assert await store.finish(key, "t", ENDS[state], ttl=LONG, result=b"r")
 
 
 STEPS = [
@@ -371,8 +371,9 @@ async def test_a_closed_store_says_so_and_can_be_opened_again(backend: Backend, 
 
 # -- any order of steps ------------------------------------------------------------------------------------------------
 
-KEYS = st.sampled_from(["a", "b", "ab", "ü"])
-TOKENS = st.sampled_from(["one", "two", "three"])
+# Few, so that steps meet.
+KEYS = st.sampled_from(["a", "ab"])
+TOKENS = st.sampled_from(["one", "two"])
 WORDS = st.sampled_from(["", "x", "y"])
 POLICIES = st.sampled_from(list(Policy))
 FINISHES = st.sampled_from([Event.COMPLETE, Event.FAIL, Event.ABANDON, Event.RELEASE])
@@ -459,7 +460,9 @@ class Machine(RuleBasedStateMachine):
         name = self.backend.prefix + key
         self.same(self.do(self.store.get(name)), records.at(self.model.get(name), self.now))
 
-    @rule(prefix=st.sampled_from(["", "a", "b"]), after=st.sampled_from(["", "a", "ab", "zz"]), limit=st.integers(1, 5))
+    @rule(
+        prefix=st.sampled_from(["", "a", "ab"]), after=st.sampled_from(["", "a", "ab", "zz"]), limit=st.integers(1, 5)
+    )
     def scan(self, prefix: str, after: str, limit: int) -> None:
         prefix, after = self.backend.prefix + prefix, self.backend.prefix + after
         there = [record for key in sorted(self.model) if (record := records.at(self.model[key], self.now)) is not None]

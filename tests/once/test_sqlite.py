@@ -41,6 +41,19 @@ def run(path: Path, body: Callable[[SQLiteStore], Awaitable[None]], **options: A
     asyncio.run(opened())
 
 
+async def holding(store: SQLiteStore) -> tuple[asyncio.Future[bool], threading.Event]:
+    """Hold the store's thread up until the event is set."""
+    gate, begun = threading.Event(), threading.Event()
+
+    def work(_connection: sqlite3.Connection, _now: float) -> bool:
+        begun.set()
+        return gate.wait(20)
+
+    held = store._work(work, writes=False)
+    await asyncio.to_thread(begun.wait, 20)
+    return held, gate
+
+
 def fails_to_open(path: Path, **options: Any) -> str:
     async def body(_store: SQLiteStore) -> None:
         raise AssertionError("it was opened")
@@ -257,10 +270,8 @@ def test_a_disk_that_hangs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_whoever_was_cancelled_while_waiting_holds_no_lease(path: Path) -> None:
-    gate = threading.Event()
-
     async def body(store: SQLiteStore) -> None:
-        held = store._work(lambda _connection, _now: gate.wait(20))
+        held, gate = await holding(store)
         task = asyncio.create_task(store.acquire(wanted("k")))
         await asyncio.sleep(0.05)
         task.cancel()
@@ -269,6 +280,49 @@ def test_whoever_was_cancelled_while_waiting_holds_no_lease(path: Path) -> None:
         gate.set()
         await held
         assert await store.get("k") is None
+
+    run(path, body)
+
+
+def test_whoever_was_cancelled_in_a_transaction_holds_no_lease(path: Path) -> None:
+    gate, begun = threading.Event(), threading.Event()
+
+    def work(_connection: sqlite3.Connection, _now: float) -> None:
+        begun.set()
+        gate.wait(20)
+
+    async def body(store: SQLiteStore) -> None:
+        held, first = await holding(store)
+        working = store._work(work)
+        task = asyncio.create_task(store.acquire(wanted("k")))
+        await asyncio.sleep(0)
+        first.set()
+        await asyncio.to_thread(begun.wait, 20)
+        task.cancel()
+        await asyncio.sleep(0)
+        gate.set()
+        await held
+        await working
+        assert await store.get("k") is None
+
+    run(path, body)
+
+
+def test_an_error_undoes_the_transaction_and_fails_all_its_steps(path: Path) -> None:
+    def work(connection: sqlite3.Connection, _now: float) -> None:
+        connection.execute("SELECT nothing")
+
+    async def body(store: SQLiteStore) -> None:
+        held, gate = await holding(store)
+        steps = [asyncio.ensure_future(store.acquire(wanted("a"))), store._work(work)]
+        steps.append(asyncio.ensure_future(store.acquire(wanted("b"))))
+        await asyncio.sleep(0)
+        gate.set()
+        await held
+        answers = await asyncio.gather(*steps, return_exceptions=True)
+        assert [type(answer) for answer in answers] == [StoreError] * 3
+        assert not await store.scan()
+        assert (await store.acquire(wanted("a"))).verdict is Verdict.GRANTED
 
     run(path, body)
 
@@ -307,8 +361,8 @@ def test_what_arrives_together_is_committed_together(path: Path) -> None:
 
     async def body(store: SQLiteStore) -> None:
         await store._work(lambda connection, _: connection.set_trace_callback(statements.append), writes=False)
-        gate = threading.Event()
-        held = store._work(lambda _connection, _now: gate.wait(20), writes=False)
+        statements.clear()  # its own COMMIT
+        held, gate = await holding(store)
         keys = [f"k{number % 50}" for number in range(200)]
         pending = [asyncio.ensure_future(store.acquire(wanted(key, f"t{n}"))) for n, key in enumerate(keys)]
         await asyncio.sleep(0)
@@ -317,7 +371,7 @@ def test_what_arrives_together_is_committed_together(path: Path) -> None:
         await held
         assert verdicts == {Verdict.GRANTED: 50, Verdict.IN_FLIGHT: 150}
         assert Counter(statement.split()[0] for statement in statements) == {
-            "BEGIN": 2,
+            "BEGIN": 2,  # the work that held the others up, and all of them
             "SELECT": 1,
             "INSERT": 1,
             "COMMIT": 2,
@@ -333,6 +387,7 @@ def test_counting_an_attempt_does_not_write_its_result_again(path: Path) -> None
         await store.acquire(wanted("k"))
         await store.finish("k", "t", Event.COMPLETE, ttl=LONG, result=bytes(1_000_000))
         await store._work(lambda connection, _: connection.set_trace_callback(statements.append), writes=False)
+        statements.clear()  # its own COMMIT
         assert (await store.acquire(wanted("k", "u"))).record.result == bytes(1_000_000)
         assert not [s for s in statements if s.startswith("INSERT") and "once_results" in s]
 
@@ -360,6 +415,8 @@ from lastcall.once.stores.sqlite import SQLiteStore
 async def main(path, me, keys):
     store = SQLiteStore(path, timeout=20)
     await store.open()
+    print("ready", flush=True)
+    sys.stdin.readline()
     async def one(key):
         outcome = await store.acquire(Attempt(key, me, 3600, 3600))
         if outcome.verdict.name == "GRANTED":
@@ -377,16 +434,26 @@ asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
 def test_processes_share_a_file_that_they_make_at_once(path: Path) -> None:
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", PROCESS, str(path), f"p{number}", "200"], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", PROCESS, str(path), f"p{number}", "2000"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for number in range(4)
     ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
     granted = [process.communicate(timeout=28)[0].split() for process in processes]
     assert [process.returncode for process in processes] == [0] * 4
-    assert sorted(key for keys in granted for key in keys) == sorted(f"k{number}" for number in range(200))
+    assert sorted(key for keys in granted for key in keys) == sorted(f"k{number}" for number in range(2000))
 
     async def body(store: SQLiteStore) -> None:
-        found = await store.scan(limit=1000)
+        found = await store.scan(limit=5000)
         assert {(record.state, record.attempts, record.executions) for record in found} == {(State.DONE, 12, 1)}
 
     run(path, body)
@@ -395,9 +462,13 @@ def test_processes_share_a_file_that_they_make_at_once(path: Path) -> None:
 @pytest.mark.slow
 def test_what_was_committed_survives_kill_9(path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", PROCESS, str(path), "p", "100000"], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", PROCESS, str(path), "p", "100000"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
     granted = [process.stdout.readline().strip() for _ in range(500)]
     process.send_signal(signal.SIGKILL)
     granted += process.communicate(timeout=20)[0].split("\n")[:-1]

@@ -147,12 +147,12 @@ def test_it_cannot_be_called_from_its_own_thread(tmp_path: Path) -> None:
 
     def ask(_event: OnceEvent) -> None:
         try:
-            once.check_lock("other")
+            made.check_lock("other")
         except RuntimeError as exc:
             said.append(str(exc))
 
-    with Once(f"sqlite:///{tmp_path}/once.db", on_event=ask) as once:
-        once.check_lock("k")
+    with Once(f"sqlite:///{tmp_path}/once.db", on_event=ask) as made:
+        made.check_lock("k")
     assert said == ["Once was called from its own thread (on_event?): it would wait for itself"]
 
 

@@ -280,6 +280,31 @@ def test_the_report_counts_every_request_once(log: Lines) -> None:
     assert str(report) in log.messages()
 
 
+def test_tasks_that_begin_when_the_lifespan_shuts_down_are_the_teardowns_and_the_report_adds_up() -> None:
+    ended: list[str] = []
+
+    async def work(name: str, seconds: float) -> None:
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            ended.append(name)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        tasks = [asyncio.create_task(work(name, seconds)) for name, seconds in (("short", 0.01), ("long", 1000))]
+        for task in tasks:
+            lastcall.track(task)
+        await asyncio.sleep(0.05)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    with running(app, lifespan="on") as server:
+        report = server.stop()
+    assert (report.exit_code, report.total, report.finished, report.cancelled) == (0, 0, 0, 0)
+    assert ended == ["short", "long"]
+
+
 def test_the_number_of_requests_is_a_cause() -> None:
     with running(hello, limit_max_requests=2) as server:
         with server.peer() as peer:

@@ -204,6 +204,9 @@ cdef class HTTPCycle(DrainNotice):
 
     # -- the drain's face -----------------------------------------------------------------------------------------
 
+    def __init__(self):
+        raise TypeError("the server makes these, one per request")
+
     cdef object signal(self):
         return self.runtime.signal
 
@@ -218,7 +221,10 @@ cdef class HTTPCycle(DrainNotice):
     def close_now_if_told(self):
         """The time for farewells is over: disconnect the response if its policy is *close*. From any thread."""
         if PyThread_get_thread_ident() != self.runtime.thread:
-            self.runtime.loop.call_soon_threadsafe(self.close_now_if_told)
+            try:
+                self.runtime.loop.call_soon_threadsafe(self.close_now_if_told)
+            except RuntimeError:           # the loop is closed: all is over
+                pass
         elif self.policy == CLOSE:
             self.cut_off("closed by policy")
 
@@ -245,6 +251,11 @@ cdef class HTTPCycle(DrainNotice):
     def kind(self):
         """``background`` after the response, ``stream`` within it, ``request`` before."""
         return "background" if self.complete else "stream" if self.head is not None else "request"
+
+    @property
+    def gone(self):
+        """Whether the client has left, or was disconnected."""
+        return self.disconnected
 
     @property
     def whole(self):
@@ -400,6 +411,7 @@ cdef class HTTPCycle(DrainNotice):
         cdef bint unstarted = not self.started
         self.ended = True
         self.spoiled = not self.complete
+        self._callbacks = None
         self.task = None
         if self.head_timer is not None:
             self.head_timer.cancel()
@@ -436,7 +448,7 @@ cdef class HTTPCycle(DrainNotice):
             return 0                                  # our own order
         if is_disconnect(exc):
             return 0
-        if self.cancelled and self.outcome is not None and _follows_a_cancel(exc):
+        if self.cancelled and _follows_a_cancel(exc):
             # What our own order led to is one line at most: cleaning up has failed, or the cancel was translated.
             logger.error("%s: %s(%s) while being cancelled", self.describe(), type(exc).__name__, exc)
             return 0

@@ -30,6 +30,7 @@ cdef class HTTPService(AppRuntime):
     cdef public double drained_from        # loop time at which connections that come are late; infinity: none is
     cdef str ready_path                    # "" or None: no health path
     cdef str live_path
+    cdef public bint door_closed           # in a stop: whoever is quiet now is closed
     cdef public bint refusing              # and that answer is a 503
     cdef bint warned_websocket
 
@@ -75,6 +76,7 @@ cdef class HTTP1Connection(Connection):
     cdef bint ended(self) noexcept
     cdef bint last_answer(self) noexcept
     cdef int answer_health(self) except -1
+    cdef bint outstayed(self) noexcept
     cdef int begin_request(self) except -1
     cdef int start_request(self) except -1
     cdef int after_input(self) except -1

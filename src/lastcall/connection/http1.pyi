@@ -17,6 +17,7 @@ class HTTPService(AppRuntime):
     hub: Hub
     requests: int
     draining: bool
+    door_closed: bool
     late_answered: int
     drained_from: float
     refusing: bool

@@ -339,6 +339,9 @@ cdef class HTTP1Connection(Connection):
         self.waiting = False
         if self.finishing or self.stream.closed:
             return 0
+        if self.service.door_closed and self.cycle is None and self.pending.end == self.pending.start:
+            self.close_idle(self.service.drained_from)
+            return 0
         return self.advance_pending()
 
     cdef int advance_pending(self) except -1:
@@ -382,12 +385,21 @@ cdef class HTTP1Connection(Connection):
 
     cdef bint last_answer(self) noexcept:
         """In a stop: whether no further request was complete in our buffer when it began. Those are all answered."""
-        cdef Py_ssize_t start = self.pending.start
+        cdef Py_ssize_t start = self.pending.start, end = start + self.owed     # what came later is not owed
         if not self.request_read or not self.owed:
             return True
-        if self.advancing:                     # of ``pending``: what came later is not owed
+        if self.advancing:                     # of ``pending``
             start += self.parser.pos
-        return memmem(self.pending.data + start, self.pending.start + self.owed - start, b"\r\n\r\n", 4) == NULL
+        while start < end and (self.pending.data[start] == c"\r" or self.pending.data[start] == c"\n"):
+            start += 1                         # empty lines before a request are no request
+        # The request before may have come later in part: then it ends behind what is owed.
+        return end <= start or memmem(self.pending.data + start, end - start, b"\r\n\r\n", 4) == NULL
+
+    cdef bint outstayed(self) noexcept:
+        """Whether the door is closed for this connection: it is quiet, or its head began before the stop."""
+        if not self.service.door_closed or self.waiting or self.discarding or self.cycle is not None:
+            return False
+        return (self.parser.idle and self.pending.end == self.pending.start) or self.head_at < self.service.drained_from
 
     cpdef begin_last_answers(self):
         self.owed = self.pending.end - self.pending.start
@@ -465,7 +477,7 @@ cdef class HTTP1Connection(Connection):
                             self.start_request()
                     else:
                         self.discarding = False
-                        if self.service.draining and parser.pos == n:
+                        if self.service.door_closed and parser.pos == n:
                             self.finish()
                         else:
                             self.hub.deadlines.set(&self.read_node, self, KEEP_ALIVE, self.hub.time())
@@ -530,7 +542,9 @@ cdef class HTTP1Connection(Connection):
             service.on_max_requests is not None
         ):
             service.on_max_requests()
-        if service.refusing or (service.limit_concurrency and service.ledger.count >= service.limit_concurrency):
+        if service.refusing or (
+            service.limit_concurrency and service.ledger.count - service.ledger.others >= service.limit_concurrency
+        ):
             self.starting = False
             cycle.answer_error(503)
         elif self.request_read:
@@ -584,7 +598,7 @@ cdef class HTTP1Connection(Connection):
                 # A later head has begun. (The first one's time counts from accept and is set already.)
                 if self.read_node.previous is NULL or self.read_node.kind != HEADER:
                     self.hub.deadlines.set(&self.read_node, self, HEADER, self.hub.time())
-            if self.eof and not self.advancing:
+            if (self.eof or self.outstayed()) and not self.advancing:
                 return self.finish()
             return self.resume()
         if self.request_read:
@@ -638,14 +652,15 @@ cdef class HTTP1Connection(Connection):
             self.discarded = 0
             self.hub.deadlines.set(&self.read_node, self, LINGER, self.hub.time())
         else:
-            if self.service.draining and self.pending.end == self.pending.start and not self.advancing:
-                return self.finish()
             self.hub.deadlines.set(&self.read_node, self, KEEP_ALIVE, self.hub.time())
             if self.pending.end > self.pending.start and not self.advancing:
                 self.waiting = True
                 self.hub.mark_runnable(self)
             elif self.eof and not self.advancing:
                 return self.finish()
+            elif self.service.door_closed and not self.advancing:
+                self.waiting = True            # to be closed, unless the next request, promised an answer, is there
+                self.hub.mark_runnable(self)
         return 0
 
     cdef int refuse(self, int status, str reason) except -1:
@@ -739,10 +754,10 @@ cdef class HTTP1Connection(Connection):
 
         A head that has begun at ``since`` or later may be finished: its own timeout counts.
         """
-        if self.finishing or self.stream.closed or self.cycle is not None or self.discarding:
+        if self.finishing or self.stream.closed or self.cycle is not None or self.discarding or self.waiting:
             return
         self.stream.read_now()
-        if self.finishing or self.stream.closed or self.cycle is not None or self.discarding:
+        if self.finishing or self.stream.closed or self.cycle is not None or self.discarding or self.waiting:
             return
         if self.parser.idle and self.pending.end == self.pending.start or self.head_at < since:
             self.brief = self.stream.out.end == self.stream.out.start

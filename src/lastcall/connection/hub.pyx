@@ -170,7 +170,7 @@ cdef class Hub:
 
     cdef bint quiet(self) noexcept:
         """Whether no request waits for the loop: every task that was started has ended without suspending."""
-        return self.ledger is not None and self.ledger.count == 0 and not self._runnable
+        return self.ledger is not None and self.ledger.count == self.ledger.others and not self._runnable
 
     cdef int flush(self) except -1:
         """Write what every dirty stream has queued."""

@@ -181,10 +181,13 @@ cdef class Connection(Runnable):
             self.closed()
 
     def flush_and_close(self):
-        """Write what can be written without waiting, and close: the end of a drain."""
+        """Write what can be written without waiting, and close: the end of a drain. Returns how many bytes were left."""
+        cdef Py_ssize_t left = 0
         if not self.stream.closed:
             self.stream.flush()
+            left = self.stream.out.end - self.stream.out.start
             self.close_now()
+        return left
 
     def peer(self):
         """The client's address for a log line."""

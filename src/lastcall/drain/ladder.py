@@ -180,6 +180,11 @@ class State(Record):
     passed: frozenset[Input] = frozenset()
 
     @property
+    def margin(self) -> float:
+        """M: the time to leave between being disconnected and being cancelled."""
+        return margin(self.grace)
+
+    @property
     def cancel_at(self) -> float:
         """When what still runs will be cancelled: the end of the grace."""
         return self.draining_since + self.grace
@@ -187,7 +192,7 @@ class State(Record):
     @property
     def disconnect_at(self) -> float:
         """When responses that have started will be disconnected: the margin before that; never without a limit."""
-        return self.draining_since + (self.grace - margin(self.grace) if self.grace < math.inf else math.inf)
+        return self.draining_since + (self.grace - self.margin if self.grace < math.inf else math.inf)
 
     def moment(self, event: Input, budgets: Budgets) -> float:
         """When a moment of ``DRAINING`` is due by the clock."""
@@ -196,7 +201,7 @@ class State(Record):
             return since + self.linger
         if event is Input.FAREWELL_OVER:
             return min(since + budgets.farewell, self.disconnect_at)
-        return max(since, self.disconnect_at - max(margin(self.grace), POLL))
+        return max(since, self.disconnect_at - max(self.margin, POLL))
 
 
 class Census(Record):

@@ -11,5 +11,6 @@ cdef class Ledger:
     cdef readonly Py_ssize_t count
     cdef readonly unsigned long long total
     cdef public object on_leave
+    cdef readonly Py_ssize_t others      # of ``count``: what is no request
     cdef int add(self, Entry entry, double now) except -1
     cdef int remove(self, Entry entry) except -1

@@ -28,6 +28,11 @@ cdef class Entry:
         return True
 
     @property
+    def gone(self):
+        """Whether nobody is connected any more who could miss the end of the response."""
+        return False
+
+    @property
     def went_on(self):
         """Whether a task went on after its response: work that nobody waits for but this ledger."""
         return False
@@ -103,11 +108,14 @@ cdef class Ledger:
         return 0
 
     def join(self, Entry entry not None, double now):
-        """``add`` for callers in plain Python."""
+        """``add`` for callers in plain Python: what joins so is no request, and does not count as one."""
         if entry._ledger is not None:
             raise ValueError("the entry is in a ledger already")
+        self.others += 1
         self.add(entry, now)
 
     def leave(self, Entry entry not None):
-        """``remove`` for callers in plain Python."""
-        self.remove(entry)
+        """``remove`` for what has joined."""
+        if entry._ledger is self:
+            self.others -= 1
+            self.remove(entry)

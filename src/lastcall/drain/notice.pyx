@@ -26,7 +26,16 @@ cdef class DrainNotice(Entry):
     """The notice of one request, of an application's own task, or of a server as a whole."""
 
     def __init__(self, signal=None):
-        self._signal = signal
+        self._signal = DrainSignal() if signal is None else signal
+
+    def __copy__(self):
+        return self                        # scopes are copied, the request is one
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def __reduce__(self):
+        raise TypeError("a DrainNotice belongs to its process")
 
     cdef object signal(self):
         return self._signal
@@ -105,6 +114,7 @@ def signal_of(DrainNotice notice not None):
 
 
 cdef list SERVERS = []               # the signals of the servers that this process runs now
+cdef list LAST = []                  # the one that ended last: threads may still ask whether they should end
 cdef object SERVERS_LOCK = threading.Lock()
 cdef object NEVER = DrainNotice(DrainSignal())
 
@@ -115,17 +125,20 @@ def register(signal):
         SERVERS.append(signal)
 
 
-def unregister(signal):
-    """That server has ended."""
+def unregister(signal, *, last=False):
+    """That server has ended. ``last``: so does the process, whose threads may go on asking whether they should too."""
     with SERVERS_LOCK:
         if signal in SERVERS:
             SERVERS.remove(signal)
+            if last:
+                LAST[:] = [signal]
 
 
 def the_only_server():
-    """The signal of this process's server, or None where it runs none, or several."""
+    """The signal of this process's server, also when that has ended; None where there was none, or there are several."""
     with SERVERS_LOCK:
-        return SERVERS[0] if len(SERVERS) == 1 else None
+        found = SERVERS if SERVERS else LAST
+        return found[0] if len(found) == 1 else None
 
 
 def want():
@@ -139,7 +152,8 @@ cdef object _of_this_task():
         task = asyncio.current_task()
     except RuntimeError:                   # no loop in this thread
         return None
-    return None if task is None else getattr(task.get_coro(), "notice", None)
+    found = None if task is None else getattr(task.get_coro(), "notice", None)
+    return found if isinstance(found, DrainNotice) else None
 
 
 def drain_notice():

@@ -91,7 +91,7 @@ class StopReport(Record):
         """The report as one line of JSON."""
         import json  # noqa: PLC0415 - a start need not wait for it
 
-        return json.dumps(self.as_dict(), ensure_ascii=False)
+        return json.dumps(self.as_dict())
 
     def __str__(self) -> str:
         parts = [f"{self.finished} of {self.total} finished"]
@@ -139,7 +139,7 @@ class Tally:
         if outcome == ABANDONED or entry.outcome is None:
             entry.outcome = outcome
         # Closing by policy is what was asked for.
-        if entry.kind in ("request", "stream", "websocket") and entry.outcome != CLOSED_BY_POLICY:
+        if entry.kind in ("request", "stream", "websocket") and entry.outcome != CLOSED_BY_POLICY and not entry.gone:
             self._pending.setdefault(
                 entry,
                 Cut(kind=entry.kind, outcome=entry.outcome, age=now - entry.since, phase=phase, **entry.details()),
@@ -160,6 +160,10 @@ class Tally:
         if cut is not None and not entry.whole:
             self._cut.append(replace(cut, outcome=ABANDONED))
         self.counts[ABANDONED] += 1
+
+    def unsent(self, client: str, size: int) -> None:
+        """A finished response could not be written to the end: ``size`` bytes of it, to ``client``, are lost."""
+        self._cut.append(Cut("response", DISCONNECTED, "", f"(the last {size} bytes)", 0.0, "CLOSING", 0, client))
 
     @property
     def cut(self) -> tuple[Cut, ...]:

@@ -23,7 +23,8 @@ class DrainSignal:
     ``stopping`` is true from the stop order on, ``is_set`` from ``DRAINING`` on. ``disconnect_at`` is when responses
     that have started will be disconnected, ``farewell_at`` when those whose policy is *close* are; both are on the
     clock of ``time.monotonic()``, which is that of asyncio's loops, and ``math.inf`` means never. ``farewell_over``
-    turns true with the latter. ``ledger`` is where ``track()`` puts tasks: None but for a server's own signal.
+    turns true with the latter. ``ledger`` is where ``track()`` puts tasks: None but for a server's own signal
+    while it serves. ``cancelling``: what is tracked from now on is cancelled at once.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -34,6 +35,7 @@ class DrainSignal:
         self.farewell_over = False
         self.margin = 2.0
         self.ledger: Ledger | None = None
+        self.cancelling = False
         self._clock = clock
         self._lock = threading.Lock()
         self._waiters: set[asyncio.Future[None]] = set()
@@ -62,7 +64,8 @@ class DrainSignal:
         try:
             await waiter
         finally:
-            self._waiters.discard(waiter)
+            with self._lock:
+                self._waiters.discard(waiter)
 
     def add_callback(self, function: Callable[[], object]) -> None:
         """Call ``function()`` when the notice is set, in the thread of the server's loop; now, if it is set already."""
@@ -88,5 +91,5 @@ def call(function: Callable[[], object]) -> None:
     """Call an application's function; what it raises is logged and harms nobody else."""
     try:
         function()
-    except Exception:
+    except BaseException:  # nothing that an application raises here may stop the stop
         logger.exception("Exception in a callback of the drain notice")

@@ -34,7 +34,7 @@ class TrackedTask(DrainNotice):
     def describe(self) -> str:
         """``task`` and its name."""
         name = self._task.get_name() if isinstance(self._task, asyncio.Task) else repr(self._task)
-        return f"task {name}"
+        return f"task {name.encode('unicode_escape').decode()}"
 
     def ended(self, _task: asyncio.Future[Any]) -> None:
         """The task is done."""
@@ -58,4 +58,6 @@ def track(task: T) -> T:
         entry = TrackedTask(signal, task, ledger)
         ledger.join(entry, task.get_loop().time())
         task.add_done_callback(entry.ended)
+        if signal.cancelling:
+            entry.cancel()
     return task

@@ -25,7 +25,7 @@ from lastcall.base.options import LogOptions
 from lastcall.base.sinks import AccessSink
 from lastcall.observe.access import AccessLog, LoggerAccess
 from lastcall.observe.output import Output
-from lastcall.observe.style import BOLD, TRACE, level_prefix, paint, status_text, wants_colors
+from lastcall.observe.style import BOLD, TRACE, is_terminal, level_prefix, paint, status_text, wants_colors
 
 if TYPE_CHECKING:
     _StreamHandler = logging.StreamHandler[TextIO]
@@ -196,10 +196,14 @@ class LogHandler(_StreamHandler):
         stream: TextIO | None = self.stream
         if stream is None or (text is None and not self._live):
             return
-        columns = shutil.get_terminal_size().columns
+        if self._output_stream is not stream:
+            self._output, self._output_stream = output_of(stream), stream
+        if self._output is None or self._output.torn:
+            return
+        line = CLEAR_LINE + (text or "")[: shutil.get_terminal_size().columns - 1]
         with suppress(OSError, ValueError):
-            stream.write(CLEAR_LINE + (text or "")[: columns - 1])
-            stream.flush()
+            # Without waiting: a terminal that is stopped (Ctrl-S) must not hold the stop.
+            self._output.write(line.encode(stream.encoding, "backslashreplace"), 0.0)
             self._live = text is not None
 
     def flush(self) -> None:
@@ -304,7 +308,7 @@ def make_progress() -> Callable[[str | None], None]:
     """What shows how far a stop has come: a live line on a terminal of our own, else one log line each time."""
     logger = logging.getLogger("lastcall")
     handler = logger.handlers[0] if len(logger.handlers) == 1 else None
-    if isinstance(handler, _ServerHandler) and handler.stream is not None and handler.stream.isatty():
+    if isinstance(handler, _ServerHandler) and is_terminal(handler.stream):
         return handler.live
 
     def say(text: str | None) -> None:

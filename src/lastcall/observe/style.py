@@ -41,6 +41,11 @@ def wants_colors(stream: object, use_colors: bool | None) -> bool:
         return use_colors
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
+    return is_terminal(stream)
+
+
+def is_terminal(stream: object) -> bool:
+    """Whether ``stream`` is a terminal; False for what cannot say."""
     try:
         return bool(stream.isatty())  # type: ignore[attr-defined]
     except (AttributeError, OSError, ValueError):  # no such method, or a closed stream

@@ -421,6 +421,7 @@ class AsyncOnce:
         """
         name = check_key(key, scope)
         length = self._lease if lease is None else lease
+        _check_spans(length, self._ttl)
         attempt = self._attempt(name, length, ttl, meta, fingerprint, (on_unknown, on_failed))
         return Lease(self, attempt, wait=wait, on_exception=on_exception)
 

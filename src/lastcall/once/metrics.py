@@ -15,6 +15,7 @@ Names, with their labels:
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from bisect import bisect_left
@@ -130,8 +131,8 @@ class RetryShare:
     """The share of attempts that are retries, now and in the recent past. Pure: time is an argument, in seconds.
 
     Attempts are counted in spans of ``span`` seconds. There is a spike while the current span has at least ``least``
-    attempts and its share is twice the mean of the ``spans`` before it, and 0.1 above it. Without ``least`` attempts
-    to compare with there is none: a service that was just started has no past.
+    attempts, its share is twice the mean of the ``spans`` before it and 0.1 above it, and that is no accident (three
+    standard deviations). Without ``least`` attempts to compare with there is none: who has just started has no past.
     """
 
     def __init__(self, *, span: float = 10.0, spans: int = 30, least: int = 20) -> None:
@@ -169,8 +170,9 @@ class RetryShare:
         self._now = (number, self._now[1] + 1, self._now[2] + retry)
         if self._now[1] < self._least:
             return False  # too few to say; what was found in the last span holds
-        before, mean = self.spike, self.mean
-        self.spike = self._attempts >= self._least and self.share >= max(2 * mean, mean + 0.1)
+        before, mean, attempts = self.spike, self.mean, self._now[1]
+        chance = 3 * math.sqrt((mean * (1 - mean) + 1 / attempts) / attempts)
+        self.spike = self._attempts >= self._least and self.share >= mean + max(mean, 0.1, chance)
         return self.spike is not before
 
 

@@ -42,6 +42,7 @@ _NOT_OFFERED = frozenset(("http.response.pathsend", "http.response.zerocopysend"
 _FIRST_LOOK = 0.05  # seconds until a waiter looks at another process's record; each further look comes twice as late
 _LAST_LOOK = 1.0
 _FAREWELL = 1.0  # seconds that handlers without a client get at the application's shutdown
+_PARTING = 0.1  # seconds for closing a store that another event loop has opened
 _STEP = 0.25  # seconds between two looks at the drain, for a handler without a client
 
 Caller = Callable[[Scope], "str | Awaitable[str | None] | None"]
@@ -429,7 +430,8 @@ class _StoreInUse:
         if self._home is not None:  # as in tests, where each client may have a loop of its own
             self._home = None
             with contextlib.suppress(Exception):
-                await self.store.close()
+                async with asyncio.timeout(_PARTING):  # what it waits for may be the other loop's, which is gone
+                    await self.store.close()
         await self.store.open()
         self._home = loop
 

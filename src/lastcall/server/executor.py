@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lastcall.asgi.cycle import AppCoroutine
@@ -18,7 +19,6 @@ from lastcall.drain.ladder import (
     Phase,
     State,
     due,
-    margin,
     next_cut,
     next_deadline,
     step,
@@ -84,6 +84,7 @@ class Executor:
         self._nonzero_on_cut = nonzero_on_cut
         self._tally = Tally()
         self._phases: dict[str, float] = {}
+        self._arrived = 0
         self._abandoned: set[asyncio.Task[Any]] = set()
         self._wake: asyncio.Future[None] | None = None
         self._lifespan_word = ""
@@ -208,8 +209,15 @@ class Executor:
             self._give_times()
             self._faces.on_change(self.state)
         for action in actions:
-            self._acts[action]()
+            self._guarded(self._acts[action], action.value)
         self.wake()
+
+    def _guarded(self, act: Callable[[], object], what: str) -> None:
+        """Whatever goes wrong in one act, and however, the others are done, and the stop goes on."""
+        try:
+            act()
+        except BaseException:
+            logger.exception("lastcall: internal error while stopping (%s); please report this", what)
 
     def _begin(self) -> None:
         ledger = self._work.ledger
@@ -230,7 +238,7 @@ class Executor:
     def _last_answers(self) -> None:
         self._work.service.draining = True
         for connection in self._work.driver.connections:
-            connection.begin_last_answers()
+            self._guarded(connection.begin_last_answers, "a connection")
 
     def _hold_door(self) -> None:
         work = self._work
@@ -244,7 +252,7 @@ class Executor:
         self._give_times(always=True)
         for entry in self._work.ledger.entries():
             if isinstance(entry, DrainNotice):
-                entry.notify()
+                self._guarded(entry.notify, entry.describe())
 
     def _give_times(self, *, always: bool = False) -> None:
         """Tell the applications when they will be cut; later orders may change that."""
@@ -253,7 +261,7 @@ class Executor:
             # In a jump DRAINING is passed in no time, and the margin with it.
             disconnect_at = state.disconnect_at if state.phase <= Phase.DISCONNECTING else self._loop.time()
             farewell_at = min(state.draining_since + self._budgets.farewell, disconnect_at)
-            self._work.signal.give(disconnect_at, farewell_at, margin(state.grace))
+            self._work.signal.give(disconnect_at, farewell_at, state.margin)
 
     def _close_door(self) -> None:
         """Refuse new connections from now on, and close those that are quiet.
@@ -261,42 +269,48 @@ class Executor:
         Clients that are in an accept queue of ours already are let in: closing the listener would reset them.
         """
         work = self._work
-        work.driver.close_door()
+        work.service.door_closed = True
+        self._guarded(work.driver.close_door, "the accept queue")
         for listener in work.listeners:
             if not listener.shared:
                 listener.close()
         for connection in work.driver.connections:
-            connection.close_idle(self.state.draining_since)
+            self._guarded(partial(connection.close_idle, work.service.drained_from), "a connection")
 
     def _close_told(self) -> None:
         self._work.signal.farewell_over = True
         for entry in self._work.ledger.entries():
             if isinstance(entry, DrainNotice):
-                entry.close_now_if_told()
+                self._guarded(entry.close_now_if_told, entry.describe())
 
     def _disconnect(self) -> None:
         for entry in self._work.ledger.entries():
-            if entry.kind == "stream":
+            if entry.kind == "stream" and not entry.gone:
                 self._tally.told(entry, DISCONNECTED, self._loop.time(), Phase.DISCONNECTING.name)
-                entry.cut_off(DISCONNECTED)
+                self._guarded(partial(entry.cut_off, DISCONNECTED), entry.describe())
 
     def _refuse_new(self) -> None:
         self._work.service.refusing = True
 
     def _cancel_tasks(self) -> None:
+        self._work.signal.cancelling = True
+        self._give_times()
         for entry in self._work.ledger.entries():
             self._tally.told(entry, CANCELLED, self._loop.time(), Phase.CANCELLING.name)
-            entry.cancel()
+            self._guarded(entry.cancel, entry.describe())
 
     def _abandon(self) -> None:
-        left = self._work.ledger.entries()
+        ledger = self._work.ledger
+        # The account is closed: what begins from now on, in lifespan.shutdown say, is the teardown's.
+        ledger.on_leave = None
+        self._arrived = ledger.total - self._tally.ran_before
+        left = ledger.entries()
         if not left:
             return
-        self._work.ledger.on_leave = None
         for entry in left:
             self._tally.told(entry, ABANDONED, self._loop.time(), Phase.CANCELLING.name)
             self._tally.abandon(entry)
-            entry.give_up()
+            self._guarded(entry.give_up, entry.describe())
         self._tally.left = tuple(entry.describe() for entry in left)
         self._abandoned = {task for task in asyncio.all_tasks(self._loop) if isinstance(task.get_coro(), AppCoroutine)}
         names = ", ".join(self._tally.left[:NAMED_AT_MOST])
@@ -310,9 +324,12 @@ class Executor:
 
     def _close_connections(self) -> None:
         for connection in self._work.driver.connections:
-            connection.flush_and_close()
+            client = connection.peer()
+            if (left := connection.flush_and_close()) > 0:
+                self._tally.unsent(client, left)
 
     async def _shut_down_lifespan(self) -> None:
+        self._work.signal.ledger = None  # what is tracked from now on is nobody's to wait for
         outcome, cancelled = await shut_down(self._work.lifespan, self._budgets.lifespan_shutdown)
         self._cancelled |= cancelled
         self._lifespan_word, self._lifespan_code = outcome.value, outcome.exit_code
@@ -359,7 +376,7 @@ class Executor:
             lifespan=self._lifespan_word,
             phases=self._phases,
             in_flight=tally.in_flight,
-            arrived=self._work.ledger.total - tally.ran_before,
+            arrived=self._arrived,
             finished=counts["finished"],
             closed_by_policy=counts[CLOSED_BY_POLICY],
             disconnected=counts[DISCONNECTED],

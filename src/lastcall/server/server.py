@@ -219,7 +219,7 @@ class Server:
             raise
         finally:
             self.started = False
-            unregister(self._signal)
+            unregister(self._signal, last=face is not None)
             for listener in self._listeners:
                 listener.close()
             for sock in sockets or ():
@@ -380,10 +380,14 @@ class Server:
             state.cause,
             count,
             "" if count == 1 else "s",
-            f"done within {worst:g} s" if worst < math.inf else "no limit to the wait",
+            f"done within {round(worst, 1):g} s" if worst < math.inf else "no limit to the wait",
         )
 
     def _phase_entered(self, state: State) -> None:
+        self._bound(state)
+
+    def _bound(self, state: State) -> None:
+        """Arm the watchdog as soon as all that is left has a limit."""
         left = self._left(state)
         if left < math.inf and not self._bounded:
             self._bounded = True
@@ -392,7 +396,8 @@ class Server:
     def _order_changed(self, state: State) -> None:
         """A SIGINT has shortened what was left."""
         if state.phase < Phase.CANCELLING:
-            logger.info("Stopping sooner (SIGINT): done within %g s.", self._left(state))
+            logger.info("Stopping sooner (SIGINT): done within %g s.", round(self._left(state), 1))
+        self._bound(state)
 
     def _tell_pollers(self) -> None:
         if self._face is not None:
@@ -403,21 +408,23 @@ class Server:
         if path is not None:
             try:
                 write_report(path, report)
-            except OSError as exc:
-                logger.error("The report of the stop could not be written to %s: %s", path, exc.strerror or exc)
+            except (OSError, ValueError) as exc:
+                reason = getattr(exc, "strerror", None) or exc
+                logger.error("The report of the stop could not be written to %s: %s", path, reason)
         if not self._stopped.done():
             self._stopped.set_result(report)
 
     def _left(self, state: State) -> float:
-        """The longest that the rest of a stop can take from the entry of the phase, in seconds."""
+        """The longest that the rest of a stop can take from now, in seconds."""
         stop = self.config.options.stop
+        now = asyncio.get_running_loop().time()
         left = stop.lifespan_shutdown + TEARDOWN
         if state.phase <= Phase.CANCELLING:
             left += stop.cancel
-        if state.phase <= Phase.DISCONNECTING:
-            left += state.grace
         if state.phase <= Phase.ANNOUNCED:
-            left += state.delay
+            left += max(0.0, state.ordered + state.delay - now) + state.grace
+        elif state.phase <= Phase.DISCONNECTING:
+            left += max(0.0, state.cancel_at - now)
         return left
 
 

@@ -180,6 +180,7 @@ class SQLiteStore:
         self._pid = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._closed: asyncio.Future[None] | None = None
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._waiting: deque[_Job] = deque()
         self._watchdog: asyncio.TimerHandle | None = None
@@ -196,10 +197,11 @@ class SQLiteStore:
             return
         loop = asyncio.get_running_loop()
         opened: asyncio.Future[Any] = loop.create_future()
+        self._closed = closed = loop.create_future()
         self._loop, self._pid, self._jobs = loop, os.getpid(), SimpleQueue()
         self._waiting.clear()
         self._thread = threading.Thread(
-            target=self._run, args=(self._jobs, opened), name=f"lastcall-once {self._path.name}", daemon=True
+            target=self._run, args=(self._jobs, opened, closed), name=f"lastcall-once {self._path.name}", daemon=True
         )
         self._thread.start()
         try:
@@ -216,7 +218,11 @@ class SQLiteStore:
         if thread is None or self._pid != os.getpid():
             return
         self._jobs.put(None)
-        await asyncio.get_running_loop().run_in_executor(None, thread.join, self._timeout + _PATIENCE)
+        closed = self._closed
+        if closed is not None:
+            await asyncio.wait([closed], timeout=self._timeout + _PATIENCE)  # longer only if the disk hangs
+            if closed.done():
+                thread.join()
         if self._watchdog is not None:
             self._watchdog.cancel()
             self._watchdog = None
@@ -340,7 +346,7 @@ class SQLiteStore:
 
     # -- the thread's side ---------------------------------------------------------------------------------------------
 
-    def _run(self, jobs: SimpleQueue[_Job | None], opened: asyncio.Future[Any]) -> None:
+    def _run(self, jobs: SimpleQueue[_Job | None], opened: asyncio.Future[Any], closed: asyncio.Future[Any]) -> None:
         try:
             connection = self._connect()
         except BaseException as exc:
@@ -349,12 +355,12 @@ class SQLiteStore:
         try:
             self._tell([(opened, None, None)])
             while (batch := _next_batch(jobs)) is not None:
-                # A step whose caller has gone is not begun: nobody would finish its lease.
                 todo = [job for job in batch if not job.future.done()]
                 if todo:
                     self._tell(self._execute(connection, todo))
         finally:
             connection.close()
+            self._tell([(closed, None, None)])
 
     def _tell(self, answers: Answers) -> None:
         loop = self._loop
@@ -374,7 +380,8 @@ class SQLiteStore:
             now = self._clock()  # after the wait for other processes
             rows = _Rows(connection, {job.key for job in batch if job.change is not None})
             for job in batch:
-                answers.append(_carried_out(job, rows, connection, now))
+                if not job.future.done():  # its caller may have gone since, and would not finish a lease
+                    answers.append(_carried_out(job, rows, connection, now))
             rows.flush()
             connection.execute("COMMIT")
         except Exception as exc:  # what SQLite raises, and what a clock may
