@@ -32,9 +32,6 @@ def test_a_quiet_generator_ends_when_the_notice_tells_it(app: str, tmp_path: Pat
     assert report["seconds"] < 2
 
 
-@pytest.mark.xfail(
-    reason="drain_notice() first called in a task of the application's own finds the server's notice, not the request's"
-)
 def test_the_very_first_stream_can_close_itself_from_a_task_that_its_framework_has_started(tmp_path: Path) -> None:
     options = ("--timeout-graceful-shutdown", "1", "--drain-farewell", "0.1")
     with (

@@ -152,7 +152,19 @@ class PostgresServer(Server):
         self.url = f"postgresql://once@127.0.0.1:{self.port}/postgres"
         self._data = self.directory / "data"
         made = subprocess.run(
-            [_postgres("initdb"), "-D", str(self._data), *"-U once -A trust -E UTF8 --locale=C --no-sync".split()],
+            [
+                _postgres("initdb"),
+                "-D",
+                str(self._data),
+                "-U",
+                "once",
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "--locale=C",
+                "--no-sync",
+            ],
             capture_output=True,
             text=True,
             check=False,

@@ -188,8 +188,10 @@ def test_a_client_that_leaves_a_stream_does_not_end_it(service: Service) -> None
     assert "Traceback" not in server.stderr
 
 
-def test_a_stop_does_end_it(service: Service) -> None:
-    server = service.start("--timeout-disconnect", "0.2", "--timeout-graceful-shutdown", "1")
+@pytest.mark.parametrize("graceful", ["1", "none"])
+def test_a_stop_does_end_it(service: Service, graceful: str) -> None:
+    """At the end of its grace, or with the second signal."""
+    server = service.start("--timeout-disconnect", "0.2", "--timeout-graceful-shutdown", graceful)
     peer = service.peer(server)
     charge(peer, "k", "/stream?1000")
     began(server)
@@ -197,6 +199,10 @@ def test_a_stop_does_end_it(service: Service) -> None:
     time.sleep(0.6)
     assert service.record("k").state.value == "leased"
     server.signal(signal.SIGTERM)
+    if graceful == "none":
+        time.sleep(0.6)  # two signals closer than that count as one
+        assert server.returncode is None
+        server.signal(signal.SIGTERM)
     assert server.wait() == 0
     assert service.record("k").state.value == "unknown"
     assert "Traceback" not in server.stderr

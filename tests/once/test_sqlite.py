@@ -314,7 +314,7 @@ def test_an_error_undoes_the_transaction_and_fails_all_its_steps(path: Path) -> 
 
     async def body(store: SQLiteStore) -> None:
         held, gate = await holding(store)
-        steps = [asyncio.ensure_future(store.acquire(wanted("a"))), store._work(work)]
+        steps: list[asyncio.Future[Any]] = [asyncio.ensure_future(store.acquire(wanted("a"))), store._work(work)]
         steps.append(asyncio.ensure_future(store.acquire(wanted("b"))))
         await asyncio.sleep(0)
         gate.set()

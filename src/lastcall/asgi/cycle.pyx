@@ -1,4 +1,5 @@
 # cython: language_level=3
+# length: the cycle, and the awaitables and the coroutine that look into it at every step; apart they would cost a call.
 """One HTTP request and its response as an ASGI application sees them (ASGI HTTP spec 2.5).
 
 ``HTTPCycle`` is the half that every HTTP version shares: ``receive``, ``send``, the order of messages, what an

@@ -18,7 +18,7 @@ cdef object CURRENT = contextvars.ContextVar("lastcall.drain_notice")
 cdef int CLOSE = Policy.CLOSE
 
 # Setting a context variable is a twentieth of what a plain request costs. So requests set theirs only in a process that
-# has asked for ``drain_notice``, which importing it from ``lastcall`` does.
+# has asked for ``drain_notice``, which importing it from ``lastcall`` does, or whose application imports ``lastcall``.
 cdef bint WANTED = False
 
 

@@ -9,6 +9,7 @@ import math
 import os
 import resource
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from lastcall.connection.http1 import HTTP1Connection, HTTPService
 from lastcall.connection.hub import Hub
 from lastcall.drain.ladder import TEARDOWN, Budgets, Phase, State
 from lastcall.drain.ledger import Ledger
-from lastcall.drain.notice import register, unregister
+from lastcall.drain.notice import register, unregister, want
 from lastcall.drain.policy import PolicyTable
 from lastcall.drain.report import StopReport
 from lastcall.drain.signal import DrainSignal
@@ -233,7 +234,12 @@ class Server:
         """Import the application; None if a signal interrupted that."""
         self.importing = True
         try:
-            return None if self._orders else load_app(self.config.options.app)
+            if self._orders:
+                return None
+            app = load_app(self.config.options.app)
+            if knows_lastcall():
+                want()
+            return app
         except KeyboardInterrupt:
             if not self._orders:
                 raise  # not from our handler
@@ -426,6 +432,14 @@ class Server:
         elif state.phase <= Phase.DISCONNECTING:
             left += max(0.0, state.cancel_at - now)
         return left
+
+
+def knows_lastcall() -> bool:
+    """Whether a module of the application, or of its libraries, has imported this package: it may ask for notices."""
+    package = sys.modules.get("lastcall")
+    return package is not None and any(
+        getattr(module, "__dict__", {}).get("lastcall") is package for module in tuple(sys.modules.values())
+    )
 
 
 def write_report(path: str, report: StopReport) -> None:
