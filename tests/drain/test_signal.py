@@ -154,6 +154,31 @@ def test_a_loop_that_is_closed_harms_nobody() -> None:
     task._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
+def test_the_lock_may_be_held_below() -> None:
+    """A signal handler, or the collector that closes a forgotten wait(), may come between any two steps."""
+    signal = DrainSignal()
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(signal.wait())
+    loop.run_until_complete(asyncio.sleep(0))
+    coroutine: Any = task.get_coro()
+    calls: list[str] = []
+
+    def interrupted() -> None:
+        with signal._lock:
+            coroutine.close()
+            signal.add_callback(lambda: calls.append("told"))
+
+    thread = threading.Thread(target=interrupted, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive(), "it waits for itself"
+    assert len(signal._waiters) == 0
+    signal.give(INF, INF, 2.0)
+    assert calls == ["told"]
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop.close()
+
+
 def test_who_comes_and_goes_while_the_notice_is_given() -> None:
     """Threads that wait, give up and wait again: the notice reaches every one, and nothing breaks."""
     for _ in range(20):

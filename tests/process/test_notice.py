@@ -95,8 +95,8 @@ def test_a_stream_that_was_told_says_farewell_and_ends_long_before_any_deadline(
     client = stop.clients[name]
     assert client.whole
     assert client.answer.body == b"data: hello\n\nevent: bye\n\n"
-    assert client.ended_at - stop.ordered < LATE
     assert stop.said.of(name) == ["began", "notice", "finally"]
+    assert stop.when(f"{name} finally") < LATE
 
 
 def test_a_notice_can_be_used_in_a_thread(stop: Stop) -> None:

@@ -110,7 +110,7 @@ def test_what_is_sent_between_the_notice_and_the_disconnect_arrives(stop: Stop) 
     client = stop.clients["farewell"]
     assert client.whole
     assert client.answer.body == b"data: hello\n\nevent: bye\n\n"
-    assert client.ended_at - stop.ordered < FAREWELL
+    assert stop.said.at("farewell finally") - stop.ordered < FAREWELL
 
 
 def test_a_request_whose_response_has_not_begun_is_not_disconnected_by_a_policy(stop: Stop) -> None:

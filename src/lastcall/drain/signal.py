@@ -37,7 +37,7 @@ class DrainSignal:
         self.ledger: Ledger | None = None
         self.cancelling = False
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # of one thread: a signal handler, or the collector, may come in between
         self._waiters: set[asyncio.Future[None]] = set()
         self._callbacks: list[Callable[[], object]] = []
 

@@ -178,14 +178,15 @@ class LogHandler(_StreamHandler):
         if self._dropped:
             prefix = level_prefix("WARNING", logging.WARNING, getattr(self.formatter, "use_colors", False))
             line = f"{prefix} lastcall could not write {self._dropped} log message(s) before this one\n{line}"
-        if self._live:
-            line, self._live = CLEAR_LINE + line, False
+        live, self._live = self._live, False
+        if live:
+            line = CLEAR_LINE + line
         if self._output is None:
             stream.write(line)
             stream.flush()
             return True
         data = line.encode(stream.encoding, "backslashreplace")
-        if self._output.torn:
+        if self._output.torn and not live:
             data = b"\n" + data
         written = self._output.write(data, 0.0 if self._stalled else PATIENCE)
         self._stalled = written < len(data)
@@ -198,13 +199,13 @@ class LogHandler(_StreamHandler):
             return
         if self._output_stream is not stream:
             self._output, self._output_stream = output_of(stream), stream
-        if self._output is None or self._output.torn:
+        if self._output is None or (self._output.torn and not self._live):
             return
         line = CLEAR_LINE + (text or "")[: shutil.get_terminal_size().columns - 1]
         with suppress(OSError, ValueError):
             # Without waiting: a terminal that is stopped (Ctrl-S) must not hold the stop.
             self._output.write(line.encode(stream.encoding, "backslashreplace"), 0.0)
-            self._live = text is not None
+            self._live = True  # the line is ours, with words on it or without: what comes next clears it first
 
     def flush(self) -> None:
         """Do nothing: each line was written when it was logged, and the stream's own data is not ours to wait for."""

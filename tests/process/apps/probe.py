@@ -360,13 +360,16 @@ async def block(request: Request) -> None:
 
 
 async def spawn(request: Request) -> None:
-    """Tasks for ever: each one leaves another behind, also when it is cancelled."""
+    """Tasks for ever: each one leaves another behind, also when it is cancelled. With ``tracked``, it has that one
+    tracked; with ``late``, only when it has begun."""
 
     async def again(number: int) -> None:
         try:
             await asyncio.sleep(0.05)
         finally:
             task = begin(again(number + 1), f"{request.id}-{number + 1}")
+            if "late" in request.query:
+                await asyncio.sleep(0)
             if "tracked" in request.query:
                 lastcall.track(task)
 

@@ -73,6 +73,7 @@ _NOW = "(SELECT extract(epoch FROM clock_timestamp())::double precision AS now O
 # records.at: there is no record any more
 _GONE = "r.expires_at <= clock.now AND NOT (r.state = 'leased' AND clock.now < r.lease_until)"
 
+# OFFSET 0 keeps the planner from writing the inner expressions out wherever they are used, which makes them hundreds.
 _ACQUIRE = f"""
 INSERT INTO {{table}} AS r (key, state, token, worker, first_seen_at, updated_at, lease_until, expires_at,
     attempts, executions, fingerprint, result, meta, verdict)
@@ -113,7 +114,7 @@ ON CONFLICT (key) DO UPDATE SET
             WHEN r.state = 'leased' AND excluded.updated_at < r.lease_until THEN 'leased'
             WHEN r.expires_at <= excluded.updated_at THEN 'absent'
             WHEN r.state = 'leased' THEN 'unknown'
-            ELSE r.state END AS state) AS seen) AS judged) AS told)
+            ELSE r.state END AS state OFFSET 0) AS seen OFFSET 0) AS judged) AS told)
 RETURNING r.verdict, {_FIELDS}
 """
 
@@ -233,7 +234,7 @@ class PostgresStore:
         if self._pool is not None and now - self._purged > _PURGE_EVERY:
             self._purged = now
             self._purging = asyncio.create_task(self._purge_beside())
-        rows, _ = await self._run(
+        rows = await self._rows(
             "acquire",
             {
                 "key": attempt.key,
@@ -252,28 +253,28 @@ class PostgresStore:
 
     async def renew(self, key: str, token: str, *, lease: float, ttl: float) -> bool:
         """As the protocol says."""
-        _, count = await self._run("renew", {"key": key, "token": token, "lease": lease, "ttl": ttl})
+        count = await self._count("renew", {"key": key, "token": token, "lease": lease, "ttl": ttl})
         return count == 1
 
     async def finish(self, key: str, token: str, event: Event, *, ttl: float, result: bytes | None = None) -> bool:
         """As the protocol says."""
         held = {"key": key, "token": token}
         if event is Event.RELEASE:
-            _, count = await self._run("release", held)
+            count = await self._count("release", held)
         elif event not in _ENDS:
             return False
         else:
-            _, count = await self._run("finish", held | {"state": _ENDS[event].value, "ttl": ttl, "result": result})
+            count = await self._count("finish", held | {"state": _ENDS[event].value, "ttl": ttl, "result": result})
         return count == 1
 
     async def get(self, key: str) -> Record | None:
         """As the protocol says."""
-        rows, _ = await self._run("get", {"key": key})
+        rows = await self._rows("get", {"key": key})
         return at(_record(rows[0][1:]), rows[0][0]) if rows else None
 
     async def scan(self, prefix: str = "", *, after: str = "", limit: int = 100) -> Sequence[Record]:
         """As the protocol says."""
-        rows, _ = await self._run(
+        rows = await self._rows(
             "scan",
             {"first": prefix, "prefix": prefix, "after": after, "end": _end(prefix), "limit": max(limit, 0)},
         )
@@ -282,14 +283,14 @@ class PostgresStore:
 
     async def delete(self, key: str) -> bool:
         """As the protocol says."""
-        rows, _ = await self._run("delete", {"key": key})
+        rows = await self._rows("delete", {"key": key})
         return bool(rows and rows[0][0])
 
     async def purge(self) -> int:
         """As the protocol says, in batches; each has the timeout for itself."""
         total = 0
         while True:
-            _, count = await self._run("purge", {"rows": _PURGE_ROWS})
+            count = await self._count("purge", {"rows": _PURGE_ROWS})
             total += count
             if count < _PURGE_ROWS:
                 return total
@@ -301,8 +302,15 @@ class PostgresStore:
 
     # -- one statement ------------------------------------------------------------------------------------------------
 
-    async def _run(self, name: str, values: Mapping[str, Any]) -> tuple[list[Any], int]:
-        """The rows of the statement, if it has some, and how many it touched."""
+    async def _rows(self, name: str, values: Mapping[str, Any]) -> list[Any]:
+        """The rows that a statement comes to."""
+        return (await self._run(name, values, rows=True))[0]
+
+    async def _count(self, name: str, values: Mapping[str, Any]) -> int:
+        """How many rows a statement has touched."""
+        return (await self._run(name, values, rows=False))[1]
+
+    async def _run(self, name: str, values: Mapping[str, Any], *, rows: bool) -> tuple[list[Any], int]:
         pool = self._pool
         if pool is None:
             raise self._error("it is not open")
@@ -313,7 +321,7 @@ class PostgresStore:
                 with _CutAt(deadline, connection):
                     statement = getattr(self._statements, name)
                     cursor = await connection.execute(statement, values, prepare=True, binary=True)
-                    return (await cursor.fetchall() if cursor.description else []), cursor.rowcount
+                    return (await cursor.fetchall() if rows else []), cursor.rowcount
             finally:
                 await pool.putconn(connection)
         except (psycopg.Error, OSError, UnicodeError) as exc:

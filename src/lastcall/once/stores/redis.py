@@ -26,11 +26,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from redis.asyncio import Redis
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import ConnectionPool, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError
+from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from lastcall.once.records import Attempt, Event, Outcome, Policy, Record, State, Verdict, acquire, at
 from lastcall.once.store import StoreError
@@ -199,15 +198,16 @@ class RedisStore:
         self._schema = f"{prefix}schema"
         self._timeout = timeout
         self._connections = connections
-        self._client: Any = None
+        self._pool: ConnectionPool | None = None
+        self._idle: list[Any] = []  # connections; the one used last is used next
         self._slots = asyncio.Semaphore(connections)
 
     async def open(self) -> None:
         """Connect and compare the schemas. Raises StoreError, also for an option in the URL that is none."""
-        if self._client is not None:
+        if self._pool is not None:
             return
         self._slots = asyncio.Semaphore(self._connections)
-        self._client = Redis.from_url(
+        self._pool = ConnectionPool.from_url(
             self._url,
             protocol=2,
             socket_timeout=None,  # _run bounds whole calls
@@ -224,17 +224,18 @@ class RedisStore:
             raise
 
     async def close(self) -> None:
-        """Close the connections."""
-        client, self._client = self._client, None
-        if client is not None:
-            with contextlib.suppress(Exception):  # whatever state they are in, they are gone
+        """Close the connections; those in use close when their call ends."""
+        self._pool = None
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            with contextlib.suppress(Exception):  # whatever state it is in, it is gone
                 async with asyncio.timeout(self._timeout):
-                    await client.aclose()
+                    await connection.disconnect()
 
     async def _check_schema(self) -> None:
         found = await self._run("GET", self._schema)
         if found is None:
-            await self._run("SET", self._schema, SCHEMA, "NX")
+            await self._run("SET", self._schema, str(SCHEMA), "NX")
             found = await self._run("GET", self._schema)
         if found is None or not found.isdigit() or int(found) != SCHEMA:
             text = "nothing" if found is None else found.decode(errors="replace")
@@ -251,8 +252,8 @@ class RedisStore:
             attempt.worker,
             attempt.fingerprint,
             attempt.meta,
-            int(attempt.on_unknown is Policy.REFUSE),
-            int(attempt.on_failed is Policy.REFUSE),
+            "1" if attempt.on_unknown is Policy.REFUSE else "0",
+            "1" if attempt.on_failed is Policy.REFUSE else "0",
         )
         if isinstance(found, bytes):
             return acquire(None, attempt, float(found))
@@ -292,9 +293,9 @@ class RedisStore:
     async def _page(self, prefix: str, after: str, limit: int) -> list[str]:
         pattern = _literal(self._keys + prefix) + "*"
         page: set[str] = set()  # SCAN may name a key twice
-        cursor: Any = 0
+        cursor = b"0"
         while True:
-            cursor, names = await self._run("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT)
+            cursor, names = await self._run("SCAN", cursor, "MATCH", pattern, "COUNT", str(_SCAN_COUNT))
             page.update(key for key in self._keys_of(names) if key > after)
             if len(page) > 10 * limit:
                 page = set(heapq.nsmallest(limit, page))
@@ -310,27 +311,63 @@ class RedisStore:
 
     async def purge(self) -> int:
         """0: Redis removes by itself what has expired."""
-        if self._client is None:
+        if self._pool is None:
             raise self._error("it is not open")
         return 0
 
-    async def _script(self, script: _Script, key: str, *arguments: Any) -> Any:
-        return await self._run("EVALSHA", script.sha, 1, self._keys + key, *arguments, otherwise=script.text)
+    async def _script(self, script: _Script, key: str, *arguments: str | bytes) -> Any:
+        return await self._run("EVALSHA", script.sha, "1", self._keys + key, *arguments, otherwise=script.text)
 
-    async def _run(self, *command: Any, otherwise: str = "") -> Any:
+    async def _run(self, *command: str | bytes, otherwise: str = "") -> Any:
         """One command; ``otherwise`` is the script's text, for a server that does not know it yet."""
-        client = self._client
-        if client is None:
+        pool = self._pool
+        if pool is None:
             raise self._error("it is not open")
-
         try:
             async with asyncio.timeout(self._timeout), self._slots:
                 try:
-                    return await client.execute_command(*command)
+                    return await self._exchange(pool, _packed(command))
                 except NoScriptError:
-                    return await client.execute_command("EVAL", otherwise, *command[2:])
+                    return await self._exchange(pool, _packed(("EVAL", otherwise, *command[2:])))
         except (RedisError, OSError, UnicodeError) as exc:
             raise self._error(self._reason(exc)) from exc
+
+    async def _exchange(self, pool: ConnectionPool, packed: bytes) -> Any:
+        """Send a command over a free connection, and read its answer.
+
+        This is what ``Redis.execute_command`` does, without its retries, events and metrics, which take longer.
+        """
+        connection = self._idle.pop() if self._idle else self._new_connection(pool)
+        try:
+            if connection.is_connected and await self._has_died(connection):
+                await connection.disconnect(nowait=True)
+            await connection.connect()  # does nothing if it is
+            await connection.send_packed_command(packed, check_health=False)
+            return await connection.read_response()
+        except ResponseError:
+            raise  # an answer too
+        except BaseException:
+            await connection.disconnect(nowait=True)  # an answer may come, to a question that nobody asks any more
+            raise
+        finally:
+            if pool is self._pool:
+                self._idle.append(connection)
+            else:
+                await connection.disconnect(nowait=True)  # closed meanwhile
+
+    @staticmethod
+    def _new_connection(pool: Any) -> Any:
+        return pool.make_connection()  # which redis-py has no types for
+
+    @staticmethod
+    async def _has_died(connection: Any) -> bool:
+        """Whether an idle connection has something to read: its end, in all likelihood."""
+        try:
+            if hasattr(connection, "can_read"):  # redis-py 8
+                return bool(await connection.can_read())
+            return bool(await connection.can_read_destructive())
+        except (RedisError, OSError):
+            return True
 
     def _reason(self, exc: Exception) -> str:
         if isinstance(exc, TimeoutError):
@@ -343,6 +380,15 @@ class RedisStore:
 
     def _error(self, reason: str) -> StoreError:
         return StoreError(f"Redis at {self._place}: {reason}")
+
+
+def _packed(command: Sequence[str | bytes]) -> bytes:
+    """The command as the protocol has it: an array of strings with their lengths."""
+    parts = [b"*%d\r\n" % len(command)]
+    for word in command:
+        data = word.encode() if isinstance(word, str) else word
+        parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
+    return b"".join(parts)
 
 
 def _literal(text: str) -> str:
