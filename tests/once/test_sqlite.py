@@ -492,6 +492,7 @@ def test_a_store_that_was_forked_is_refused_until_it_is_opened(path: Path, monke
     run(path, body)
 
 
+@pytest.mark.soak
 def test_a_loop_that_never_rests_does_not_starve_the_store(path: Path) -> None:
     """The thread needs the GIL for each statement: there are few of them, however many steps there are."""
 
