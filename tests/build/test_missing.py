@@ -103,7 +103,8 @@ def test_root_gets_it_installed(tools: Tools, tmp_path: Path) -> None:
 
 
 def test_missing_programs_of_the_tests_are_named(tools: Tools) -> None:
-    present = {"curl": "true", "google-chrome": "true", "nc": "echo OpenBSD netcat >&2"}
+    here = dict.fromkeys(("curl", "google-chrome", "openssl", "redis-server", "initdb"), "true")
+    present = {**here, "nc": "echo OpenBSD netcat >&2"}
     code, _, err = run("test-deps", tools(**present, **{"apt-get": APT}))
     assert code == 1
     assert err.endswith(": sudo apt-get install chromium-driver\n")
