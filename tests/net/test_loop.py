@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -92,8 +93,9 @@ def test_a_call_runs_in_the_context_of_its_caller_or_in_the_one_given(loop: asyn
     run_turn(loop)
     assert seen == [3, 7]
     assert number.get() == 0
-    assert handle.get_context()[number] == 99
-    assert explicit.get_context() is given
+    if sys.version_info >= (3, 12):  # Handle.get_context is that young
+        assert handle.get_context()[number] == 99
+        assert explicit.get_context() is given
     assert given[number] == 99
 
 
