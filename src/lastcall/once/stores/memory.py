@@ -9,8 +9,10 @@ import time
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Sequence
 
+from lastcall.base.record import Record as _Record
 from lastcall.once import records
 from lastcall.once.records import Attempt, Event, Outcome, Record, State
+from lastcall.once.shelf import Document, Entry
 from lastcall.once.store import StoreError
 
 _PURGE_EVERY = 60.0
@@ -19,6 +21,26 @@ _REFUSED = (
     "the memory store is for one process, and {why}: each would have records of its own, and run what another has "
     "run. Use sqlite:///once.db, which processes of one machine share."
 )
+
+
+class Counter(_Record):
+    """A counter of the shelf; it does not exist any more from ``expires_at`` on."""
+
+    value: int
+    expires_at: float
+
+
+class Shelved:
+    """What the shelf has in this store (``lastcall.once.shelves.memory``)."""
+
+    def __init__(self) -> None:
+        self.documents: dict[str, dict[str, Document]] = {}  # by collection and name
+        self.streams: dict[str, list[Entry]] = {}  # the oldest first
+        self.counters: dict[str, Counter] = {}
+
+    def purge(self, now: float) -> None:
+        """Forget the counters that have expired."""
+        self.counters = {name: counter for name, counter in self.counters.items() if now < counter.expires_at}
 
 
 class MemoryStore:
@@ -32,13 +54,14 @@ class MemoryStore:
         self._clock = clock
         self._records: dict[str, Record] = {}
         self._keys: list[str] = []  # sorted
+        self.shelved = Shelved()
         self._pid = 0
         self._purged = 0.0
 
     async def open(self) -> None:
         """Start, or go on with what is there. Raises StoreError in a second process."""
         if self._pid not in (0, os.getpid()):
-            self._check()
+            self.now()
         _claim_for_this_process()
         self._pid = os.getpid()
         self._purged = time.monotonic()
@@ -47,8 +70,8 @@ class MemoryStore:
         """Nothing is lost: records stay as long as the store does."""
         self._pid = 0
 
-    def _check(self) -> float:
-        """The time, if this store may be used here."""
+    def now(self) -> float:
+        """The time, if this store may be used here. Raises StoreError if not."""
         if self._pid != os.getpid():
             if self._pid == 0:
                 raise StoreError("the memory store is not open")
@@ -57,7 +80,7 @@ class MemoryStore:
 
     async def acquire(self, attempt: Attempt) -> Outcome:
         """Like :meth:`lastcall.once.store.Store.acquire`."""
-        now = self._check()
+        now = self.now()
         if time.monotonic() - self._purged > _PURGE_EVERY:
             await self.purge()
         outcome = records.acquire(self._records.get(attempt.key), attempt, now)
@@ -66,21 +89,21 @@ class MemoryStore:
 
     async def renew(self, key: str, token: str, *, lease: float, ttl: float) -> bool:
         """Like :meth:`lastcall.once.store.Store.renew`."""
-        after = records.renew(self._records.get(key), token, lease, ttl, self._check())
+        after = records.renew(self._records.get(key), token, lease, ttl, self.now())
         return self._put(after)
 
     async def finish(self, key: str, token: str, event: Event, *, ttl: float, result: bytes | None = None) -> bool:
         """Like :meth:`lastcall.once.store.Store.finish`."""
-        now = self._check()
+        now = self.now()
         return self._put(records.finish(self._records.get(key), token, event, now, ttl=ttl, result=result))
 
     async def get(self, key: str) -> Record | None:
         """Like :meth:`lastcall.once.store.Store.get`."""
-        return records.at(self._records.get(key), self._check())
+        return records.at(self._records.get(key), self.now())
 
     async def scan(self, prefix: str = "", *, after: str = "", limit: int = 100) -> Sequence[Record]:
         """Like :meth:`lastcall.once.store.Store.scan`."""
-        now = self._check()
+        now = self.now()
         place = max(bisect_left(self._keys, prefix), bisect_right(self._keys, after) if after else 0)
         found: list[Record] = []
         while place < len(self._keys) and len(found) < limit and self._keys[place].startswith(prefix):
@@ -92,19 +115,20 @@ class MemoryStore:
 
     async def delete(self, key: str) -> bool:
         """Like :meth:`lastcall.once.store.Store.delete`."""
-        there = records.at(self._records.get(key), self._check()) is not None
+        there = records.at(self._records.get(key), self.now()) is not None
         self._drop(key)
         return there
 
     async def purge(self) -> int:
         """Like :meth:`lastcall.once.store.Store.purge`. Happens by itself, about once a minute of use."""
-        now = self._check()
+        now = self.now()
         self._purged = time.monotonic()
         gone = [key for key, record in self._records.items() if records.at(record, now) is None]
         for key in gone:
             del self._records[key]
         if gone:
             self._keys = sorted(self._records)
+        self.shelved.purge(now)
         return len(gone)
 
     def _put(self, record: Record | None) -> bool:

@@ -10,8 +10,9 @@ keeps it, since ``RETURNING`` sees no other way what was decided.
 The clock is read when a statement begins, before it waits for a row; the wait is short, and bounded by the timeout.
 
 The table is made, or brought up to date, by ``open``, under an advisory lock; its version is in a second table,
-``<table>_schema``. What has expired counts as gone, but stays until ``purge``, which also happens by itself, about
-once a minute of use. A row is as safe as a commit is: see PostgreSQL's ``synchronous_commit``.
+``<table>_schema``, and the shelf's are beside them (``lastcall.once.shelves.postgres``). What has expired counts as
+gone, but stays until ``purge``, which also happens by itself, about once a minute of use. A row is as safe as a commit
+is: see PostgreSQL's ``synchronous_commit``.
 
 A connection that has died is found by a look at its socket before it is used; connecting anew is the pool's work. Calls
 that wait for that fail when it does, not only at their timeout. A call that the server does not answer is ended by
@@ -26,8 +27,8 @@ import os
 import re
 import select
 import socket
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection, errors
@@ -38,8 +39,10 @@ from psycopg_pool import AsyncConnectionPool
 from lastcall.once.records import Attempt, Event, Outcome, Policy, Record, State, Verdict, at
 from lastcall.once.store import StoreError
 
+T = TypeVar("T")
+
 # What leads from each version of the schema to the next; the first makes it from nothing. Never change one that was
-# released. {table}, {schema} and {index} are names. Text is compared bytewise, which is the order of Python's strings.
+# released. What is in braces are names. Text is compared bytewise, which is the order of Python's strings.
 MIGRATIONS = (
     """
     CREATE TABLE {table} (
@@ -60,6 +63,31 @@ MIGRATIONS = (
     ) WITH (fillfactor = 80);
     CREATE INDEX {index} ON {table} (expires_at);
     """,
+    # What the shelf has (lastcall.once.shelves.postgres). {streams} has the number of each stream's last entry.
+    """
+    CREATE TABLE {documents} (
+        collection text COLLATE "C" NOT NULL,
+        name text COLLATE "C" NOT NULL,
+        data text NOT NULL,
+        version bigint NOT NULL,
+        updated_at double precision NOT NULL,
+        PRIMARY KEY (collection, name)
+    );
+    CREATE TABLE {streams} (stream text COLLATE "C" PRIMARY KEY, number bigint NOT NULL) WITH (fillfactor = 80);
+    CREATE TABLE {entries} (
+        stream text COLLATE "C" NOT NULL,
+        number bigint NOT NULL,
+        at double precision NOT NULL,
+        data text NOT NULL,
+        PRIMARY KEY (stream, number)
+    );
+    CREATE TABLE {counters} (
+        counter text COLLATE "C" PRIMARY KEY,
+        value bigint NOT NULL,
+        expires_at double precision NOT NULL
+    ) WITH (fillfactor = 80);
+    CREATE INDEX {counters_index} ON {counters} (expires_at);
+    """,
 )
 
 _PURGE_ROWS = 1000  # at once: a statement must end within the timeout
@@ -68,7 +96,7 @@ _PURGE_EVERY = 60.0
 _FIELDS = """r.key, r.state, r.token, r.worker, r.first_seen_at, r.updated_at, r.lease_until, r.expires_at,
     r.attempts, r.executions, r.fingerprint, r.result, r.meta"""
 
-_NOW = "(SELECT extract(epoch FROM clock_timestamp())::double precision AS now OFFSET 0) AS clock"
+NOW = "(SELECT extract(epoch FROM clock_timestamp())::double precision AS now OFFSET 0) AS clock"
 
 # records.at: there is no record any more
 _GONE = "r.expires_at <= clock.now AND NOT (r.state = 'leased' AND clock.now < r.lease_until)"
@@ -81,7 +109,7 @@ SELECT %(key)s::text, CASE WHEN %(lease)s::double precision > 0 THEN 'leased' EL
     %(token)s::text, %(worker)s::text, clock.now, clock.now, clock.now + %(lease)s::double precision,
     clock.now + %(lease)s::double precision + %(ttl)s::double precision,
     1, 1, %(fingerprint)s::text, NULL, %(meta)s::text, 'granted'
-FROM {_NOW}
+FROM {NOW}
 ON CONFLICT (key) DO UPDATE SET
     (state, token, worker, first_seen_at, updated_at, lease_until, expires_at,
         attempts, executions, fingerprint, result, meta, verdict) =
@@ -124,31 +152,37 @@ _RENEW = f"""
 UPDATE {{table}} AS r SET state = 'leased', updated_at = clock.now,
     lease_until = clock.now + %(lease)s::double precision,
     expires_at = clock.now + %(lease)s::double precision + %(ttl)s::double precision
-FROM {_NOW} WHERE {_HELD}
+FROM {NOW} WHERE {_HELD}
 """
 
 _FINISH = f"""
 UPDATE {{table}} AS r SET state = %(state)s, updated_at = clock.now,
     expires_at = clock.now + %(ttl)s::double precision, result = %(result)s
-FROM {_NOW} WHERE {_HELD}
+FROM {NOW} WHERE {_HELD}
 """
 
-_RELEASE = f"DELETE FROM {{table}} AS r USING {_NOW} WHERE {_HELD}"
+_RELEASE = f"DELETE FROM {{table}} AS r USING {NOW} WHERE {_HELD}"
 
-_GET = f"SELECT clock.now, {_FIELDS} FROM {{table}} AS r, {_NOW} WHERE r.key = %(key)s"
+_GET = f"SELECT clock.now, {_FIELDS} FROM {{table}} AS r, {NOW} WHERE r.key = %(key)s"
 
 _SCAN = f"""
-SELECT clock.now, {_FIELDS} FROM {{table}} AS r, {_NOW}
+SELECT clock.now, {_FIELDS} FROM {{table}} AS r, {NOW}
 WHERE r.key >= %(first)s AND r.key > %(after)s AND starts_with(r.key, %(prefix)s) AND NOT ({_GONE})
     AND (%(end)s::text IS NULL OR r.key < %(end)s)
 ORDER BY r.key LIMIT %(limit)s
 """
 
-_DELETE = f"DELETE FROM {{table}} AS r USING {_NOW} WHERE r.key = %(key)s RETURNING NOT ({_GONE})"
+_DELETE = f"DELETE FROM {{table}} AS r USING {NOW} WHERE r.key = %(key)s RETURNING NOT ({_GONE})"
 
 _PURGE = f"""
 DELETE FROM {{table}} WHERE key = ANY (ARRAY(
-    SELECT r.key FROM {{table}} AS r, {_NOW} WHERE {_GONE} LIMIT %(rows)s FOR UPDATE OF r SKIP LOCKED))
+    SELECT r.key FROM {{table}} AS r, {NOW} WHERE {_GONE} LIMIT %(rows)s FOR UPDATE OF r SKIP LOCKED))
+"""
+
+_PURGE_COUNTERS = f"""
+DELETE FROM {{counters}} WHERE counter = ANY (ARRAY(
+    SELECT c.counter FROM {{counters}} AS c, {NOW} WHERE c.expires_at <= clock.now
+    LIMIT %(rows)s FOR UPDATE OF c SKIP LOCKED))
 """
 
 _ENDS = {Event.COMPLETE: State.DONE, Event.FAIL: State.FAILED, Event.ABANDON: State.UNKNOWN}
@@ -167,6 +201,7 @@ class _Statements(NamedTuple):
     scan: bytes
     delete: bytes
     purge: bytes
+    purge_counters: bytes
 
 
 class PostgresStore:
@@ -201,7 +236,10 @@ class PostgresStore:
         if self._pool is not None:
             return
         self._statements = _Statements(
-            *map(self._named, (_ACQUIRE, _RENEW, _FINISH, _RELEASE, _GET, _SCAN, _DELETE, _PURGE))
+            *map(
+                self.named,
+                (_ACQUIRE, _RENEW, _FINISH, _RELEASE, _GET, _SCAN, _DELETE, _PURGE, _PURGE_COUNTERS),
+            )
         )
         await self._prepare_schema()
         self._pool = AsyncConnectionPool(
@@ -276,7 +314,7 @@ class PostgresStore:
         """As the protocol says."""
         rows = await self._rows(
             "scan",
-            {"first": prefix, "prefix": prefix, "after": after, "end": _end(prefix), "limit": max(limit, 0)},
+            {"first": prefix, "prefix": prefix, "after": after, "end": end_of(prefix), "limit": max(limit, 0)},
         )
         found = (at(_record(fields), now) for now, *fields in rows)
         return [record for record in found if record is not None]
@@ -288,9 +326,14 @@ class PostgresStore:
 
     async def purge(self) -> int:
         """As the protocol says, in batches; each has the timeout for itself."""
+        total = await self._purge("purge")
+        await self._purge("purge_counters")
+        return total
+
+    async def _purge(self, name: str) -> int:
         total = 0
         while True:
-            count = await self._count("purge", {"rows": _PURGE_ROWS})
+            count = await self._count(name, {"rows": _PURGE_ROWS})
             total += count
             if count < _PURGE_ROWS:
                 return total
@@ -311,6 +354,18 @@ class PostgresStore:
         return (await self._run(name, values, rows=False))[1]
 
     async def _run(self, name: str, values: Mapping[str, Any], *, rows: bool) -> tuple[list[Any], int]:
+        async def work(connection: AsyncConnection[Any]) -> tuple[list[Any], int]:
+            statement = getattr(self._statements, name)
+            cursor = await connection.execute(statement, values, prepare=True, binary=True)
+            return (await cursor.fetchall() if rows else []), cursor.rowcount
+
+        return await self.run(work)
+
+    async def run(self, work: Callable[[AsyncConnection[Any]], Awaitable[T]]) -> T:
+        """Do ``work`` with a connection, which commits each statement outside a transaction. Return its answer.
+
+        Raises StoreError like any step, within the timeout.
+        """
         pool = self._pool
         if pool is None:
             raise self._error("it is not open")
@@ -319,9 +374,7 @@ class PostgresStore:
             connection = await self._connect(pool, deadline)
             try:
                 with _CutAt(deadline, connection):
-                    statement = getattr(self._statements, name)
-                    cursor = await connection.execute(statement, values, prepare=True, binary=True)
-                    return (await cursor.fetchall() if rows else []), cursor.rowcount
+                    return await work(connection)
             finally:
                 await pool.putconn(connection)
         except (psycopg.Error, OSError, UnicodeError) as exc:
@@ -348,11 +401,15 @@ class PostgresStore:
                     scope.reschedule(0)
 
     async def _configure(self, connection: AsyncConnection[Any]) -> None:
-        """The server stops what takes too long, before we cut the connection: that is kept, and the message better."""
+        """The server stops what takes too long, before we cut the connection: that is kept, and the message better.
+
+        It also ends a transaction, with its locks, whose client has stopped in the middle, and cannot cut anything.
+        """
         await connection.execute(
             "SELECT set_config('statement_timeout', %s, false),"
+            " set_config('idle_in_transaction_session_timeout', %s, false),"
             " set_config('default_transaction_isolation', 'read committed', false)",
-            (str(max(1, int(self._timeout * 900))),),
+            (str(max(1, int(self._timeout * 900))), str(max(1, int(self._timeout * 1000)))),
         )
 
     def _failure(self, exc: Exception, deadline: float) -> StoreError:
@@ -372,13 +429,17 @@ class PostgresStore:
 
     # -- the schema ---------------------------------------------------------------------------------------------------
 
-    def _named(self, text: str) -> bytes:
+    def named(self, text: str) -> bytes:
+        """A statement with the names in it that it has in braces."""
         path = self._table.split(".")
         names = {
             "table": Identifier(*path),
             "schema": Identifier(*path[:-1], f"{path[-1]}_schema"),
             "index": Identifier(f"{path[-1]}_expires_at"),
+            "counters_index": Identifier(f"{path[-1]}_counters_end"),
         }
+        for name in ("documents", "streams", "entries", "counters"):
+            names[name] = Identifier(*path[:-1], f"{path[-1]}_{name}")
         return SQL(text).format(**names).as_bytes(None)
 
     async def _prepare_schema(self) -> None:
@@ -398,7 +459,7 @@ class PostgresStore:
 
     async def _version(self, connection: AsyncConnection[Any]) -> int:
         """The version that is there, 0 for none. Raises StoreError if it is newer than ours."""
-        name = self._named("{schema}")
+        name = self.named("{schema}")
         cursor = await connection.execute("SELECT to_regclass(%s::text) IS NOT NULL", (name.decode(),))
         if (await cursor.fetchone()) != (True,):
             return 0
@@ -417,10 +478,10 @@ class PostgresStore:
             )
             # Before we look: to_regclass alone may answer from a cache that has not heard of what others made.
             create = "CREATE TABLE IF NOT EXISTS {schema} (version integer NOT NULL PRIMARY KEY)"
-            await connection.execute(self._named(create))
+            await connection.execute(self.named(create))
             for number in range(await self._version(connection), len(MIGRATIONS)):
-                await connection.execute(self._named(MIGRATIONS[number]))
-                insert = self._named("INSERT INTO {schema} (version) VALUES ")
+                await connection.execute(self.named(MIGRATIONS[number]))
+                insert = self.named("INSERT INTO {schema} (version) VALUES ")
                 await connection.execute(insert + b"(%s)", (number + 1,))
 
 
@@ -448,7 +509,7 @@ def _stale(connection: AsyncConnection[Any]) -> bool:
     return bool(poll.poll(0))
 
 
-def _end(prefix: str) -> str | None:
+def end_of(prefix: str) -> str | None:
     """The first string behind all that begin with ``prefix``; None where there is no simple one."""
     last = ord(prefix[-1]) + 1 if prefix else 0
     return None if not prefix or last > 0x10FFFF or 0xD800 <= last <= 0xDFFF else prefix[:-1] + chr(last)

@@ -9,7 +9,7 @@ by far the most frequent call, is answered with the time alone: the record follo
 
 ``<prefix>schema`` holds the version of all this. There is no index of the keys: ``scan`` walks the database
 (``SCAN``, in as many round trips as it has thousands of keys, each within the timeout) for every page, and is meant
-for operators, not for requests.
+for operators, not for requests. What else has the prefix is the shelf's: ``lastcall.once.shelves.redis``.
 
 What Redis forgets, ``once`` forgets: run it with ``appendonly yes`` and ``maxmemory-policy noeviction``. A failover to
 a replica loses what had not been copied.
@@ -73,7 +73,7 @@ if found[4] ~= ARGV[1] or (state ~= 'leased' and state ~= 'unknown') then return
 )
 
 
-class _Script:
+class Script:
     """A script, and the name that Redis knows it by."""
 
     def __init__(self, text: str) -> None:
@@ -82,7 +82,7 @@ class _Script:
 
 
 # token, lease, ttl, worker, fingerprint, meta, refuse unknown, refuse failed -> stamp | [verdict, fields and values]
-_ACQUIRE = _Script(
+_ACQUIRE = Script(
     _CLOCK
     + """
 local found = redis.call('HMGET', key, 'state', 'lease_until', 'expires_at', 'attempts', 'executions', 'fingerprint')
@@ -125,7 +125,7 @@ return {verdict, redis.call('HGETALL', key)}
 )
 
 # token, lease, ttl -> 1 | 0
-_RENEW = _Script(
+_RENEW = Script(
     _HELD
     + """
 local lease_until = now + ARGV[2]
@@ -138,7 +138,7 @@ return 1
 )
 
 # token, state after it, ttl, the result if there is one -> 1 | 0
-_FINISH = _Script(
+_FINISH = Script(
     _HELD
     + """
 if ARGV[2] == 'absent' then
@@ -154,10 +154,10 @@ return 1
 )
 
 # -> stamp, fields and values
-_GET = _Script(_CLOCK + "return {stamp, redis.call('HGETALL', key)}")
+_GET = Script(_CLOCK + "return {stamp, redis.call('HGETALL', key)}")
 
 # -> 1 | 0. What has expired by the clock is gone already.
-_DELETE = _Script(
+_DELETE = Script(
     _CLOCK
     + """
 local found = redis.call('HMGET', key, 'state', 'lease_until', 'expires_at')
@@ -194,6 +194,7 @@ class RedisStore:
         except ValueError:  # may quote it, and it may have a password
             raise ValueError("a Redis store's URL is redis://[[user]:password@]host[:port][/database]") from None
         self._url = url
+        self.prefix = prefix
         self._keys = f"{prefix}k:"
         self._schema = f"{prefix}schema"
         self._timeout = timeout
@@ -315,8 +316,15 @@ class RedisStore:
             raise self._error("it is not open")
         return 0
 
-    async def _script(self, script: _Script, key: str, *arguments: str | bytes) -> Any:
-        return await self._run("EVALSHA", script.sha, "1", self._keys + key, *arguments, otherwise=script.text)
+    async def _script(self, script: Script, key: str, *arguments: str | bytes) -> Any:
+        return await self.run_script(script, (self._keys + key,), *arguments)
+
+    async def run_script(self, script: Script, keys: Sequence[str], *arguments: str | bytes) -> Any:
+        """Run a script on keys, all of which begin with ``prefix``; return its answer, texts as bytes.
+
+        Raises StoreError like any step, within the timeout.
+        """
+        return await self._run("EVALSHA", script.sha, str(len(keys)), *keys, *arguments, otherwise=script.text)
 
     async def _run(self, *command: str | bytes, otherwise: str = "") -> Any:
         """One command; ``otherwise`` is the script's text, for a server that does not know it yet."""

@@ -8,7 +8,8 @@ steps. Answers are handed out after the commit, in one call of the loop.
 
 A transaction reads the records of all its keys with one SELECT, applies the functions of ``lastcall.once.records`` to
 them, and writes what has changed with one INSERT for each 64. There are so few statements because of the GIL:
-``sqlite3`` releases it in each, and has to wait for up to 5 ms to get it back from a loop that is at work all the time.
+``sqlite3`` releases it in each, and has to wait for up to 5 ms to get it back from a loop that is at work all the time;
+``turns`` deals with one that would never give it back.
 
 Results, which may be large, have a table of their own, so that counting an attempt does not write them again. Any error
 of SQLite undoes the transaction, and all its steps fail.
@@ -36,6 +37,8 @@ from urllib.parse import quote
 from lastcall.once import records
 from lastcall.once.records import Attempt, Event, Outcome, Record, State
 from lastcall.once.store import StoreError
+from lastcall.once.stores.sqlite_schema import migrate
+from lastcall.once.stores.turns import Turns
 
 T = TypeVar("T")
 
@@ -44,19 +47,6 @@ _MOST = 500  # steps in one transaction: others want the file too
 _PURGE_EVERY = 60.0
 _PURGED_AT_ONCE = 500
 _PATIENCE = 1.0  # seconds beyond the timeout until a disk that hangs is an error: SQLite's own error says more
-
-# One entry for each version of the schema, which `PRAGMA user_version` counts.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (
-        """CREATE TABLE once_records (
-            key TEXT NOT NULL PRIMARY KEY, state TEXT NOT NULL, token TEXT NOT NULL, worker TEXT NOT NULL,
-            first_seen_at REAL NOT NULL, updated_at REAL NOT NULL, lease_until REAL NOT NULL, expires_at REAL NOT NULL,
-            attempts INTEGER NOT NULL, executions INTEGER NOT NULL, fingerprint TEXT NOT NULL, meta TEXT NOT NULL
-        ) WITHOUT ROWID""",
-        "CREATE INDEX once_records_expires_at ON once_records (expires_at)",
-        "CREATE TABLE once_results (key TEXT NOT NULL PRIMARY KEY, result BLOB NOT NULL)",
-    ),
-)
 
 _ROWS = 64  # in one INSERT: older releases of SQLite take 999 parameters
 _INLINE = 16384  # bytes of a result that is read along with its record
@@ -76,6 +66,8 @@ _EXPIRED = """SELECT json_group_array(key) FROM (
     SELECT key FROM once_records WHERE expires_at <= ? AND (state <> 'leased' OR lease_until <= ?) LIMIT ?)"""
 _DELETE = "DELETE FROM once_records WHERE key IN (SELECT value FROM json_each(?))"
 _DELETE_RESULT = "DELETE FROM once_results WHERE key IN (SELECT value FROM json_each(?))"
+_DELETE_COUNTERS = """DELETE FROM once_counters WHERE counter IN (
+    SELECT counter FROM once_counters WHERE expires_at <= ? LIMIT ?)"""
 
 _STATES = {state.value: state for state in State}
 
@@ -180,11 +172,17 @@ class SQLiteStore:
         self._pid = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._closed: asyncio.Future[None] | None = None
+        self._closing: list[asyncio.Future[Any]] = []
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._waiting: deque[_Job] = deque()
         self._watchdog: asyncio.TimerHandle | None = None
+        self._turns: Turns | None = None
         self._purged = time.monotonic()
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
 
     # -- the loop's side -----------------------------------------------------------------------------------------------
 
@@ -197,11 +195,14 @@ class SQLiteStore:
             return
         loop = asyncio.get_running_loop()
         opened: asyncio.Future[Any] = loop.create_future()
-        self._closed = closed = loop.create_future()
-        self._loop, self._pid, self._jobs = loop, os.getpid(), SimpleQueue()
+        self._loop, self._pid, self._jobs, self._closing = loop, os.getpid(), SimpleQueue(), []
         self._waiting.clear()
+        self._turns = Turns(loop)
         self._thread = threading.Thread(
-            target=self._run, args=(self._jobs, opened, closed), name=f"lastcall-once {self._path.name}", daemon=True
+            target=self._run,
+            args=(self._jobs, self._turns, opened, self._closing),
+            name=f"lastcall-once {self._path.name}",
+            daemon=True,
         )
         self._thread.start()
         try:
@@ -213,23 +214,25 @@ class SQLiteStore:
             raise
 
     async def close(self) -> None:
-        """Finish what is queued, and close the file."""
+        """Finish what is queued, and close the file. May be called in another loop than the store was opened in."""
         thread, self._thread = self._thread, None
         if thread is None or self._pid != os.getpid():
             return
+        closed = asyncio.get_running_loop().create_future()  # the loop of `open` may not run any more
+        self._closing.append(closed)
         self._jobs.put(None)
-        closed = self._closed
-        if closed is not None:
-            await asyncio.wait([closed], timeout=self._timeout + _PATIENCE)  # longer only if the disk hangs
-            if closed.done():
-                thread.join()
+        await asyncio.wait([closed], timeout=self._timeout + _PATIENCE)  # longer only if the disk hangs
+        if closed.done():
+            thread.join()
         if self._watchdog is not None:
             self._watchdog.cancel()
             self._watchdog = None
+        if self._turns is not None:
+            self._turns.close()
 
     async def acquire(self, attempt: Attempt) -> Outcome:
         """Like :meth:`lastcall.once.store.Store.acquire`."""
-        _check_texts(attempt.token, attempt.worker, attempt.fingerprint, attempt.meta)
+        check_texts(attempt.token, attempt.worker, attempt.fingerprint, attempt.meta)
 
         def change(record: Record | None, now: float) -> tuple[Outcome, Record]:
             outcome = records.acquire(record, attempt, now)
@@ -278,8 +281,8 @@ class SQLiteStore:
                         found.append(record)
             return found
 
-        _check_texts(prefix, after)
-        return await self._work(work, writes=False)
+        check_texts(prefix, after)
+        return await self.work(work, writes=False)
 
     async def delete(self, key: str) -> bool:
         """Like :meth:`lastcall.once.store.Store.delete`."""
@@ -287,33 +290,36 @@ class SQLiteStore:
 
     async def purge(self) -> int:
         """Like :meth:`lastcall.once.store.Store.purge`. Happens by itself, about once a minute of use."""
-        total = 0
-        while True:
-            gone = await self._work(_purge)
+        total, over = 0, False
+        while not over:
+            gone, over = await self.work(_purge)
             total += gone
-            if gone < _PURGED_AT_ONCE:
-                return total
+        return total
 
     def _change(
         self, key: str, change: Callable[[Record | None, float], tuple[T, Record | None]], *, writes: bool = True
     ) -> asyncio.Future[T]:
         """Queue a change of one record; the future has its answer, once it is committed."""
-        _check_texts(key)
+        check_texts(key)
         job = self._job(writes=writes)
         job.key, job.change = key, change
         self._jobs.put(job)
         return job.future
 
-    def _work(self, work: Callable[[sqlite3.Connection, float], T], *, writes: bool = True) -> asyncio.Future[T]:
-        """Queue any other work for a transaction."""
+    def work(self, work: Callable[[sqlite3.Connection, float], T], *, writes: bool = True) -> asyncio.Future[T]:
+        """Queue any other work for a transaction: ``work(connection, now)``, in the store's thread.
+
+        What it raises fails it alone, except for SQLite's errors, which undo the whole transaction. By then it must
+        not have written anything. Raises StoreError for a store that is not open.
+        """
         job = self._job(writes=writes)
         job.work = work
         self._jobs.put(job)
         return job.future
 
     def _job(self, *, writes: bool) -> _Job:
-        loop = self._loop
-        if self._thread is None or loop is None:
+        loop, turns = self._loop, self._turns
+        if self._thread is None or loop is None or turns is None:
             raise StoreError(f"the store {self._path} is not open")
         if self._pid != os.getpid():
             raise StoreError(f"the store {self._path} was opened before a fork: open it in each process")
@@ -322,6 +328,7 @@ class SQLiteStore:
         while waiting and waiting[0].future.done():
             waiting.popleft()
         waiting.append(job)
+        turns.asked()
         if self._watchdog is None:
             self._watchdog = loop.call_later(self._timeout + _PATIENCE, self._watch)
         return job
@@ -346,27 +353,29 @@ class SQLiteStore:
 
     # -- the thread's side ---------------------------------------------------------------------------------------------
 
-    def _run(self, jobs: SimpleQueue[_Job | None], opened: asyncio.Future[Any], closed: asyncio.Future[Any]) -> None:
+    def _run(
+        self,
+        jobs: SimpleQueue[_Job | None],
+        turns: Turns,
+        opened: asyncio.Future[Any],
+        closing: list[asyncio.Future[Any]],
+    ) -> None:
         try:
             connection = self._connect()
         except BaseException as exc:
-            self._tell([(opened, None, _explained(exc, self._path))])
+            _tell([(opened, None, _explained(exc, self._path))])
             return
         try:
-            self._tell([(opened, None, None)])
+            _tell([(opened, None, None)])
             while (batch := _next_batch(jobs)) is not None:
                 todo = [job for job in batch if not job.future.done()]
                 if todo:
-                    self._tell(self._execute(connection, todo))
+                    _tell(self._execute(connection, todo))
+                turns.answered(len(batch))
         finally:
             connection.close()
-            self._tell([(closed, None, None)])
-
-    def _tell(self, answers: Answers) -> None:
-        loop = self._loop
-        if loop is not None and not loop.is_closed():
-            with suppress(RuntimeError):  # it was closed since
-                loop.call_soon_threadsafe(_settle, answers)
+            for closed in closing:
+                _tell([(closed, None, None)])
 
     def _execute(self, connection: sqlite3.Connection, batch: list[_Job]) -> Answers:
         """Carry out ``batch`` in one transaction."""
@@ -392,8 +401,10 @@ class SQLiteStore:
         return answers
 
     def _purge_sometimes(self, connection: sqlite3.Connection) -> None:
-        if time.monotonic() - self._purged > _PURGE_EVERY and _purge(connection, self._clock()) < _PURGED_AT_ONCE:
-            self._purged = time.monotonic()
+        if time.monotonic() - self._purged > _PURGE_EVERY:
+            _, over = _purge(connection, self._clock())
+            if over:
+                self._purged = time.monotonic()
 
     def _connect(self) -> sqlite3.Connection:
         with suppress(FileExistsError):
@@ -432,21 +443,7 @@ class SQLiteStore:
                     )
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         connection.execute("PRAGMA journal_size_limit = 67108864")
-        connection.execute("BEGIN IMMEDIATE")  # also finds out now whether the file can be written
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if tables if version == 0 else "once_records" not in tables:
-            raise StoreError(f"{self._path} is the database of something else: give once a file of its own")
-        if version > len(MIGRATIONS):
-            raise StoreError(
-                f"{self._path} has schema {version}, and this release of lastcall knows none newer than "
-                f"{len(MIGRATIONS)}: upgrade lastcall in every process that uses it"
-            )
-        for statements in MIGRATIONS[version:]:
-            for statement in statements:
-                connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-        connection.execute("COMMIT")
+        migrate(connection, self._path)
 
 
 def _next_batch(jobs: SimpleQueue[_Job | None]) -> list[_Job] | None:
@@ -478,6 +475,14 @@ def _carried_out(
         return job.future, None, exc
 
 
+def _tell(answers: Answers) -> None:
+    """Hand answers, all for one loop, over to it."""
+    loop = answers[0][0].get_loop() if answers else None
+    if loop is not None and not loop.is_closed():
+        with suppress(RuntimeError):  # it was closed since
+            loop.call_soon_threadsafe(_settle, answers)
+
+
 def _settle(answers: Answers) -> None:
     for future, value, error in answers:
         if not future.done():
@@ -487,7 +492,7 @@ def _settle(answers: Answers) -> None:
                 future.set_exception(error)
 
 
-def _check_texts(*texts: str) -> None:
+def check_texts(*texts: str) -> None:
     """Refuse what would fail the transaction of everybody."""
     for text in texts:
         if not text.isascii():
@@ -544,11 +549,13 @@ def _row(record: Record) -> tuple[Any, ...]:
     )
 
 
-def _purge(connection: sqlite3.Connection, now: float) -> int:
-    """Remove some of what has expired; return how many records."""
+def _purge(connection: sqlite3.Connection, now: float) -> tuple[int, bool]:
+    """Remove some of what has expired; return how many records that were, and whether it was all."""
     keys = connection.execute(_EXPIRED, (now, now, _PURGED_AT_ONCE)).fetchone()
     connection.execute(_DELETE_RESULT, keys)
-    return connection.execute(_DELETE, keys).rowcount
+    gone = connection.execute(_DELETE, keys).rowcount
+    counters = connection.execute(_DELETE_COUNTERS, (now, _PURGED_AT_ONCE)).rowcount
+    return gone, max(gone, counters) < _PURGED_AT_ONCE
 
 
 def _is_busy(exc: sqlite3.Error) -> bool:
