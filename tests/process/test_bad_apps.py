@@ -99,6 +99,34 @@ def test_an_application_that_blocks_the_loop_for_ever_is_ended_by_the_watchdog_w
     client.close()
 
 
+def test_a_loop_that_is_blocked_when_the_signal_comes_is_ended_by_the_watchdog_too(start: Start) -> None:
+    """The order is never heard: armed by the handler, which runs as long as Python does."""
+    server = start("probe:app", "--timeout-graceful-shutdown", "0.6", "--timeout-cancel", "0.2", *BUDGETS[4:])
+    client = Client(server, "/block?s=1000")
+    wait_for_output(server, "block began")
+    watch = Stopwatch()
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 1
+    assert 0.6 + 0.2 + 1 + TEARDOWN < watch.seconds < 0.6 + 0.2 + 1 + TEARDOWN + 0.5 + 1
+    assert "Timeout (0:00:03" in server.stderr
+    assert "in block" in server.stderr
+    client.close()
+
+
+def test_an_order_that_is_heard_late_has_its_whole_budget(start: Start) -> None:
+    """The loop was blocked for most of the time until the watchdog would come: who is in flight has G all the same."""
+    graces = ("--timeout-graceful-shutdown", "1.5", "--timeout-cancel", "0.2", "--timeout-lifespan-shutdown", "0.2")
+    server = start("probe:app", *graces)
+    with neighbour(server, 3.8):
+        client = Client(server, "/block?s=2.8")
+        wait_for_output(server, "block began")
+        server.signal(signal.SIGTERM)
+    client.wait_ended()
+    assert client.answer.body == b"block"
+    assert server.wait() == 0
+    shut_down_in_order(server)
+
+
 def test_an_application_that_spawns_tracked_tasks_for_ever_is_ended_by_the_cancel(start: Start, tmp_path: Path) -> None:
     file = tmp_path / "report.json"
     server = start("probe:app", *BUDGETS, "--drain-report", str(file))

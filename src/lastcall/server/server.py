@@ -77,6 +77,7 @@ class Server:
         # each other anywhere: nothing but an append is safe without a lock, and a lock could be held below a handler.
         self._orders: list[tuple[str, int]] = []
         self._bounded = False
+        self._budgets: Budgets | None = None  # once it serves
         self._signal = DrainSignal()
         self._ledger = self._signal.ledger = Ledger()
         self._stopped: concurrent.futures.Future[StopReport] = concurrent.futures.Future()
@@ -138,6 +139,11 @@ class Server:
 
     def _give_order(self, cause: str, level: int) -> None:
         self._orders.append((cause, level))
+        if self._budgets is not None and len(self._orders) == 1:
+            # A loop that is blocked does not hear of it, maybe for ever. When it does, ``_bound`` begins anew.
+            worst = self._budgets.worst_case(interactive=cause == "SIGINT")
+            if worst < math.inf:
+                self.stopping(worst)
         loop = self._loop
         if loop is not None:
             with suppress(RuntimeError):  # the loop is closed: all is over
@@ -351,6 +357,7 @@ class Server:
                 " and ".join(names),
             )
         self._executor = executor
+        self._budgets = budgets
         executor.ready()
         self.started = True
         self.ready()
@@ -371,7 +378,8 @@ class Server:
     def stopping(self, worst_case: float) -> None:
         """From now on the stop takes at most ``worst_case`` seconds.
 
-        Called once: at the order, or, where a part has no limit, when that part is over.
+        Called at the order, by whoever gives it (a signal's handler, say), and again when the loop hears of it, or,
+        where a part has no limit, when that part is over.
         """
 
     def _stop_ordered(self, state: State) -> None:
