@@ -36,6 +36,12 @@ class Server:
         self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """Of its main process."""
+        assert self._process is not None, "it does not run"
+        return self._process.pid
+
     def _command(self) -> list[str]:
         raise NotImplementedError
 

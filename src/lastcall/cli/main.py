@@ -21,7 +21,11 @@ from lastcall.config import Config
 
 PROGRAM: Final = "lastcall"
 
-SUBCOMMANDS: Final[dict[str, str]] = {}
+SUBCOMMANDS: Final[dict[str, str]] = {
+    "doctor": "lastcall.cli.doctor:doctor_command",
+    "drill": "lastcall.cli.drill:drill_group",
+    "once": "lastcall.cli.once:once",
+}
 """Subcommands by name, each as ``module:attribute`` of a click command that is imported when it is called."""
 
 

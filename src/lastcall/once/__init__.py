@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lastcall.once.errors import InFlight, LeaseLost, NotReplayable, OnceError, Refused
     from lastcall.once.guard import AsyncOnce, CheckLock, Lease
+    from lastcall.once.middleware import IdempotencyMiddleware
     from lastcall.once.records import Policy
     from lastcall.once.store import StoreError
     from lastcall.once.sync import Once
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncOnce",
     "CheckLock",
+    "IdempotencyMiddleware",
     "InFlight",
     "Lease",
     "LeaseLost",
@@ -35,6 +37,7 @@ __all__ = [
 _HOMES = {
     "AsyncOnce": "lastcall.once.guard",
     "CheckLock": "lastcall.once.guard",
+    "IdempotencyMiddleware": "lastcall.once.middleware",
     "InFlight": "lastcall.once.errors",
     "Lease": "lastcall.once.guard",
     "LeaseLost": "lastcall.once.errors",
