@@ -67,8 +67,10 @@ check-3.11: $(COMPAT)/bin/.built $(COMPAT)/bin/.tools
 	@echo "--> tests, $$($(COMPAT)/bin/python --version): $(MARKERS)"
 	@$(COMPAT)/bin/python -m pytest -q -m "$(MARKERS)"
 
-bench: $(BIN)/.built $(BIN)/.installed ## compare with other servers (minutes; wants a quiet machine)
+bench: $(BIN)/.built $(BIN)/.tools ## compare with other servers, measure once (minutes; wants a quiet machine)
 	@$(BIN)/python bench/run.py
+	@scripts/test-deps
+	@$(BIN)/python bench/run.py once
 
 soak: $(BIN)/.built $(BIN)/.tools ## mixed traffic for DURATION=600 seconds: memory, descriptors and tasks stay flat; then stops in numbers
 	@echo "--> soak: $(or $(DURATION),600) s"

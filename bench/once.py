@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How many ``check_lock`` calls a second one core makes, by many concurrent callers.
 
-    taskset -c 0 python bench/once.py [--calls 50000] [--callers 200] [--rounds 5] [URL …]
+    taskset -c 0 python -m bench.once [--calls 50000] [--callers 200] [--rounds 5] [URL …]
 
 A URL is that of a store; without one, SQLite is measured in a temporary directory, with ``synchronous=normal`` and with
 ``full``. Prints the median of the rounds, the least and the most, in calls per second, through ``AsyncOnce``: keys are

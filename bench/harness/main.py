@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import accesslog, idle, load, startup, wrk
+from . import accesslog, idle, load, once, startup, wrk
 from .catalogue import load_catalogue, select_workloads
 from .errors import BenchError
 from .session import Session
@@ -39,13 +39,13 @@ def parser() -> argparse.ArgumentParser:
         "measurement",
         nargs="?",
         default="load",
-        choices=["load", "idle", "startup", "accesslog"],
+        choices=["load", "idle", "startup", "accesslog", "once"],
         help="load (default): CPU per request and requests/s; idle: idle connections; startup: time to the first "
-        "answer; accesslog: cost of an access line",
+        "answer; accesslog: cost of an access line; once: the guard against doing it twice",
     )
     top.add_argument("--servers", type=names, metavar="A,B", help="names from bench/peers.toml")
     top.add_argument("--workloads", type=names, metavar="A,B", help="load: some of the workloads")
-    top.add_argument("--rounds", type=positive, default=5, help="load, accesslog: interleaved rounds (default 5)")
+    top.add_argument("--rounds", type=positive, default=5, help="load, accesslog, once: interleaved rounds (default 5)")
     top.add_argument("--seconds", type=positive, help="whole seconds measured (default 2; idle: 10)")
     top.add_argument("--connections", type=positive, default=10_000, help="idle: connections (default 10000)")
     top.add_argument("--starts", type=positive, default=15, help="startup: starts of each server (default 15)")
@@ -60,7 +60,8 @@ def parser() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> None:
     """Prepare the servers and take the measurement. Raises BenchError."""
-    wrk.require_tools()
+    if options.measurement != "once":
+        wrk.require_tools()
     catalogue = load_catalogue()
     workloads = select_workloads(options.workloads)
     wanted = options.servers or (None if options.measurement == "load" else PAIR)
@@ -74,8 +75,11 @@ def run(options: argparse.Namespace) -> None:
         write_docs=options.write_docs,
     )
     session.claim_cores()
-    session.prepare(servers)
     quick = options.quick
+    if options.measurement == "once":
+        once.run(session, rounds=1 if quick else options.rounds, quick=quick)
+        return
+    session.prepare(servers)
     rounds, warm_up = (1, 0) if quick else (options.rounds, 1)
     seconds = options.seconds or (1 if quick else 2)
     if options.measurement == "load":

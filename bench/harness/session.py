@@ -1,4 +1,4 @@
-"""What the four measurements share: cores, the servers that can be started, progress, and where results go."""
+"""What the measurements share: cores, the servers that can be started, progress, and where results go."""
 
 from __future__ import annotations
 
@@ -88,26 +88,24 @@ class Session:
     def publish(self, section: str, how: str, table: str, data: Any) -> None:
         """Print the result as Markdown and, where asked for, write it to the JSON file and into the documentation."""
         environment, found = self.environment()
-        today = datetime.datetime.now(datetime.UTC).date().isoformat()
-        lines = [f"Measured {today} with `bench/run.py {section}` on {environment}; {how}", "", table, ""]
+        lines = [measured(section, environment, how), "", table, ""]
         lines += report.version_lines(found, self.catalogue.common_distributions)
         text = "\n".join(lines)
         commands = "\n".join(f"- {server.label}: `{server.shown}`" for server in self.servers)
         text += f"\n\nCommands, each prefixed with `taskset -c {self.server_core}`:\n\n{commands}\n"
+        commands_of = {server.name: server.shown for server in self.servers}
+        self.give_out(
+            section, text, {"environment": environment, "versions": found, "commands": commands_of, "results": data}
+        )
+
+    def give_out(self, section: str, text: str, data: dict[str, Any]) -> None:
+        """Print a result, with what went wrong, and put it wherever it was asked for."""
         if self.problems:
             notes = "\n".join(f"- {problem}" for problem in self.problems)
             text += f"\nNot as it should be:\n\n{notes}\n"
         print(text, flush=True)
         if self.json_path:
-            record = {
-                "measurement": section,
-                "date": today,
-                "environment": environment,
-                "versions": found,
-                "commands": {server.name: server.shown for server in self.servers},
-                "problems": self.problems,
-                "results": data,
-            }
+            record = {"measurement": section, "date": _today(), "problems": self.problems, **data}
             self.json_path.write_text(json.dumps(record, indent=2, default=dataclasses.asdict) + "\n")
         if self.write_docs:
             PAGE.write_text(report.replace_section(self._page(), section, text))
@@ -118,3 +116,12 @@ class Session:
             return PAGE.read_text()
         except FileNotFoundError:
             raise BenchError(f"--write-docs: there is no {PAGE.relative_to(ROOT)}") from None
+
+
+def measured(section: str, environment: str, how: str) -> str:
+    """The sentence above a table."""
+    return f"Measured {_today()} with `bench/run.py {section}` on {environment}; {how}"
+
+
+def _today() -> str:
+    return datetime.datetime.now(datetime.UTC).date().isoformat()

@@ -27,7 +27,9 @@ from bench.harness.catalogue import (
 from bench.harness.errors import BenchError
 from bench.harness.idle import Idle, result_table
 from bench.harness.main import parser
+from bench.harness.once import middleware_row, server_row, sqlite_row
 from bench.harness.report import Comparison, Sample, Spread
+from bench.once_servers import Round, ratios
 
 CLEAN = """\
 Running 2s test @ http://127.0.0.1:8000/
@@ -224,6 +226,27 @@ def test_load_table_without_lastcall_compares_nothing() -> None:
 def test_idle_table_gives_memory_and_share_of_a_core() -> None:
     text = result_table([Idle("ours", "fresh", 10_000, 1536.0, 25.0, 10)], {"ours": "lastcall"})
     assert text.splitlines()[2] == "| lastcall | never sent anything | 1.50 KiB | 25.0 ms in 10 s (0.25 %) |"
+
+
+def test_rows_of_once_say_whether_the_target_is_met() -> None:
+    assert sqlite_row("full", [9000.0, 12_000.0, 30_000.0])[1:] == [
+        "12\u202f000 (9\u202f000-30\u202f000)",
+        "-",
+        "-",
+        "at least 10\u202f000/s: met",
+    ]
+    assert sqlite_row("full", [9000.0])[-1] == "at least 10\u202f000/s: missed"
+    row = server_row("Redis", 16, [Round(9000.0, 1.0)], [Round(10_000.0, 1.0)], (0.79, 0.7, 0.9), 0.8)
+    assert row[0] == "Redis, 16 at once"
+    assert row[2:] == ["10\u202f000", "0.79 (0.70-0.90)", "at least 0.8: missed"]
+    assert server_row("Redis", 1, [Round(1.0, 1.0)], [Round(1.0, 1.0)], (0.8, 0.7, 0.9), 0.8)[-1] == "at least 0.8: met"
+    assert middleware_row("GET", [41.0], [40.0], 1.0)[2:] == ["1.00", "2.5%", "less than 3%: met"]
+    assert middleware_row("GET", [42.0], [40.0], 2.0)[-1] == "less than 3%: missed"
+
+
+def test_ratios_of_once_pair_the_rounds() -> None:
+    ours, theirs = ([Round(1.0, cpu) for cpu in found] for found in ([10.0, 20.0, 10.0], [8.0, 16.0, 10.0]))
+    assert ratios(ours, theirs) == (0.8, 0.8, 1.0)
 
 
 def test_versions_tell_when_applications_differ() -> None:
