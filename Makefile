@@ -12,6 +12,7 @@ ROOMS    := $(shell find src -name '*.pyx')
 COMPILED := setup.py $(ROOMS) $(shell find src -name '*.pxd')
 TESTS    ?= tests
 WAITING  := tests/net/ tests/process/ tests/server/ tests/soak/
+SPREAD   := -n 3 --dist worksteal
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -55,9 +56,9 @@ test-all: lint ## lint, and all tests on both
 check: $(BIN)/.built $(BIN)/.tools ## tests only, in .venv: all of them, or TESTS=...
 	@echo "--> tests, $$($(BIN)/python --version)"
 ifeq ($(TESTS),tests)
-	@# Most of them wait for processes: two halves at once take half the time.
+	@# Many wait for processes. Those whose clocks are close run in a row, beside the others.
 	@mkdir -p build; $(BIN)/python -m pytest -q $(WAITING) >build/tests-waiting.txt 2>&1 & waiting=$$!; \
-		$(BIN)/python -m pytest -q $(filter-out $(WAITING),$(wildcard tests/*/)); code=$$?; \
+		$(BIN)/python -m pytest -q $(SPREAD) $(filter-out $(WAITING),$(wildcard tests/*/)); code=$$?; \
 		wait $$waiting || code=1; cat build/tests-waiting.txt; exit $$code
 else
 	@$(BIN)/python -m pytest -q $(TESTS)
@@ -65,7 +66,7 @@ endif
 
 check-3.11: $(COMPAT)/bin/.built $(COMPAT)/bin/.tools
 	@echo "--> tests, $$($(COMPAT)/bin/python --version): $(MARKERS)"
-	@$(COMPAT)/bin/python -m pytest -q -m "$(MARKERS)"
+	@$(COMPAT)/bin/python -m pytest -q $(SPREAD) -m "$(MARKERS)"
 
 bench: $(BIN)/.built $(BIN)/.tools ## compare with other servers, measure once (minutes; wants a quiet machine)
 	@$(BIN)/python bench/run.py

@@ -604,7 +604,7 @@ def test_whatever_can_be_awaited_is_an_application(bench: MakeBench, app: Any) -
     assert client.answer().body == b"ok"
 
 
-@pytest.mark.parametrize("result", [None, 5, "text", iter(())], ids=repr)
+@pytest.mark.parametrize("result", [None, 5, "text", iter(())], ids=lambda result: type(result).__name__)
 def test_an_application_that_returns_no_awaitable(
     bench: MakeBench, caplog: pytest.LogCaptureFixture, result: object
 ) -> None:
