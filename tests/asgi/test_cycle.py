@@ -375,6 +375,19 @@ def deeply(gone: ClientDisconnected) -> BaseException:
     return outer
 
 
+def in_a_circle(gone: ClientDisconnected) -> BaseException:
+    error = Boom()
+    error.__cause__ = ExceptionGroup("tasks", [error])
+    error.__cause__.__context__ = gone
+    return error
+
+
+def in_two_branches(gone: ClientDisconnected) -> BaseException:
+    first, second = Boom(), Boom()
+    first.__cause__ = second.__cause__ = explicitly(gone)
+    return ExceptionGroup("tasks", [first, second])
+
+
 @pytest.mark.parametrize(
     ("make", "logged"),
     [
@@ -385,6 +398,8 @@ def deeply(gone: ClientDisconnected) -> BaseException:
         (lambda gone: ExceptionGroup("tasks", [gone]), False),
         (lambda gone: ExceptionGroup("tasks", [gone, ExceptionGroup("more", [gone, gone])]), False),
         (lambda gone: BaseExceptionGroup("tasks", [explicitly(gone), gone]), False),
+        (in_two_branches, False),
+        (in_a_circle, True),
         (lambda gone: ExceptionGroup("tasks", [gone, Boom()]), True),
         (lambda gone: ExceptionGroup("tasks", [ExceptionGroup("more", [gone, Boom()])]), True),
     ],
@@ -396,6 +411,8 @@ def deeply(gone: ClientDisconnected) -> BaseException:
         "group",
         "nested",
         "mixed chain",
+        "two branches",
+        "circle",
         "one other",
         "deep other",
     ],
@@ -434,6 +451,18 @@ def test_a_chain_in_a_circle(bench: MakeBench, caplog: pytest.LogCaptureFixture)
 
     assert bench(app).ask(GET).status == 500
     assert len(errors(caplog)) == 1
+
+
+def test_a_circle_through_a_group(bench: MakeBench, caplog: pytest.LogCaptureFixture) -> None:
+    """What Starlette's BaseHTTPMiddleware makes of every exception: the cause of itself, by way of a task group's."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        error = Boom()
+        error.__cause__ = ExceptionGroup("tasks", [error])
+        raise error
+
+    assert bench(app).ask(GET).status == 500
+    assert errors(caplog) == ["Exception in ASGI application: GET /"]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -105,11 +105,13 @@ class Program:
 class Console:
     """The directory, the environment, and the server of one page. Port 8000 of the page is a free port here.
 
-    ``failed`` is the exit code of the last command that was waited for; ``patience`` is in seconds.
+    ``places`` are other addresses of the page, with those that they are here. ``failed`` is the exit code of the last
+    command that was waited for; ``patience`` is in seconds.
     """
 
-    def __init__(self, page: Page, directory: Path) -> None:
+    def __init__(self, page: Page, directory: Path, places: Mapping[str, str] | None = None) -> None:
         self._page = page
+        self._places = dict(places or {})
         self._directory = directory / "work"
         self._port = str(free_port())
         self._server: Program | None = None
@@ -188,6 +190,8 @@ class Console:
             program.kill()
 
     def _here(self, text: str) -> str:
+        for there, here in self._places.items():
+            text = text.replace(there, here)
         return re.sub(rf"\b{PORT}\b", self._port, text)
 
 

@@ -9,14 +9,21 @@ import pytest
 from tests.docs.console import Console
 from tests.docs.pages import DOCUMENTATION, PAGES, Page, Step, page
 
+STORES = {
+    "redis://127.0.0.1:6379/0": "redis_server",
+    "postgresql://once:secret@127.0.0.1:5432/once": "postgres_server",
+}
+"""Addresses on the pages, and the fixtures of the servers that stand there."""
+
 RUNNABLE = [one for one in [*DOCUMENTATION, page("README.md")] if one.steps]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("one", RUNNABLE, ids=str)
-def test_the_commands_of_a_page_do_what_it_says(one: Page, tmp_path: Path) -> None:
+def test_the_commands_of_a_page_do_what_it_says(one: Page, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     steps = one.steps
-    with Console(one, tmp_path) as console:
+    places = {place: request.getfixturevalue(name).url for place, name in STORES.items() if place in one.text}
+    with Console(one, tmp_path, places) as console:
         for step, following in zip(steps, [*steps[1:], None], strict=True):
             console.run(step)
             if console.failed and not (following and following.command == "echo $?"):
@@ -58,5 +65,6 @@ def test_a_console_block_becomes_steps() -> None:
 
 def test_no_page_shows_a_command_that_is_neither_run_nor_marked() -> None:
     known = {"console", "sh", "python", "ini", "yaml", "json", "mermaid", "dockerfile", "nginx", "haproxy"}
+    known |= {"text", "toml"}
     assert {block.language for one in PAGES for block in one.blocks} <= known
     assert page("docs/index.md").steps == []

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import warnings
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import BackgroundTasks, FastAPI, HTTPException, Request
+from fastapi import BackgroundTasks, FastAPI, HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 
 from lastcall.once.middleware import IdempotencyMiddleware
+from tests.once.calls import Call, until
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # about the test client's own dependencies
@@ -78,3 +83,53 @@ def use(app: FastAPI, client: TestClient) -> None:
     streams = [client.post("/export", headers=KEY | {"Idempotency-Key": "4"}) for _ in range(2)]
     assert streams[0].content == streams[1].content
     assert app.state.runs.count("export") == 1
+
+
+class PassOn(BaseHTTPMiddleware):
+    """It cancels what it has called when the client leaves."""
+
+    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+        return await call_next(request)
+
+
+@pytest.mark.parametrize("below", [False, True])
+@pytest.mark.parametrize("spec_version", ["2.1", "2.3", "2.4"])
+def test_a_client_that_leaves_a_stream_does_not_end_it(app: FastAPI, spec_version: str, below: bool) -> None:
+    """Starlette ends streams whose client leaves, where a server's spec_version says that send() would not tell."""
+    if below:
+        app.add_middleware(PassOn)
+
+    async def body() -> None:
+        handed_over = asyncio.Event()
+
+        @app.post("/slow")
+        async def slow() -> StreamingResponse:
+            async def pieces() -> AsyncIterator[bytes]:
+                app.state.runs.append("begun")
+                yield b"first"
+                await handed_over.wait()
+                yield b"last"
+                app.state.runs.append("ended")
+
+            return StreamingResponse(pieces())
+
+        def request() -> Call:
+            made = Call(app, path="/slow")
+            made.scope["asgi"] = {"version": "3.0", "spec_version": spec_version}
+            return made
+
+        first = request()
+        await until(lambda: first.messages)
+        first.leave()
+        for _ in range(20):
+            await asyncio.sleep(0)  # for whoever wants to make something of it
+        handed_over.set()
+        with suppress(OSError):  # that the client has left
+            await first.task
+        await until(lambda: "ended" in app.state.runs)
+        again = request()
+        await again.task
+        assert (again.replayed, again.body) == (True, b"firstlast")
+        assert app.state.runs == ["begun", "ended"]
+
+    asyncio.run(body())

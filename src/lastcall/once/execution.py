@@ -25,6 +25,7 @@ then a reason to end.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,7 @@ BEATS = 3  # renewals within one lease, so that one may fail
 _TRIES = 3  # to record an end
 _PAUSE = 0.1  # seconds between them
 _ENDS = {Event.COMPLETE: "completed", Event.FAIL: "failed", Event.ABANDON: "abandoned"}
+_TURNS = 20  # of the loop, for receive() to answer: a framework's own may have tasks in between
 _TRY_LATER = frozenset((408, 425, 429))
 _NO_BODY = frozenset((204, 205, 304))
 _NOT_RECORDED = "It was carried out, but that could not be recorded. Look at its effect before you repeat it."
@@ -169,8 +171,12 @@ class Execution:
         """Whether the client has left, as far as that can be told in this moment."""
         if not self.gone and self._body.whole:  # what the server's receive() has to say now can be nothing else
             asking = asyncio.ensure_future(self._body.ask())
-            done, _ = await asyncio.wait({asking}, timeout=0)
-            if not done:
+            for _ in range(_TURNS):
+                if asking.done():
+                    break
+                with contextlib.suppress(asyncio.CancelledError):  # the caller knows: anyio's scopes cancel each turn
+                    await asyncio.wait({asking}, timeout=0)
+            if not asking.done():
                 asking.cancel()
             elif not asking.cancelled() and asking.exception() is None:
                 self.gone = asking.result()["type"] == "http.disconnect"

@@ -39,6 +39,7 @@ from lastcall.once.store import Store, StoreError
 HEADER = b"idempotency-key"
 # Extensions by which an answer would go past what is kept of it.
 _NOT_OFFERED = frozenset(("http.response.pathsend", "http.response.zerocopysend", "http.response.trailers"))
+_OLDER = frozenset(("2.0", "2.1", "2.2", "2.3"))  # versions of ASGI's HTTP in which send() after a disconnect is silent
 _FIRST_LOOK = 0.05  # seconds until a waiter looks at another process's record; each further look comes twice as late
 _LAST_LOOK = 1.0
 _FAREWELL = 1.0  # seconds that handlers without a client get at the application's shutdown
@@ -361,6 +362,7 @@ class IdempotencyMiddleware:
         extensions = scope.get("extensions")
         if extensions and not _NOT_OFFERED.isdisjoint(extensions):
             scope["extensions"] = {name: value for name, value in extensions.items() if name not in _NOT_OFFERED}
+        scope["asgi"] = _with_errors_from_send(scope.get("asgi") or {})
         key = attempt.key
         execution = Execution(
             self._store.store, attempt, self._rules, self._watch, body=body, send=send, ended=lambda: self._wake(key)
@@ -453,6 +455,15 @@ def _globs(name: str, patterns: Iterable[str]) -> re.Pattern[str] | None:
     """One expression for all patterns; None for none of them."""
     found = [fnmatch.translate(pattern) for pattern in _strings(name, patterns)]
     return re.compile("|".join(found)) if found else None
+
+
+def _with_errors_from_send(asgi: dict[str, Any]) -> dict[str, Any]:
+    """Say that ``send()`` raises OSError where nobody listens, as it does here (ASGI's HTTP 2.4).
+
+    Under older servers, frameworks watch ``receive()`` and end a stream whose client has left: here it is to go on.
+    """
+    version = str(asgi.get("spec_version", "2.0"))
+    return asgi if version not in _OLDER else {**asgi, "spec_version": "2.4"}
 
 
 def _notice_of(scope: Scope) -> _Notice | None:

@@ -156,7 +156,7 @@ def ticks(pieces: Sequence[Piece]) -> list[tuple[float, str]]:
                 found.append((piece.x0, _tick_words(piece.t0, 1, fine=False)))
             continue
         span = piece.t1 - piece.t0
-        step = _round_up(span * _TICK_GAP / (piece.x1 - piece.x0))
+        step = _round_up(max(span, _SHORTEST) * _TICK_GAP / (piece.x1 - piece.x0))
         for number in range(math.ceil(piece.t0 / step - 1e-9), math.floor(piece.t1 / step + 1e-9) + 1):
             x = place([piece], number * step)
             if x >= taken and (not found or x - found[-1][0] >= _TICK_GAP * 0.75):

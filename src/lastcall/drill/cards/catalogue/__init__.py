@@ -1,0 +1,1 @@
+"""The cards that come with lastcall: one TOML file each, and their applications."""

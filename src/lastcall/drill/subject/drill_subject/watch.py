@@ -1,0 +1,87 @@
+"""Puts the user's application, ``$DRILL_APP`` (``module:attribute``), behind events in the file ``$DRILL_EVENTS``.
+
+It passes every message on as it is, and writes what the application gets to see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .events import drain_extension, note
+
+if TYPE_CHECKING:
+    from .events import Message, Receive, Send
+
+
+def load(name: str) -> Any:
+    """The object that ``module:attribute`` names; the attribute may have dots."""
+    module, _, attributes = name.partition(":")
+    found = import_module(module)
+    for attribute in (attributes or "app").split("."):
+        found = getattr(found, attribute)
+    return found
+
+
+# None where there is nothing to watch, so that this module can be imported anywhere.
+application: Any = load(os.environ["DRILL_APP"]) if "DRILL_APP" in os.environ else None
+
+
+async def app(scope: Message, receive: Receive, send: Send) -> None:
+    """The application, watched."""
+    who = f"worker-{os.getpid()}" if scope["type"] == "lifespan" else scope["path"]
+
+    async def watched_receive() -> Message:
+        message = await receive()
+        kind = message["type"]
+        if kind in ("lifespan.startup", "lifespan.shutdown"):
+            note(kind.replace(".", "-"), who)
+        elif kind.endswith(".disconnect"):
+            note("disconnect", who, str(message.get("code", "")))
+        return message
+
+    async def watched_send(message: Message) -> None:
+        kind = message["type"]
+        if kind == "lifespan.shutdown.complete":
+            note("lifespan-end", who)
+        elif kind in ("lifespan.startup.complete", "lifespan.startup.failed", "lifespan.shutdown.failed"):
+            note("note", who, kind)
+        try:
+            await send(message)
+        except OSError as error:
+            note("disconnect", who, "send() raised " + type(error).__name__)
+            raise
+
+    await watched(scope, watched_receive, watched_send, who)
+
+
+async def watched(scope: Message, receive: Receive, send: Send, who: str) -> None:
+    """One call of the application, between its events."""
+    lifespan = scope["type"] == "lifespan"
+    how = "returned"
+    listener = None if lifespan else asyncio.ensure_future(listen(scope, who))
+    if not lifespan:
+        note("request", who)
+    try:
+        await application(scope, receive, send)
+    except asyncio.CancelledError:
+        note("cancel", who)
+        how = "cancelled"
+        raise
+    except BaseException as error:
+        how = "raised " + type(error).__name__
+        raise
+    finally:
+        if listener is not None:
+            listener.cancel()
+        note("note" if lifespan else "task-end", who, "lifespan " + how if lifespan else how)
+
+
+async def listen(scope: Message, who: str) -> None:
+    """Note the server's drain notice, if it gives any."""
+    found = drain_extension(scope)
+    if found is not None:
+        await found.wait()
+        note("notice", who)

@@ -1,0 +1,93 @@
+"""``lastcall drill --app``: the user's own application and route."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from lastcall.cli.drill import drill_group
+from tests.drill.judging import TINY
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+PROJECT = Path(__file__).parent / "projects" / "streams"
+GUIDE = Path(__file__).parents[2] / "docs" / "how-to" / "stop-streams.md"
+
+
+def drill(app: str, route: str, *words: str) -> Result:
+    return CliRunner().invoke(
+        drill_group, ["--app", app, "--route", route, "--app-dir", str(PROJECT), "--grace", "1", *words]
+    )
+
+
+def test_a_stream_that_hangs_is_named_with_the_remedy() -> None:
+    result = drill("feeds:app", "/events", "--json", "-")
+    assert result.exit_code == 1
+    (row, *others) = json.loads(result.stdout)["results"]
+    assert row["verdict"] == "fail"
+    assert row["sentence"].startswith("/events was still open when lastcall came to DISCONNECTING, 0.9")
+    assert "let it end when the server drains: with lastcall.drain_notice()" in row["sentence"]
+    assert "lastcall --drain-close '/events'" in row["sentence"]
+    assert "docs/how-to/stop-streams.md" in row["sentence"]
+    assert GUIDE.exists()
+    assert [one["verdict"] for one in others] == ["pass", "pass", "pass"]
+    assert row["sentence"] in result.stderr
+    moments = [(moment["source"], moment["what"]) for moment in row["moments"]]
+    for moment in [
+        ("drill", "signal"),
+        ("app", "request"),
+        ("app", "notice"),
+        ("app", "disconnect"),
+        ("process", "exit"),
+    ]:
+        assert moment in moments
+
+
+def test_under_another_server_the_end_of_the_grace_decides() -> None:
+    server = f"{sys.executable} {TINY} {{app}} --port {{port}} --grace {{grace}} --fault waits-for-ever"
+    result = drill("feeds:app", "/events", "--server", server, "--scale", "0.3")
+    assert result.exit_code == 1
+    assert "/events was still open when the grace of 1 s was over; it never ended." in result.stdout
+    assert "FAIL  The process exits: still running 9 s after its grace of 1 s" in result.stdout
+    assert "FAIL  lifespan.shutdown is run to its end: lifespan.shutdown was not run" in result.stdout
+    assert "FAIL  The exit counts as clean: no exit" in result.stdout
+
+
+def test_another_server_is_the_one_that_is_installed_here() -> None:
+    result = drill("feeds:app", "/events", "--server", "hypercorn==0.0.1")
+    assert result.exit_code == 3
+    assert "with --app the server runs beside your application, " in result.stderr
+
+
+def test_a_stream_that_heeds_the_notice_passes() -> None:
+    result = drill("feeds:app", "/polite")
+    assert result.exit_code == 0, result.output
+    assert "pass  The route ends by itself: /polite was complete 0." in result.stdout
+
+
+def test_a_shutdown_that_raises_is_told() -> None:
+    result = drill("feeds:broken", "/polite")
+    assert result.exit_code == 1
+    assert "pass  The route ends by itself" in result.stdout
+    assert (
+        "FAIL  lifespan.shutdown is run to its end: the application answered with lifespan.shutdown.failed"
+        in result.stdout
+    )
+    assert "FAIL  The exit counts as clean: exit code 4: lifespan.shutdown failed" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("app", "route", "sentence"),
+    [
+        ("feeds:app", "/nowhere", "/nowhere answered with 404: name a route that stays open"),
+        ("feeds:app", "/now", "/now was complete before the signal: name a route that stays open"),
+        ("nothing:app", "/", "No module named 'nothing'"),
+    ],
+)
+def test_what_cannot_be_judged_is_an_error(app: str, route: str, sentence: str) -> None:
+    result = drill(app, route)
+    assert result.exit_code == 1
+    assert sentence in result.output

@@ -1,0 +1,120 @@
+"""What the user may name, how servers are started, and what is recorded of them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import lastcall
+from lastcall.drill.process import DrillError
+from lastcall.drill.rig import APP
+from lastcall.drill.scenario import GROUPS, scenarios
+from lastcall.drill.servers import Asked, Target, expectations, expected, parse_server, prepare, programs
+from lastcall.drill.verdicts import Verdict
+
+
+def of(name: str, version: str) -> Target:
+    return Target(Asked(name, name, version), programs()[name].of_release(version), version, Path("python"))
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        ("lastcall", Asked("lastcall", "lastcall")),
+        ("uvicorn==0.21.1", Asked("uvicorn==0.21.1", "uvicorn", "0.21.1")),
+        (" granian ", Asked("granian", "granian")),
+        ("/opt/x {app} -p {port}", Asked("/opt/x {app} -p {port}", "x", "", "/opt/x {app} -p {port}")),
+    ],
+)
+def test_what_is_asked_for(text: str, asked: Asked) -> None:
+    assert parse_server(text) == asked
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("unheard-of", "--server unheard-of: the drill knows how to start daphne, granian, gunicorn,"),
+        ("x {app}", "the command needs {port}"),
+        ("x --workers 2", "the command needs {app} and {port}"),
+        ("x '{app} {port}", "cannot be split into words: No closing quotation"),
+    ],
+)
+def test_what_cannot_be_asked_for(text: str, sentence: str) -> None:
+    with pytest.raises(DrillError) as error:
+        parse_server(text)
+    assert sentence in str(error.value)
+
+
+def test_plain_lastcall_is_this_installation() -> None:
+    target = prepare(parse_server("lastcall"))
+    assert (target.version, target.python) == (lastcall.__version__, Path(sys.executable))
+    assert target.command(app="a:b", port=1, given={"grace": 2})[1:] == [
+        *("-m", "lastcall", "a:b", "--host", "127.0.0.1", "--port", "1", "--timeout-graceful-shutdown", "2")
+    ]
+    assert {"lifespan", "notice", "unix", "grace"} <= target.features
+    assert not target.features & {"websocket", "workers", "reload", "max_requests"}
+
+
+def test_a_release_that_had_no_option_for_the_grace_is_not_given_one() -> None:
+    old, new = of("uvicorn", "0.21.1"), of("uvicorn", "0.22.0")
+    assert "grace" not in old.features
+    assert "--timeout-graceful-shutdown" not in old.command(app="a:b", port=1, given={"grace": 2})
+    assert new.command(app="a:b", port=1, given={"grace": 2})[-2:] == ["--timeout-graceful-shutdown", "2"]
+    assert old.program.requires == ["websockets<14"]
+    assert of("uvicorn", "0.54.0").program.requires == ("websockets",)
+
+
+def test_a_unix_socket_is_bound_instead_of_a_port() -> None:
+    words = of("hypercorn", "0.18.0").command(app="a:b", port=1, path=Path("/x/s"))
+    assert words[-2:] == ["--bind", "unix:/x/s"]
+
+
+def test_a_command_of_ones_own_is_filled_and_gets_what_its_program_is_known_to_take() -> None:
+    target = prepare(parse_server("uvicorn {app} --port {port} --timeout-graceful-shutdown {grace}"))
+    given: dict[str, object] = {"grace": 2, "workers": 3}
+    words = "uvicorn a:b --port 8 --timeout-graceful-shutdown 2 --workers 3"
+    assert target.command(app="a:b", port=8, given=given) == words.split()
+    assert "grace" in target.features
+    stranger = prepare(parse_server("stranger '{app}' {port} {'a': 1}"))
+    assert stranger.command(app="a:b", port=8, given=given)[:3] == ["stranger", "a:b", "8"]
+    assert not stranger.features & {"grace", "workers"}
+
+
+def test_what_the_report_says_of_a_server_has_its_placeholders() -> None:
+    info = of("granian", "2.8.7").info
+    assert info.command.endswith("{app} --host 127.0.0.1 --port {port} --workers-kill-timeout {grace}")
+    assert (info.label, info.version) == ("granian", "2.8.7")
+
+
+def test_every_recorded_verdict_is_of_a_server_and_a_scenario_that_there_are() -> None:
+    ids = {one.id for one in scenarios()}
+    for release, verdicts in expectations().items():
+        name, _, version = release.partition("==")
+        assert name in programs(), release
+        assert version
+        assert set(verdicts) == ids, release
+        # A server that lacks what a scenario needs cannot have any other verdict.
+        target = of(name, version)
+        for one in scenarios():
+            if one.needs - target.features:
+                assert verdicts[one.id] is Verdict.UNSUPPORTED, (release, one.id)
+    assert expected(of("uvicorn", "0.21.1"), "stream-endless") is Verdict.FAIL
+    assert expected(of("uvicorn", "0.22.0"), "stream-endless") is Verdict.PASS
+    assert expected(of("uvicorn", "99"), "stream-endless") is None
+
+
+def test_scenarios_say_what_they_are() -> None:
+    found = scenarios()
+    assert len(found) >= 30
+    assert len({one.id for one in found}) == len(found)
+    assert [one.info.group for one in found] == sorted((one.info.group for one in found), key=GROUPS.index)
+    for one in found:
+        info = one.info
+        assert all((info.title, info.clause, info.reason, info.rule, info.tolerance, info.sources)), one.id
+        assert info.reason.endswith((".", "?")), one.id
+        assert not info.title.endswith("."), one.id
+    modules = {one.steps.__module__ for one in found}
+    assert len(modules) == len(found), "one file each"
+    assert APP == "drill_subject:app"
