@@ -365,6 +365,32 @@ def test_a_renewal_that_fails_is_tried_again(caplog: pytest.LogCaptureFixture) -
     assert "could not be renewed; trying again (renew is down)" in caplog.text
 
 
+def test_no_renewal_follows_an_end() -> None:
+    """A server carries out what it was sent, whether or not the caller still waits: an unknown end would be undone."""
+
+    async def body(kit: Kit) -> None:
+        renew, answer = kit.store.renew, asyncio.Event()
+        sent: list[asyncio.Task[bool]] = []
+
+        async def slow(*arguments: Any, **options: Any) -> bool:
+            async def carried_out() -> bool:
+                await answer.wait()
+                return await renew(*arguments, **options)
+
+            sent.append(asyncio.create_task(carried_out()))
+            return await asyncio.shield(sent[-1])
+
+        kit.store.renew = slow  # type: ignore[method-assign]
+        async with kit.once.lease("k", lease=0.3) as lease:
+            await until(lambda: sent)
+            asyncio.get_running_loop().call_later(0.05, answer.set)
+            lease.abandon()
+        await asyncio.wait(sent)
+        assert (await kit.record()).state is State.UNKNOWN
+
+    run(body)
+
+
 def test_a_lost_lease_is_told() -> None:
     async def body(kit: Kit) -> None:
         with pytest.raises(LeaseLost, match="'k' was lost"):  # noqa: PT012 - the block is what raises

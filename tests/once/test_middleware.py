@@ -399,10 +399,14 @@ def test_options_that_cannot_be_used(run: Run, options: dict[str, Any]) -> None:
         (302, False, State.DONE),
         (400, False, State.DONE),
         (422, False, State.DONE),
+        (401, False, State.FAILED),
         (408, False, State.FAILED),
         (429, False, State.FAILED),
         (503, False, State.FAILED),
         (500, False, State.UNKNOWN),
+        (502, False, State.UNKNOWN),
+        (504, False, State.UNKNOWN),
+        (504, True, State.DONE),
         (500, True, State.DONE),
         (503, True, State.DONE),
         (429, True, State.FAILED),
@@ -695,6 +699,24 @@ def test_a_cancel_that_insists_leaves_the_work_to_itself(run: Run) -> None:
         assert (await call(app)).replayed
 
     run(body)
+
+
+def test_what_fails_without_a_client_is_logged(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    async def body(at: Setting) -> None:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await asyncio.sleep(1)
+            raise ArithmeticError("a bug")
+
+        made = Call(at.guard(app))
+        await asyncio.sleep(0.5)
+        made.leave()
+        made.task.cancel()
+        await asyncio.sleep(1)
+        assert made.task.cancelled()
+        assert (await at.record()).state is State.UNKNOWN
+
+    run(body)
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [ArithmeticError]
 
 
 def test_the_applications_shutdown_ends_what_was_left_to_itself(run: Run) -> None:

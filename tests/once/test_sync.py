@@ -166,6 +166,23 @@ def test_it_can_be_opened_again(tmp_path: Path) -> None:
         assert threading.active_count() == threads
 
 
+def test_a_thread_that_waits_is_told_of_the_close(tmp_path: Path) -> None:
+    waits = threading.Event()
+    once = Once(f"sqlite:///{tmp_path}/once.db", on_event=lambda event: waits.set() if event.attempts == 2 else None)
+
+    def wait() -> None:
+        with once.lease("k", wait=60):
+            raise AssertionError("the lease is another's")
+
+    with ThreadPoolExecutor(1) as threads:
+        assert once.lease("k").__enter__().granted
+        waiting = threads.submit(wait)
+        assert waits.wait(10)
+        once.close()
+        with pytest.raises(StoreError, match="closed before it had an answer"):
+            waiting.result(10)
+
+
 def test_it_does_not_survive_a_fork(once: Once) -> None:
     once._pid += 1
     with pytest.raises(StoreError, match="before a fork"):

@@ -46,37 +46,49 @@ cdef object ENDED = object()
 cdef int CLOSE = Policy.CLOSE
 
 cdef double HEAD_SECONDS = 0.005     # a head waits so long for its body: both in one packet are cheaper
+cdef int MOST_EXCEPTIONS = 1000      # that are looked at to tell what one came of
 
 
 cdef bint is_disconnect(object exc):
-    """Whether an exception is, at the end of its chain, only the news that the client has left."""
-    cdef int depth = 0
-    while exc is not None and depth < 100:
-        if isinstance(exc, ClientDisconnected):
-            return True
-        if isinstance(exc, BaseExceptionGroup):
-            for inner in exc.exceptions:
-                if not is_disconnect(inner):
-                    return False
-            return True
-        exc = exc.__cause__ if exc.__cause__ is not None else exc.__context__
-        depth += 1
-    return False
+    """Whether an exception is, or came of, a ClientDisconnected; a group is one if all that is in it are."""
+    return _comes_of(exc, ClientDisconnected, True, {})
 
 
 cdef bint _follows_a_cancel(object exc):
     """Whether an exception was raised while a CancelledError was handled."""
-    cdef int depth = 0
-    while exc is not None and depth < 100:
-        if isinstance(exc, CancelledError):
-            return True
+    return _comes_of(exc, CancelledError, False, {})
+
+
+cdef bint _comes_of(object exc, object kind, bint all_of_a_group, dict known):
+    """Whether an exception is, or came of, one of a kind, or of a group that has one, or that has nothing else.
+
+    ``known`` has what was found out on the way, by id: exceptions may lead to each other in a circle. Starlette's
+    BaseHTTPMiddleware makes one the cause of itself, by way of the group that it came in.
+    """
+    cdef bint found = False
+    cdef list path = []
+    while exc is not None and len(known) < MOST_EXCEPTIONS:
+        if id(exc) in known:
+            found = known[id(exc)]
+            break
+        known[id(exc)] = False             # as long as it is being looked at
+        path.append(exc)
+        if isinstance(exc, kind):
+            found = True
+            break
         if isinstance(exc, BaseExceptionGroup):
+            found = all_of_a_group
             for inner in exc.exceptions:
-                if _follows_a_cancel(inner):
-                    return True
+                if _comes_of(inner, kind, all_of_a_group, known) != all_of_a_group:
+                    found = not all_of_a_group
+                    break
+            if found or all_of_a_group:
+                break
         exc = exc.__cause__ if exc.__cause__ is not None else exc.__context__
-        depth += 1
-    return False
+    if found:
+        for seen in path:
+            known[id(seen)] = True
+    return found
 
 
 cdef object add_waiter(object waiting, object future):

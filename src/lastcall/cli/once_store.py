@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -15,6 +16,8 @@ from lastcall.once.store import Store, StoreError
 T = TypeVar("T")
 
 STORE_FAILED: Final = 3
+# libpq and redis-py take passwords as options too, and names in any percent-encoding.
+_SECRET: Final = re.compile(r"((?:^|&)[^=&]*(?:pass|%)[^=&]*=)[^&]*", re.IGNORECASE)
 
 
 class StoreFailed(click.ClickException):
@@ -66,9 +69,11 @@ def without_password(url: str) -> str:
     """The URL as it may be shown."""
     try:
         parts = urlsplit(url)
-        if parts.password is None:
-            return url
+        query = _SECRET.sub(r"\1***", parts.query)
+        if parts.password is None and query == parts.query:
+            return url  # as it is: geturl() takes slashes away
         host = parts.netloc.rpartition("@")[2]
-        return parts._replace(netloc=f"{parts.username}:***@{host}").geturl()
+        place = parts.netloc if parts.password is None else f"{parts.username}:***@{host}"
+        return parts._replace(netloc=place, query=query).geturl()
     except ValueError:
         return "URL"

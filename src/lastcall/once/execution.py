@@ -10,12 +10,13 @@ How a run ends, and what its record says:
 
 ================================================= ======= =============================================================
 the answer, but for what follows                  DONE    a retry gets it again
-a 5xx, not 500, or a 408, 425 or 429              FAILED  it says itself that nothing was done: a retry runs
-500; an exception; an answer left unfinished;     UNKNOWN how far the handler came, nobody knows: ``on_unknown`` decides
-a cancel by the server                                    (frameworks answer 500 for an exception that they caught)
+401, 408, 425, 429 or 503                         FAILED  it says itself that nothing was done: a retry runs
+another 5xx; an exception; an answer left         UNKNOWN how far the handler came, nobody knows: ``on_unknown`` decides
+unfinished; a cancel by the server                        (frameworks answer 500 for an exception that they caught,
+                                                          502 and 504 say that somebody else's answer is missing)
 ================================================= ======= =============================================================
 
-With ``store_5xx`` every whole answer is an answer, 500 included.
+With ``store_5xx`` every whole 5xx is an answer too.
 
 Once the client has left, what the handler sends goes nowhere but into the record. Only when there is nothing left to
 keep, the answer being over the cap, does ``send()`` say that nobody listens (OSError): a stream without an end has
@@ -45,7 +46,7 @@ _TRIES = 3  # to record an end
 _PAUSE = 0.1  # seconds between them
 _ENDS = {Event.COMPLETE: "completed", Event.FAIL: "failed", Event.ABANDON: "abandoned"}
 _TURNS = 20  # of the loop, for receive() to answer: a framework's own may have tasks in between
-_TRY_LATER = frozenset((408, 425, 429))
+_NOT_DONE = frozenset((401, 408, 425, 429))
 _NO_BODY = frozenset((204, 205, 304))
 _NOT_RECORDED = "It was carried out, but that could not be recorded. Look at its effect before you repeat it."
 
@@ -239,9 +240,10 @@ class Execution:
         """The answer is whole: have it recorded."""
         status = self._status
         short = self._expected is not None and self._size < self._expected
-        if short or (status == 500 and not self._rules.store_5xx):
+        error = status >= 500 and not self._rules.store_5xx
+        if short or (error and status != 503):
             event = Event.ABANDON
-        elif status in _TRY_LATER or (status > 500 and not self._rules.store_5xx):
+        elif status in _NOT_DONE or error:
             event = Event.FAIL
         else:
             event = Event.COMPLETE

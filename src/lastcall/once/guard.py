@@ -242,14 +242,14 @@ class Lease:
         self._ended = True
         if self._timer is not None:
             self._timer.cancel()
-        if self._renewal is not None:
-            self._renewal.cancel()
         if self.unguarded:
             return
         await self._once.shielded(self._store_end(event, result))
 
     async def _store_end(self, event: Event, result: bytes | None) -> None:
         once, attempt = self._once, self._attempt
+        if self._renewal is not None:
+            await asyncio.wait({self._renewal})  # a store that carries it out behind the end would undo that
         try:
             held = await once.timed(
                 "finish", once.store.finish(attempt.key, attempt.token, event, ttl=attempt.ttl, result=result)

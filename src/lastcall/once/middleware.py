@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fnmatch
+import logging
 import math
 import os
 import re
@@ -45,6 +46,8 @@ _LAST_LOOK = 1.0
 _FAREWELL = 1.0  # seconds that handlers without a client get at the application's shutdown
 _PARTING = 0.1  # seconds for closing a store that another event loop has opened
 _STEP = 0.25  # seconds between two looks at the drain, for a handler without a client
+
+logger = logging.getLogger("lastcall.once")
 
 Caller = Callable[[Scope], "str | Awaitable[str | None] | None"]
 
@@ -388,7 +391,7 @@ class IdempotencyMiddleware:
                     raise
                 if alone or notice is None:
                     self._left_alone.add(task)
-                    task.add_done_callback(self._left_alone.discard)
+                    task.add_done_callback(self._alone_no_more)
                     raise
                 alone = True
                 current = asyncio.current_task()
@@ -399,6 +402,13 @@ class IdempotencyMiddleware:
                     await self._cut_short(task, execution)
                     return True
         return False
+
+    def _alone_no_more(self, task: asyncio.Task[BaseException | None]) -> None:
+        """Nobody waits for this handler: what it raised is told here, or nowhere."""
+        self._left_alone.discard(task)
+        error = None if task.cancelled() else task.exception() or task.result()
+        if error is not None and not isinstance(error, asyncio.CancelledError):
+            logger.error("once: a handler failed that had gone on without its client", exc_info=error)
 
     async def _cut_short(self, task: asyncio.Task[BaseException | None], execution: Execution) -> None:
         """Pass a cancel on: the record is UNKNOWN at once, whatever the handler makes of it."""

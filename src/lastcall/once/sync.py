@@ -7,7 +7,7 @@ import inspect
 import os
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -32,6 +32,7 @@ class Once:
         self._pid = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._calls: set[asyncio.Task[Any]] = set()  # those that threads wait for
 
     @property
     def store(self) -> Store:
@@ -57,14 +58,14 @@ class Once:
         self.run(self._once.open())
 
     def close(self) -> None:
-        """Close the store and end the thread. It may be opened again."""
+        """Close the store and end the thread. It may be opened again. Calls of other threads raise StoreError."""
         with self._lock:
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
             if loop is None or thread is None or self._pid != os.getpid():
                 return
         try:
-            asyncio.run_coroutine_threadsafe(self._once.close(), loop).result()
+            asyncio.run_coroutine_threadsafe(self._end(), loop).result()
         finally:
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
@@ -95,10 +96,12 @@ class Once:
         return decorate
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in this object's loop, and wait for it."""
+        """Run a coroutine in this object's loop, and wait for it. Raises StoreError if that is closed meanwhile."""
         future = self.submit(work)
         try:
             return future.result()
+        except CancelledError:
+            raise StoreError("this Once was closed before it had an answer") from None
         except BaseException:
             future.cancel()  # Ctrl-C while waiting: the coroutine is to know
             raise
@@ -110,7 +113,24 @@ class Once:
         except BaseException:
             work.close()
             raise
-        return asyncio.run_coroutine_threadsafe(work, loop)
+        return asyncio.run_coroutine_threadsafe(self._call(work), loop)
+
+    async def _call(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.current_task()
+        assert task is not None, "a coroutine of this loop runs in a task"
+        self._calls.add(task)
+        try:
+            return await work
+        finally:
+            self._calls.discard(task)
+
+    async def _end(self) -> None:
+        """In the loop, before it stops: nobody may be left waiting for it."""
+        for call in self._calls:
+            call.cancel()
+        if self._calls:
+            await asyncio.wait(self._calls)
+        await self._once.close()
 
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from typing import Any
 
@@ -87,10 +86,51 @@ def test_a_body_is_bounded_however_it_comes() -> None:
         assert said.code == "too_large"
         pieces = await kit.ask("POST", "/v1/check-lock", raw=[b" " * 600_000, b" " * 600_000, b"{}"])
         assert pieces.code == "too_large"
-        fits = {"run_id": "r", "type": "t", "data": {"text": "x" * 1_000_000}}
-        assert (await kit.ask("POST", "/v1/events", fits)).status == 200
-        grows = json.dumps({"run_id": "r", "type": "t", "data": {"text": "é" * 400_000}}, ensure_ascii=False).encode()
-        assert (await kit.ask("POST", "/v1/events", raw=grows)).code == "too_large"
+        fits = {"key": "k", "metadata": {"text": "x" * 1_000_000}}
+        assert (await kit.ask("POST", "/v1/ai/lease", fits)).status == 200
+
+    with_kit(test)
+
+
+@pytest.mark.parametrize(
+    ("target", "body"),
+    [
+        ("/v1/events", {"run_id": "r", "type": "t"}),
+        ("/v1/tools", {"name": "t"}),
+        ("/v1/policies", {"agent_id": "a"}),
+    ],
+)
+def test_what_is_listed_by_the_thousand_is_small(target: str, body: dict[str, Any]) -> None:
+    """A bearer of a key could make the server read a gigabyte at once."""
+
+    async def test(kit: Kit) -> None:
+        policy = target == "/v1/policies"
+        many = [f"{number:0100}" for number in range(1000)]
+        large = {**body, "blocked_tools": many} if policy else {**body, "data": {"text": "é" * 12_000}}
+        assert (await kit.ask("POST", target, large)).code == "too_large"
+        fits = {**body, "blocked_tools": many[:500]} if policy else {**body, "data": {"text": "é" * 10_000}}
+        assert (await kit.ask("POST", target, fits)).status == 200
+        assert len((await kit.ask("GET", target)).json["items"]) == 1
+
+    with_kit(test)
+
+
+def test_the_longest_reason_is_no_hindrance() -> None:
+    """It grows twelvefold as it is kept, and the lease is given back by then."""
+
+    async def test(kit: Kit) -> None:
+        longest = {"key": "\U0001f600" * 255, "reason": "\U0001f600" * 4096}
+        lease = (await kit.ask("POST", "/v1/ai/lease", {"key": longest["key"]})).json["lease_id"]
+        assert (await kit.ask("POST", "/v1/ai/cancel", {**longest, "lease_id": lease})).json["status"] == "cancelled"
+        assert (await kit.ask("POST", "/v1/agents/a/disable", {"reason": longest["reason"]})).status == 200
+
+    with_kit(test)
+
+
+def test_an_event_cannot_say_its_number() -> None:
+    async def test(kit: Kit) -> None:
+        told = (await kit.ask("POST", "/v1/events", {"run_id": "r", "type": "t", "number": 99})).json
+        assert [item["number"] for item in (await kit.ask("GET", "/v1/events")).json["items"]] == [told["number"]]
 
     with_kit(test)
 

@@ -135,6 +135,11 @@ def test_help_says_what_is_its_own_and_what_the_servers() -> None:
         ("sqlite:///once.db", "sqlite:///once.db"),
         ("redis://me:pw@host:1/0", "redis://me:***@host:1/0"),
         ("redis://:pw@host/0", "redis://:***@host/0"),
+        ("redis://host/0?db=1&password=pw", "redis://host/0?db=1&password=***"),
+        ("postgresql://host/db?password=p%26w&sslmode=require", "postgresql://host/db?password=***&sslmode=require"),
+        ("postgresql://me@host/db?sslPassword=pw", "postgresql://me@host/db?sslPassword=***"),
+        ("postgresql://host/db?p%61ssword=pw", "postgresql://host/db?p%61ssword=***"),
+        ("sqlite:///once.db?synchronous=full", "sqlite:///once.db?synchronous=full"),
     ],
 )
 def test_passwords_are_not_shown(url: str, shown: str) -> None:

@@ -102,7 +102,7 @@ async def list_events(call: Call) -> Answer:
     """What happened in the account, the newest first: own events, and what became of leases."""
     limit, offset = call.query["limit"], call.query["offset"]
     found = await call.shelf.entries(call.place("events"), limit=limit, offset=offset)
-    items = [{"number": entry.number, **json.loads(entry.data)} for entry in found]
+    items = [{**json.loads(entry.data), "number": entry.number} for entry in found]
     return Answer({"items": items, "limit": limit, "offset": offset})
 
 

@@ -17,7 +17,8 @@ from lastcall.once.service.moments import DAY, day_of, iso
 from lastcall.once.shelf import Charge, Document, Entry, Shelf
 from lastcall.once.store import StoreError
 
-LARGEST = 1 << 20  # bytes of a body, and of what is stored of it
+LARGEST = 1 << 20  # bytes of a body
+LARGEST_KEPT = 64 << 10  # bytes of an event, a policy or a tool: up to a thousand of them are read at once
 EVENTS_KEPT = 10_000  # of an account
 TIMELINE_KEPT = 2_000  # of all runs that share a stream
 TIMELINES = 64  # streams for an account's runs: streams are never removed, so that runs cannot have one each
@@ -153,10 +154,10 @@ class Call(Record):
 
 
 def text_of(value: Mapping[str, Any]) -> str:
-    """The JSON text that the shelf keeps. Raises Fault where it is too large for it."""
+    """The JSON text that the shelf keeps, in ASCII. Raises Fault where it is too large for it."""
     text = json.dumps(value, separators=(",", ":"))
-    if len(text) > LARGEST:
-        raise Fault("too_large", "As the store has to keep it, this is more than 1 MiB.")
+    if len(text) > LARGEST_KEPT:
+        raise Fault("too_large", "As the store has to keep it, in ASCII, this is more than 64 KiB.")
     return text
 
 

@@ -16,7 +16,7 @@ CODES: dict[str, tuple[int, str]] = {
     "duplicate": (409, "The key was seen before."),
     "lease_lost": (409, "The lease is not this lease_id's, or not any more."),
     "tool_exists": (409, "A tool of this name is registered in this scope."),
-    "too_large": (413, "The body has more than 1 MiB."),
+    "too_large": (413, "The body has more than 1 MiB; an event, a policy or a tool more than 64 KiB."),
     "unsupported_media_type": (415, "A body has to be application/json."),
     "invalid_request": (422, "A field or parameter is missing or cannot be used; detail.errors names it."),
     "store_unavailable": (503, "The store failed; nothing can be said about the outcome. Try again."),
