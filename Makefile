@@ -12,7 +12,7 @@ ROOMS    := $(shell find src -name '*.pyx')
 COMPILED := setup.py $(ROOMS) $(shell find src -name '*.pxd')
 TESTS    ?= tests
 WAITING  := tests/net/ tests/process/ tests/server/ tests/soak/
-SPREAD   := -n 3 --dist worksteal
+SPREAD   := -n 3 --dist loadgroup
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -379,6 +379,7 @@ def test_without_a_timeout_a_generator_whose_client_has_left_goes_on_until_the_g
     with Peer(server.addresses[0]) as peer:
         for _ in range(5):
             assert peer.get().status == 200
+    wait_for_output(server, "quiet began")
     assert Journal(server).of("quiet") == ["began"]
     ordered = time.monotonic()
     assert server.stop() == 0
