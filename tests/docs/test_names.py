@@ -13,6 +13,7 @@ from lastcall.cli.doctor import doctor_command
 from lastcall.cli.drill import drill_group
 from lastcall.cli.once import once
 from lastcall.config.options import OPTIONS
+from lastcall.drill.process import MARK
 from tests.docs.pages import PAGES, ROOT, Page, page
 
 
@@ -30,7 +31,7 @@ def flags_of(command: click.Command) -> set[str]:
 
 FLAGS = {flag for option in OPTIONS.values() for flag in option.flags} | {"--help", "--version"} | flags_of(once)
 FLAGS |= flags_of(doctor_command) | flags_of(drill_group)
-VARIABLES = {option.env for option in OPTIONS.values() if option.env} | {"LASTCALL_APP", "LASTCALL_ONCE_STORE"}
+VARIABLES = {option.env for option in OPTIONS.values() if option.env} | {"LASTCALL_APP", "LASTCALL_ONCE_STORE", MARK}
 # Of other programs: curl, docker, mypy, timeout.
 FOREIGN = {"--unix-socket", "--init", "--stop-timeout", "--strict", "--preserve-status", "--pwprompt", "--owner"}
 NOT_OURS = {"bench/README.md", "CONTRIBUTING.md", "docs/reference/drill-cards-evidence.md"}

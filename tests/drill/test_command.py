@@ -49,8 +49,18 @@ def test_the_list_has_every_scenario_under_its_heading() -> None:
         (["--jobs", "0"], "0 is not in the range"),
         (["--app", "a:b"], "--app needs --route"),
         (["--route", "/a"], "--route needs --app"),
+        (["--grace", "3"], "--grace: it needs --app"),
+        (["--app-dir", "."], "--app-dir: it needs --app"),
+        (["--app", "a:b", "--route", "/a", "--scenario", "exit-*"], "--scenario: with --app it means nothing"),
+        (["--app", "a:b", "--route", "/a", "--jobs", "4"], "--jobs: with --app it means nothing"),
+        (["exit-idle"], "No such command 'exit-idle'. Did you mean: lastcall drill --scenario exit-idle"),
+        (["exit-*"], "Did you mean: lastcall drill --scenario exit-*"),
+        (["uvicorn==0.22.0"], "Did you mean: lastcall drill --server uvicorn==0.22.0"),
+        (["nonsense"], "No such command 'nonsense'."),
         (["--app", "a", "--route", "/a"], "--app a: expected module:attribute"),
         (["--app", "a:b", "--route", "a"], "--route a: expected a path"),
+        (["--app", "a:b", "--route", "/a b"], "--route '/a b': expected %XX for spaces and what is not ASCII"),
+        (["--app", "a:b", "--route", "/\u00fc"], "expected %XX for spaces and what is not ASCII"),
         (["--app", "a:b", "--route", "/a", "--app-dir", "/no/such"], "--app-dir /no/such: there is no such directory"),
     ],
 )
@@ -74,6 +84,7 @@ def test_a_clean_first_server_is_exit_code_0_and_every_report_is_written(tmp_pat
     result = drill("--server", GOOD, "--server", bad, "--scenario", "exit-code-sigterm", "--scale", "0.5", *options)
     assert result.exit_code == 0, result.output
     assert "exit-code-sigterm" in result.stdout
+    assert result.stderr.startswith("1 scenario on ")
     run = from_json(json.loads(files["json"].read_text()))
     assert [(one.server, one.verdict) for one in run.results] == [(GOOD, Verdict.PASS), (bad, Verdict.FAIL)]
     assert run.scale == 0.5
@@ -108,15 +119,24 @@ def test_a_release_that_cannot_be_had_is_exit_code_3(monkeypatch: pytest.MonkeyP
     assert "cannot be had" in result.stderr
 
 
+PROJECT = Path(__file__).parent / "projects" / "streams"
+OF_SCENARIOS = (["--jobs", "6"], 3)
+OF_AN_APP = (["--app", "feeds:app", "--route", "/events", "--app-dir", str(PROJECT), "--grace", "60"], 1)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_leaves_no_process_behind(number: signal.Signals, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [OF_SCENARIOS, OF_AN_APP], ids=["scenarios", "app"])
+def test_an_interrupt_leaves_no_process_behind(
+    number: signal.Signals, mode: tuple[list[str], int], tmp_path: Path
+) -> None:
     deaf = f"{GOOD} --fault deaf"
-    words = [sys.executable, "-m", "lastcall", "drill", "--server", deaf, "--jobs", "6"]
+    options, servers = mode
+    words = [sys.executable, "-m", "lastcall", "drill", "--server", deaf, *options]
     drilling = subprocess.Popen(
         words, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
     try:
-        wait_until(lambda: len(servers_of(drilling.pid)) >= 3)
+        wait_until(lambda: len(servers_of(drilling.pid)) >= servers)
         begin = time.monotonic()
         children = servers_of(drilling.pid)
         drilling.send_signal(number)
@@ -155,6 +175,30 @@ def test_an_interrupt_while_something_is_installed_ends_that_too(tmp_path: Path)
     assert drilling.returncode == 130, errors
     left = [int(name) for name in os.listdir("/proc") if name.isdigit() and session_of(int(name)) == drilling.pid]
     wait_until(lambda: not any(map(alive, left)))
+
+
+STARTED = """
+import os, signal, subprocess, sys
+import click
+from lastcall.cli.drill_end import interruptible
+
+@click.command()
+@click.pass_context
+def main(ctx):
+    with interruptible(ctx, "it"):
+        child = subprocess.Popen(["sleep", "1000"], stdout=subprocess.DEVNULL, start_new_session=True)
+        print(child.pid, flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        child.wait()
+
+main()
+"""
+
+
+def test_an_interrupt_between_the_start_of_a_process_and_the_note_of_it_ends_that_too() -> None:
+    done = subprocess.run([sys.executable, "-c", STARTED], capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert (done.returncode, done.stderr) == (130, "Interrupted. Every process that it has started is gone.\n")
+    wait_until(lambda: not alive(int(done.stdout)))
 
 
 def alive(pid: int) -> bool:

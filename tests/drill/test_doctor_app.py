@@ -251,7 +251,11 @@ def test_a_stubborn_stream_is_not_a_failed_stop_too() -> None:
     ("output", "code", "expected"),
     [
         ("INFO:     x\nError: no such module\n", 3, "no such module"),
-        ("Error: importing 'a' failed:\nTraceback\n  x\nKeyError: 1\n", 3, "importing 'a' failed: KeyError: 1"),
+        (
+            "Error: importing 'a' failed: KeyError\nTraceback\n  x\nKeyError: 1\n",
+            3,
+            "importing 'a' failed: KeyError: 1",
+        ),
         ("one\ntwo\n", -9, "it ended with exit code -9 within 30 s; its last line was: two"),
         ("", None, "it was not ready within 30 s"),
     ],

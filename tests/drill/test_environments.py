@@ -65,6 +65,19 @@ def test_it_is_made_once_and_kept(wheels: Path, kept: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(90)
+def test_a_release_is_kept_for_ever_whatever_is_installed_beside_it(wheels: Path, tmp_path: Path) -> None:
+    build_wheel(wheels, "acompanion", "1.0", SOURCE.format("beside"))
+    wanted = ["drilltiny==1.0", "acompanion"]
+    made = environment_for(wanted, cache=tmp_path)
+    record = made.bin.parents[1] / "ready.json"
+    data = json.loads(record.read_text())
+    record.write_text(json.dumps({**data, "made": data["made"] - 2 * FRESH}))
+    shutil.rmtree(wheels)
+    assert environment_for(wanted, cache=tmp_path) == made
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(90)
 def test_rests_of_a_build_that_was_cut_off_are_swept(wheels: Path, tmp_path: Path) -> None:
     with pytest.raises(EnvironmentError_, match=r"no release drilltiny==9\.0 .*the newest is 2\.0$"):
         environment_for(["drilltiny==9.0"], cache=tmp_path)

@@ -30,7 +30,7 @@ FAULTS = [
     ("no-close", "request-says-close", "answered with 200 and no Connection: close; the connection was then closed"),
     ("resets", "connection-idle", "of 20 idle connections were reset"),
     ("waits-for-idle", "connection-silent", "still running 2.5 s after the signal, with one silent connection only"),
-    ("serves-on", "connection-kept-alive", "it was answered again, without Connection: close"),
+    ("serves-on", "connection-kept-alive", "it was answered without Connection: close"),
     ("keeps-listener", "connection-refused", "while the application shut down"),
     ("no-lifespan", "lifespan-runs", "lifespan.shutdown was not run"),
     ("no-lifespan", "lifespan-after-grace", "lifespan.shutdown was not run"),

@@ -142,12 +142,13 @@ def test_a_log_that_still_grows_is_followed(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_command(tmp_path: Path) -> None:
     log = tmp_path / "server.log"
-    log.write_text(f"{NOISE}\n\x1b[31m{CANCEL}\x1b[0m\n{WAITING}\n{WAITING}\n")
+    log.write_text(f"{NOISE}\n\x1b[31m{CANCEL}\x1b[0m\u202e\n{WAITING}\n{WAITING}\n")
     done = CliRunner().invoke(match_command, [str(log)])
     assert done.exit_code == 0, done.output
     assert "\x1b" not in done.output
+    assert "\u202e" not in done.output
     lines = done.output.splitlines()
-    assert f"line 2: uvicorn-shutdown-before-handlers-end (high): \\x1b[31m{CANCEL}\\x1b[0m" in lines
+    assert f"line 2: uvicorn-shutdown-before-handlers-end (high): \\x1b[31m{CANCEL}\\x1b[0m\\u202e" in lines
     assert f"line 3: uvicorn-451 (medium): {WAITING}" in lines
     assert "  medium confidence, in line 3, 2 times, the last in line 4" in lines
     assert any(line.startswith("  fix: Upgrade to ") for line in lines)

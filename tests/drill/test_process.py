@@ -109,8 +109,12 @@ def test_the_deadline_kills(launch: Launch) -> None:
 
 
 def test_a_command_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(DrillError, match=r"^no-such-server cannot be started: No such file or directory$"):
+    with pytest.raises(DrillError, match=r"^no-such-server is not on PATH$"):
         ServerProcess(["no-such-server"], env={}, cwd=tmp_path, timeline=Timeline(), deadline=1.0)
+    with pytest.raises(DrillError, match=r"^there is no file /no/such/server$"):
+        ServerProcess(["/no/such/server"], env={}, cwd=tmp_path, timeline=Timeline(), deadline=1.0)
+    with pytest.raises(DrillError, match=r"cannot be started: Permission denied$"):
+        ServerProcess([str(tmp_path)], env={}, cwd=tmp_path, timeline=Timeline(), deadline=1.0)
 
 
 def test_a_port_is_waited_for_without_a_connection_to_it(launch: Launch) -> None:

@@ -57,9 +57,22 @@ def test_what_was_not_run_is_a_dot() -> None:
     assert "endless-stream-ends     .  ✗" in console.plain_table(partial, 40)
 
 
-@pytest.mark.parametrize("width", [40, 120])
+@pytest.mark.parametrize("width", [50, 120])
 def test_rich_and_plain_say_the_same(width: int) -> None:
-    assert "".join(rich_text(width).split()) == "".join(console.plain_table(RUN, width).split())
+    assert [line.rstrip() for line in rich_text(width).splitlines()] == console.plain_table(RUN, width).splitlines()
+
+
+@pytest.mark.parametrize("form", ["plain", "rich"])
+def test_the_heading_of_a_group_may_be_longer_than_the_ids_under_it(form: str) -> None:
+    one = replace(RUN.scenarios[0], id="x", group="Applications that misbehave")
+    run = replace(RUN, servers=RUN.servers[:1], scenarios=(one,), results=())
+    shown = rich_text(60, run) if form == "rich" else console.plain_table(run, 60)
+    assert [line.rstrip() for line in shown.splitlines()] == [
+        "scenario  lastcall",
+        "",
+        "Applications that misbehave",
+        "x         .",
+    ]
 
 
 def test_terminals_are_safe_from_labels() -> None:
@@ -81,7 +94,7 @@ def test_markup_of_rich_in_names_is_text() -> None:
 
 
 def test_the_plain_forms_need_no_rich(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("rich", "rich.table", "rich.text"):
+    for name in ("rich", "rich.text"):
         monkeypatch.setitem(sys.modules, name, None)
     assert "✓ pass" in console.plain_table(RUN, 100)
     assert "SIGTERM" in console.timeline(RUN.results[0])

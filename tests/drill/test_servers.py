@@ -11,7 +11,7 @@ import lastcall
 from lastcall.drill.process import DrillError
 from lastcall.drill.rig import APP
 from lastcall.drill.scenario import GROUPS, scenarios
-from lastcall.drill.servers import Asked, Target, expectations, expected, parse_server, prepare, programs
+from lastcall.drill.servers import Asked, Target, expectations, expected, parse_server, prepare, prepare_here, programs
 from lastcall.drill.verdicts import Verdict
 
 
@@ -71,6 +71,70 @@ def test_a_unix_socket_is_bound_instead_of_a_port() -> None:
     assert words[-2:] == ["--bind", "unix:/x/s"]
 
 
+@pytest.fixture
+def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands of these names can be found, and no others."""
+    for name in ("uvicorn", "granian", "stranger", "python3"):
+        (tmp_path / name).touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("python -m uvicorn {app} {port}", "uvicorn"),
+        ("/opt/venv/bin/python3.13 -X dev -m hypercorn {app} {port}", "hypercorn"),
+        ("stranger -m uvicorn {app} {port}", "stranger"),
+        ("python serve.py {app} {port} -m", "python"),
+    ],
+)
+def test_the_server_of_an_interpreter_is_its_module(command: str, name: str) -> None:
+    assert parse_server(command).name == name
+
+
+@pytest.mark.usefixtures("on_path")
+def test_a_module_of_a_known_name_has_the_features_of_that() -> None:
+    target = prepare(parse_server("python3 -m uvicorn {app} --port {port}"))
+    assert {"workers", "keep_alive", "websocket"} <= target.features
+
+
+@pytest.mark.usefixtures("on_path")
+def test_only_a_whole_word_of_the_command_is_an_option_that_it_has_already() -> None:
+    target = prepare(parse_server("granian --interface asgi {app} --port {port} --workers-kill-timeout {grace}"))
+    assert "workers" in target.features
+    target = prepare(parse_server("granian --interface asgi {app} --port {port} --workers=2"))
+    assert "workers" not in target.features
+
+
+@pytest.mark.usefixtures("on_path")
+def test_a_command_that_is_not_there_is_said_at_once_with_what_helps() -> None:
+    asked = parse_server("hypercorn {app} {port}")
+    with pytest.raises(DrillError, match=r"hypercorn is not on PATH; --server hypercorn judges it in an environment"):
+        prepare(asked)
+    with pytest.raises(DrillError, match=r"hypercorn is not on PATH; python -m pip install hypercorn"):
+        prepare_here(asked)
+    with pytest.raises(DrillError, match=r"other is not on PATH$"):
+        prepare(parse_server("other {app} {port}"))
+    with pytest.raises(DrillError, match=r"/no/such/server is no file that can be run$"):
+        prepare(parse_server("/no/such/server {app} {port}"))
+    assert prepare(parse_server("./here {app} {port}")).version == ""
+
+
+def test_beside_an_application_another_release_of_ours_is_refused_like_any_other() -> None:
+    assert prepare_here(parse_server("lastcall")).version == lastcall.__version__
+    with pytest.raises(DrillError, match=r"runs beside your application, where lastcall is "):
+        prepare_here(parse_server("lastcall==0.0.1"))
+
+
+@pytest.mark.usefixtures("on_path")
+def test_who_cannot_be_told_a_grace_and_why() -> None:
+    assert of("uvicorn", "0.22.0").no_grace == ""
+    assert of("uvicorn", "0.21.1").no_grace == " (it could not be told a grace: it has no option for one)"
+    command = prepare(parse_server("uvicorn {app} --port {port}"))
+    assert command.no_grace == " (it could not be told a grace: the command has no {grace})"
+
+
+@pytest.mark.usefixtures("on_path")
 def test_a_command_of_ones_own_is_filled_and_gets_what_its_program_is_known_to_take() -> None:
     target = prepare(parse_server("uvicorn {app} --port {port} --timeout-graceful-shutdown {grace}"))
     given: dict[str, object] = {"grace": 2, "workers": 3}
@@ -84,7 +148,10 @@ def test_a_command_of_ones_own_is_filled_and_gets_what_its_program_is_known_to_t
 
 def test_what_the_report_says_of_a_server_has_its_placeholders() -> None:
     info = of("granian", "2.8.7").info
-    assert info.command.endswith("{app} --host 127.0.0.1 --port {port} --workers-kill-timeout {grace}")
+    assert info.command == (
+        "python -m granian --interface asgi {app} --host 127.0.0.1 --port {port} --workers-kill-timeout {grace}"
+    )
+    assert prepare(parse_server("lastcall")).info.command.startswith("python -m lastcall {app}")
     assert (info.label, info.version) == ("granian", "2.8.7")
 
 
@@ -112,7 +179,8 @@ def test_scenarios_say_what_they_are() -> None:
     assert [one.info.group for one in found] == sorted((one.info.group for one in found), key=GROUPS.index)
     for one in found:
         info = one.info
-        assert all((info.title, info.clause, info.reason, info.rule, info.tolerance, info.sources)), one.id
+        assert all((info.title, info.clause, info.reason, info.rule, info.tolerance)), one.id
+        assert not [source for source in info.sources if source.startswith("research")], one.id
         assert info.reason.endswith((".", "?")), one.id
         assert not info.title.endswith("."), one.id
     modules = {one.steps.__module__ for one in found}

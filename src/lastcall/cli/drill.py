@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from importlib import import_module
 from importlib.util import find_spec
@@ -19,8 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.core import ParameterSource
 
 from lastcall.base.errors import LastcallError
+from lastcall.cli.drill_end import interruptible
 from lastcall.drill.verdicts import Run, Verdict, to_json
 
 if TYPE_CHECKING:
@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 
 FAILED: Final = 1
 NOT_HAD: Final = 3
-INTERRUPTED: Final = 130
 
 EXTRA: Final = "lastcall[drill]"
 _NEEDED: Final = ("h11", "wsproto")
+_OF_SCENARIOS: Final = {"globs": "--scenario", "jobs": "--jobs", "listing": "--list"}
+_OF_APPS: Final = {"app_dir": "--app-dir", "grace": "--grace"}
 
 _LAZY: Final = {
     "cards": ("lastcall.cli.drill_cards:cards_group", "The catalogue of known failures and their fixes."),
@@ -57,10 +58,32 @@ class _DrillGroup(click.Group):
             raise TypeError(f"{_LAZY[cmd_name][0]} is not a click command")
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command, or a hint where the word is the name of a scenario or a server."""
+        word = args[0]
+        option = _option_for(word) if word not in _LAZY else ""
+        if option:
+            ctx.fail(f"No such command '{word}'. Did you mean: lastcall drill {option} {word}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list in ``--help``, for which nothing is imported."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in _LAZY.items()])
+
+
+def _option_for(word: str) -> str:
+    """The option that takes this word, empty if none does."""
+    if any(find_spec(name) is None for name in _NEEDED):
+        return ""
+    from lastcall.drill.scenario import scenarios  # noqa: PLC0415 - needs the extra
+    from lastcall.drill.servers import programs  # noqa: PLC0415
+
+    if any(fnmatchcase(one.id, word) for one in scenarios()):
+        return "--scenario"
+    return "--server" if word.partition("==")[0] in programs() else ""
 
 
 class _NotHadError(click.ClickException):
@@ -120,28 +143,25 @@ def drill_group(ctx: click.Context, /, **given: Any) -> None:
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise click.UsageError(f"the drill needs {' and '.join(missing)}: pip install '{EXTRA}'", ctx)
-    if given["app"] is None and given["route"] is not None:
+    _check_mode(ctx, given["app"], given["route"])
+    with interruptible(ctx, "the drill"):
+        code = _run(given)
+    ctx.exit(code)
+
+
+def _check_mode(ctx: click.Context, app: str | None, route: str | None) -> None:
+    """Refuse what means nothing with, or without, an application."""
+    if app is None and route is not None:
         raise click.UsageError("--route needs --app: the application that has this route", ctx)
-    if given["app"] is not None and given["route"] is None:
+    if app is not None and route is None:
         raise click.UsageError("--app needs --route: the path that is open when the server is stopped", ctx)
-    try:
-        with _signals():
-            ctx.exit(_run(given))
-    except KeyboardInterrupt:
-        click.echo("Interrupted. Every process that the drill has started is gone.", err=True)
-        ctx.exit(INTERRUPTED)
-
-
-@contextmanager
-def _signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end a drill as Ctrl-C does: with nothing left behind."""
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
+    if app is None:
+        pointless, why = _OF_APPS, "it needs --app: scenarios say themselves what they need"
+    else:
+        pointless, why = _OF_SCENARIOS, "with --app it means nothing: that is one route, judged once"
+    for name, option in pointless.items():
+        if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"{option}: {why}", ctx)
 
 
 def _run(given: dict[str, Any]) -> int:
@@ -173,7 +193,9 @@ def _run(given: dict[str, Any]) -> int:
             shown.plan([target.label for target in targets], len(chosen))
             run = drill(targets, chosen, scale=given["scale"], jobs=given["jobs"], watcher=shown)
     if given["app"] is not None:
-        click.echo(drill_app.sentences(run), err=given["json_file"] == "-")
+        out = sys.stderr if given["json_file"] == "-" else sys.stdout
+        width = shutil.get_terminal_size().columns if out.isatty() else drill_app.WIDTH
+        click.echo(drill_app.sentences(run, min(width, drill_app.WIDTH)), file=out)
     else:
         _show(run, to_stderr=given["json_file"] == "-")
     _write(run, given)
@@ -207,6 +229,7 @@ def _blemished(run: Run) -> bool:
 
 def _show(run: Run, *, to_stderr: bool) -> None:
     from lastcall.drill.reports import console  # noqa: PLC0415 - not for --help
+    from lastcall.drill.reports.text import clean  # noqa: PLC0415
 
     out = sys.stderr if to_stderr else sys.stdout
     width = shutil.get_terminal_size((120, 24)).columns
@@ -221,7 +244,7 @@ def _show(run: Run, *, to_stderr: bool) -> None:
     for one in run.results:
         if one.server == first and one.verdict in (Verdict.FAIL, Verdict.ERROR):
             tries = f" ({one.tries} tries)" if one.tries > 1 else ""
-            click.echo(f"\n{one.scenario}: {one.verdict.value}{tries}: {one.sentence}", file=out)
+            click.echo(f"\n{one.scenario}: {one.verdict.value}{tries}: {clean(one.sentence)}", file=out)
             click.echo(console.timeline(one), file=out)
     click.echo(f"\n{console.summary(run)}", file=out)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,11 +12,14 @@ import click
 
 from lastcall.base.errors import LastcallError
 from lastcall.drill.appmode import ROWS, Subject, judge_app
+from lastcall.drill.reports.text import clean
 from lastcall.drill.runner import machine
 from lastcall.drill.servers import Target
 from lastcall.drill.verdicts import Result, Run, Verdict
 
-MARKS = {Verdict.PASS: "pass", Verdict.FAIL: "FAIL", Verdict.UNSUPPORTED: "-   ", Verdict.ERROR: "ERROR"}
+MARKS = {Verdict.PASS: "pass", Verdict.FAIL: "FAIL", Verdict.UNSUPPORTED: "-", Verdict.ERROR: "ERROR"}
+WIDTH = 100  # of a line, where the terminal is no narrower
+_INDENT = " " * 8
 
 
 def judge_all(targets: list[Target], given: dict[str, Any], say: Callable[[str], None]) -> Run:
@@ -27,6 +31,8 @@ def judge_all(targets: list[Target], given: dict[str, Any], say: Callable[[str],
         raise click.UsageError(f"--app {given['app']}: expected module:attribute")
     if not given["route"].startswith("/"):
         raise click.UsageError(f"--route {given['route']}: expected a path, such as /events")
+    if not all("!" <= one <= "~" for one in given["route"]):
+        raise click.UsageError(f"--route {given['route']!r}: expected %XX for spaces and what is not ASCII")
     subject = Subject(given["app"], given["route"], directory, given["grace"], given["scale"])
     date = datetime.now(UTC).isoformat(timespec="seconds")
     results: list[Result] = []
@@ -39,13 +45,28 @@ def judge_all(targets: list[Target], given: dict[str, Any], say: Callable[[str],
     return Run(date, machine(), given["scale"], tuple(one.info for one in targets), ROWS, tuple(results))
 
 
-def sentences(run: Run) -> str:
-    """What was found, for people: a line or more for each row and server."""
+def sentences(run: Run, width: int) -> str:
+    """What was found, for people, in ``width`` characters: a line or more for each row and server."""
     lines = []
     for server in run.servers:
-        lines.append(f"{run.servers[0].command if len(run.servers) == 1 else server.label}")
+        lines.append(server.command if len(run.servers) == 1 else server.label)
         for row in run.scenarios:
             found = run.result(server.label, row.id)
             if found is not None:
-                lines.append(f"  {MARKS[found.verdict]}  {row.title}: {found.sentence}")
+                lines += _lines(row.title, found, width)
     return "\n".join(lines)
+
+
+def _lines(title: str, result: Result, width: int) -> list[str]:
+    """The verdict, and below it, further in, what follows from it: remedies, or the words of the server as they are."""
+    first, *more = clean(result.sentence).split("\n")
+    lines = _wrapped(f"  {MARKS[result.verdict]:4}  {title}: {first}", _INDENT, width)
+    for line in more:
+        prose = result.verdict is not Verdict.ERROR
+        hanging = _INDENT + ("  " if line.startswith("- ") else "")
+        lines += _wrapped(_INDENT + line, hanging, width) if prose else [_INDENT + line]
+    return [*lines, ""] if more else lines
+
+
+def _wrapped(line: str, indent: str, width: int) -> list[str]:
+    return textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

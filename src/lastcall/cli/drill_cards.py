@@ -7,7 +7,6 @@ be used · 130 interrupted, after every process that was started is gone.
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from lastcall.base.errors import LastcallError
+from lastcall.cli.drill_end import interruptible
 from lastcall.drill.cards.format import NONE_KNOWN, Card, described
 from lastcall.drill.cards.loader import catalogue, find
 from lastcall.drill.cards.match import Match, Summary, scan, to_json
@@ -30,11 +30,12 @@ if TYPE_CHECKING:
 NOT_PROVED: Final = 1
 NOTHING_FOUND: Final = 1
 USAGE: Final = 2
-INTERRUPTED: Final = 130
 
 _NEEDED: Final = ("h11", "wsproto")
 _HELP: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-_ESCAPED: Final = {code: f"\\x{code:02x}" for code in (*range(9), *range(10, 32), *range(127, 160))}
+_CONTROLS: Final = (*range(9), *range(10, 32), *range(127, 160))
+_REORDERING: Final = (0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))  # and line breaks
+_ESCAPED: Final = {one: f"\\x{one:02x}" for one in _CONTROLS} | {one: f"\\u{one:04x}" for one in _REORDERING}
 
 
 class _CannotBeUsedError(click.ClickException):
@@ -161,23 +162,16 @@ def verify_command(
     from lastcall.drill.cards.evidence import to_json as evidence_json  # noqa: PLC0415 - needs the extra
     from lastcall.drill.cards.evidence import to_markdown  # noqa: PLC0415
     from lastcall.drill.cards.verify import verify  # noqa: PLC0415
-    from lastcall.drill.process import end_children, halt  # noqa: PLC0415
 
     with _plain_errors():
         chosen = catalogue() if everything else [find(name) for name in cards]
     proofs: list[Proof] = []
     quiet = "-" in (json_file, markdown_file)
-    try:
-        with _signals(), _plain_errors():
-            for card in chosen:
-                proof = verify(card, times=times, say=partial(_progress, card.id))
-                proofs.append(proof)
-                _echo(_proof_text(proof), quiet)
-    except KeyboardInterrupt:
-        halt()
-        end_children()  # it may have come between a process's start and the note of it
-        click.echo("Interrupted. Every process that verify has started is gone.", err=True)
-        ctx.exit(INTERRUPTED)
+    with interruptible(ctx, "verify"), _plain_errors():
+        for card in chosen:
+            proof = verify(card, times=times, say=partial(_progress, card.id))
+            proofs.append(proof)
+            _echo(_proof_text(proof), quiet)
     with _plain_errors():
         if json_file is not None:
             _write(json_file, json.dumps(evidence_json(proofs), indent=1) + "\n")
@@ -199,18 +193,6 @@ def _write(file: str, text: str) -> None:
         click.echo(text, nl=False)
     else:
         Path(file).write_text(text, "utf-8")
-
-
-@contextmanager
-def _signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end a verification as Ctrl-C does: with nothing left behind."""
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 def _proof_text(proof: Proof) -> str:
@@ -257,7 +239,7 @@ def match_command(ctx: click.Context, file: str, as_json: bool) -> None:
 
 
 def _tell(match: Match) -> None:
-    # A log is written by strangers, in part: nothing of it is to reach the terminal as an escape sequence.
+    # A log is written by strangers, in part: nothing of it is to reach the terminal as an escape sequence, or reversed.
     text = match.text.translate(_ESCAPED)
     click.echo(f"line {match.line}: {match.card.id} ({match.signature.confidence.value}): {text}")
 

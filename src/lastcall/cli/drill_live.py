@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
+from lastcall.drill.reports.text import counted, one_line
 from lastcall.drill.verdicts import Result, Verdict
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Lines:
 
     def plan(self, servers: Sequence[str], scenarios: int) -> None:
         """See :class:`Live`."""
-        self.say(f"{scenarios} scenarios on {', '.join(servers)}")
+        self.say(f"{counted(scenarios, 'scenario')} on {', '.join(servers)}")
 
     def begun(self, server: str, scenario: str, attempt: int) -> None:
         """See :class:`Live`."""
@@ -52,7 +53,7 @@ class Lines:
     def done(self, result: Result) -> None:
         """See :class:`Live`."""
         tries = f" ({result.tries} tries)" if result.tries > 1 else ""
-        first = result.sentence.partition("\n")[0]
+        first = one_line(result.sentence.partition("\n")[0])
         self.say(f"{result.verdict.value:11} {result.server}: {result.scenario}: {first}{tries}")
 
 

@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote, unquote
 
 from lastcall.base.record import Record, replace
 from lastcall.drill.client import HTTPClient, Response
@@ -32,6 +33,9 @@ OPEN: Final = 5.0
 AFTER_GRACE: Final = 9.0
 """Seconds after the grace in which everything else has to happen: cancelling, lifespan.shutdown, the exit."""
 
+UNUSABLE: Final = "application"
+"""Of whom the wrapper writes that there is none of that name."""
+
 GUIDE: Final = "docs/how-to/stop-streams.md"
 
 _CLEAN: Final = (0, -signal.SIGTERM)
@@ -47,7 +51,8 @@ ROWS: Final = (
         "The route ends by itself",
         "The server's grace: what is under way may finish in it.",
         "A response that the server has to cut costs the whole grace at each stop, and its client gets no proper end.",
-        "Complete before lastcall disconnects it, or before the grace of another server is over.",
+        "Complete, or closed by lastcall because it was told to (--drain-close, or the application's own close()), "
+        "before lastcall disconnects what is left; under another server, complete before the grace is over.",
     ),
     _row(
         "app-exits",
@@ -97,6 +102,7 @@ class Seen(Record):
     lifespan: str  # none, never begun, begun, complete, failed
     cut_in: str  # the phase in which lastcall's report says that the route was cut
     ours: bool = False  # it was lastcall
+    closed: bool = False  # lastcall's report says that it closed what it was told to close
 
 
 def judge_app(target: Target, subject: Subject) -> list[Result]:
@@ -109,11 +115,11 @@ def judge_app(target: Target, subject: Subject) -> list[Result]:
     with tempfile.TemporaryDirectory(prefix="drill-") as name:
         directory = Path(name)
         server, port = _start(target, subject, directory, timeline)
-        with server, _open(server, port, subject, timeline) as client:
-            events, report = directory / "events", directory / "report.json"
+        events, report = directory / "events", directory / "report.json"
+        with server, _open(server, port, subject, timeline, events) as client:
             seen = replace(_watch(server, client, subject, events, report), ours=target.asked.name == OURS)
-        timeline.join(directory / "events")
-    verdicts = (_route(seen, subject), _exit(seen, subject), _lifespan(seen), _code(seen))
+        timeline.join(events)
+    verdicts = (_route(seen, subject), _exit(seen, subject, target.no_grace), _lifespan(seen), _code(seen))
     seconds = round(time.monotonic() - begin, 3)
     moments, output = tuple(timeline.moments), server.output()[-8192:]
     return [
@@ -128,7 +134,7 @@ def judge_app(target: Target, subject: Subject) -> list[Result]:
 def _start(target: Target, subject: Subject, directory: Path, timeline: Timeline) -> tuple[ServerProcess, int]:
     port = free_port()
     argv = target.command(app=WRAPPER, port=port, given={"grace": max(1, round(subject.grace * subject.scale))})
-    if target.asked.name == OURS and not target.asked.command:
+    if _reports(target):
         argv += ["--drain-report", str(directory / "report.json")]
     place = subject.directory.absolute()
     search = [str(place), str(SUBJECT), os.environ.get("PYTHONPATH", "")]
@@ -145,8 +151,21 @@ def _start(target: Target, subject: Subject, directory: Path, timeline: Timeline
         server.wait_for_port(port, READY)
     except BaseException:
         server.kill()
+        _must_be_loaded(subject, directory / "events")
         raise
     return server, port
+
+
+def _reports(target: Target) -> bool:
+    """It is lastcall, and the option for its report is free."""
+    return target.asked.name == OURS and "--drain-report" not in target.asked.command
+
+
+def _must_be_loaded(subject: Subject, events: Path) -> None:
+    """Raise DrillError with a sentence if the wrapper has found no application of that name."""
+    for one in read_events(events):
+        if one.who == UNUSABLE:
+            raise DrillError(f"--app {subject.name}: {one.detail} (--app-dir {subject.directory})") from None
 
 
 def _watch(server: ServerProcess, client: HTTPClient, subject: Subject, events: Path, report: Path) -> Seen:
@@ -158,7 +177,7 @@ def _watch(server: ServerProcess, client: HTTPClient, subject: Subject, events: 
     return _seen(server, response, read_events(events), signalled, report=_report(report), subject=subject)
 
 
-def _open(server: ServerProcess, port: int, subject: Subject, timeline: Timeline) -> HTTPClient:
+def _open(server: ServerProcess, port: int, subject: Subject, timeline: Timeline, events: Path) -> HTTPClient:
     """A client whose request for the route is under way. The application may still be starting: it is asked again."""
     until = time.monotonic() + READY
     while True:
@@ -166,6 +185,7 @@ def _open(server: ServerProcess, port: int, subject: Subject, timeline: Timeline
             client = HTTPClient(port, timeline, "client")
         except OSError:
             if time.monotonic() > until or server.exit_code is not None:
+                _must_be_loaded(subject, events)
                 raise DrillError(f"the server took no connection:\n{server.tail()}") from None
             pause(POLL)
             continue
@@ -173,6 +193,7 @@ def _open(server: ServerProcess, port: int, subject: Subject, timeline: Timeline
         client.wait_head(response, OPEN * subject.scale)
         if server.exit_code is not None:
             client.close()
+            _must_be_loaded(subject, events)
             raise DrillError(f"the server exited with code {server.exit_code}:\n{server.tail()}")
         if response.status >= 400:
             client.close()
@@ -207,6 +228,7 @@ def _seen(
         return next((since(one.at) for one in events if one.what == what and one.who == who), None)
 
     path = subject.route.partition("?")[0]
+    who = quote(unquote(path))  # as the wrapper spells it
     cut = [one["phase"] for one in report.get("cut", ()) if one["path"] == path]
     return Seen(
         complete=response.complete,
@@ -214,11 +236,12 @@ def _seen(
         error=response.error,
         exited=since(server.exited),
         exit_code=server.exit_code,
-        disconnected=first("disconnect", path),
-        task_ended=first("task-end", path),
-        told=first("notice", path),
+        disconnected=first("disconnect", who),
+        task_ended=first("task-end", who),
+        told=first("notice", who),
         lifespan=_lifespan_word(events),
         cut_in=cut[0] if cut else "",
+        closed=not cut and bool(report.get("closed_by_policy")),
     )
 
 
@@ -241,6 +264,8 @@ def _route(seen: Seen, subject: Subject) -> tuple[Verdict, str]:
     route = subject.route
     if seen.complete and not seen.cut_in:
         return Verdict.PASS, f"{route} was complete {seen.ended:.2f} s after the signal"
+    if seen.closed and seen.ended is not None:
+        return Verdict.PASS, f"{route} was closed {seen.ended:.2f} s after the signal, as lastcall had been told to"
     if seen.cut_in:
         what = f"{route} was still open when lastcall came to {seen.cut_in}"
         when = f", {seen.ended:.2f} s after the signal" if seen.ended is not None else ""
@@ -255,12 +280,14 @@ def _route(seen: Seen, subject: Subject) -> tuple[Verdict, str]:
 
 def remedy(seen: Seen, subject: Subject) -> str:
     """What to change in the application so that the route ends."""
-    route = subject.route.partition("?")[0]
+    route = unquote(subject.route.partition("?")[0])  # globs are compared with the decoded path
     option = "--timeout-graceful-shutdown SECONDS" if seen.ours else "a longer grace"
     lines = [
         f"If {route} never ends by itself, let it end when the server drains: with lastcall.drain_notice(), wait for "
         "the notice beside what the stream waits for, say goodbye and return.",
-        f"Code that cannot be changed: lastcall --drain-close '{route}' ends it 1 s after the signal.",
+        f"Code that cannot be changed: lastcall --drain-close '{route}' ends it 1 s after the signal. Judge that "
+        'with --server "lastcall {app} --port {port} --timeout-graceful-shutdown {grace} --drain-close '
+        f"'{route}'\".",
         f"If it ends by itself and should finish, give it time: {option}.",
     ]
     if not seen.ours and seen.told is None:
@@ -272,12 +299,12 @@ def remedy(seen: Seen, subject: Subject) -> str:
             "It also went on after http.disconnect: end the generator when the client has left "
             "(await request.is_disconnected(), or let send() raise)."
         )
-    return "\n".join(f"  - {line}" for line in lines) + f"\n  See {GUIDE}."
+    return "\n".join(f"- {line}" for line in lines) + f"\nSee {GUIDE}."
 
 
-def _exit(seen: Seen, subject: Subject) -> tuple[Verdict, str]:
+def _exit(seen: Seen, subject: Subject, remark: str) -> tuple[Verdict, str]:
     if seen.exited is None:
-        return Verdict.FAIL, f"still running {AFTER_GRACE:g} s after its grace of {subject.grace} s"
+        return Verdict.FAIL, f"still running {AFTER_GRACE:g} s after its grace of {subject.grace} s{remark}"
     return Verdict.PASS, f"exited {seen.exited:.2f} s after the signal"
 
 

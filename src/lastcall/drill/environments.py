@@ -39,7 +39,7 @@ Say = Callable[[str], None]
 
 FORMAT: Final = 1
 FRESH: Final = 86400.0
-"""Seconds for which the newest release stays the newest. A requirement with ``==`` is never asked for again."""
+"""Seconds for which the newest release stays the newest. What is made for a release is never looked at again."""
 
 _BUILD_SECONDS: Final = 900.0
 _PROBE_SECONDS: Final = 20.0
@@ -85,10 +85,11 @@ def environment_for(
 ) -> Environment:
     """An environment in which ``requirements`` are installed: the one that was kept, or a new one.
 
-    ``requirements`` are as pip takes them (``uvicorn==0.21.1``); one without ``==`` means the newest release, which is
-    looked for once a day. ``python`` is a version (``3.12`` or ``3.12.1``; None: the Python that runs this), ``cache``
-    the directory to keep environments in. ``say`` is told, in a line, what takes time. One that was kept needs no
-    network. Parallel callers, processes or threads, get the same one. Raises EnvironmentError_.
+    ``requirements`` are as pip takes them (``uvicorn==0.21.1``). The first is what it is made for: without ``==`` that
+    means the newest release, which is looked for once a day. ``python`` is a version (``3.12`` or ``3.12.1``; None: the
+    Python that runs this), ``cache`` the directory to keep environments in. ``say`` is told, in a line, what takes
+    time. One that was kept needs no network. Parallel callers, processes or threads, get the same one. Raises
+    EnvironmentError_.
     """
     tell = say or (lambda _line: None)
     wanted = tuple(sorted({one.strip() for one in requirements}))
@@ -96,16 +97,17 @@ def environment_for(
         raise EnvironmentError_(
             f"{list(requirements)} is no list of requirements: expected names such as uvicorn==0.21.1"
         )
+    moving = "==" not in requirements[0]
     interpreter, version = find_python(python)
     place = (cache or default_cache()) / _directory_name(wanted, version)
     try:
         place.mkdir(parents=True, exist_ok=True)
         kept = _kept(place, version)
-        if kept is not None and not _stale(place, wanted, time.time()):
+        if kept is not None and not (moving and _stale(place, time.time())):
             return kept
         with _locked(place / "lock", lambda: tell(f"waiting for another drill that installs {', '.join(wanted)}")):
             kept = _kept(place, version)  # the one who held the lock may have made it
-            if kept is not None and not _stale(place, wanted, time.time()):
+            if kept is not None and not (moving and _stale(place, time.time())):
                 return kept
             return _make(place, wanted, interpreter, version, kept, tell)
     except OSError as error:
@@ -200,10 +202,8 @@ def _environment(root: Path, versions: Mapping[str, str], version: str) -> Envir
     return Environment(root / "bin" / "python", root / "bin", versions, version)
 
 
-def _stale(place: Path, requirements: Sequence[str], now: float) -> bool:
+def _stale(place: Path, now: float) -> bool:
     """Whether a newer release may be out. ``now`` is ``time.time()``."""
-    if all("==" in one for one in requirements):
-        return False
     made = _record(place).get("made")
     return not isinstance(made, int | float) or not 0 <= now - made < FRESH
 

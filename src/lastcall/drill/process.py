@@ -78,10 +78,11 @@ class ServerProcess:
             )
         except OSError as error:
             self._output.close()
-            raise DrillError(f"{argv[0]} cannot be started: {error.strerror}") from None
+            raise DrillError(_not_started(self.argv[0], error)) from None
         with _lock:
             _running.add(self)
-        timeline.add(Source.PROCESS, "start", who=str(self.pid), detail=" ".join(self.argv), at=self.started)
+        words = " ".join((Path(self.argv[0]).name, *self.argv[1:]))
+        timeline.add(Source.PROCESS, "start", who=str(self.pid), detail=words, at=self.started)
         self._timer = threading.Timer(deadline, self._out_of_time)
         self._timer.daemon = True
         self._timer.start()
@@ -187,6 +188,12 @@ class ServerProcess:
             return f"{MARK}={self._mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
         except OSError:
             return False
+
+
+def _not_started(command: str, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError) and error.filename == command:
+        return f"{command} is not on PATH" if "/" not in command else f"there is no file {command}"
+    return f"{command} cannot be started: {error.strerror}"
 
 
 def exit_words(code: int) -> str:

@@ -31,12 +31,11 @@ What [`lastcall drill`](drill.md) asks of a server, one heading for each scenari
   them longer.
 - **Tolerance**: how much later than the rule says is still a pass.
 - **Needs**: features without which the verdict is "unsupported" ([what they are](drill.md#features)).
-- **Sources**: where it has been seen in the wild. What has no link has been seen while servers were read and tried for
+- **Sources**: where it has been seen in the wild. What has none has been seen while servers were read and tried for
   this list.
 
 """
 _ISSUE: Final = re.compile(r"([\w.-]+/[\w.-]+)#(\d+)", re.ASCII)
-_OWN: Final = "research: "
 _SPECIAL: Final = re.compile(r"([\\`*_<\[\]|])")
 
 
@@ -73,7 +72,7 @@ def _sources(sources: Iterable[str]) -> Iterable[str]:
         elif one.startswith("https://"):
             yield f"<{one}>"
         else:
-            yield _prose(one.removeprefix(_OWN))
+            yield _prose(one)
 
 
 def _prose(words: str) -> str:

@@ -255,7 +255,7 @@ class Rig:
     @property
     def no_grace(self) -> str:
         """A remark where the server could not be told how long the grace is."""
-        return "" if self.has("grace") else " (this server has no option for a grace)"
+        return self.target.no_grace
 
     @property
     def exit_words(self) -> str:

@@ -11,7 +11,7 @@ import pkgutil
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Final, TypedDict, Unpack
+from typing import TYPE_CHECKING, Final, NotRequired, TypedDict, Unpack
 
 from lastcall.base.record import Record
 from lastcall.drill.verdicts import ScenarioInfo
@@ -33,6 +33,9 @@ GROUPS: Final = (
 )
 """The headings of the matrix, in their order."""
 
+DEADLINE: Final = 45.0
+"""Seconds that a scenario may take, unless it says so."""
+
 
 class Failed(Exception):
     """The server did not do what the scenario's clause asks for. Its text is the sentence of the report."""
@@ -52,7 +55,7 @@ class Scenario(Record):
     info: ScenarioInfo
     steps: Callable[[Rig], str]
     needs: frozenset[str] = frozenset()
-    deadline: float = 45.0
+    deadline: float = DEADLINE
 
     @property
     def id(self) -> str:
@@ -70,14 +73,16 @@ class Description(TypedDict):
     reason: str
     rule: str
     tolerance: str
-    sources: Sequence[str]
+    sources: NotRequired[Sequence[str]]
 
 
-def scenario(*needs: str, **described: Unpack[Description]) -> Callable[[Callable[[Rig], str]], Scenario]:
-    """Make a scenario of its steps. ``needs`` are features, the rest is what reports say of it."""
+def scenario(
+    *needs: str, deadline: float = DEADLINE, **described: Unpack[Description]
+) -> Callable[[Callable[[Rig], str]], Scenario]:
+    """Make a scenario of its steps. ``needs`` are features, ``deadline`` is in seconds, the rest is told."""
 
     def make(steps: Callable[[Rig], str]) -> Scenario:
-        return Scenario(ScenarioInfo(**described), steps, frozenset(needs))
+        return Scenario(ScenarioInfo(**described), steps, frozenset(needs), deadline)
 
     return make
 

@@ -7,6 +7,7 @@ How to start a program is data: ``servers.toml``. The verdicts that were recorde
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lastcall._version import __version__
-from lastcall.base.record import Record
+from lastcall.base.record import Record, replace
 from lastcall.drill.process import DrillError
 from lastcall.drill.verdicts import ServerInfo, Verdict
 
@@ -85,9 +86,18 @@ class Target(Record):
         return found | {"unix"} if self.program.unix else found
 
     @property
+    def no_grace(self) -> str:
+        """A remark, to follow a sentence, where the server cannot be told how long its grace is. Empty if it can."""
+        if "grace" in self.features:
+            return ""
+        why = "the command has no {grace}" if self.asked.command else "it has no option for one"
+        return f" (it could not be told a grace: {why})"
+
+    @property
     def info(self) -> ServerInfo:
-        """What the report says of it."""
-        words = self.command(app="{app}", port="{port}", given={name: f"{{{name}}}" for name in ("grace",)})
+        """What the report says of it: where its interpreter lies is nobody's business."""
+        shown_as = replace(self, python=Path("python"))
+        words = shown_as.command(app="{app}", port="{port}", given={"grace": "{grace}"})
         shown = shlex.join(words).replace("'", "")
         return ServerInfo(self.label, self.asked.name, self.version, shown, self.python_version)
 
@@ -139,7 +149,15 @@ def _own_command(text: str) -> Asked:
     missing = [f"{{{name}}}" for name in ("app", "port") if f"{{{name}}}" not in text]
     if missing:
         raise DrillError(f"--server {text}: the command needs {' and '.join(missing)}, which the drill replaces.")
-    return Asked(text, Path(words[0]).name, command=text)
+    return Asked(text, _server_of(words), command=text)
+
+
+def _server_of(words: Sequence[str]) -> str:
+    """The name of the server that a command starts: its first word, or the module that an interpreter is given."""
+    name = Path(words[0]).name
+    if name.startswith(("python", "pypy")) and "-m" in words[1:-1]:
+        return words[words.index("-m", 1) + 1]
+    return name
 
 
 def prepare(asked: Asked, say: Callable[[str], None] | None = None) -> Target:
@@ -150,6 +168,7 @@ def prepare(asked: Asked, say: Callable[[str], None] | None = None) -> Target:
     python = Path(sys.executable)
     ours = ".".join(map(str, sys.version_info[:3]))
     if asked.command:
+        _must_be_there(asked)
         return Target(asked, _program_of(asked), "", python)
     if asked.name == OURS and not asked.version:
         return Target(asked, programs()[OURS], __version__, python, ours)
@@ -169,7 +188,9 @@ def prepare_here(asked: Asked) -> Target:
 
     Raises DrillError with a sentence if the server is not installed in it, or another release than was asked for.
     """
-    if asked.command or asked.name == OURS:
+    if asked.command:
+        _must_be_there(asked, f"python -m pip install {asked.name} installs it beside your application")
+    if asked.command or (asked.name == OURS and not asked.version):
         return prepare(asked)
     try:
         found = version(asked.name)
@@ -186,11 +207,28 @@ def prepare_here(asked: Asked) -> Target:
     return Target(asked, programs()[asked.name].of_release(found), found, Path(sys.executable), python)
 
 
+def _must_be_there(asked: Asked, remedy: str = "") -> None:
+    """Raise DrillError if there is no such command: at once, not in every scenario.
+
+    A path that is not absolute is left alone: what it names depends on the directory that the server runs in.
+    """
+    word = shlex.split(asked.command)[0]
+    if ("/" in word and not word.startswith("/")) or shutil.which(word):
+        return
+    if "/" in word:
+        raise DrillError(f"--server {asked.label}: {word} is no file that can be run")
+    if not remedy:
+        remedy = f"--server {asked.name} judges it in an environment of its own"
+    hint = f"; {remedy}" if asked.name in programs() else ""
+    raise DrillError(f"--server {asked.label}: {word} is not on PATH{hint}")
+
+
 def _program_of(asked: Asked) -> Program:
-    """A program for a command of the user's. If we know its first word, we know what else it takes."""
+    """A program for a command of the user's. If we know its server, we know what else it takes."""
     known = programs().get(asked.name)
+    given = {word.partition("=")[0] for word in shlex.split(asked.command)}
     options = {} if known is None else {n: w for n, w in known.options.items() if n != "grace"}
-    options = {name: words for name, words in options.items() if words.split()[0] not in asked.command}
+    options = {name: words for name, words in options.items() if words.split()[0] not in given}
     features = frozenset({"lifespan", "websocket"}) if known is None else known.features
     if "{grace}" in asked.command:
         features |= {"grace"}

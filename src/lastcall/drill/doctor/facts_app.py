@@ -120,7 +120,10 @@ def failure(output: str, code: int | None) -> str:
         what = "it was not ready" if code is None else f"it ended with exit code {code}"
         return f"{what} within {START:g} s" + (f"; its last line was: {lines[-1]}" if lines else "")
     said = lines[first].removeprefix("Error: ")
-    return said if lines[-1] == lines[first] else f"{said.rstrip(':')}: {lines[-1]}"
+    if lines[-1] == lines[first]:
+        return said
+    kind = lines[-1].partition(":")[0]  # the last line of a traceback begins with what the first has named
+    return f"{said.removesuffix(f': {kind}')}: {lines[-1]}"
 
 
 def kept_environment(

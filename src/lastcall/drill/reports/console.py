@@ -6,7 +6,7 @@ fit, the marks stand alone. The marks differ in shape, so nothing is lost withou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lastcall.base.record import Record
@@ -14,7 +14,7 @@ from lastcall.drill.reports import facts, text
 from lastcall.drill.verdicts import Result, Run, Verdict
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.text import Text
 
 UNICODE = {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.UNSUPPORTED: "\N{EN DASH}", Verdict.ERROR: "!"}
 ASCII = {Verdict.PASS: "+", Verdict.FAIL: "x", Verdict.UNSUPPORTED: "-", Verdict.ERROR: "!"}
@@ -22,6 +22,10 @@ STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.UNSUPPORTED: 
 _GAP = 2  # between columns
 _LEAST = 5  # of a scenario's id, in the narrowest terminal
 _MOST_LINES = 60  # of a timeline
+
+
+Piece = tuple[str, str]  # words, and how rich is to style them
+Line = list[Piece]
 
 
 class Plan(Record):
@@ -59,47 +63,41 @@ def plan(run: Run, width: int) -> Plan:
     return Plan(first, last.columns, numbers, False, legend)
 
 
-def table(run: Run, width: int = 120) -> Table:
-    """The matrix for rich, in a terminal of ``width`` characters. Raises ImportError without rich."""
-    from rich.table import Table  # noqa: PLC0415  an extra: the plain form needs none
-    from rich.text import Text  # noqa: PLC0415
+def table(run: Run, width: int = 120) -> Text:
+    """The matrix in colours for rich, in a terminal of ``width`` characters. Raises ImportError without rich.
 
-    form = plan(run, width)
-    found = facts.cells(run)
-    legend = [*form.legend]
-    if not form.worded:
-        legend.append(_key(UNICODE))
-    made = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), show_edge=False, header_style="bold")
-    made.caption = Text("\n".join(legend), justify="left") if legend else None
-    made.caption_justify = "left"
-    made.add_column(Text("scenario"), width=form.first, no_wrap=True, overflow="ellipsis")
-    for heading, column in zip(form.headings, form.columns, strict=True):
-        made.add_column(Text(heading), width=column, no_wrap=True)
-    for group, scenarios in facts.groups(run):
-        made.add_row(Text(text.one_line(group), style="bold dim"))
-        for one in scenarios:
-            row = facts.row(run, one, found)
-            words = [Text(_words(result, form, UNICODE), style=_style(result)) for result in row]
-            made.add_row(Text(text.one_line(one.id)), *words)
-    return made
+    No table of rich's: that would cut a group's heading to the width of the scenarios' ids.
+    """
+    from rich.text import Text  # noqa: PLC0415  an extra: the plain form needs none
+
+    lines = (Text.assemble(*line) for line in _lines(run, width, unicode=True))
+    return Text("\n").join(lines)
 
 
 def plain_table(run: Run, width: int = 80, *, unicode: bool = True) -> str:
     """The matrix as lines of at most ``width`` characters (legends excepted), in ASCII on request."""
-    form = plan(run, width)
-    found = facts.cells(run)
-    marks = UNICODE if unicode else ASCII
-    lines = [_line(form, "scenario", form.headings, unicode)]
-    for group, scenarios in facts.groups(run):
-        lines += ["", text.shorten(text.one_line(group), width, ellipsis="…" if unicode else "...")]
-        for one in scenarios:
-            words = [_words(result, form, marks) for result in facts.row(run, one, found)]
-            lines.append(_line(form, text.one_line(one.id), words, unicode))
-    lines += ["", *form.legend] if form.legend else []
-    if not form.worded:
-        lines += ["", _key(marks)]
+    lines = ("".join(words for words, _ in line).rstrip() for line in _lines(run, width, unicode=unicode))
     shown = "\n".join(lines)
     return shown if unicode else shown.encode("ascii", "backslashreplace").decode()
+
+
+def _lines(run: Run, width: int, *, unicode: bool) -> Iterator[Line]:
+    form = plan(run, width)
+    found = facts.cells(run)
+    marks, ellipsis = (UNICODE, "…") if unicode else (ASCII, "...")
+    yield _row(form, ("scenario", "bold"), [(one, "bold") for one in form.headings], ellipsis)
+    for group, scenarios in facts.groups(run):
+        yield []
+        yield [(text.shorten(text.one_line(group), width, ellipsis=ellipsis), "bold dim")]
+        for one in scenarios:
+            words = [(_words(result, form, marks), _style(result)) for result in facts.row(run, one, found)]
+            yield _row(form, (text.one_line(one.id), ""), words, ellipsis)
+    if form.legend:
+        yield []
+        yield from ([(one, "")] for one in form.legend)
+    if not form.worded:
+        yield []
+        yield [(_key(marks), "")]
 
 
 def timeline(result: Result) -> str:
@@ -139,11 +137,12 @@ def _moment(stretch: facts.Stretch, times: int, kinds: int) -> str:
     return f"  {text.seconds(one.at):>{times}}  {text.one_line(one.what):<{kinds}}  {said}".rstrip()
 
 
-def _line(form: Plan, first: str, rest: Sequence[str], unicode: bool) -> str:
-    ellipsis = "…" if unicode else "..."
-    cells = [f"{text.shorten(first, form.first, ellipsis=ellipsis):<{form.first}}"]
-    cells += [f"{one:<{width}}" for one, width in zip(rest, form.columns, strict=True)]
-    return (" " * _GAP).join(cells).rstrip()
+def _row(form: Plan, first: Piece, rest: Sequence[Piece], ellipsis: str) -> Line:
+    name, style = first
+    line = [(f"{text.shorten(name, form.first, ellipsis=ellipsis):<{form.first}}", style)]
+    for (words, style), width in zip(rest, form.columns, strict=True):
+        line += [(" " * _GAP, ""), (f"{words:<{width}}", style)]
+    return line
 
 
 def _words(result: Result | None, form: Plan, marks: dict[Verdict, str]) -> str:

@@ -12,7 +12,6 @@ from lastcall.drill.scenario import scenario
     reason="A bare except in a library is enough to swallow a cancel.",
     rule="A handler ignores every cancel; the grace is 1 s. Exits within 6 s.",
     tolerance="see the rule",
-    sources=("research: hypercorn, daphne, gunicorn wait for it",),
 )
 def app_swallows_cancel(rig: Rig) -> str:
     """A request that ignores cancels, SIGTERM."""

@@ -31,10 +31,12 @@ def connection_kept_alive(rig: Rig) -> str:
     while client.end is None and rig.since_signal() < 3.0:
         asked = rig.since_signal()
         response = client.get("/ok", rig.long(1.0))
-        late += response.complete and asked > NOTICED
         closing += response.complete and response.says_close
-        if late > 1:
-            raise Failed(f"asked {asked:.1f} s after the signal, it was answered again, without Connection: close")
+        if response.complete and asked > NOTICED:
+            late += 1
+            if late > 1 or not response.says_close:
+                how = "answered again" if response.says_close else "answered without Connection: close"
+                raise Failed(f"asked {asked:.1f} s after the signal, it was {how}")
         if client.end is None:
             rig.sleep(0.1)
     if client.wait_end(rig.long(0.5)) is End.RST:

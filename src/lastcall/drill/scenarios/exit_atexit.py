@@ -12,7 +12,6 @@ from lastcall.drill.scenario import Failed, scenario
     reason="Logging, telemetry and profilers write their last data there.",
     rule="SIGTERM to an idle server: a function that the application has registered with atexit runs.",
     tolerance="3 s for the exit",
-    sources=("research: exit by a signal that is raised again",),
 )
 def exit_atexit(rig: Rig) -> str:
     """SIGTERM."""

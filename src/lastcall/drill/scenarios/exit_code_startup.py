@@ -13,7 +13,6 @@ from lastcall.drill.scenario import Failed, scenario
     reason="With exit code 0 the supervisor believes that all is well, and does not start it again.",
     rule="The application answers with startup.failed: the process exits within 5 s, and its code is not 0.",
     tolerance="see the rule",
-    sources=("research: parents that exit with 0 on failure",),
 )
 def exit_code_startup(rig: Rig) -> str:
     """Start, and wait for the end."""

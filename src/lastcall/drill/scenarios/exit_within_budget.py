@@ -14,7 +14,6 @@ from lastcall.drill.scenario import Failed, scenario
     rule="An endless stream, a request of a minute with 0.3 s of clean-up, work after a response, an idle connection, "
     "and a shutdown of 1 s: exits within the grace of 2 s, 0.3 s and 1 s.",
     tolerance="2 s",
-    sources=("research: budgets of the phases add up",),
 )
 def exit_within_budget(rig: Rig) -> str:
     """All at once, SIGTERM."""
@@ -26,7 +25,7 @@ def exit_within_budget(rig: Rig) -> str:
     for path in ("/slow", "/bg"):
         rig.must_see("request", path)
     rig.signal()
-    seconds = rig.must_exit(3.3 + 2.0, f"with 3.3 s to spend{rig.no_grace}")
+    seconds = rig.must_exit(3.3 + 2.0, f"with 3.3 s for the whole stop{rig.no_grace}")
     if not rig.events("lifespan-end"):
         raise Failed(f"exited {seconds:.2f} s after the signal, without a complete lifespan.shutdown")
-    return f"exited {seconds:.2f} s after the signal, with 3.3 s to spend"
+    return f"exited {seconds:.2f} s after the signal, with 3.3 s for the whole stop"

@@ -13,7 +13,7 @@ from lastcall.drill.scenario import Failed, scenario
     reason="One stream that does not end in time must not cost the clean-up of the whole application.",
     rule="An endless stream uses up a grace of 2 s; a lifespan.shutdown of 1 s is complete after it.",
     tolerance="2 s for the exit",
-    sources=("Kludex/uvicorn#280", "research: equal timers of parent and worker"),
+    sources=("Kludex/uvicorn#280",),
 )
 def lifespan_after_grace(rig: Rig) -> str:
     """Open the stream, SIGTERM, wait for the shutdown."""

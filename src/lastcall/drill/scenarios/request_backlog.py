@@ -4,7 +4,8 @@ from lastcall.drill.rig import Rig
 from lastcall.drill.scenario import Failed, scenario
 
 CLIENTS = 50
-ROUNDS = 3
+ROUNDS = 10
+BLOCK = 0.5  # seconds
 
 
 @scenario(
@@ -13,16 +14,16 @@ ROUNDS = 3
     group="Requests",
     clause="TCP: who is in the queue of a listener is connected. Closing the listener resets them.",
     reason="To the client the connection is open and the request sent. A reset is a failure that it cannot explain.",
-    rule="While the application blocks the event loop for 1 s, 50 clients connect and send a request; then SIGTERM. "
-    "All are answered, three times.",
+    rule="While the application blocks the event loop for 0.5 s, 50 clients connect and send a request; then SIGTERM. "
+    "All are answered, ten times.",
     tolerance="none; grace of 5 s",
     sources=("Kludex/uvicorn#3124", "benoitc/gunicorn#3323"),
 )
 def request_backlog(rig: Rig) -> str:
-    """Block, connect, SIGTERM; three times."""
+    """Block, connect, SIGTERM; ten times."""
     for _ in range(ROUNDS):
         rig.serve()
-        rig.open("/block?s=1", "blocker")
+        rig.open(f"/block?s={BLOCK:g}", "blocker")
         rig.must_see("note", "/block")
         opened = [rig.open("/ok", f"client-{number}") for number in range(CLIENTS)]
         rig.signal()

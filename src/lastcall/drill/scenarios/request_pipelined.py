@@ -16,7 +16,6 @@ from lastcall.drill.scenario import Failed, scenario
     rule="Of three requests that were sent before the signal the first is answered completely, what is answered after "
     "it is complete too, and the connection ends with a FIN.",
     tolerance="none",
-    sources=("research: client pipelining during drain",),
 )
 def request_pipelined(rig: Rig) -> str:
     """Three requests at once, SIGTERM while the first is at work."""

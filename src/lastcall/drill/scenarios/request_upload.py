@@ -15,7 +15,6 @@ HALF = 512 * 1024
     reason="An upload that is reset has to begin again, and the client is not told why.",
     rule="The second half of a body, sent 1 s after the signal, is read and answered with 200, in a grace of 5 s.",
     tolerance="none",
-    sources=("research: half-parsed request or body being uploaded",),
 )
 def request_upload(rig: Rig) -> str:
     """Half a body, SIGTERM, 1 s, the other half."""

@@ -14,7 +14,6 @@ from lastcall.drill.scenario import scenario
     reason="Impatient people and scripts send signals until something happens.",
     rule="A silent stream is open; SIGINT and SIGTERM in turn, five in a second. Exits when the grace of 2 s is over.",
     tolerance="2 s",
-    sources=("research: granian blocks at the third signal",),
 )
 def signal_burst(rig: Rig) -> str:
     """Open a stream, five signals."""

@@ -17,7 +17,6 @@ from lastcall.drill.scenarios.signal_second_sigint import twice
     rule="With an endless stream open: SIGTERM, 1 s, SIGTERM. lifespan.shutdown is complete, and the process exits "
     "when the grace of 3 s is over, or before.",
     tolerance="1.5 s",
-    sources=("research: 2nd SIGTERM ignored",),
 )
 def signal_second_sigterm(rig: Rig) -> str:
     """Open a stream, SIGTERM, SIGTERM."""

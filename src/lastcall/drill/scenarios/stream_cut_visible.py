@@ -12,7 +12,6 @@ from lastcall.drill.scenario import Failed, scenario
     reason="A client that is shown a proper end believes that it has everything, and stores half of a file.",
     rule="An endless stream that is ended at a grace of 1 s has no last chunk.",
     tolerance="none",
-    sources=("research: granian ends chunks cleanly",),
 )
 def stream_cut_visible(rig: Rig) -> str:
     """Open the stream, SIGTERM, see how it ends."""

@@ -13,7 +13,6 @@ from lastcall.drill.scenario import Failed, scenario
     reason="A proxy that finds the file connects to nobody, and other programs take the server for running.",
     rule="After SIGTERM and the exit the file is not there.",
     tolerance="3 s for the exit",
-    sources=("research: stale unix socket file at restart",),
 )
 def unix_socket_removed(rig: Rig) -> str:
     """Serve on a unix socket, SIGTERM."""

@@ -16,7 +16,6 @@ from lastcall.drill.scenario import Failed, scenario
     reason="After a kill or a power cut the server should start without somebody who removes a file.",
     rule="The file of a socket that nobody listens on is there; the server starts and answers.",
     tolerance="20 s for the start",
-    sources=("research: stale unix socket file at restart",),
 )
 def unix_socket_stale(rig: Rig) -> str:
     """Leave a socket file, start, ask."""

@@ -19,7 +19,6 @@ CLIENTS, BURSTS = 12, 4
     reason="The first worker that is done must not take the others with it.",
     rule="Of 2 workers one has streams of 2 s, the other nothing to do: all streams are complete, in a grace of 5 s.",
     tolerance="none",
-    sources=("research: hypercorn ends all workers when the first has exited",),
 )
 def workers_drain(rig: Rig) -> str:
     """Open streams, SIGTERM to the parent."""

@@ -14,7 +14,6 @@ from lastcall.drill.scenarios.workers_drain import drain
     reason="This is how systemd stops a service unless it is told otherwise.",
     rule="As in workers-drain, with SIGTERM to parent and workers at once: all streams are complete.",
     tolerance="none",
-    sources=("research: hypercorn's and saltare's workers and a doubled signal",),
 )
 def workers_group_signal(rig: Rig) -> str:
     """Open streams, SIGTERM to the group."""

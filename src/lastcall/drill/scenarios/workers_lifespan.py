@@ -15,7 +15,6 @@ from lastcall.drill.scenario import Failed, scenario
     rule="SIGTERM to an idle server with 2 workers, of which one needs 0.5 s for its shutdown, the other 1.5 s: both "
     "are complete.",
     tolerance="3.5 s for the exit",
-    sources=("research: hypercorn ends all workers when the first has exited",),
 )
 def workers_lifespan(rig: Rig) -> str:
     """SIGTERM."""

@@ -15,7 +15,6 @@ from lastcall.drill.scenarios.exit_code_startup import failed_start
     reason="A parent that lives on, or exits with 0, looks like a service that runs.",
     rule="The application answers with startup.failed in 2 workers: exits within 5 s, and the code is not 0.",
     tolerance="see the rule",
-    sources=("research: parents that exit with 0 on failure",),
 )
 def workers_startup_failed(rig: Rig) -> str:
     """Start, and wait for the end."""

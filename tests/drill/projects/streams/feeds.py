@@ -20,6 +20,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(lifespan=lifespan)
 
 
+@app.get("/two words")
 @app.get("/events")
 async def events() -> StreamingResponse:
     return StreamingResponse(ticks(), media_type="text/event-stream")

@@ -9,6 +9,7 @@ import asyncio
 import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from .events import drain_extension, note
 
@@ -17,12 +18,29 @@ if TYPE_CHECKING:
 
 
 def load(name: str) -> Any:
-    """The object that ``module:attribute`` names; the attribute may have dots."""
+    """The object that ``module:attribute`` names; the attribute may have dots.
+
+    If there is none, the drill reads why among the events, and the server ends with ImportError.
+    """
     module, _, attributes = name.partition(":")
-    found = import_module(module)
+    try:
+        found = import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name and (module + ".").startswith(error.name + "."):
+            raise refused("there is no module " + error.name) from None
+        raise  # it is there, and what it imports is not
     for attribute in (attributes or "app").split("."):
-        found = getattr(found, attribute)
+        try:
+            found = getattr(found, attribute)
+        except AttributeError:
+            raise refused("module " + module + " has no attribute " + (attributes or "app")) from None
     return found
+
+
+def refused(sentence: str) -> ImportError:
+    """An error with a sentence, which is noted for the drill."""
+    note("note", "application", sentence)
+    return ImportError(sentence)
 
 
 # None where there is nothing to watch, so that this module can be imported anywhere.
@@ -31,7 +49,8 @@ application: Any = load(os.environ["DRILL_APP"]) if "DRILL_APP" in os.environ el
 
 async def app(scope: Message, receive: Receive, send: Send) -> None:
     """The application, watched."""
-    who = f"worker-{os.getpid()}" if scope["type"] == "lifespan" else scope["path"]
+    # Quoted: a name in the events has no spaces.
+    who = f"worker-{os.getpid()}" if scope["type"] == "lifespan" else quote(scope["path"])
 
     async def watched_receive() -> Message:
         message = await receive()
