@@ -54,7 +54,7 @@ def test_a_wildcard_listener_names_the_address_that_was_connected_to(serve: Serv
         seen.append(scope)
         await respond(send)
 
-    server = serve(app, host="0.0.0.0")
+    server = serve(app, host="0.0.0.0", port=0)
     port = server.address[1]
     with Peer(("127.0.0.1", port)) as peer:
         peer.get()

@@ -382,7 +382,7 @@ def test_no_renewal_follows_an_end() -> None:
 
         kit.store.renew = slow  # type: ignore[method-assign]
         async with kit.once.lease("k", lease=0.3) as lease:
-            await until(lambda: sent)
+            await until(lambda: bool(sent))
             asyncio.get_running_loop().call_later(0.05, answer.set)
             lease.abandon()
         await asyncio.wait(sent)
