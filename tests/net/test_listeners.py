@@ -346,7 +346,7 @@ def test_ipv6_is_served(serve: Serve) -> None:
         scopes.append(scope)
         await respond(send)
 
-    server = serve(app, host="::1")
+    server = serve(app, host="::1", port=0)
     with server.peer() as peer:
         assert peer.get().status == 200
         assert tuple(scopes[0]["client"]) == peer.name
