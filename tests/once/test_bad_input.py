@@ -120,7 +120,7 @@ def test_a_file_that_cannot_be_used(
 def test_a_server_that_is_slow_or_down(request: pytest.FixtureRequest, kind: str) -> None:
     """503 within the store's timeout. When it is back, a retry executes, once its lease is over if it has got one.
 
-    A server that was only slow may carry out what nobody waits for any more: then the key has a lease without a holder.
+    A server that was only slow may carry out what nobody waits for any more: that lease is given back.
     """
     server: Server = request.getfixturevalue(f"{kind}_server")
     make: Callable[..., Store] = RedisStore if kind == "redis" else PostgresStore

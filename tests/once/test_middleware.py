@@ -925,6 +925,7 @@ def test_a_store_that_is_down_before_the_work(run: Run, operation: str, caplog: 
         at.store.down = set()
         assert (await call(closed)).body == b"run 3"
         assert (await call(opened)).replayed
+        await closed.aclose()
 
     with caplog.at_level(logging.WARNING, "lastcall.once"):
         run(body)
@@ -1121,6 +1122,7 @@ def test_attempts_are_told_with_their_outcomes(run: Run) -> None:
         assert [seconds for _, seconds in ends] == pytest.approx([1.0, 0.0], abs=0.1)
         assert isinstance(app.metrics, MemoryCounters)
         assert app.metrics.value("once_executions_total") == 2
+        await app.aclose()
 
     run(body)
 

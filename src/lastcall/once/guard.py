@@ -28,6 +28,7 @@ from lastcall.once.metrics import Counters, MemoryCounters, OnceEvent, Watch
 from lastcall.once.records import Attempt, Event, Outcome, Policy, Record, State, Verdict
 from lastcall.once.store import Store, StoreError
 from lastcall.once.stores import store_from_url
+from lastcall.once.withdrawals import Withdrawals, give_back
 
 T = TypeVar("T")
 
@@ -328,6 +329,7 @@ class AsyncOnce:
         self._pid = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._worker = ""
+        self._withdrawals = Withdrawals()
         self._opening: asyncio.Task[None] | None = None
         self._failed: tuple[float, StoreError] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -378,6 +380,7 @@ class AsyncOnce:
         """Wait for what is being stored, and close the store. It may be opened again, in another loop too."""
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._withdrawals.end()
         if self._pid == os.getpid():
             self._pid, self._loop = 0, None
             await self.store.close()
@@ -474,16 +477,20 @@ class AsyncOnce:
     async def attempt(self, attempt: Attempt) -> Outcome | None:
         """Make an attempt, and count it. None if the store fails and ``fail_open`` is set; else raises StoreError."""
         started = time.perf_counter()
+        asked = False
         try:
             if self._pid != os.getpid() or self._loop is not asyncio.get_running_loop():
                 await self.open()
             if not attempt.worker:  # made before the store was opened
                 attempt = replace(attempt, worker=self._worker)
+            asked = True
             outcome = await self.store.acquire(attempt)
         except StoreError as exc:
             self.watch.store_error(attempt.key, "acquire", exc, fail_open=self.fail_open)
             if self.fail_open:
                 return None
+            if asked:
+                self._withdrawals.begin(self.store, attempt)
             raise
         except asyncio.CancelledError:
             if attempt.lease > 0 and self._pid == os.getpid():
@@ -497,10 +504,7 @@ class AsyncOnce:
     async def _give_back(self, attempt: Attempt) -> None:
         """Nobody will run what was granted to an attempt that was cancelled, if it was."""
         try:
-            record = await self.store.get(attempt.key)
-            if record is not None and record.token == attempt.token:
-                event = Event.RELEASE if record.executions == 1 else Event.ABANDON
-                await self.store.finish(attempt.key, attempt.token, event, ttl=attempt.ttl)
+            await give_back(self.store, attempt)
         except StoreError as exc:
             self.watch.store_error(attempt.key, "finish", exc, fail_open=False)
 

@@ -34,8 +34,9 @@ from lastcall.once.answers import decode
 from lastcall.once.execution import Execution, Rules
 from lastcall.once.fingerprint import Body, credentials_of, fingerprint_of, has_cookie, hash_of_caller, parse_key
 from lastcall.once.metrics import Counters, MemoryCounters, OnceEvent, Watch
-from lastcall.once.records import Attempt, Event, Outcome, Policy, Verdict
+from lastcall.once.records import Attempt, Outcome, Policy, Verdict
 from lastcall.once.store import Store, StoreError
+from lastcall.once.withdrawals import Withdrawals, give_back
 
 HEADER = b"idempotency-key"
 # Extensions by which an answer would go past what is kept of it.
@@ -162,6 +163,7 @@ class IdempotencyMiddleware:
         self._namespace = namespace
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._left_alone: set[asyncio.Task[BaseException | None]] = set()
+        self._withdrawals = Withdrawals()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI 3."""
@@ -185,6 +187,7 @@ class IdempotencyMiddleware:
                 task.cancel()
             if late:
                 await asyncio.wait(late, timeout=_FAREWELL)
+        await self._withdrawals.end()
         await self._store.close()
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -315,17 +318,18 @@ class IdempotencyMiddleware:
         return records.acquire(record, replace(attempt, token=""), -math.inf)
 
     async def _acquire(self, attempt: Attempt) -> Outcome:
-        """Make the attempt. One that the caller's cancel overtakes gives back what it got."""
+        """Make the attempt. One that the caller's cancel, or the store's failure, overtakes gives back what it got."""
         acquiring = asyncio.ensure_future(self._store.store.acquire(attempt))
         try:
             return await asyncio.shield(acquiring)
+        except StoreError:
+            if not self._fail_open:
+                self._withdrawals.begin(self._store.store, attempt)
+            raise
         except asyncio.CancelledError:
             with contextlib.suppress(StoreError):
-                outcome = await acquiring  # as long as the store's timeout at most
-                if outcome.verdict is Verdict.GRANTED:
-                    # Nothing was run. What another run may have left behind stays as unknown as it was.
-                    event = Event.RELEASE if outcome.record.executions == 1 else Event.ABANDON
-                    await self._store.store.finish(attempt.key, attempt.token, event, ttl=self._ttl)
+                await acquiring  # as long as the store's timeout at most
+                await give_back(self._store.store, attempt)
             raise
 
     async def _wait_for(self, attempt: Attempt, notice: _Notice | None, until: float) -> Outcome:
