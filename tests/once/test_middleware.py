@@ -651,15 +651,19 @@ def streamer(at: Setting, count: int = 5, size: int = 2) -> Callable[[Scope, Rec
 
 def test_a_client_that_leaves_does_not_end_the_work(run: Run) -> None:
     async def body(at: Setting) -> None:
-        app = at.guard(streamer(at))
+        figures = MemoryCounters()
+        told: list[OnceEvent] = []
+        app = at.guard(streamer(at), metrics=figures, on_event=told.append)
         made = Call(app)
         await asyncio.sleep(1.5)
         made.leave()
         await made.task
         assert at.handler.ended == 1
+        assert [event.name for event in told] == ["attempt", "completed", "undelivered"]
         again = await call(app)
         assert again.replayed
         assert again.body == b"x" * 10
+        assert figures.value("once_undelivered_total") == 1
 
     run(body)
 

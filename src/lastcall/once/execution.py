@@ -152,6 +152,8 @@ class Execution:
         await self.abandon()
         if self._recording is not None:  # the handler may have been cancelled while that was on its way
             await asyncio.wait({self._recording})
+        if self.gone and self.settled:
+            self._watch.undelivered(self._attempt.key)
         if error is None and not self._replaced:
             return self.down
         return error

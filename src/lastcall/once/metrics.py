@@ -8,6 +8,7 @@ Names, with their labels:
 - ``once_retries_total``: attempts on a key that has been seen before
 - ``once_fail_open_total{operation}``: what was allowed, or not written down, because the store failed
 - ``once_leases_lost_total``
+- ``once_undelivered_total``: answers that are in the record, and whose client had left: its retry gets them
 - ``once_store_seconds{operation}``, ``once_lease_age_seconds``: distributions, in seconds
 - ``once_retry_spike``: 1 while the retry share is far above its own recent mean
 """
@@ -179,9 +180,9 @@ class RetryShare:
 class OnceEvent(Record):
     """What ``on_event`` is called with.
 
-    ``name`` is ``attempt``, ``completed``, ``failed``, ``abandoned``, ``released``, ``lease_lost``, ``fail_open``,
-    ``retry_spike`` or ``retry_spike_over``; ``outcome`` that of an attempt; ``seconds`` what the attempt took in the
-    store, or the age of the lease that ended.
+    ``name`` is ``attempt``, ``completed``, ``failed``, ``abandoned``, ``released``, ``lease_lost``, ``undelivered``,
+    ``fail_open``, ``retry_spike`` or ``retry_spike_over``; ``outcome`` that of an attempt; ``seconds`` what the attempt
+    took in the store, or the age of the lease that ended.
     """
 
     name: str
@@ -248,6 +249,11 @@ class Watch:
         self.counters.add("once_leases_lost_total")
         self.warn("lease_lost", "A lease was lost while its work ran: the work may run twice (key %r)", key)
         self.tell(OnceEvent("lease_lost", key))
+
+    def undelivered(self, key: str) -> None:
+        """The server has told that the client left before it had the answer, which is recorded: expect its retry."""
+        self.counters.add("once_undelivered_total")
+        self.tell(OnceEvent("undelivered", key))
 
     def ended(self, name: str, key: str, age: float) -> None:
         """A lease was ended by its holder, ``age`` seconds after it was granted."""
