@@ -11,7 +11,7 @@ BIN      := $(VENV)/bin
 ROOMS    := $(shell find src -name '*.pyx')
 COMPILED := setup.py $(ROOMS) $(shell find src -name '*.pxd')
 TESTS    ?= tests
-WAITING  := tests/net/ tests/process/ tests/server/ tests/soak/
+WAITING  := tests/process/ tests/server/
 SPREAD   := -n 3 --dist loadgroup
 
 .DEFAULT_GOAL := help

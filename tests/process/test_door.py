@@ -135,7 +135,7 @@ def test_a_listener_that_somebody_else_holds_is_left_alone() -> None:
         watch = Stopwatch()
         late = stack.enter_context(Peer(listener.getsockname()))
         late.request()
-        assert watch.seconds < 0.5, "its SYN was not dropped"
+        assert watch.seconds < 0.9, "its SYN was not dropped"
         assert filter_instructions(listener) == 0
         held.wait_ended()
         assert held.answer.body == b"slow"
@@ -304,9 +304,9 @@ def test_the_next_request_does_not_wait_for_the_work_after_the_response_before_i
     server = start("probe:app")
     with Peer(server.addresses[0]) as peer:
         watch = Stopwatch()
-        assert peer.get("/bg?s=0.6").body == b"bg"
+        assert peer.get("/bg?s=1.5").body == b"bg"
         assert peer.get("/ok").body == b"ok"
-        assert watch.seconds < 0.5
+        assert watch.seconds < 1
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
     assert Journal(server).of("bg") == ["began", "done", "finally"]
@@ -320,5 +320,5 @@ def test_twenty_idle_connections_cost_the_linger_and_end_with_a_fin(start: Start
         client.wait_for(b"\r\n\r\nok")
     watch = Stopwatch()
     assert server.stop() == 0
-    assert watch.seconds < 0.5, "the linger is a tenth of the grace"
+    assert watch.seconds < 1, "the linger is a tenth of the grace, and not a second"
     assert {client.wait_ended() for client in clients} == {"FIN"}

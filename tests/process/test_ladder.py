@@ -351,7 +351,7 @@ def test_the_defaults_add_up_to_28_seconds_and_are_logged_at_the_start_and_at_th
     server.wait_for(r"A stop takes at most 28 s \(after Ctrl-C: 11 s\)\n")
     watch = Stopwatch()
     assert server.stop() == 0
-    assert watch.seconds < 0.5, "with nothing open a stop is over at once"
+    assert watch.seconds < 1, "with nothing open a stop is over at once"
     assert "Stopping (SIGTERM): 0 requests in flight, done within 28 s.\n" in server.stderr
 
 

@@ -70,7 +70,7 @@ def test_the_third_signal_leaves_within_a_moment(start: Start) -> None:
         watch = Stopwatch()
         server.signal(signal.SIGTERM)
         assert server.wait() == 5
-        assert watch.seconds < 0.5
+        assert watch.seconds < 1
     assert "third stop signal" in server.stderr
 
 
@@ -85,7 +85,7 @@ def test_the_third_signal_works_on_a_blocked_loop(start: Start) -> None:
         watch = Stopwatch()
         server.signal(signal.SIGINT)
         assert server.wait() == 5
-        assert watch.seconds < 0.5
+        assert watch.seconds < 1
 
 
 def test_sigquit_is_the_first_and_the_second_signal(start: Start) -> None:

@@ -180,7 +180,7 @@ def test_a_daemon_thread_is_not_waited_for(start: Start) -> None:
         assert peer.get("/daemon").status == 200
     watch = Stopwatch()
     assert server.stop() == 0
-    assert watch.seconds < 0.5
+    assert watch.seconds < 1
 
 
 BLOCKED = (*SHORT, "--timeout-lifespan-shutdown", "0.3")
