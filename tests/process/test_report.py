@@ -49,7 +49,7 @@ def test_one_line_at_the_order_one_a_second_and_one_at_the_end(start: Start, tmp
         "Stopped (SIGTERM) after 2.4 s: 1 of 5 finished, 3 disconnected, 1 cancelled; lifespan complete"
     )
     assert re.search(r"exit code 0\. Cut: .*GET /quiet \(stream, 2\.\d s, 5 bytes, disconnected\)", last)
-    assert "GET /mute (request, 2.4 s, 0 bytes, cancelled)" in last
+    assert re.search(r"GET /mute \(request, 2\.\d s, 0 bytes, cancelled\)", last)
     for path in ("/infr", "/inf", "/quiet", "/mute"):
         assert f"GET {path} (" in last, "every cut response is named"
     # The same for programs.

@@ -133,7 +133,8 @@ class Rig:
         raise DrillError(f"the server answered no request within {within:g} s:\n{self.server.tail()}")
 
     def _environment(self, how: Start) -> dict[str, str]:
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith(_QUIET)}
+        names = list(os.environ)  # at once: other threads may change it, and items() would not have that
+        inherited = {name: os.environ.get(name, "") for name in names if not name.startswith(_QUIET)}
         # What the user's own Python is to find must not get into environments of ours.
         own = bool(self.target.asked.command) or self.target.python == Path(sys.executable)
         search = [str(self.directory if how.get("reload") else SUBJECT), os.environ.get("PYTHONPATH", "") * own]
