@@ -31,6 +31,8 @@ def test_one_line_at_the_order_one_a_second_and_one_at_the_end(start: Start, tmp
     clients = [Client(server, f"/{path}") for path in ("infr", "inf", "quiet", "fin?n=4", "mute")]
     for name in ("infr", "inf", "quiet", "fin", "mute"):
         wait_for_output(server, f"{name} began")
+    for client in clients[:4]:
+        client.wait_for(b"\r\n\r\n")  # before its head a stream counts as a request
     server.signal(signal.SIGTERM)
     assert server.wait() == 0
     for client in clients:
