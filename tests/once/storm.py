@@ -62,6 +62,7 @@ class Found:
     answers: dict[str, Counter[ANSWER]] = field(default_factory=lambda: defaultdict(Counter))  # by path
     told: Counter[str] = field(default_factory=Counter)
     codes: list[int] = field(default_factory=list)  # of the servers that were stopped
+    extra: list[str] = field(default_factory=list)  # paths that were sent to a server about to be struck
     unanswered: int = 0
     seconds: float = 0.0
 
@@ -144,6 +145,7 @@ class Storm:
         }
         self._ports = free_ports(2)
         self._servers: list[ServerProcess] = []
+        self._clients: list[asyncio.Task[None]] = []
         self._paths = [self._path(number) for number in range(plan.keys)]
         self._phases = [asyncio.Event() for _ in range(len(plan.blows) + 1)]
         self._calm = asyncio.Event()
@@ -161,18 +163,18 @@ class Storm:
             self._servers = [self._started(0), self._started(1)]
             for server in self._servers:
                 await asyncio.to_thread(server.wait_ready)
-            clients = [asyncio.create_task(self._client(number)) for number in range(self._plan.clients)]
+            self._clients = [asyncio.create_task(self._client(number)) for number in range(self._plan.clients)]
             try:
                 for number, blow in enumerate(self._plan.blows):
                     self._phases[number].set()
                     await self._strike(number % 2, blow)
                 self._phases[-1].set()
                 self._calm.set()
-                await asyncio.gather(*clients)
+                await asyncio.gather(*self._clients)
             finally:
-                for client in clients:
+                for client in self._clients:
                     client.cancel()
-                await asyncio.gather(*clients, return_exceptions=True)
+                await asyncio.gather(*self._clients, return_exceptions=True)
             for server in self._servers:
                 server.signal(signal.SIGTERM)
             self.found.codes += [await asyncio.to_thread(server.wait) for server in self._servers]
@@ -193,10 +195,13 @@ class Storm:
         """Restart or kill a server that is at work, among the new keys' beginnings."""
         await asyncio.sleep(self._plan.span / 2)
         server = self._servers[which]
-        deadline = time.monotonic() + self._plan.span
+        deadline = time.monotonic() + PATIENCE
+        due = 0.0
         while not any(work.pid == server.pid and work.end is None for work in self._works()):
-            if time.monotonic() > deadline:
-                break  # all that was to be done is done, as on a busy machine: an idle server is struck then
+            assert time.monotonic() < deadline, "a server has nothing to do"
+            if time.monotonic() > due:  # who begins where is chance, and on a busy machine all may be done already
+                due = time.monotonic() + self._plan.lease
+                self._send_work_to(which)
             await asyncio.sleep(0.02)
         if blow == "kill":
             server.signal(signal.SIGKILL)
@@ -208,6 +213,12 @@ class Storm:
         server.kill()  # its pipes
         self._servers[which] = self._started(which)
         await asyncio.to_thread(self._servers[which].wait_ready)
+
+    def _send_work_to(self, which: int) -> None:
+        path = f"/extra{len(self.found.extra)}/100"
+        self.found.extra.append(path)
+        target = f"{path}?{self._plan.lease:.3f}"
+        self._clients.append(asyncio.create_task(self._ask(target, which, random.Random(self._random.random()))))
 
     def _works(self) -> list[Work]:
         begun: dict[str, Work] = {}
@@ -222,15 +233,17 @@ class Storm:
     # -- a client ----------------------------------------------------------------------------------------------------
 
     async def _client(self, number: int) -> None:
-        target = self._paths[number % self._plan.keys]
+        phase, behind = divmod(number % self._plan.keys * len(self._phases) / self._plan.keys, 1.0)
+        chance = random.Random(self._random.random())
+        await self._phases[int(phase)].wait()
+        await asyncio.sleep(self._plan.span * behind)
+        await self._ask(self._paths[number % self._plan.keys], number // self._plan.keys % 2, chance)
+
+    async def _ask(self, target: str, which: int, chance: random.Random) -> None:
+        """Ask until there is an answer, and again, at this server first, until the storm is over."""
         path = target.partition("?")[0]
         head = f"POST {target} HTTP/1.1\r\nHost: storm\r\nIdempotency-Key: {path}\r\nContent-Length: 2\r\n\r\n"
         asking = head.encode() + b"{}"
-        chance = random.Random(self._random.random())
-        which = number // self._plan.keys % 2
-        phase, behind = divmod(number % self._plan.keys * len(self._phases) / self._plan.keys, 1.0)
-        await self._phases[int(phase)].wait()
-        await asyncio.sleep(self._plan.span * behind)
         deadline = time.monotonic() + len(self._phases) * self._plan.span + 2 * PATIENCE
         connection: Connection | None = None
         answered = False
