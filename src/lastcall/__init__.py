@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from lastcall.base.errors import ClientDisconnected
     from lastcall.cli.run import run
     from lastcall.config import Config
-    from lastcall.drain.notice import DrainNotice, drain_notice
-    from lastcall.drain.tracking import track
+    from lastcall.notice.notice import DrainNotice, drain_notice
+    from lastcall.notice.tracking import track
     from lastcall.server import Server, StopReport
 
 __all__ = [
@@ -36,12 +36,12 @@ __all__ = [
 _HOMES = {
     "ClientDisconnected": "lastcall.base.errors",
     "Config": "lastcall.config",
-    "DrainNotice": "lastcall.drain.notice",
+    "DrainNotice": "lastcall.notice.notice",
     "Server": "lastcall.server",
     "StopReport": "lastcall.server",
-    "drain_notice": "lastcall.drain.notice",
+    "drain_notice": "lastcall.notice.notice",
     "run": "lastcall.cli.run",
-    "track": "lastcall.drain.tracking",
+    "track": "lastcall.notice.tracking",
 }
 
 
@@ -51,7 +51,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = import_module(home)
     if name in ("drain_notice", "track"):
-        import_module("lastcall.drain.notice").want()
+        import_module("lastcall.notice.notice").want()
     value = getattr(module, name)
     globals()[name] = value
     return value

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from lastcall.base.errors import ClientDisconnected
 from lastcall.base.types import ASGIApp, Message, Receive, Scope, Send
-from lastcall.drain.notice import DrainNotice
+from lastcall.notice.notice import DrainNotice
 from tests.support.memory import GET, Bench, Stage, answering, body, get, post, start
 
 MakeBench = Callable[..., Bench]
@@ -165,7 +165,7 @@ def test_the_drain_extension_is_in_every_scope_and_fresh_in_each(bench: MakeBenc
         extensions = stage.calls[number].scope["extensions"]
         notice = extensions["lastcall.drain"]["notice"]
         assert (notice.is_set(), notice.stopping, notice.remaining()) == (False, False, None)
-        assert notice is one.ledger.entries()[0], "the cycle itself: it costs nothing until it is used"
+        assert notice is one.tasks.entries()[0], "the cycle itself: it costs nothing until it is used"
         extensions["lastcall.drain"].clear()
         extensions.clear()
         stage.calls[number].sends(start(200, (b"content-length", b"0")), body())
@@ -425,7 +425,7 @@ def test_the_news_that_the_client_left_is_no_error(
     client.send(GET)
     client.reset()
     one.advance(2)
-    assert one.ledger.count == 0
+    assert one.tasks.count == 0
     assert errors(caplog) == (["Exception in ASGI application: GET /"] if logged else [])
 
 
@@ -496,7 +496,7 @@ def test_no_exception_leaves_the_request(
     assert client.answer().status == 500
     assert client.kept_alive
     assert errors(caplog) == [line]
-    assert one.ledger.count == 0
+    assert one.tasks.count == 0
     error.__traceback__ = None  # it lives as long as this module, and so would the request's frames
 
 
@@ -523,11 +523,11 @@ def test_a_cancel_by_the_server(bench: MakeBench, caplog: pytest.LogCaptureFixtu
         stage.last.sends(start())
     if moment in ("started", "complete"):
         stage.last.sends(body(b"x", more=moment == "started"))
-    [entry] = one.ledger.entries()
+    [entry] = one.tasks.entries()
     assert entry.describe() == "GET /"
     one.loop.call(entry.cancel)
     assert stage.last.cancelled
-    assert one.ledger.count == 0
+    assert one.tasks.count == 0
     answer = client.answer()
     if moment in ("unstarted", "held"):
         assert (answer.status, answer["retry-after"], answer["connection"]) == (503, b"1", b"close")
@@ -549,10 +549,10 @@ def test_a_cancel_that_the_application_swallows_changes_nothing(
     one = bench(app)
     client = one.connect()
     client.send(GET)
-    for entry in one.ledger.entries():
+    for entry in one.tasks.entries():
         one.loop.call(entry.cancel)
     assert client.answer().body == b"saved"
-    assert one.ledger.count == 0
+    assert one.tasks.count == 0
     assert errors(caplog) == []
 
 
@@ -562,12 +562,12 @@ def test_a_cancel_before_the_first_step(bench: MakeBench, caplog: pytest.LogCapt
     one = bench(stage)
     client = one.connect()
     client.connection.feed(GET)  # outside the running loop
-    [entry] = one.ledger.entries()
+    [entry] = one.tasks.entries()
     entry.cancel()
     one.settle()
     assert stage.calls == []
     assert client.answer().status == 503
-    assert one.ledger.count == 0
+    assert one.tasks.count == 0
     assert errors(caplog) == []
 
 
@@ -578,13 +578,13 @@ def test_background_work_is_in_the_ledger_until_it_ends(bench: MakeBench) -> Non
     client.send(get("/first"))
     stage.last.sends(start(), body())
     client.send(get("/second"))
-    assert [entry.describe() for entry in one.ledger] == ["GET /second", "GET /first"]
+    assert [entry.describe() for entry in one.tasks] == ["GET /second", "GET /first"]
     stage.calls[0].ends()
-    assert [entry.describe() for entry in one.ledger] == ["GET /second"]
+    assert [entry.describe() for entry in one.tasks] == ["GET /second"]
     client.reset()
-    assert one.ledger.count == 1, "a task whose client left still runs"
+    assert one.tasks.count == 1, "a task whose client left still runs"
     stage.last.ends()
-    assert (one.ledger.count, one.ledger.total) == (0, 2)
+    assert (one.tasks.count, one.tasks.total) == (0, 2)
 
 
 def test_descriptions_fit_into_a_line(bench: MakeBench, caplog: pytest.LogCaptureFixture) -> None:

@@ -132,7 +132,7 @@ def test_a_last_message_never_waits(bench: MakeBench) -> None:
     client.send(GET)
     stage.last.sends(start(), body(b"x" * 1_000_000))
     stage.last.ends()
-    assert one.ledger.count == 0
+    assert one.tasks.count == 0
     client.read()
     assert len(client.answer().body) == 1_000_000
 
@@ -214,12 +214,12 @@ def test_short_streams_are_never_interrupted(bench: MakeBench) -> None:
     turns: list[int] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        before = one.hub.flushes
+        before = one.scheduler.flushes
         await send(start())
         for _ in range(98):
             await send(body(b"x" * 100, more=True))
         await send(body())
-        turns.append(one.hub.flushes - before)
+        turns.append(one.scheduler.flushes - before)
 
     one = bench(app)
     assert one.ask(GET).complete

@@ -13,9 +13,9 @@ import pytest
 from lastcall.base.errors import ClientDisconnected
 from lastcall.base.types import Receive, Scope, Send
 from lastcall.drain.ladder import Budgets, Phase
-from lastcall.drain.notice import DrainNotice
 from lastcall.drain.policy import Policy
 from lastcall.drain.report import StopReport
+from lastcall.notice.notice import DrainNotice
 from tests.support.draining import Rig
 from tests.support.memory import GET, OLD_GET, Call, Client, Stage, body, get, post, start
 
@@ -641,7 +641,7 @@ def test_none_lets_it_run_for_ever(rig: MakeRig) -> None:
     client.eof()
     one.advance(100_000)
     assert app.cancels == 0
-    assert one.ledger.count == 1
+    assert one.tasks.count == 1
     one.order()
     assert one.finish().seconds == pytest.approx(G)
     assert app.cancels == 1
@@ -661,7 +661,7 @@ def test_a_handler_that_has_not_started_its_response_is_left_alone(
     one.advance(1000)
     assert not stage.last.cancelled
     stage.last.ends()
-    assert one.ledger.count == 0
+    assert one.tasks.count == 0
 
 
 def test_a_head_that_is_held_is_a_response_that_has_started(rig: MakeRig) -> None:

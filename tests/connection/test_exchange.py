@@ -49,7 +49,7 @@ def test_any_split_of_a_pipelined_stream_gets_the_same_answers(cuts: list[int]) 
     ]  # fmt: skip
     assert all(answer.complete for answer in answers)
     assert client.gone
-    assert one.ledger.total == 5
+    assert one.tasks.total == 5
     one.close()
 
 
@@ -334,7 +334,7 @@ def test_a_response_that_had_promised_keep_alive_ends_the_connection_in_a_drain(
     one.service.draining = True
     one.loop.call(client.connection.close_idle)
     assert not client.gone
-    one.service.door_closed = True
+    one.service.listeners_closed = True
     stage.last.sends(body(b"k"))
     assert client.answer().body == b"ok"
     assert client.gone
@@ -347,7 +347,7 @@ def test_a_discarded_body_ends_the_connection_in_a_drain(bench: MakeBench) -> No
     one.service.draining = True
     one.loop.call(client.connection.close_idle)
     assert not client.gone
-    one.service.door_closed = True
+    one.service.listeners_closed = True
     client.send(b"0123456789")
     assert client.gone
     assert client.answer("POST").complete
@@ -397,7 +397,7 @@ def test_while_tasks_are_cancelled_no_new_request_is_started(bench: MakeBench) -
     late = one.connect()
     late.send(get("/3"))
     assert late.answer().status == 503
-    for entry in one.ledger.entries():
+    for entry in one.tasks.entries():
         one.loop.call(entry.cancel)
     answer = client.answer()
     assert (answer.status, answer["connection"]) == (503, b"close")

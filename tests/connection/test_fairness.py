@@ -51,7 +51,7 @@ def test_while_refusing_a_request_gets_503_and_no_task(bench: MakeBench) -> None
     answer = one.ask(GET)
     assert (answer.status, answer["retry-after"], answer["connection"]) == (503, b"1", b"close")
     assert stage.calls == []
-    assert one.ledger.total == 0
+    assert one.tasks.total == 0
 
 
 def test_an_idle_connection_is_closed_at_once_and_without_linger(bench: MakeBench) -> None:
@@ -81,10 +81,10 @@ def test_abandoned_before_its_response_a_request_is_answered_503(bench: MakeBenc
     one = bench(stage)
     client = one.connect()
     client.send(GET)
-    (entry,) = one.ledger.entries()
+    (entry,) = one.tasks.entries()
 
     def abandon() -> None:
-        entry.give_up()
+        entry.abandon()
         client.connection.flush_and_close()
 
     one.loop.call(abandon)
@@ -101,10 +101,10 @@ def test_abandoned_within_its_response_a_request_is_cut(bench: MakeBench) -> Non
     client = one.connect()
     client.send(GET)
     stage.last.sends(start(), body(b"part", more=True))
-    (entry,) = one.ledger.entries()
+    (entry,) = one.tasks.entries()
 
     def abandon() -> None:
-        entry.give_up()
+        entry.abandon()
         client.connection.flush_and_close()
 
     one.loop.call(abandon)

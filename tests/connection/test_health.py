@@ -116,7 +116,7 @@ def test_a_probe_is_no_request_of_the_application(bench: MakeBench) -> None:
     for _ in range(5):
         client.send(get(READY))
         assert client.answer().status == 200
-    assert (one.ledger.total, stage.calls) == (0, [])
+    assert (one.tasks.total, stage.calls) == (0, [])
     assert ordered == [], "a probe each second must not use up --limit-max-requests"
     for _ in range(3):
         client.send(GET)

@@ -116,7 +116,7 @@ def test_a_pipeline_that_is_under_way_at_the_order(rig: MakeRig) -> None:
         served.append(scope["path"])
         if len(served) == 3:
             one.loop.call_soon(lambda: served_at_order.append(len(served)))
-            one.loop.call_soon(one.executor.order, "SIGTERM")
+            one.loop.call_soon(one.controller.order, "SIGTERM")
         await send(start(200, (b"content-length", b"2")))
         await send(body(b"ok"))
 
@@ -566,7 +566,7 @@ def test_who_comes_late_and_is_answered_is_counted_once(rig: MakeRig) -> None:
     twice.send(GET + GET)
     for client in (late, twice):
         assert client.answer()["connection"] == b"close"
-    assert one.service.late_answered == 2
+    assert one.service.backlog_answered == 2
     report = one.finish()
     assert report.backlog_answered == 2
     assert silent.take() == b""
@@ -582,11 +582,11 @@ def test_who_comes_late_is_counted_when_the_answer_is_whole(rig: MakeRig) -> Non
     late = one.connect()
     late.send(GET)
     stage.last.sends(start(), body(b"so", more=True))
-    assert one.service.late_answered == 0
+    assert one.service.backlog_answered == 0
     stage.last.sends(body(b"on"))
-    assert one.service.late_answered == 1
+    assert one.service.backlog_answered == 1
     stage.calls[0].sends(start(), body(b"ok"))
-    assert one.service.late_answered == 1, "the first one came before"
+    assert one.service.backlog_answered == 1, "the first one came before"
 
 
 def test_requests_that_come_while_tasks_are_cancelled_get_a_503(rig: MakeRig) -> None:

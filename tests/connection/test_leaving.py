@@ -73,7 +73,7 @@ def test_a_fin_behind_a_started_response_means_that_nobody_wants_the_rest(
     assert client.stream.closed
     stage.last.ends(stage.last.results[-1])
     assert quiet(caplog)
-    assert one.ledger.count == 0
+    assert one.tasks.count == 0
     assert [(record.status, record.bytes_sent) for record in one.records] == [(200, 4)]
 
 
@@ -202,7 +202,7 @@ def test_a_reset_ends_everything(bench: MakeBench, caplog: pytest.LogCaptureFixt
     stage.last.ends(stage.last.results[-1])
     assert quiet(caplog)
     assert client.stream.closed
-    assert one.ledger.count == 0
+    assert one.tasks.count == 0
 
 
 @pytest.mark.parametrize("data", [b"", b"GET / HT", GET, post(5), post(70_000) + b"x" * 66_000])
@@ -225,12 +225,12 @@ def test_a_reset_after_the_response_does_not_disturb_background_work(
     client.send(GET)
     stage.last.sends(start(), body(b"ok"))
     client.reset()
-    assert one.ledger.count == 1
+    assert one.tasks.count == 1
     assert stage.last.receives() == DISCONNECT
     stage.last.sends(body(b"ignored"))
     assert stage.last.results[-1] is None
     stage.last.ends()
-    assert one.ledger.count == 0
+    assert one.tasks.count == 0
     assert quiet(caplog)
 
 
@@ -287,6 +287,6 @@ def test_echo_under_every_kind_of_leaving(bench: MakeBench) -> None:
             if cut:
                 client.send(request_bytes[:cut])
             getattr(client, leave)()
-            assert one.ledger.count == 0
+            assert one.tasks.count == 0
             one.advance(2)
             assert client.stream.closed

@@ -24,7 +24,7 @@ def test_requests_above_the_concurrency_limit_get_a_503(bench: MakeBench) -> Non
     answer = clients[2].answer()
     assert (answer.status, answer["retry-after"], answer["connection"]) == (503, b"1", b"close")
     assert clients[2].gone
-    assert (one.ledger.count, one.ledger.total) == (2, 2)
+    assert (one.tasks.count, one.tasks.total) == (2, 2)
     stage.calls[0].sends(start(), body())
     assert one.ask(GET).status == 503, "background work counts"
     stage.calls[0].ends()

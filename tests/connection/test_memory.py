@@ -117,7 +117,7 @@ def test_no_reference_cycle_keeps_a_finished_exchange(
     elif leave == "eof":
         client.eof()
     one.advance(1)
-    assert one.ledger.count == 0
+    assert one.tasks.count == 0
     assert markers
     assert [marker() for marker in markers] == [None] * len(markers)
     assert alive("HTTP1Cycle") == 0

@@ -54,7 +54,7 @@ def test_refusals(bench: MakeBench, status: int, data: bytes, bytewise: bool) ->
     assert [(r.client, r.method, r.target, r.status) for r in one.records] == [
         ("127.0.0.1:50000", method, target, status)
     ]
-    assert one.ledger.total == 0
+    assert one.tasks.total == 0
 
 
 def test_a_refusal_is_one_line_in_the_log(bench: MakeBench, caplog: pytest.LogCaptureFixture) -> None:
@@ -109,7 +109,7 @@ def test_a_broken_body_is_refused_and_the_application_told(
     stage.last.ends(stage.last.results[-2])
     assert client.take() == b""
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
-    assert one.ledger.count == 0
+    assert one.tasks.count == 0
     assert [record.status for record in one.records] == [status]
 
 

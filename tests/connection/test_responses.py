@@ -264,7 +264,7 @@ def test_an_end_in_mid_body_never_looks_complete(
     [line] = errors(caplog)
     assert ("Exception in ASGI application" if raises else "returned in the middle of its response") in line
     assert [(r.status, r.bytes_sent) for r in one.records] == [(200, 4)]
-    assert one.ledger.count == 0
+    assert one.tasks.count == 0
 
 
 def test_an_application_that_returns_without_a_response(bench: MakeBench, caplog: pytest.LogCaptureFixture) -> None:

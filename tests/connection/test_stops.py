@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lastcall.base.types import Receive, Scope, Send
 from lastcall.drain.ladder import Budgets, Phase
-from lastcall.drain.tracking import track
+from lastcall.notice.tracking import track
 from tests.support.draining import Rig
 from tests.support.memory import GET, Stage, answering, body, get, post, start
 
@@ -143,15 +143,15 @@ def test_kinds(rig: MakeRig) -> None:
     stage.calls[2].sends(start(), body(b"whole"))
     stage.calls[3].sends(start())
     one.advance(0.1)  # a quiet stream: its head goes out by itself
-    assert [entry.kind for entry in reversed(one.ledger.entries())] == [
+    assert [entry.kind for entry in reversed(one.tasks.entries())] == [
         "request",
         "stream",
         "background",
         "stream",
         "request",
     ]
-    assert [entry.whole for entry in reversed(one.ledger.entries())] == [False, False, True, False, False]
-    assert [entry.describe() for entry in reversed(one.ledger.entries())][:2] == ["GET /0", "GET /1"]
+    assert [entry.whole for entry in reversed(one.tasks.entries())] == [False, False, True, False, False]
+    assert [entry.describe() for entry in reversed(one.tasks.entries())][:2] == ["GET /0", "GET /1"]
     stage.calls[2].do(stage.calls[0].scope["extensions"]["lastcall.drain"]["notice"].wait)
     stage.calls[0].sends(start(), body())
     one.order()
@@ -167,7 +167,7 @@ def test_work_that_goes_on_behind_its_response(rig: MakeRig, shared: bool) -> No
     client.send(GET)
     first = stage.last
     first.sends(start(), body(b"ok"))
-    entry = one.ledger.entries()[0]
+    entry = one.tasks.entries()[0]
     assert (entry.kind, entry.whole) == ("background", True)
     if not shared:
         client.eof()
@@ -299,7 +299,7 @@ def test_tasks_of_the_application_are_drained(rig: MakeRig) -> None:
     client.send(GET)
     client.eof()
     one.order()
-    assert [entry.describe() for entry in one.ledger.entries()] == ["task job-1000", "task job-5"]
+    assert [entry.describe() for entry in one.tasks.entries()] == ["task job-1000", "task job-5"]
     report = one.finish()
     assert report.in_flight == {"app task": 2}
     assert (report.finished, report.cancelled, report.cut) == (1, 1, ())

@@ -11,9 +11,9 @@ from lastcall.base.sinks import AccessSink
 from lastcall.base.types import Receive, Scope, Send
 from lastcall.connection.deadlines import Deadlines
 from lastcall.connection.http1 import HTTP1Connection, HTTPService
-from lastcall.connection.hub import Hub
 from lastcall.connection.memory import MemoryStream
-from lastcall.drain.ledger import Ledger
+from lastcall.connection.scheduler import Scheduler
+from lastcall.notice.running import RunningTasks
 from tests.support.memory import GET, Bench, Stage, answering, body, get, start
 
 MakeBench = Callable[..., Bench]
@@ -25,15 +25,15 @@ def test_open_connections_die_with_their_server_in_whatever_order() -> None:
     try:
         for _ in range(20):
             loop = asyncio.new_event_loop()
-            hub = Hub(loop, Deadlines(), AccessSink())
-            service = HTTPService(answering(), Ledger(), hub)
+            scheduler = Scheduler(loop, Deadlines(), AccessSink())
+            service = HTTPService(answering(), RunningTasks(), scheduler)
             for _ in range(3):
-                stream = MemoryStream(hub)
+                stream = MemoryStream(scheduler)
                 HTTP1Connection(service, stream)
                 stream.open()
-            hub.close()
+            scheduler.close()
             loop.close()
-            del loop, hub, service, stream
+            del loop, scheduler, service, stream
             gc.collect()
         assert not [found for found in gc.get_objects() if isinstance(found, HTTP1Connection)]
     finally:

@@ -134,7 +134,7 @@ def test_a_body_that_does_not_come_is_a_408(bench: MakeBench, caplog: pytest.Log
     stage.last.sends(start())
     assert type(stage.last.results[-1]) is ClientDisconnected
     stage.last.ends()
-    assert one.ledger.count == 0
+    assert one.tasks.count == 0
     assert [record.status for record in one.records] == [408]
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
@@ -371,6 +371,6 @@ def test_an_idle_server_has_no_timer_to_wake_it(bench: MakeBench) -> None:
     client.send(GET)
     one.advance(100)
     assert client.stream.closed
-    turns = one.hub.flushes
+    turns = one.scheduler.flushes
     one.advance(10_000)
-    assert one.hub.flushes == turns
+    assert one.scheduler.flushes == turns

@@ -17,9 +17,9 @@ from lastcall.drain.ladder import (
     IDLE_LINGER,
     LINGER,
     MARGIN,
-    MOMENTS,
     POLL,
     TEARDOWN,
+    TIMERS,
     TRANSITIONS,
     Action,
     Budgets,
@@ -47,7 +47,7 @@ FORCE          STOPPED  CANCELLING CANCELLING CANCELLING    CANCELLING    CANCEL
 DELAY_OVER     .        .          DRAINING   .             .             .          .       .
 LINGER_OVER    .        .          .          DRAINING      .             .          .       .
 FAREWELL_OVER  .        .          .          DRAINING      .             .          .       .
-LAST_POLL      .        .          .          DRAINING      .             .          .       .
+SHOULD_EXIT_DUE      .        .          .          DRAINING      .             .          .       .
 MARGIN         .        .          .          DISCONNECTING .             .          .       .
 GRACE_OVER     .        .          .          .             CANCELLING    .          .       .
 CANCEL_OVER    .        .          .          .             .             CLOSING    .       .
@@ -82,9 +82,9 @@ def test_the_table_is_the_whole_product() -> None:
 
 # -- actions -----------------------------------------------------------------------------------------------------------
 
-ANNOUNCE = (Action.LAST_ANSWERS,)
-DRAIN = (Action.LAST_ANSWERS, Action.HOLD_DOOR, Action.GIVE_NOTICE)
-MISSED = (Action.CLOSE_DOOR, Action.CLOSE_TOLD, Action.TELL_POLLERS)
+ANNOUNCE = (Action.CLOSE_AFTER_ANSWER,)
+DRAIN = (Action.CLOSE_AFTER_ANSWER, Action.STOP_NEW_CONNECTIONS, Action.GIVE_NOTICE)
+MISSED = (Action.CLOSE_LISTENERS, Action.DISCONNECT_CLOSING, Action.SET_SHOULD_EXIT)
 DISCONNECT = (Action.DISCONNECT,)
 CANCEL = (Action.REFUSE_NEW, Action.CANCEL_TASKS)
 CLOSE = (Action.ABANDON, Action.CLOSE_CONNECTIONS, Action.SHUT_DOWN_LIFESPAN)
@@ -99,9 +99,9 @@ ACTIONS: dict[tuple[Phase, Input], tuple[Action, ...]] = {
     (Phase.ANNOUNCED, Input.DELAY_OVER): DRAIN,
     (Phase.ANNOUNCED, Input.FORCE): DRAIN + MISSED + DISCONNECT + CANCEL,
     (Phase.DRAINING, Input.STOP): (),
-    (Phase.DRAINING, Input.LINGER_OVER): (Action.CLOSE_DOOR,),
-    (Phase.DRAINING, Input.FAREWELL_OVER): (Action.CLOSE_TOLD,),
-    (Phase.DRAINING, Input.LAST_POLL): (Action.TELL_POLLERS,),
+    (Phase.DRAINING, Input.LINGER_OVER): (Action.CLOSE_LISTENERS,),
+    (Phase.DRAINING, Input.FAREWELL_OVER): (Action.DISCONNECT_CLOSING,),
+    (Phase.DRAINING, Input.SHOULD_EXIT_DUE): (Action.SET_SHOULD_EXIT,),
     (Phase.DRAINING, Input.MARGIN): MISSED + DISCONNECT,
     (Phase.DRAINING, Input.FORCE): MISSED + DISCONNECT + CANCEL,
     (Phase.DRAINING, Input.CLEAR): MISSED + DISCONNECT + CANCEL + CLOSE,
@@ -130,28 +130,28 @@ def test_a_jump_does_what_the_phases_on_the_way_do(phase: Phase, event: Input) -
 
 
 @pytest.mark.parametrize("event", [Input.MARGIN, Input.FORCE, Input.CLEAR], ids=lambda event: event.name)
-@pytest.mark.parametrize("passed", [subset for n in range(4) for subset in itertools.combinations(MOMENTS, n)])
+@pytest.mark.parametrize("passed", [subset for n in range(4) for subset in itertools.combinations(TIMERS, n)])
 def test_leaving_the_drain_makes_up_for_the_moments_that_have_not_been(event: Input, passed: tuple[Input, ...]) -> None:
     state = State(Phase.DRAINING, passed=frozenset(passed))
     state, actions = step(state, event, 1.0, Budgets())
-    made_up = [action for moment in MOMENTS if moment not in passed for action in MOMENTS[moment]]
+    made_up = [action for moment in TIMERS if moment not in passed for action in TIMERS[moment]]
     assert [action for action in actions if action in MISSED] == made_up
-    assert state.passed == set(MOMENTS)
+    assert state.passed == set(TIMERS)
 
 
-@pytest.mark.parametrize("moment", list(MOMENTS), ids=lambda event: event.name)
+@pytest.mark.parametrize("moment", list(TIMERS), ids=lambda event: event.name)
 def test_a_moment_comes_once_and_changes_no_phase(moment: Input) -> None:
     before = State(Phase.DRAINING, entered=5.0, draining_since=5.0, cause="SIGTERM")
     after, actions = step(before, moment, 9.0, Budgets())
-    assert actions == MOMENTS[moment]
+    assert actions == TIMERS[moment]
     assert after == replace(before, passed=frozenset({moment}))
     assert step(after, moment, 10.0, Budgets()) == (after, ())
 
 
 def test_every_action_but_one_belongs_to_one_place() -> None:
-    """LAST_ANSWERS comes twice: what had come by the announcement, and by the drain, is answered."""
-    places = Counter(itertools.chain(*ENTRY.values(), *MOMENTS.values()))
-    assert places == {action: 2 if action is Action.LAST_ANSWERS else 1 for action in Action}
+    """CLOSE_AFTER_ANSWER comes twice: what had come by the announcement, and by the drain, is answered."""
+    places = Counter(itertools.chain(*ENTRY.values(), *TIMERS.values()))
+    assert places == {action: 2 if action is Action.CLOSE_AFTER_ANSWER else 1 for action in Action}
 
 
 # -- budgets -----------------------------------------------------------------------------------------------------------
@@ -234,7 +234,7 @@ def test_pollers_see_the_stop_a_margin_and_a_poll_before_the_disconnect(grace: f
     """max(0, G - M - max(M, 0.6)): libraries that look each half second get one look in before it."""
     budgets = Budgets(graceful=grace)
     state = drained(100.0, budgets)
-    at = state.moment(Input.LAST_POLL, budgets)
+    at = state.moment(Input.SHOULD_EXIT_DUE, budgets)
     assert at == pytest.approx(100.0 + expected)
     assert at in (100.0, INF) or state.disconnect_at - at >= POLL - 1e-9
 
@@ -277,7 +277,7 @@ def test_without_a_delay_the_drain_begins_at_the_order() -> None:
 
 
 def times(state: State, census: Census, budgets: Budgets) -> list[tuple[float, str]]:
-    """What an executor does that wakes up at ``next_deadline`` and at no other time: when, and which input it was."""
+    """What a controller does that wakes up at ``next_deadline`` and at no other time: when, and by which input."""
     found, now, start = [], state.entered, state.entered
     while True:
         while (event := due(state, census, now, budgets)) is not None:
@@ -300,7 +300,7 @@ def times(state: State, census: Census, budgets: Budgets) -> list[tuple[float, s
                 (7.0, "DELAY_OVER"),
                 (8.0, "LINGER_OVER"),
                 (8.0, "FAREWELL_OVER"),
-                (23.0, "LAST_POLL"),
+                (23.0, "SHOULD_EXIT_DUE"),
                 (25.0, "MARGIN"),
                 (27.0, "GRACE_OVER"),
                 (29.0, "CANCEL_OVER"),
@@ -313,7 +313,7 @@ def times(state: State, census: Census, budgets: Budgets) -> list[tuple[float, s
                 (0.0, "DELAY_OVER"),
                 (0.0, "LINGER_OVER"),
                 (1.0, "FAREWELL_OVER"),
-                (2.1, "LAST_POLL"),
+                (2.1, "SHOULD_EXIT_DUE"),
                 (2.7, "MARGIN"),
                 (3.0, "GRACE_OVER"),
                 (5.0, "CANCEL_OVER"),
@@ -326,7 +326,7 @@ def times(state: State, census: Census, budgets: Budgets) -> list[tuple[float, s
                 (0.0, "DELAY_OVER"),
                 (0.0, "LINGER_OVER"),
                 (0.0, "FAREWELL_OVER"),
-                (0.0, "LAST_POLL"),
+                (0.0, "SHOULD_EXIT_DUE"),
                 (0.0, "MARGIN"),
                 (0.0, "GRACE_OVER"),
                 (0.0, "CANCEL_OVER"),
@@ -343,7 +343,7 @@ def times(state: State, census: Census, budgets: Budgets) -> list[tuple[float, s
             [
                 (0.0, "DELAY_OVER"),
                 (0.1, "LINGER_OVER"),
-                (0.3, "LAST_POLL"),
+                (0.3, "SHOULD_EXIT_DUE"),
                 (0.9, "FAREWELL_OVER"),
                 (0.9, "MARGIN"),
                 (1.0, "GRACE_OVER"),
@@ -500,7 +500,7 @@ def test_ctrl_c_ends_a_grace_without_limit() -> None:
     assert due(state, BUSY, 1e9, budgets) is None
     state = pressed(state, 150.0, budgets)
     assert (state.cancel_at, state.disconnect_at) == (153.0, 151.0)
-    assert plan(state, BUSY, 150.0, budgets)[1] == (Action.TELL_POLLERS,), "at once: a poll has to fit in"
+    assert plan(state, BUSY, 150.0, budgets)[1] == (Action.SET_SHOULD_EXIT,), "at once: a poll has to fit in"
 
 
 def test_a_second_order_that_is_no_ctrl_c_changes_nothing() -> None:
@@ -528,15 +528,15 @@ CENSUS = st.builds(Census, running=st.integers(0, 2), connections=st.integers(0,
 
 
 def check_order(done: Sequence[Action]) -> None:
-    """Each action at most once, but for LAST_ANSWERS (at the announcement, and at the drain), in the ladder's order.
+    """Each action at most once, but for CLOSE_AFTER_ANSWER (announced, and draining), in the ladder's order.
 
-    The three moments of the drain have no order among themselves: their times depend on the options.
+    The three drain timers of the drain have no order among themselves: their times depend on the options.
     """
     counts = Counter(done)
-    assert counts.pop(Action.LAST_ANSWERS, 0) <= 2
+    assert counts.pop(Action.CLOSE_AFTER_ANSWER, 0) <= 2
     assert set(counts.values()) <= {1}
     ranks = {
-        Action.LAST_ANSWERS: 0,
+        Action.CLOSE_AFTER_ANSWER: 0,
         **{action: rank for rank, action in enumerate(Action, 1)},
         **dict.fromkeys(MISSED, 5),
     }
@@ -600,7 +600,7 @@ def test_the_budget_is_kept_whatever_runs(
     naps: list[float],
     leaves: float,
 ) -> None:
-    """An executor that wakes up at ``next_deadline``, and at any other time, is in CLOSING after D + G + C at most.
+    """the controller that wakes up at ``next_deadline``, and at any other time, is in CLOSING after D + G + C at most.
 
     The census is an adversary's: at each look something else is there, then work that ends ``leaves`` seconds after the
     order or not at all. What still runs when the lifespan is shut down was cancelled, and then given up.

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from lastcall.drain.ledger import Entry, Ledger
 from lastcall.drain.report import (
     ABANDONED,
     CANCELLED,
@@ -24,6 +23,7 @@ from lastcall.drain.report import (
     StopReport,
     Tally,
 )
+from lastcall.notice.running import RunningTask, RunningTasks
 
 # -- the line ----------------------------------------------------------------------------------------------------------
 
@@ -149,7 +149,7 @@ def test_the_total_is_what_ran_and_what_came() -> None:
 # -- the tally ---------------------------------------------------------------------------------------------------------
 
 
-class Job(Entry):
+class Job(RunningTask):
     """Work whose state a test sets."""
 
     def __init__(self, kind: str = "request", name: str = "job") -> None:
@@ -167,7 +167,7 @@ class Job(Entry):
         return self.done
 
     @property
-    def went_on(self) -> bool:
+    def ran_after_response(self) -> bool:
         return self.behind
 
     def details(self) -> dict[str, Any]:
@@ -175,19 +175,19 @@ class Job(Entry):
 
 
 class Stop:
-    """A ledger and a tally, as the executor puts them together."""
+    """Running tasks and a tally, as the controller puts them together."""
 
     def __init__(self, *jobs: Job) -> None:
-        self.ledger = Ledger()
+        self.tasks = RunningTasks()
         self.tally = Tally()
         for number, job in enumerate(jobs):
-            self.ledger.join(job, float(number))
-        self.tally.begin(self.ledger.entries(), self.ledger.total)
-        self.ledger.on_leave = self.tally.left_ledger
+            self.tasks.join(job, float(number))
+        self.tally.begin(self.tasks.entries(), self.tasks.total)
+        self.tasks.on_leave = self.tally.ended
 
     @property
     def arrived(self) -> int:
-        return self.ledger.total - self.tally.ran_before
+        return self.tasks.total - self.tally.ran_before
 
     def counts(self) -> dict[str, int]:
         return {word: count for word, count in self.tally.counts.items() if count}
@@ -198,14 +198,14 @@ def test_what_runs_at_the_order_is_counted_by_kind() -> None:
     assert stop.tally.in_flight == {"request": 1, "stream": 2, "background": 1, "app task": 1}
     assert set(stop.tally.in_flight) <= set(KINDS)
     assert (stop.tally.ran_before, stop.arrived) == (5, 0)
-    stop.ledger.join(Job(), 9.0)
+    stop.tasks.join(Job(), 9.0)
     assert stop.arrived == 1
 
 
 def test_what_ends_by_itself_has_finished() -> None:
     job = Job("stream")
     stop = Stop(job)
-    stop.ledger.leave(job)
+    stop.tasks.leave(job)
     assert stop.counts() == {FINISHED: 1}
     assert stop.tally.cut == ()
 
@@ -217,7 +217,7 @@ def test_background_work_that_finishes_is_counted_as_such() -> None:
     stop = Stop(*jobs)
     stop.tally.told(jobs[0], CANCELLED, 9.0, "CANCELLING")
     for job in jobs:
-        stop.ledger.leave(job)
+        stop.tasks.leave(job)
     assert stop.counts() == {FINISHED: 2, CANCELLED: 1}
     assert stop.tally.background_finished == 1, "not the cancelled one, nor one that never went on"
     assert stop.tally.cut == (), "its response was complete"
@@ -230,7 +230,7 @@ def test_an_unfinished_response_is_cut_and_described_as_it_was_then(outcome: str
     stop.tally.told(job, outcome, 12.5, "DISCONNECTING")
     assert len(stop.tally.cut) == 0, "not yet: it may still finish"
     job.kind_now, job.name = "background", "other"
-    stop.ledger.leave(job)
+    stop.tasks.leave(job)
     assert stop.counts() == {outcome: 1}
     assert list(stop.tally.cut) == [Cut("stream", outcome, "GET", "/inf", 12.5, "DISCONNECTING", 7, "c")]
 
@@ -240,7 +240,7 @@ def test_a_response_that_finishes_all_the_same_is_no_cut() -> None:
     stop = Stop(job)
     stop.tally.told(job, CANCELLED, 12.5, "CANCELLING")
     job.done = True
-    stop.ledger.leave(job)
+    stop.tasks.leave(job)
     assert stop.counts() == {CANCELLED: 1}
     assert stop.tally.cut == ()
 
@@ -251,7 +251,7 @@ def test_closed_by_policy_is_what_was_asked_for() -> None:
     job.outcome = CLOSED_BY_POLICY  # by the cycle itself, at the end of the farewell
     stop.tally.told(job, DISCONNECTED, 18.0, "DISCONNECTING")
     stop.tally.told(job, CANCELLED, 20.0, "CANCELLING")
-    stop.ledger.leave(job)
+    stop.tasks.leave(job)
     assert stop.counts() == {CLOSED_BY_POLICY: 1}
     assert stop.tally.cut == ()
 
@@ -261,7 +261,7 @@ def test_the_first_outcome_counts() -> None:
     stop = Stop(job)
     stop.tally.told(job, DISCONNECTED, 18.0, "DISCONNECTING")
     stop.tally.told(job, CANCELLED, 20.0, "CANCELLING")
-    stop.ledger.leave(job)
+    stop.tasks.leave(job)
     assert stop.counts() == {DISCONNECTED: 1}
     assert [(one.outcome, one.age, one.phase) for one in stop.tally.cut] == [(DISCONNECTED, 18.0, "DISCONNECTING")]
 
@@ -274,7 +274,7 @@ def test_abandoned_is_more_than_all(before: str | None) -> None:
         job.outcome = CLOSED_BY_POLICY
     elif before is not None:
         stop.tally.told(job, before, 18.0, "DISCONNECTING")
-    stop.ledger.on_leave = None
+    stop.tasks.on_leave = None
     stop.tally.told(job, ABANDONED, 22.0, "CANCELLING")
     stop.tally.abandon(job)
     assert job.outcome == ABANDONED
@@ -310,17 +310,17 @@ def test_the_oldest_cut_comes_first() -> None:
     stop = Stop(*jobs)
     for job in (jobs[2], jobs[0], jobs[3], jobs[1]):
         stop.tally.told(job, DISCONNECTED, 18.0, "DISCONNECTING")
-        stop.ledger.leave(job)
+        stop.tasks.leave(job)
     assert [one.path for one in stop.tally.cut] == ["/0", "/1", "/2", "/3"]
 
 
 class StopMachine(RuleBasedStateMachine):
-    """A stop as the executor drives it, with work that comes, changes, ends and does not end, in any order."""
+    """A stop as the controller drives it, with work that comes, changes, ends and does not end, in any order."""
 
     @initialize(kinds=st.lists(st.sampled_from(KINDS), max_size=6))
     def order(self, kinds: list[str]) -> None:
         self.stop = Stop(*(Job(kind, f"/{number}") for number, kind in enumerate(kinds)))
-        self.running: list[Job] = [job for job in self.stop.ledger.entries() if isinstance(job, Job)]
+        self.running: list[Job] = [job for job in self.stop.tasks.entries() if isinstance(job, Job)]
         self.now = 100.0
         self.over = False
         self.met = len(kinds)
@@ -335,7 +335,7 @@ class StopMachine(RuleBasedStateMachine):
     def arrive(self, kind: str) -> None:
         job = Job(kind, f"/{self.met}")
         self.met += 1
-        self.stop.ledger.join(job, self.now)
+        self.stop.tasks.join(job, self.now)
         self.running.append(job)
 
     @rule(data=st.data())
@@ -373,13 +373,13 @@ class StopMachine(RuleBasedStateMachine):
             if job.outcome in (DISCONNECTED, CANCELLED) and not job.done:
                 self.expected_cut.add(job.name)
         for _ in range(1 + twice):
-            self.stop.ledger.leave(job)
+            self.stop.tasks.leave(job)
 
     @rule()
     @precondition(lambda self: not self.over)
     def abandon(self) -> None:
         self.over = True
-        self.stop.ledger.on_leave = None
+        self.stop.tasks.on_leave = None
         for job in self.running:
             if job.kind_now in ("request", "stream", "websocket"):
                 self.expected_cut.add(job.name)

@@ -42,7 +42,7 @@ def test_compiled_rooms_import_downwards_only(path: Path) -> None:
 
 
 # What applications hold of the drain: they wait in event loops and ask from threads. What decides is pure.
-FACES_OF_THE_DRAIN = {"lastcall.drain.notice", "lastcall.drain.signal", "lastcall.drain.tracking"}
+FACES_OF_THE_DRAIN = {"lastcall.notice.notice", "lastcall.notice.signal", "lastcall.notice.tracking"}
 
 
 @pytest.mark.parametrize("room", ["wire", "drain"])

@@ -17,10 +17,10 @@ from lastcall.base.options import HTTPOptions
 from lastcall.base.sinks import AccessSink
 from lastcall.base.types import Receive, Scope, Send
 from lastcall.connection.http1 import HTTPService
-from lastcall.drain.ledger import Ledger
 from lastcall.net.driver import Driver
+from lastcall.notice.running import RunningTasks
 from lastcall.server.loops import loop_factory
-from lastcall.server.server import make_driver, make_hub
+from lastcall.server.server import make_driver, make_scheduler
 from tests.net.conftest import Serve
 from tests.support.peer import Peer, eventually
 from tests.support.process import ServerProcess
@@ -121,8 +121,10 @@ class Bench:
 
     def __init__(self, driver: str, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.hub = make_hub(loop, HTTPOptions(), AccessSink())
-        self.driver: Driver = make_driver(driver, self.hub, HTTPService(hello, Ledger(), self.hub), limit=1000)
+        self.scheduler = make_scheduler(loop, HTTPOptions(), AccessSink())
+        self.driver: Driver = make_driver(
+            driver, self.scheduler, HTTPService(hello, RunningTasks(), self.scheduler), limit=1000
+        )
 
     def turn(self) -> int:
         """Let the loop turn once; how many connections that brought."""
@@ -138,7 +140,7 @@ class Bench:
         for _ in range(4):
             self.turn()
         self.driver.close()
-        self.hub.close()
+        self.scheduler.close()
         self.loop.close()
 
 

@@ -266,7 +266,7 @@ def test_the_report_counts_every_request_once(log: Lines) -> None:
         assert a.get().status == 200
         for peer, path in ((a, "/slow"), (b, "/hang"), (c, "/stubborn")):
             peer.request(path)
-        eventually(lambda: len(server.server._ledger) == 3)
+        eventually(lambda: len(server.server._tasks) == 3)
         server.server.drain()
         gate.open()
         assert a.answer().status == 200
@@ -511,8 +511,8 @@ def test_two_signals_in_a_loop_of_somebody_elses_cancel_and_the_third_does_not_e
         await until(app.began.is_set)
         signal.raise_signal(signal.SIGQUIT)
         await asyncio.sleep(0)
-        face = signal.getsignal(signal.SIGTERM).__self__  # type: ignore[union-attr]
-        face._escalation.last = float("-inf")  # half a second later
+        handler = signal.getsignal(signal.SIGTERM).__self__  # type: ignore[union-attr]
+        handler._escalation.last = float("-inf")  # half a second later
         signal.raise_signal(signal.SIGTERM)
         report = await serving
         writer.close()
@@ -549,15 +549,15 @@ def test_libraries_find_should_exit_on_the_handlers_object() -> None:
         server = Server(config(app, timeout_graceful_shutdown=0.2))
         serving = asyncio.create_task(server.serve())
         await until(lambda: server.started)
-        face = signal.getsignal(signal.SIGTERM).__self__  # type: ignore[union-attr]
+        handler = signal.getsignal(signal.SIGTERM).__self__  # type: ignore[union-attr]
         _, writer = await asyncio.open_connection(*server.addresses[0])
         writer.write(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n")
         await until(app.began.is_set)
-        seen.append(face.should_exit)
+        seen.append(handler.should_exit)
         signal.raise_signal(signal.SIGTERM)
         await asyncio.sleep(0)
-        seen.append(face.should_exit)  # the grace has begun: too early to leave
-        await until(lambda: face.should_exit)
+        seen.append(handler.should_exit)  # the grace has begun: too early to leave
+        await until(lambda: handler.should_exit)
         await serving
         writer.close()
         await writer.wait_closed()

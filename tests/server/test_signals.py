@@ -10,11 +10,11 @@ import time
 
 import pytest
 
-from lastcall.server.signals import STOP_SIGNALS, SignalFace
+from lastcall.server.signals import STOP_SIGNALS, SignalHandler
 
 
 class Orders:
-    """Takes a SignalFace's orders and keeps them."""
+    """Takes a SignalHandler's orders and keeps them."""
 
     def __init__(self) -> None:
         self.importing = False
@@ -43,9 +43,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_three_signals_are_order_force_and_the_end(clock: Clock) -> None:
     orders = Orders()
-    face = SignalFace(orders, own_process=True)
+    handler = SignalHandler(orders, own_process=True)
     for _ in range(3):
-        face.handle(signal.SIGTERM, None)
+        handler.handle(signal.SIGTERM, None)
         clock.now += 1
     assert orders.heard[:3] == [("SIGTERM", 1), ("SIGTERM", 2), "abandoned"]
 
@@ -53,19 +53,19 @@ def test_three_signals_are_order_force_and_the_end(clock: Clock) -> None:
 def test_in_a_process_of_somebody_elses_the_third_signal_does_not_end_it(clock: Clock) -> None:
     orders = Orders()
     orders.starting = True
-    face = SignalFace(orders, own_process=False)
+    handler = SignalHandler(orders, own_process=False)
     for _ in range(4):
-        face.handle(signal.SIGINT, None)
+        handler.handle(signal.SIGINT, None)
         clock.now += 1
     assert orders.heard == [("SIGINT", 1), ("SIGINT", 2), ("SIGINT", 2)]
 
 
 def test_signals_within_half_a_second_are_one(clock: Clock) -> None:
     orders = Orders()
-    face = SignalFace(orders, own_process=True)
-    face.handle(signal.SIGTERM, None)
+    handler = SignalHandler(orders, own_process=True)
+    handler.handle(signal.SIGTERM, None)
     clock.now += 0.4
-    face.handle(signal.SIGINT, None)
+    handler.handle(signal.SIGINT, None)
     assert orders.heard == [("SIGTERM", 1)]
 
 
@@ -73,7 +73,7 @@ def test_an_import_is_interrupted_by_an_exception(clock: Clock) -> None:
     orders = Orders()
     orders.importing = orders.starting = True
     with pytest.raises(KeyboardInterrupt):
-        SignalFace(orders, own_process=True).handle(signal.SIGTERM, None)
+        SignalHandler(orders, own_process=True).handle(signal.SIGTERM, None)
     assert orders.heard == [("SIGTERM", 1)]
 
 
@@ -81,9 +81,9 @@ def test_without_a_standard_error_nothing_is_written_anywhere(
     clock: Clock, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "__stderr__", None)  # then descriptor 2 may be a client's connection
-    face = SignalFace(Orders(), own_process=True)
+    handler = SignalHandler(Orders(), own_process=True)
     for _ in range(3):
-        face.handle(signal.SIGTERM, None)
+        handler.handle(signal.SIGTERM, None)
         clock.now += 1
     assert capfd.readouterr().err == ""
 
@@ -91,19 +91,19 @@ def test_without_a_standard_error_nothing_is_written_anywhere(
 def test_the_earlier_handlers_come_back_and_no_signal_is_raised_again() -> None:
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     orders = Orders()
-    face = SignalFace(orders, own_process=False)
-    face.install()
+    handler = SignalHandler(orders, own_process=False)
+    handler.install()
     try:
-        assert all(signal.getsignal(number) == face.handle for number in STOP_SIGNALS)
+        assert all(signal.getsignal(number) == handler.handle for number in STOP_SIGNALS)
         os.kill(os.getpid(), signal.SIGTERM)
     finally:
-        face.restore()
+        handler.restore()
     assert orders.heard == [("SIGTERM", 1)]
     assert {number: signal.getsignal(number) for number in STOP_SIGNALS} == before
 
 
 def test_a_handler_of_somebody_elses_in_our_place_is_noticed_and_another_servers_is_none() -> None:
-    first, second = (SignalFace(Orders(), own_process=False) for _ in range(2))
+    first, second = (SignalHandler(Orders(), own_process=False) for _ in range(2))
     first.install()
     second.install()
     earlier = signal.getsignal(signal.SIGTERM)
@@ -115,19 +115,19 @@ def test_a_handler_of_somebody_elses_in_our_place_is_noticed_and_another_servers
         signal.signal(signal.SIGTERM, earlier)
         second.restore()
         first.restore()
-    thread = threading.Thread(target=lambda: SignalFace(Orders(), own_process=False).install())
+    thread = threading.Thread(target=lambda: SignalHandler(Orders(), own_process=False).install())
     thread.start()
     thread.join()
-    assert SignalFace(Orders(), own_process=False).replaced() == [], "never installed, so nobody took its place"
+    assert SignalHandler(Orders(), own_process=False).replaced() == [], "never installed, so nobody took its place"
 
 
 def test_outside_the_main_thread_nothing_is_installed() -> None:
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    face = SignalFace(Orders(), own_process=False)
+    handler = SignalHandler(Orders(), own_process=False)
 
     def install_and_restore() -> None:
-        face.install()
-        face.restore()
+        handler.install()
+        handler.restore()
 
     thread = threading.Thread(target=install_and_restore)
     thread.start()

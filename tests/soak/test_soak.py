@@ -74,7 +74,7 @@ def test_faults_of_every_kind_are_found() -> None:
 
 # -- the judgement -----------------------------------------------------------------------------------------------------
 
-QUIET = Sample(0, 50 * MIB, 10, 3, 9000, 9000, 0.0, {"Hub": 1}, {"/stats": 1}, {})
+QUIET = Sample(0, 50 * MIB, 10, 3, 9000, 9000, 0.0, {"Scheduler": 1}, {"/stats": 1}, {})
 LOG = "INFO:     ready\nsoak: the application has shut down\nINFO:     Stopped\n"
 
 
@@ -114,7 +114,7 @@ def test_the_warm_up_does_not_count() -> None:
         ({"end": dataclasses.replace(QUIET, fds=11)}, "11 descriptors"),
         ({"end": dataclasses.replace(QUIET, tasks=4)}, "4 tasks"),
         ({"end": dataclasses.replace(QUIET, objects=9500)}, "9500 objects"),
-        ({"end": dataclasses.replace(QUIET, ours={"Hub": 2})}, "objects of lastcall"),
+        ({"end": dataclasses.replace(QUIET, ours={"Scheduler": 2})}, "objects of lastcall"),
         ({"end": dataclasses.replace(QUIET, active={"/stats": 1, "/sleep": 1})}, "never ended"),
         ({"end": dataclasses.replace(QUIET, ended={"raised": 1})}, "1 handlers raised, 0 are logged"),
         ({"load": Outcome(requests=0)}, "no request"),

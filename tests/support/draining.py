@@ -1,4 +1,4 @@
-"""A stop in memory: a bench with the server's real executor, over a driver and listeners that only keep books."""
+"""A stop in memory: a bench with the server's real controller, over a driver and listeners that only keep books."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from lastcall.connection.stream import Connection
 from lastcall.drain.ladder import Budgets, Phase, State
 from lastcall.drain.policy import PolicyTable
 from lastcall.drain.report import StopReport
-from lastcall.drain.signal import DrainSignal
 from lastcall.net.driver import Driver
 from lastcall.net.listeners import Listener
-from lastcall.server.executor import Executor, Faces, Work
+from lastcall.notice.signal import DrainSignal
+from lastcall.server.controller import Callbacks, ShutdownController, Work
 from tests.support.memory import Bench, Client
 
 
@@ -46,7 +46,7 @@ class Diary:
 
 
 class MemoryDriver:
-    """The executor's view of connections. A socket's end wakes the executor; here somebody has to look."""
+    """The controller's view of connections. A socket's end wakes the controller; here somebody has to look."""
 
     LOOK_SECONDS = 0.01
 
@@ -65,13 +65,13 @@ class MemoryDriver:
     def __len__(self) -> int:
         return len(self.connections)
 
-    def hold_door(self) -> None:
-        """As ``Driver.hold_door``."""
+    def stop_new_connections(self) -> None:
+        """As ``Driver.stop_new_connections``."""
         self._diary.note("hold door")
         self._look()
 
-    def close_door(self) -> None:
-        """As ``Driver.close_door``."""
+    def accept_backlog(self) -> None:
+        """As ``Driver.accept_backlog``."""
         self._diary.note("close door")
 
     def _look(self) -> None:
@@ -116,11 +116,11 @@ class Rig(Bench):
         self.budgets = budgets or Budgets()
         self.diary = Diary(self.loop)
         self.signal = DrainSignal(self.loop.time)
-        self.signal.ledger = self.ledger
+        self.signal.tasks = self.tasks
         self.service = HTTPService(
             app,
-            self.ledger,
-            self.hub,
+            self.tasks,
+            self.scheduler,
             self.options,
             signal=self.signal,
             policies=PolicyTable(close, finish) if close or finish else None,
@@ -139,14 +139,14 @@ class Rig(Bench):
         lifespan = Lifespan(self._lifespan, "on", logger=silent)
         doors = cast("list[Listener]", [Door(self.diary)])
         driver = cast(Driver, self.driver)
-        self.executor = Executor(
-            Work(self.ledger, driver, self.service, lifespan, doors, self.signal),
+        self.controller = ShutdownController(
+            Work(self.tasks, driver, self.service, lifespan, doors, self.signal),
             self.budgets,
-            Faces(
+            Callbacks(
                 on_order=lambda _: self.diary.note("order"),
                 on_phase=self._phase,
                 on_change=lambda _: self.diary.note("change"),
-                tell_pollers=self._poll,
+                set_should_exit=self._poll,
                 progress=self.progress.append,
                 on_report=self.reports.append,
             ),
@@ -156,8 +156,8 @@ class Rig(Bench):
 
     async def _run(self, lifespan: Lifespan) -> StopReport:
         await lifespan.startup()
-        self.executor.ready()
-        return await self.executor.run()
+        self.controller.ready()
+        return await self.controller.run()
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
@@ -182,19 +182,19 @@ class Rig(Bench):
     @property
     def phase(self) -> Phase:
         """Where the server stands."""
-        return self.executor.state.phase
+        return self.controller.state.phase
 
     def order(self, cause: str = "SIGTERM", *, interactive: bool = False) -> None:
         """Give a stop order."""
         if self.phase is Phase.SERVING:
             self.diary.ordered = self.loop.time()
-        self.loop.call(lambda: self.executor.order(cause, interactive=interactive))
+        self.loop.call(lambda: self.controller.order(cause, interactive=interactive))
 
     def force(self, cause: str = "SIGTERM") -> None:
         """Give the order to cancel now."""
         if self.phase is Phase.SERVING:
             self.diary.ordered = self.loop.time()
-        self.loop.call(self.executor.force, cause)
+        self.loop.call(self.controller.force, cause)
 
     def reach(self, seconds: float) -> None:
         """Let time pass until ``seconds`` after the stop order."""
@@ -204,12 +204,12 @@ class Rig(Bench):
 
     def stopped(self) -> StopReport:
         """The report, which must be there; the books must balance."""
-        assert self.task.done(), f"still {self.phase.name}, with {self.ledger.entries()} and {len(self.driver)} clients"
+        assert self.task.done(), f"still {self.phase.name}, with {self.tasks.entries()} and {len(self.driver)} clients"
         report = self.task.result()
         assert self.reports == [report]
         outcomes = (report.finished, report.closed_by_policy, report.disconnected, report.cancelled, report.abandoned)
         assert sum(outcomes) == report.total
-        assert self.ledger.count == report.abandoned
+        assert self.tasks.count == report.abandoned
         assert len(self.driver) == 0
         return report
 

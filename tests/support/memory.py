@@ -16,9 +16,9 @@ from lastcall.base.sinks import AccessSink
 from lastcall.base.types import ASGIApp, Message, Receive, Scope, Send
 from lastcall.connection.deadlines import Deadlines
 from lastcall.connection.http1 import HTTP1Connection, HTTPService
-from lastcall.connection.hub import Hub
 from lastcall.connection.memory import MemoryStream
-from lastcall.drain.ledger import Ledger
+from lastcall.connection.scheduler import Scheduler
+from lastcall.notice.running import RunningTasks
 from lastcall.observe.access import LoggerAccess
 from tests.support.loop import VirtualLoop
 
@@ -161,7 +161,7 @@ class Client:
 
     def __init__(self, bench: Bench, **stream: Any) -> None:
         self.bench = bench
-        self.stream = MemoryStream(bench.hub, **stream)
+        self.stream = MemoryStream(bench.scheduler, **stream)
         self.connection = HTTP1Connection(bench.service, self.stream)
         bench.loop.call(self.stream.open)
 
@@ -225,11 +225,11 @@ class Bench:
     ) -> None:
         self.options = HTTPOptions(**options)
         self.loop = VirtualLoop()
-        self.ledger = Ledger()
+        self.tasks = RunningTasks()
         self._recorder = Recorder()
         logger = logging.Logger("access", logging.INFO)
         logger.addHandler(self._recorder)
-        self.hub = Hub(
+        self.scheduler = Scheduler(
             self.loop,
             Deadlines(
                 header=self.options.timeout_header,
@@ -244,7 +244,7 @@ class Bench:
             time=lambda: EPOCH + self.loop.time(),
         )
         self.service = HTTPService(
-            app, self.ledger, self.hub, self.options, state=state, on_max_requests=on_max_requests, context=context
+            app, self.tasks, self.scheduler, self.options, state=state, on_max_requests=on_max_requests, context=context
         )
 
     def connect(self, **stream: Any) -> Client:
@@ -272,10 +272,10 @@ class Bench:
 
     def close(self) -> None:
         """Cancel what still runs; fail if an exception reached the loop or was never retrieved."""
-        for entry in self.ledger.entries():
+        for entry in self.tasks.entries():
             entry.cancel()
         self.loop.settle()
-        self.hub.close()
+        self.scheduler.close()
         self.loop.finish()
         assert self.loop.errors == []
 

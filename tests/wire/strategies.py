@@ -144,7 +144,7 @@ LINES = [morsel for morsel in MORSELS if morsel.endswith(b"\r\n")] + [
 
 
 @st.composite
-def spoiled(draw: st.DrawFn) -> bytes:
+def incomplete(draw: st.DrawFn) -> bytes:
     """A valid stream after a few mutations; about a third of them are still valid."""
     data = bytearray(wire(draw(streams(most=2))))
     for _ in range(draw(st.integers(1, 2))):

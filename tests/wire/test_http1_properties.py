@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lastcall.wire.http1 import Event, RequestParser
 from tests.wire.harness import Limits, Outcome, bytewise, drive, parse, pieces
-from tests.wire.strategies import MORSELS, Wanted, cuts, spoiled, streams, wire
+from tests.wire.strategies import MORSELS, Wanted, cuts, incomplete, streams, wire
 
 
 def check(outcome: Outcome, wanted: list[Wanted]) -> None:
@@ -78,7 +78,7 @@ limits = st.fixed_dictionaries(
 
 
 @settings(max_examples=400)
-@given(spoiled(), cuts, limits)
+@given(incomplete(), cuts, limits)
 @example(b"GET / HTTP/1.1\r HTTP/3.0\r\n", [], Limits())
 @example(b"GET /aaaaaaaaaaaaaaa HTTP/1.1\r\n\r\n", [], Limits(limit_request_line=29))
 def test_the_verdict_on_anything_does_not_depend_on_the_split(data: bytes, places: list[int], bounds: Limits) -> None:

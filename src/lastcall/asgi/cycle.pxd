@@ -1,7 +1,7 @@
 cimport cython
 
 from lastcall.asgi.runtime cimport AppRuntime
-from lastcall.drain.notice cimport DrainNotice
+from lastcall.notice.notice cimport DrainNotice
 from lastcall.wire.response cimport ResponseHead
 
 
@@ -26,8 +26,8 @@ cdef class HTTPCycle(DrainNotice):
     cdef readonly bint complete
     cdef readonly bint ended            # the task has ended
     cdef bint cancelled                 # by our own order
-    cdef readonly bint went_on          # after its response, for at least a step
-    cdef bint spoiled                   # the task ended before its response was complete
+    cdef readonly bint ran_after_response          # after its response, for at least a step
+    cdef bint incomplete                   # the task ended before its response was complete
     cdef bint stepping                  # the task's own coroutine runs (not a task that it has started)
     cdef object head_timer              # runs out when the head has waited long enough for the body
     cdef object leave_timer             # runs out when the task goes on too long without its client

@@ -3,7 +3,7 @@ from types import CodeType, FrameType
 from typing import final
 
 from lastcall.base.types import Message
-from lastcall.drain.notice import DrainNotice
+from lastcall.notice.notice import DrainNotice
 
 class HTTPCycle(DrainNotice):
     buffered: int
@@ -14,7 +14,7 @@ class HTTPCycle(DrainNotice):
     ended: bool
     body_sent: int
     @property
-    def went_on(self) -> bool: ...
+    def ran_after_response(self) -> bool: ...
     def receive(self) -> Awaitable[Message]: ...
     def send(self, message: Message) -> Awaitable[None]: ...
 

@@ -4,7 +4,7 @@
 
 ``HTTPCycle`` is the half that every HTTP version shares: ``receive``, ``send``, the order of messages, what an
 exception means. A subclass in ``connection`` puts bytes on its own wire by overriding the methods below "what each HTTP
-version does its own way". The cycle is also the ledger's entry: it is running work from the head to the task's end.
+version does its own way". The cycle is also the running task: it is running work from the head to the task's end.
 
 A message is taken out of the cycle when the awaitable of ``receive()`` is stepped, not when ``receive()`` is called: a
 ``receive()`` that is cancelled, in whatever moment, loses nothing.
@@ -23,7 +23,7 @@ from asyncio import CancelledError
 from lastcall.base.errors import ClientDisconnected, LocalProtocolError
 from lastcall.asgi.awaitables cimport DONE, Done, OneTurn, later, raise_thrown
 from lastcall.asgi.runtime cimport AppRuntime
-from lastcall.drain.notice cimport CURRENT, WANTED, DrainNotice
+from lastcall.notice.notice cimport CURRENT, WANTED, DrainNotice
 from lastcall.drain.policy import Policy
 from lastcall.wire.response cimport ResponseHead, encode_response
 
@@ -165,7 +165,7 @@ cdef class HTTPCycle(DrainNotice):
         cdef object context = PyContext_Copy(self.runtime.context)
         coro._cycle = self
         self.runtime.thread = PyThread_get_thread_ident()
-        self.runtime.ledger.add(self, self.runtime.clock())
+        self.runtime.tasks.add(self, self.runtime.clock())
         # One dict of keyword arguments for all: Task() does not keep it, and no task starts inside another's start.
         self.runtime.task_arguments["context"] = context
         task = PyObject_Call(Task, (coro,), self.runtime.task_arguments)
@@ -212,10 +212,10 @@ cdef class HTTPCycle(DrainNotice):
         raise NotImplementedError
 
     cdef int task_ended(self) except -1:
-        """The task has ended and left the ledger."""
+        """The task has ended and left the running tasks."""
         return 0
 
-    # -- the drain's face -----------------------------------------------------------------------------------------
+    # -- the drain -------------------------------------------------------------------------------------------------------
 
     def __init__(self):
         raise TypeError("the server makes these, one per request")
@@ -231,17 +231,17 @@ cdef class HTTPCycle(DrainNotice):
         from urllib.parse import unquote  # noqa: PLC0415 - for a stop with such options only
         return self.runtime.policies.policy(unquote(self.raw_path.decode("latin-1"), errors="replace"))
 
-    def close_now_if_told(self):
+    def disconnect_if_closing(self):
         """The time for farewells is over: disconnect the response if its policy is *close*. From any thread."""
         if PyThread_get_thread_ident() != self.runtime.thread:
             try:
-                self.runtime.loop.call_soon_threadsafe(self.close_now_if_told)
+                self.runtime.loop.call_soon_threadsafe(self.disconnect_if_closing)
             except RuntimeError:           # the loop is closed: all is over
                 pass
         elif self.policy == CLOSE:
-            self.cut_off("closed by policy")
+            self.disconnect_response("closed by policy")
 
-    def cut_off(self, str outcome):
+    def disconnect_response(self, str outcome):
         """Disconnect the response if it has started and is not finished; return whether it was."""
         if self.head is None or self.complete or self.disconnected or self.ended:
             return False
@@ -258,7 +258,7 @@ cdef class HTTPCycle(DrainNotice):
             logger.debug("%s: still running without its client: cancelled", self.describe())
             self.cancel()
 
-    # -- the ledger's questions -----------------------------------------------------------------------------------
+    # -- what a stop asks -----------------------------------------------------------------------------------------------
 
     @property
     def kind(self):
@@ -273,7 +273,7 @@ cdef class HTTPCycle(DrainNotice):
     @property
     def whole(self):
         """Whether the application has finished its response."""
-        return self.complete and not self.spoiled
+        return self.complete and not self.incomplete
 
     def details(self):
         """What the report tells of this request."""
@@ -292,7 +292,7 @@ cdef class HTTPCycle(DrainNotice):
             if self.task is not None:
                 self.task.cancel()
 
-    def give_up(self):
+    def abandon(self):
         """Answer 503 in the application's place if it has not begun to; it can send nothing any more."""
         if not (self.started or self.complete or self.disconnected or self.ended):
             self.head = None
@@ -423,7 +423,7 @@ cdef class HTTPCycle(DrainNotice):
         """The application returned (``exc`` None) or raised."""
         cdef bint unstarted = not self.started
         self.ended = True
-        self.spoiled = not self.complete
+        self.incomplete = not self.complete
         self._callbacks = None
         self.task = None
         if self.head_timer is not None:
@@ -452,7 +452,7 @@ cdef class HTTPCycle(DrainNotice):
                     )
                 self.abort()
         finally:
-            self.runtime.ledger.remove(self)
+            self.runtime.tasks.remove(self)
             self.task_ended()
         return 0
 
@@ -542,7 +542,7 @@ cdef class AppCoroutine:
                 self._coro = coro
                 a = None
             elif cycle.complete:
-                cycle.went_on = True
+                cycle.ran_after_response = True
             cycle.stepping = True
             if throwing:
                 value = self._coro.throw(a) if b is None else self._coro.throw(a, b, c)

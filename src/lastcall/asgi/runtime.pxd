@@ -1,11 +1,11 @@
-from lastcall.drain.ledger cimport Ledger
-from lastcall.drain.notice cimport DrainNotice
+from lastcall.notice.running cimport RunningTasks
+from lastcall.notice.notice cimport DrainNotice
 
 
 cdef class AppRuntime:
     cdef readonly object loop
     cdef readonly object app
-    cdef readonly Ledger ledger
+    cdef readonly RunningTasks tasks
     cdef readonly dict state            # the lifespan's namespace, or None
     cdef dict scope_template
     cdef str root_path

@@ -4,21 +4,21 @@ from contextvars import Context
 from typing import Any
 
 from lastcall.base.types import ASGIApp
-from lastcall.drain.ledger import Ledger
 from lastcall.drain.policy import PolicyTable
-from lastcall.drain.signal import DrainSignal
+from lastcall.notice.running import RunningTasks
+from lastcall.notice.signal import DrainSignal
 
 class AppRuntime:
     loop: asyncio.AbstractEventLoop
     app: ASGIApp
-    ledger: Ledger
+    tasks: RunningTasks
     signal: DrainSignal
     state: dict[str, Any] | None
     def __init__(
         self,
         app: ASGIApp,
         loop: asyncio.AbstractEventLoop,
-        ledger: Ledger,
+        tasks: RunningTasks,
         *,
         state: dict[str, Any] | None = None,
         root_path: str = "",

@@ -6,9 +6,9 @@ from cpython.dict cimport PyDict_Copy
 import contextvars
 import sys
 
-from lastcall.drain.ledger cimport Ledger
-from lastcall.drain.notice cimport DrainNotice
-from lastcall.drain.signal import DrainSignal
+from lastcall.notice.running cimport RunningTasks
+from lastcall.notice.notice cimport DrainNotice
+from lastcall.notice.signal import DrainSignal
 
 cdef bint EAGER = sys.version_info >= (3, 12)
 cdef str GET = "GET"
@@ -17,9 +17,9 @@ cdef dict ASGI_VERSIONS = {"version": "3.0", "spec_version": "2.5"}
 
 
 cdef class AppRuntime:
-    """What the requests of one worker have in common: the application, its loop, its state, its ledger."""
+    """What the requests of one worker have in common: the application, its loop, its state, its tasks."""
 
-    def __init__(self, app, loop, Ledger ledger not None, *, state=None, str root_path="", default_headers=(),
+    def __init__(self, app, loop, RunningTasks tasks not None, *, state=None, str root_path="", default_headers=(),
                  str scheme="http", context=None, signal=None, policies=None, double timeout_disconnect=3.0):
         """``state`` is the lifespan's namespace (copied per request) or None; ``context`` a contextvars.Context.
 
@@ -31,7 +31,7 @@ cdef class AppRuntime:
         self.timeout_disconnect = timeout_disconnect
         self.app = app
         self.loop = loop
-        self.ledger = ledger
+        self.tasks = tasks
         self.state = state
         self.root_path = root_path
         self.root_path_bytes = root_path.encode("utf-8")

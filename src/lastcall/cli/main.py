@@ -30,7 +30,7 @@ SUBCOMMANDS: Final[dict[str, str]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Entry point of the command. Always ends in ``SystemExit`` with one of the exit codes."""
+    """RunningTask point of the command. Always ends in ``SystemExit`` with one of the exit codes."""
     words = list(sys.argv[1:] if argv is None else argv)
     command: click.Command = serve_command
     program = PROGRAM

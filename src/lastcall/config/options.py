@@ -1,4 +1,4 @@
-"""The table of options: every option of lastcall is declared here and in :mod:`lastcall.config.later`, once.
+"""The table of options: every option of lastcall is declared here and in :mod:`lastcall.config.unsupported`, once.
 
 Flags of the command, ``LASTCALL_*`` variables, keywords of ``Config`` and ``run()`` and the reference page all come
 from ``OPTIONS``. Names are uvicorn's where uvicorn has the option.
@@ -25,9 +25,9 @@ from lastcall.config.kinds import (
     Switch,
     Text,
 )
-from lastcall.config.later import LATER
 from lastcall.config.lists import Binds, Globs, Headers
 from lastcall.config.option import Option
+from lastcall.config.unsupported import UNSUPPORTED
 
 __all__ = ["BUILT_IN", "GROUPS", "OPTIONS", "Option"]
 
@@ -440,4 +440,4 @@ _TABLE = (
     ),
 )
 
-OPTIONS: Final[Mapping[str, Option]] = {option.name: option for option in (*_TABLE, *LATER)}
+OPTIONS: Final[Mapping[str, Option]] = {option.name: option for option in (*_TABLE, *UNSUPPORTED)}

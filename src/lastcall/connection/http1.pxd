@@ -2,7 +2,7 @@ cimport cython
 
 from lastcall.asgi.cycle cimport HTTPCycle
 from lastcall.asgi.runtime cimport AppRuntime
-from lastcall.connection.hub cimport Hub
+from lastcall.connection.scheduler cimport Scheduler
 from lastcall.connection.stream cimport Connection, Stream
 from lastcall.wire.buffer cimport ByteBuffer
 from lastcall.wire.http1 cimport RequestParser
@@ -17,7 +17,7 @@ cdef enum Framing:
 
 @cython.final
 cdef class HTTPService(AppRuntime):
-    cdef readonly Hub hub
+    cdef readonly Scheduler scheduler
     cdef object options                    # base.options.HTTPOptions
     cdef bint keep_alive
     cdef Py_ssize_t limit_concurrency      # 0: none
@@ -26,11 +26,11 @@ cdef class HTTPService(AppRuntime):
     cdef long long max_requests            # 0: none
     cdef object on_max_requests
     cdef public bint draining              # every answer closes its connection
-    cdef readonly Py_ssize_t late_answered # connections that came in a drain and got an answer
+    cdef readonly Py_ssize_t backlog_answered # connections that came in a drain and got an answer
     cdef public double drained_from        # loop time at which connections that come are late; infinity: none is
     cdef str ready_path                    # "" or None: no health path
     cdef str live_path
-    cdef public bint door_closed           # in a stop: whoever is quiet now is closed
+    cdef public bint listeners_closed           # in a stop: whoever is quiet now is closed
     cdef public bint refusing              # and that answer is a 503
     cdef bint warned_websocket
 
@@ -64,7 +64,7 @@ cdef class HTTP1Connection(Connection):
     cdef bint paused
     cdef bint waiting                      # for its turn: a request is in ``pending``
     cdef bint held                         # until the client has read what it asked for before
-    cdef bint virgin                       # no byte has ever come
+    cdef bint nothing_read                       # no byte has ever come
     cdef bint late                         # accepted in a drain, and not answered yet
     cdef double head_at                    # when the first byte of the head that is being read came
     cdef Py_ssize_t owed                   # bytes of ``pending`` that were there when the last answers began
@@ -74,7 +74,7 @@ cdef class HTTP1Connection(Connection):
     cdef Py_ssize_t advance(self, const unsigned char* p, Py_ssize_t n) except -1
     cdef bint clogged(self) except -1
     cdef bint ended(self) noexcept
-    cdef bint last_answer(self) noexcept
+    cdef bint is_last_answer(self) noexcept
     cdef int answer_health(self) except -1
     cdef bint outstayed(self) noexcept
     cdef int begin_request(self) except -1

@@ -6,26 +6,26 @@ from lastcall.asgi.cycle import HTTPCycle
 from lastcall.asgi.runtime import AppRuntime
 from lastcall.base.options import HTTPOptions
 from lastcall.base.types import ASGIApp
-from lastcall.connection.hub import Hub
+from lastcall.connection.scheduler import Scheduler
 from lastcall.connection.stream import Connection, Stream
-from lastcall.drain.ledger import Ledger
 from lastcall.drain.policy import PolicyTable
-from lastcall.drain.signal import DrainSignal
+from lastcall.notice.running import RunningTasks
+from lastcall.notice.signal import DrainSignal
 
 @final
 class HTTPService(AppRuntime):
-    hub: Hub
+    scheduler: Scheduler
     requests: int
     draining: bool
-    door_closed: bool
-    late_answered: int
+    listeners_closed: bool
+    backlog_answered: int
     drained_from: float
     refusing: bool
     def __init__(
         self,
         app: ASGIApp,
-        ledger: Ledger,
-        hub: Hub,
+        tasks: RunningTasks,
+        scheduler: Scheduler,
         options: HTTPOptions | None = None,
         *,
         state: dict[str, Any] | None = None,

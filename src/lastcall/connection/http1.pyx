@@ -6,7 +6,7 @@ Theory of operation
 -------------------
 At most one exchange (``cycle``) owns the output at a time. Bytes behind its request wait in ``pending``: that is what
 pipelining comes to, and above ``HIGH_WATER`` reading is paused. An exchange ends when its response is complete and its
-request is read; a task that goes on after its response (background work) stays in the ledger but not in the way.
+request is read; a task that goes on after its response (background work) stays among the running tasks but not in the way.
 
     waiting for a head ──head──▶ exchange: request being read / response being written
           ▲                         │ response complete
@@ -28,9 +28,9 @@ from lastcall.asgi.cycle cimport HTTPCycle
 from lastcall.asgi.runtime cimport AppRuntime, make_scope
 from lastcall.base.options import HTTPOptions
 from lastcall.connection.deadlines cimport BODY, HEADER, KEEP_ALIVE, LINGER, WRITE, unset
-from lastcall.connection.hub cimport Hub
+from lastcall.connection.scheduler cimport Scheduler
 from lastcall.connection.stream cimport HIGH_WATER, LOW_WATER, Connection, Stream
-from lastcall.drain.ledger cimport Ledger
+from lastcall.notice.running cimport RunningTasks
 from lastcall.wire.buffer cimport ByteBuffer
 from lastcall.wire.http1 cimport DATA, END, FAILED, HEAD, NEED_DATA, RequestParser
 from lastcall.wire.response cimport ResponseHead, encode_response, status_line
@@ -89,20 +89,20 @@ cdef class HTTPService(AppRuntime):
     """What all HTTP connections of one worker share. ``on_max_requests()`` is called once, at the request that reaches
     ``options.limit_max_requests``."""
 
-    def __init__(self, app, Ledger ledger not None, Hub hub not None, options=None, *, state=None, on_max_requests=None, context=None,
+    def __init__(self, app, RunningTasks tasks not None, Scheduler scheduler not None, options=None, *, state=None, on_max_requests=None, context=None,
                  signal=None, policies=None, double timeout_disconnect=3.0):
         if options is None:
             options = HTTPOptions()
         AppRuntime.__init__(
-            self, app, hub.loop, ledger, state=state, root_path=options.root_path, default_headers=options.headers,
+            self, app, scheduler.loop, tasks, state=state, root_path=options.root_path, default_headers=options.headers,
             context=context, signal=signal, policies=policies, timeout_disconnect=timeout_disconnect,
         )
-        self.hub = hub
+        self.scheduler = scheduler
         self.drained_from = INFINITY
         if options.health_path:
             self.ready_path = options.health_path + "/ready"
             self.live_path = options.health_path + "/live"
-        hub.ledger = ledger
+        scheduler.tasks = tasks
         self.options = options
         self.keep_alive = options.timeout_keep_alive > 0
         self.limit_concurrency = options.limit_concurrency or 0
@@ -110,7 +110,7 @@ cdef class HTTPService(AppRuntime):
         self.on_max_requests = on_max_requests
 
     cdef double clock(self) noexcept:
-        return self.hub.time()
+        return self.scheduler.time()
 
 
 @cython.final
@@ -126,7 +126,7 @@ cdef class HTTP1Cycle(HTTPCycle):
             connection.expect_pending = False
             if not self.started:
                 connection.stream.out.append_bytes(CONTINUE)
-                connection.hub.mark_dirty(connection.stream)
+                connection.scheduler.mark_dirty(connection.stream)
             connection.set_body_deadline()
         return 0
 
@@ -154,7 +154,7 @@ cdef class HTTP1Cycle(HTTPCycle):
     cdef int write_head(self) except -1:
         """Decide the framing (RFC 9112 6.3) and queue the whole head in one go."""
         cdef HTTP1Connection connection = self.connection
-        cdef Hub hub = connection.hub
+        cdef Scheduler scheduler = connection.scheduler
         cdef ResponseHead head = self.head
         cdef ByteBuffer out = connection.stream.out
         cdef bytes line = status_line(head.status)
@@ -172,20 +172,20 @@ cdef class HTTP1Cycle(HTTPCycle):
             self.keep_alive = False
         # A client that still waits for 100 Continue may or may not send its body now: only a close is unambiguous.
         if head.close or connection.ended() or connection.expect_pending or (
-            connection.service.draining and connection.last_answer()
+            connection.service.draining and connection.is_last_answer()
         ):
             self.keep_alive = False
-        hub.refresh_common()
-        start = at = out.reserve(PyBytes_GET_SIZE(line) + PyBytes_GET_SIZE(head.block) + PyBytes_GET_SIZE(hub._common)
+        scheduler.refresh_common()
+        start = at = out.reserve(PyBytes_GET_SIZE(line) + PyBytes_GET_SIZE(head.block) + PyBytes_GET_SIZE(scheduler._common)
                                  + 64)
         at = put(at, line)
         if not (head.has_date or head.has_server):
-            at = put(at, hub._common)
+            at = put(at, scheduler._common)
         else:
             if not head.has_date:
-                at = put(at, hub.date_line)
+                at = put(at, scheduler.date_line)
             if not head.has_server:
-                at = put(at, hub.server_line)
+                at = put(at, scheduler.server_line)
         at = put(at, head.block)
         if self.framing == CHUNKED:
             at = put(at, LINE_CHUNKED)
@@ -209,7 +209,7 @@ cdef class HTTP1Cycle(HTTPCycle):
         if not self.started:
             self.write_head()
             if more and self.runtime.signal.farewell_over:
-                self.runtime.loop.call_soon(self.close_now_if_told)     # the others were told before
+                self.runtime.loop.call_soon(self.disconnect_if_closing)     # the others were told before
         if self.framing == LENGTH:
             if n > self.remaining:
                 n = <Py_ssize_t>self.remaining
@@ -244,13 +244,13 @@ cdef class HTTP1Cycle(HTTPCycle):
                              self.describe(), self.remaining)
                 return self.abort()
             return self.finished()
-        if self.flushes != connection.hub.flushes:
-            self.flushes = connection.hub.flushes
+        if self.flushes != connection.scheduler.flushes:
+            self.flushes = connection.scheduler.flushes
             self.unsuspended = 0
             self.unsuspended_bytes = 0
         self.unsuspended += 1
         self.unsuspended_bytes += n
-        connection.hub.mark_dirty(stream)
+        connection.scheduler.mark_dirty(stream)
         if out.end - out.start > HIGH_WATER:
             stream.flush()
         return 0
@@ -260,7 +260,7 @@ cdef class HTTP1Cycle(HTTPCycle):
         self.complete = True
         self._wake_receivers()
         self.wake_sender()                     # no later flush is this cycle's
-        self.connection.hub.mark_dirty(self.connection.stream)
+        self.connection.scheduler.mark_dirty(self.connection.stream)
         return self.connection.response_done(self)
 
     cdef int answer_error(self, int status) except -1:
@@ -300,10 +300,10 @@ cdef class HTTP1Connection(Connection):
     def __init__(self, HTTPService service not None, Stream stream not None):
         cdef object options = service.options
         self.service = service
-        self.hub = service.hub
+        self.scheduler = service.scheduler
         self.stream = stream
         stream.connection = self
-        self.virgin = True
+        self.nothing_read = True
         self.pending = ByteBuffer.__new__(ByteBuffer)
         self.parser = RequestParser(
             limit_request_line=options.limit_request_line,
@@ -315,17 +315,17 @@ cdef class HTTP1Connection(Connection):
     # -- called by net --------------------------------------------------------------------------------------------
 
     cdef int opened(self) except -1:
-        self.hub.deadlines.set(&self.read_node, self, HEADER, self.hub.time())
-        self.late = self.hub.time() >= self.service.drained_from
+        self.scheduler.deadlines.set(&self.read_node, self, HEADER, self.scheduler.time())
+        self.late = self.scheduler.time() >= self.service.drained_from
         return 0
 
     cdef int on_data(self, const unsigned char* p, Py_ssize_t n) except -1:
         cdef Py_ssize_t used
         if self.finishing or self.stream.closed:
             return 0                           # behind a last answer: read only so that no RST eats it
-        self.virgin = False
+        self.nothing_read = False
         if self.parser.idle and self.pending.end == self.pending.start:
-            self.head_at = self.hub.now        # also behind a request that is being answered
+            self.head_at = self.scheduler.now        # also behind a request that is being answered
         if self.pending.end > self.pending.start:
             self.pending.append(<const char*>p, n)
             return self.advance_pending()
@@ -339,7 +339,7 @@ cdef class HTTP1Connection(Connection):
         self.waiting = False
         if self.finishing or self.stream.closed:
             return 0
-        if self.service.door_closed and self.cycle is None and self.pending.end == self.pending.start:
+        if self.service.listeners_closed and self.cycle is None and self.pending.end == self.pending.start:
             self.close_idle(self.service.drained_from)
             return 0
         return self.advance_pending()
@@ -383,7 +383,7 @@ cdef class HTTP1Connection(Connection):
         """Whether it is certain that no request comes behind the current one."""
         return self.eof and not self.advancing and self.pending.end == self.pending.start
 
-    cdef bint last_answer(self) noexcept:
+    cdef bint is_last_answer(self) noexcept:
         """In a stop: whether no further request was complete in our buffer when it began. Those are all answered."""
         cdef Py_ssize_t start = self.pending.start, end = start + self.owed     # what came later is not owed
         if not self.request_read or not self.owed:
@@ -397,11 +397,11 @@ cdef class HTTP1Connection(Connection):
 
     cdef bint outstayed(self) noexcept:
         """Whether the door is closed for this connection: it is quiet, or its head began before the stop."""
-        if not self.service.door_closed or self.waiting or self.discarding or self.cycle is not None:
+        if not self.service.listeners_closed or self.waiting or self.discarding or self.cycle is not None:
             return False
         return (self.parser.idle and self.pending.end == self.pending.start) or self.head_at < self.service.drained_from
 
-    cpdef begin_last_answers(self):
+    cpdef begin_drain(self):
         self.owed = self.pending.end - self.pending.start
 
     cdef int on_lost(self) except -1:
@@ -414,14 +414,14 @@ cdef class HTTP1Connection(Connection):
         elif self.held:
             self.held = False
             self.resume()
-            self.hub.mark_runnable(self)
+            self.scheduler.mark_runnable(self)
         return 0
 
     cdef int closed(self) except -1:
         cdef HTTP1Cycle cycle = self.cycle
         self.pending.clear()
         self.stream.out.clear()
-        self.hub.keep(self)
+        self.scheduler.keep(self)
         self.stream.connection = None
         if cycle is not None:
             self.cycle = None
@@ -451,10 +451,10 @@ cdef class HTTP1Connection(Connection):
                     if self.clogged():
                         break
                     # A client that pipelines must not own the loop, nor wait for its first answer until the last.
-                    if served and parser.pos < n and (served >= MAX_SERVED or self.hub.spent()):
-                        if not self.waiting:           # else it is in the hub's list already
+                    if served and parser.pos < n and (served >= MAX_SERVED or self.scheduler.spent()):
+                        if not self.waiting:           # else it is in the scheduler's list already
                             self.waiting = True
-                            self.hub.mark_runnable(self)
+                            self.scheduler.mark_runnable(self)
                         break
                 event = parser.next(p, n)
                 if event == HEAD:
@@ -477,10 +477,10 @@ cdef class HTTP1Connection(Connection):
                             self.start_request()
                     else:
                         self.discarding = False
-                        if self.service.door_closed and parser.pos == n:
+                        if self.service.listeners_closed and parser.pos == n:
                             self.finish()
                         else:
-                            self.hub.deadlines.set(&self.read_node, self, KEEP_ALIVE, self.hub.time())
+                            self.scheduler.deadlines.set(&self.read_node, self, KEEP_ALIVE, self.scheduler.time())
                 elif event == NEED_DATA:
                     if self.starting:
                         self.start_request()
@@ -520,7 +520,7 @@ cdef class HTTP1Connection(Connection):
         cycle.minor = parser.minor
         cycle.keep_alive = parser.keep_alive and service.keep_alive
         cycle.head_only = parser.method == "HEAD"
-        cycle.since = self.hub.time()
+        cycle.since = self.scheduler.time()
         self.cycle = cycle
         self.expect_pending = parser.expect_continue
         self.request_read = not parser.has_body
@@ -543,7 +543,7 @@ cdef class HTTP1Connection(Connection):
         ):
             service.on_max_requests()
         if service.refusing or (
-            service.limit_concurrency and service.ledger.count - service.ledger.others >= service.limit_concurrency
+            service.limit_concurrency and service.tasks.count - service.tasks.others >= service.limit_concurrency
         ):
             self.starting = False
             cycle.answer_error(503)
@@ -597,7 +597,7 @@ cdef class HTTP1Connection(Connection):
             elif not self.parser.idle or self.pending.end > self.pending.start:
                 # A later head has begun. (The first one's time counts from accept and is set already.)
                 if self.read_node.previous is NULL or self.read_node.kind != HEADER:
-                    self.hub.deadlines.set(&self.read_node, self, HEADER, self.hub.time())
+                    self.scheduler.deadlines.set(&self.read_node, self, HEADER, self.scheduler.time())
             if (self.eof or self.outstayed()) and not self.advancing:
                 return self.finish()
             return self.resume()
@@ -610,13 +610,13 @@ cdef class HTTP1Connection(Connection):
             unset(&self.read_node)             # the client is not the slow one
             self.pause()
         elif not self.expect_pending:
-            self.hub.deadlines.set(&self.read_node, self, BODY, self.hub.time())
+            self.scheduler.deadlines.set(&self.read_node, self, BODY, self.scheduler.time())
         return 0
 
     cdef int set_body_deadline(self) except -1:
         """The application waits for the body, so its time begins. No turn needs to follow that would set the timer."""
-        self.hub.deadlines.set(&self.read_node, self, BODY, self.hub.time())
-        return 0 if self.hub.in_turn else self.hub.arm()
+        self.scheduler.deadlines.set(&self.read_node, self, BODY, self.scheduler.time())
+        return 0 if self.scheduler.in_turn else self.scheduler.arm()
 
     cdef int pause(self) except -1:
         if not self.paused:
@@ -638,7 +638,7 @@ cdef class HTTP1Connection(Connection):
         self.log(cycle)
         if self.late:
             self.late = False
-            self.service.late_answered += 1
+            self.service.backlog_answered += 1
         self.cycle = None
         if cycle.ended:
             cycle.connection = None
@@ -650,17 +650,17 @@ cdef class HTTP1Connection(Connection):
             # Reading the rest of the body is cheaper than a new connection, but only up to a point.
             self.discarding = True
             self.discarded = 0
-            self.hub.deadlines.set(&self.read_node, self, LINGER, self.hub.time())
+            self.scheduler.deadlines.set(&self.read_node, self, LINGER, self.scheduler.time())
         else:
-            self.hub.deadlines.set(&self.read_node, self, KEEP_ALIVE, self.hub.time())
+            self.scheduler.deadlines.set(&self.read_node, self, KEEP_ALIVE, self.scheduler.time())
             if self.pending.end > self.pending.start and not self.advancing:
                 self.waiting = True
-                self.hub.mark_runnable(self)
+                self.scheduler.mark_runnable(self)
             elif self.eof and not self.advancing:
                 return self.finish()
-            elif self.service.door_closed and not self.advancing:
+            elif self.service.listeners_closed and not self.advancing:
                 self.waiting = True            # to be closed, unless the next request, promised an answer, is there
-                self.hub.mark_runnable(self)
+                self.scheduler.mark_runnable(self)
         return 0
 
     cdef int refuse(self, int status, str reason) except -1:
@@ -679,7 +679,7 @@ cdef class HTTP1Connection(Connection):
             cycle.query_string = self.parser.query_string if named else b""
             cycle.head_only = named and self.parser.method == "HEAD"
             cycle.minor = 1
-            cycle.since = self.hub.time()
+            cycle.since = self.scheduler.time()
             cycle.ended = True
             self.request_read = True
             self.cycle = cycle
@@ -735,7 +735,7 @@ cdef class HTTP1Connection(Connection):
             return 0
         if kind == KEEP_ALIVE and not (self.parser.idle and self.pending.end == self.pending.start):
             return 0                           # a head has begun
-        if kind == HEADER and not self.virgin:
+        if kind == HEADER and not self.nothing_read:
             return self.refuse(408, "the request head did not come in time")
         return self.finish()
 
@@ -760,20 +760,20 @@ cdef class HTTP1Connection(Connection):
         if self.finishing or self.stream.closed or self.cycle is not None or self.discarding or self.waiting:
             return
         if self.parser.idle and self.pending.end == self.pending.start or self.head_at < since:
-            self.brief = self.stream.out.end == self.stream.out.start
+            self.skip_linger = self.stream.out.end == self.stream.out.start
             self.finish()
 
     # -- words ----------------------------------------------------------------------------------------------------
 
     cdef int log(self, HTTP1Cycle cycle) except -1:
         cdef bytes target
-        if self.hub.access.enabled and cycle.head is not None:
+        if self.scheduler.access.enabled and cycle.head is not None:
             target = cycle.raw_path + b"?" + cycle.query_string if cycle.query_string else cycle.raw_path
-            self.hub.access.record(
+            self.scheduler.access.record(
                 # Known already unless nothing was started on this connection.
                 self.client if self.client is not None else self.stream.client_address(),
                 cycle.method, target, "1.1" if cycle.minor else "1.0", cycle.head.status,
-                self.hub.tick() - cycle.since, cycle.body_sent,
+                self.scheduler.tick() - cycle.since, cycle.body_sent,
             )
         return 0
 

@@ -1,8 +1,8 @@
-from lastcall.connection.hub import Hub
+from lastcall.connection.scheduler import Scheduler
 from lastcall.connection.stream import Stream
-from lastcall.drain.ledger import Ledger
+from lastcall.notice.running import RunningTasks
 
-class NoLedger(Ledger): ...
+class NoTasks(RunningTasks): ...
 
 class MemoryStream(Stream):
     written: bytes
@@ -13,7 +13,7 @@ class MemoryStream(Stream):
     server: tuple[str, int | None] | None
     def __init__(
         self,
-        hub: Hub,
+        scheduler: Scheduler,
         *,
         capacity: int | None = None,
         client: tuple[str, int] | None = ("127.0.0.1", 50000),

@@ -2,9 +2,9 @@
 """A byte stream in memory, for tests and for measurements of everything above the sockets."""
 
 from lastcall.base.errors import LocalProtocolError
-from lastcall.connection.hub cimport Hub
+from lastcall.connection.scheduler cimport Scheduler
 from lastcall.connection.stream cimport Stream
-from lastcall.drain.ledger cimport Entry, Ledger
+from lastcall.notice.running cimport RunningTask, RunningTasks
 from lastcall.wire.buffer cimport ByteBuffer
 
 
@@ -20,8 +20,8 @@ cdef class MemoryStream(Stream):
     cdef public object client
     cdef public object server
 
-    def __init__(self, Hub hub not None, *, capacity=None, client=("127.0.0.1", 50000), server=("127.0.0.1", 8000)):
-        self.hub = hub
+    def __init__(self, Scheduler scheduler not None, *, capacity=None, client=("127.0.0.1", 50000), server=("127.0.0.1", 8000)):
+        self.scheduler = scheduler
         self.out = ByteBuffer()
         self.written = b""
         self.capacity = capacity
@@ -32,21 +32,21 @@ cdef class MemoryStream(Stream):
 
     def open(self):
         """The connection, made over this stream, begins."""
-        self.hub.begin()
+        self.scheduler.begin()
         try:
             self.connection.opened()
         finally:
-            self.hub.end()
+            self.scheduler.end()
 
     def drain(self, n=None):
         """The client reads ``n`` bytes more (None: everything, for ever)."""
         self.capacity = None if n is None else len(self.written) + n
         self.blocked = False
-        self.hub.begin()
+        self.scheduler.begin()
         try:
             self.flush()
         finally:
-            self.hub.end()
+            self.scheduler.end()
 
     def take(self):
         """What was written since the last call."""
@@ -94,11 +94,11 @@ cdef class MemoryStream(Stream):
         return self.server
 
 
-cdef class NoLedger(Ledger):
-    """A ledger that keeps nothing: what the real one costs is the difference (``bench/ledger.py``)."""
+cdef class NoTasks(RunningTasks):
+    """A tasks that keeps nothing: what the real one costs is the difference (``bench/tasks.py``)."""
 
-    cdef int add(self, Entry entry, double now) except -1:
+    cdef int add(self, RunningTask entry, double now) except -1:
         return 0
 
-    cdef int remove(self, Entry entry) except -1:
+    cdef int remove(self, RunningTask entry) except -1:
         return 0

@@ -1,5 +1,5 @@
 from lastcall.connection.deadlines cimport Node
-from lastcall.connection.hub cimport Flushable, Hub, Runnable
+from lastcall.connection.scheduler cimport Flushable, Scheduler, Runnable
 from lastcall.wire.buffer cimport ByteBuffer
 
 
@@ -9,7 +9,7 @@ cdef enum:
 
 
 cdef class Stream(Flushable):
-    cdef readonly Hub hub
+    cdef readonly Scheduler scheduler
     cdef Connection connection
     cdef ByteBuffer out
     cdef readonly bint reading       # bytes are wanted
@@ -33,12 +33,12 @@ cdef class Stream(Flushable):
 
 
 cdef class Connection(Runnable):
-    cdef readonly Hub hub
+    cdef readonly Scheduler scheduler
     cdef readonly Stream stream
     cdef Node read_node
     cdef Node write_node
     cdef bint eof                    # the peer's FIN has been read, or is known to be next
-    cdef bint brief                  # was idle: nothing is on its way that a RST could eat, so do not linger
+    cdef bint skip_linger                  # was idle: nothing is on its way that a RST could eat, so do not linger
     cdef readonly bint finishing     # nothing more is served: flush, FIN, wait for the peer's, close
     # net calls these
     cdef int opened(self) except -1
@@ -49,7 +49,7 @@ cdef class Connection(Runnable):
     cdef int on_drained(self) except -1
     cdef int on_fin_sent(self) except -1
     # the drain's orders
-    cpdef begin_last_answers(self)
+    cpdef begin_drain(self)
     cpdef abort(self)
     cpdef close_now(self)
     cdef int closed(self) except -1

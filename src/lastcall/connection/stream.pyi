@@ -1,18 +1,18 @@
-from lastcall.connection.hub import Flushable, Hub, Runnable
+from lastcall.connection.scheduler import Flushable, Runnable, Scheduler
 
 class Stream(Flushable):
-    hub: Hub
+    scheduler: Scheduler
     reading: bool
     blocked: bool
     closed: bool
     fin_sent: bool
 
 class Connection(Runnable):
-    hub: Hub
+    scheduler: Scheduler
     stream: Stream
     finishing: bool
     def close_idle(self, since: float = 0.0) -> None: ...
-    def begin_last_answers(self) -> None: ...
+    def begin_drain(self) -> None: ...
     def abort(self) -> None: ...
     def close_now(self) -> None: ...
     def flush_and_close(self) -> int: ...

@@ -10,7 +10,7 @@ discarding) until the peer's FIN, for at most a second, so that no RST eats an a
 import logging
 
 from lastcall.connection.deadlines cimport LINGER, WRITE, unset
-from lastcall.connection.hub cimport Flushable, Hub, Runnable
+from lastcall.connection.scheduler cimport Flushable, Scheduler, Runnable
 from lastcall.wire.buffer cimport ByteBuffer
 
 cdef object logger = logging.getLogger("lastcall.error")
@@ -36,7 +36,7 @@ cdef class Stream(Flushable):
         """After every progress in writing: the write timeout, a FIN that waits, senders that wait."""
         cdef Py_ssize_t left = self.out.end - self.out.start
         if left or self.blocked:
-            self.hub.deadlines.set(&self.connection.write_node, self.connection, WRITE, self.hub.time())
+            self.scheduler.deadlines.set(&self.connection.write_node, self.connection, WRITE, self.scheduler.time())
         else:
             unset(&self.connection.write_node)
             if self.fin_wanted and not self.fin_sent:
@@ -52,7 +52,7 @@ cdef class Stream(Flushable):
     cdef int finish(self) except -1:
         """Send a FIN once everything queued is written."""
         self.fin_wanted = True
-        return self.hub.mark_dirty(self)
+        return self.scheduler.mark_dirty(self)
 
     cdef int lost(self) except -1:
         """The peer is gone (ECONNRESET, EPIPE, …)."""
@@ -136,11 +136,11 @@ cdef class Connection(Runnable):
 
     cdef int on_fin_sent(self) except -1:
         """Our FIN is out: wait for the peer's, but not long."""
-        if self.eof or self.brief:
+        if self.eof or self.skip_linger:
             self.close_now()
         else:
             self.stream.set_reading(True)
-            self.hub.deadlines.set(&self.read_node, self, LINGER, self.hub.time())
+            self.scheduler.deadlines.set(&self.read_node, self, LINGER, self.scheduler.time())
         return 0
 
     cdef int broken(self) except -1:
@@ -158,7 +158,7 @@ cdef class Connection(Runnable):
     cdef int expired(self, int kind) except -1:
         if kind == WRITE:
             if self.stream.progressed():
-                self.hub.deadlines.set(&self.write_node, self, WRITE, self.hub.time())
+                self.scheduler.deadlines.set(&self.write_node, self, WRITE, self.scheduler.time())
             else:
                 logger.info("%s does not read what it asked for: connection reset", self.peer())
                 self.abort()
@@ -169,7 +169,7 @@ cdef class Connection(Runnable):
     def close_idle(self, double since=0.0):
         """The drain's order: close if nothing is being served, or read that began at ``since`` or later."""
 
-    cpdef begin_last_answers(self):
+    cpdef begin_drain(self):
         """The drain's order: from now on each answer closes its connection, but for what has come before."""
 
     cpdef abort(self):
@@ -206,36 +206,36 @@ cdef class Connection(Runnable):
         """The stream is closed; nothing will be called any more."""
         return 0
 
-    # The face of tests and tools.
+    # For tests and tools.
 
     def feed(self, bytes data not None):
         """Hand over bytes as a driver would, inside a turn."""
-        self.hub.begin()
+        self.scheduler.begin()
         try:
             self.on_data(<const unsigned char*><const char*>data, len(data))
         finally:
-            self.hub.end()
+            self.scheduler.end()
 
     def feed_last(self, bytes data not None):
         """Hand over bytes with the peer's FIN right behind them, inside a turn."""
-        self.hub.begin()
+        self.scheduler.begin()
         try:
             self.on_last_data(<const unsigned char*><const char*>data, len(data))
         finally:
-            self.hub.end()
+            self.scheduler.end()
 
     def feed_eof(self):
         """Hand over the peer's FIN, inside a turn."""
-        self.hub.begin()
+        self.scheduler.begin()
         try:
             self.on_eof()
         finally:
-            self.hub.end()
+            self.scheduler.end()
 
     def feed_reset(self):
         """Hand over a connection reset, inside a turn."""
-        self.hub.begin()
+        self.scheduler.begin()
         try:
             self.on_lost()
         finally:
-            self.hub.end()
+            self.scheduler.end()

@@ -1,1 +1,1 @@
-"""The stop ladder as a table, the ledger of running work, the report. Pure: ``(state, census, now) -> actions``."""
+"""The stop as tables: ladder, escalation of signals, policies, report. Pure: no clock, loop, socket or log."""

@@ -6,11 +6,11 @@ A server climbs from ``STARTING`` to ``STOPPED`` and never steps down. Orders (a
 census are inputs; ``TRANSITIONS`` says where each leads, and a pair that is not in it is a bug of ours. ``due`` looks
 at clock and census and says which input, if any, they amount to. ``step`` takes an input and returns the new state and
 the actions of every phase on the way, in order: a jump performs what the phases that it passes would have done.
-``plan`` is both together, repeated until nothing more is due. An executor in ``server`` carries the actions out;
+``plan`` is both together, repeated until nothing more is due. the controller in ``server`` carries the actions out;
 nothing here knows a socket, a task or a clock.
 
-``DRAINING`` is the long phase, and has *moments* inside it: inputs that come once, change no phase, and have actions of
-their own (``MOMENTS``). Those that have not come when the phase is left are made up for then.
+``DRAINING`` is the long phase, and has *drain timers* inside it: inputs that come once, change no phase, and have
+actions of their own (``TIMERS``). Those that have not come when the phase is left are made up for then.
 
 All times are seconds on one monotonic clock; budgets may be ``math.inf``. The whole grace counts from the moment when
 ``DRAINING`` is entered, the delay before it from the stop order.
@@ -61,7 +61,7 @@ class Input(Enum):
     DELAY_OVER = "the delay is over"
     LINGER_OVER = "the linger is over"
     FAREWELL_OVER = "the time for farewells is over"
-    LAST_POLL = "the last poll before the margin"
+    SHOULD_EXIT_DUE = "the last poll before the margin"
     MARGIN = "the margin has begun"
     GRACE_OVER = "the grace is over"
     CANCEL_OVER = "the time for cancelling is over"
@@ -70,14 +70,14 @@ class Input(Enum):
 
 
 class Action(Enum):
-    """What the executor is told to do."""
+    """What the controller is told to do."""
 
-    LAST_ANSWERS = "let every answer close its connection"
-    HOLD_DOOR = "let in only who is at the door already"
+    CLOSE_AFTER_ANSWER = "let every answer close its connection"
+    STOP_NEW_CONNECTIONS = "let in only who is at the door already"
     GIVE_NOTICE = "set the notice"
-    CLOSE_DOOR = "accept who waits, close the listeners and quiet connections"
-    CLOSE_TOLD = "disconnect the responses whose policy is close"
-    TELL_POLLERS = "let libraries that poll see the stop"
+    CLOSE_LISTENERS = "accept who waits, close the listeners and quiet connections"
+    DISCONNECT_CLOSING = "disconnect the responses whose policy is close"
+    SET_SHOULD_EXIT = "let libraries that poll see the stop"
     DISCONNECT = "disconnect every response that has started"
     REFUSE_NEW = "answer requests that still come with 503"
     CANCEL_TASKS = "cancel every running task"
@@ -100,7 +100,7 @@ TRANSITIONS: dict[tuple[Phase, Input], Phase] = {
     (Phase.DRAINING, Input.FORCE): Phase.CANCELLING,
     (Phase.DRAINING, Input.LINGER_OVER): Phase.DRAINING,
     (Phase.DRAINING, Input.FAREWELL_OVER): Phase.DRAINING,
-    (Phase.DRAINING, Input.LAST_POLL): Phase.DRAINING,
+    (Phase.DRAINING, Input.SHOULD_EXIT_DUE): Phase.DRAINING,
     (Phase.DRAINING, Input.MARGIN): Phase.DISCONNECTING,
     (Phase.DRAINING, Input.CLEAR): Phase.CLOSING,
     (Phase.DISCONNECTING, Input.STOP): Phase.DISCONNECTING,
@@ -121,8 +121,8 @@ TRANSITIONS: dict[tuple[Phase, Input], Phase] = {
 ENTRY: dict[Phase, tuple[Action, ...]] = {
     Phase.STARTING: (),
     Phase.SERVING: (),
-    Phase.ANNOUNCED: (Action.LAST_ANSWERS,),
-    Phase.DRAINING: (Action.LAST_ANSWERS, Action.HOLD_DOOR, Action.GIVE_NOTICE),
+    Phase.ANNOUNCED: (Action.CLOSE_AFTER_ANSWER,),
+    Phase.DRAINING: (Action.CLOSE_AFTER_ANSWER, Action.STOP_NEW_CONNECTIONS, Action.GIVE_NOTICE),
     Phase.DISCONNECTING: (Action.DISCONNECT,),
     Phase.CANCELLING: (Action.REFUSE_NEW, Action.CANCEL_TASKS),
     # CLOSING starts without tasks and connections: lifespan.shutdown must find nobody at work.
@@ -130,10 +130,10 @@ ENTRY: dict[Phase, tuple[Action, ...]] = {
     Phase.STOPPED: (),
 }
 
-MOMENTS: dict[Input, tuple[Action, ...]] = {
-    Input.LINGER_OVER: (Action.CLOSE_DOOR,),
-    Input.FAREWELL_OVER: (Action.CLOSE_TOLD,),
-    Input.LAST_POLL: (Action.TELL_POLLERS,),
+TIMERS: dict[Input, tuple[Action, ...]] = {
+    Input.LINGER_OVER: (Action.CLOSE_LISTENERS,),
+    Input.FAREWELL_OVER: (Action.DISCONNECT_CLOSING,),
+    Input.SHOULD_EXIT_DUE: (Action.SET_SHOULD_EXIT,),
 }
 """What is done at each moment of ``DRAINING``, in the order in which what was left out is made up for."""
 
@@ -166,7 +166,7 @@ class State(Record):
     """Where the stop stands.
 
     ``entered`` is when the phase began, ``ordered`` when the stop was, ``draining_since`` when ``DRAINING`` did.
-    ``delay``, ``grace`` and ``linger`` are what the order left of the budgets; ``passed`` the moments that have been.
+    ``delay``, ``grace`` and ``linger`` are what the order left of the budgets; ``passed`` has the timers that are over.
     """
 
     phase: Phase = Phase.STARTING
@@ -239,7 +239,7 @@ def due(state: State, census: Census, now: float, budgets: Budgets) -> Input | N
 
 
 def _due_in_draining(state: State, census: Census, now: float, budgets: Budgets) -> Input | None:
-    for moment in MOMENTS:
+    for moment in TIMERS:
         if moment not in state.passed and now >= state.moment(moment, budgets):
             return moment
     if census.nothing:
@@ -256,7 +256,7 @@ def next_deadline(state: State, census: Census, budgets: Budgets) -> float:
     if phase is Phase.ANNOUNCED:
         return state.ordered + state.delay
     if phase is Phase.DRAINING:
-        times = [state.moment(moment, budgets) for moment in MOMENTS if moment not in state.passed]
+        times = [state.moment(moment, budgets) for moment in TIMERS if moment not in state.passed]
         if census.nothing and Input.LINGER_OVER not in state.passed:
             times.append(state.draining_since + IDLE_LINGER)
         return min([*times, state.disconnect_at])
@@ -291,8 +291,8 @@ def step(
     actions: list[Action] = []
     if event in state.passed:
         return state, ()  # a moment comes once
-    if event in MOMENTS:
-        return replace(state, passed=state.passed | {event}), MOMENTS[event]
+    if event in TIMERS:
+        return replace(state, passed=state.passed | {event}), TIMERS[event]
     if before < Phase.ANNOUNCED <= target and before is not Phase.STARTING:
         state = replace(state, **_ordered(now, budgets, cause, interactive))
     elif event is Input.STOP and interactive:
@@ -302,9 +302,9 @@ def step(
     if before is not Phase.STARTING:
         for phase in Phase:
             if before < phase <= target:
-                if before <= Phase.DRAINING < phase and (missed := set(MOMENTS) - state.passed):
-                    actions += [action for moment in MOMENTS if moment in missed for action in MOMENTS[moment]]
-                    state = replace(state, passed=frozenset(MOMENTS))
+                if before <= Phase.DRAINING < phase and (missed := set(TIMERS) - state.passed):
+                    actions += [action for moment in TIMERS if moment in missed for action in TIMERS[moment]]
+                    state = replace(state, passed=frozenset(TIMERS))
                 actions += ENTRY[phase]
         if before < Phase.DRAINING <= target:
             state = replace(state, draining_since=now)

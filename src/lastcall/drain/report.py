@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from lastcall.base.record import Record, replace
 
 if TYPE_CHECKING:
-    from lastcall.drain.ledger import Entry
+    from lastcall.notice.running import RunningTask
 
 KINDS = ("request", "stream", "websocket", "background", "app task")
 
@@ -125,16 +125,16 @@ class Tally:
         self.ran_before = 0
         self.background_finished = 0
         self.left: tuple[str, ...] = ()
-        self._pending: dict[Entry, Cut] = {}  # told to end; a cut only if they do before they are finished
+        self._pending: dict[RunningTask, Cut] = {}  # told to end; a cut only if they do before they are finished
         self._cut: list[Cut] = []
 
-    def begin(self, entries: list[Entry], ran_before: int) -> None:
-        """The stop is ordered: ``entries`` run, ``ran_before`` is how many the ledger has ever had."""
+    def begin(self, entries: list[RunningTask], ran_before: int) -> None:
+        """The stop is ordered: ``entries`` run, ``ran_before`` is how many there have ever been."""
         self.ran_before = ran_before
         for entry in entries:
             self.in_flight[entry.kind] = self.in_flight.get(entry.kind, 0) + 1
 
-    def told(self, entry: Entry, outcome: str, now: float, phase: str) -> None:
+    def told(self, entry: RunningTask, outcome: str, now: float, phase: str) -> None:
         """``entry`` is about to be ended, by ``outcome``. The first counts, but to be abandoned is more than all."""
         if outcome == ABANDONED or entry.outcome is None:
             entry.outcome = outcome
@@ -145,16 +145,16 @@ class Tally:
                 Cut(kind=entry.kind, outcome=entry.outcome, age=now - entry.since, phase=phase, **entry.details()),
             )
 
-    def left_ledger(self, entry: Entry) -> None:
+    def ended(self, entry: RunningTask) -> None:
         """``entry`` has ended."""
         cut = self._pending.pop(entry, None)
         if cut is not None and not entry.whole:
             self._cut.append(cut)
         self.counts[entry.outcome or FINISHED] += 1
-        if entry.outcome is None and entry.went_on:
+        if entry.outcome is None and entry.ran_after_response:
             self.background_finished += 1
 
-    def abandon(self, entry: Entry) -> None:
+    def abandon(self, entry: RunningTask) -> None:
         """``entry`` goes on, but nobody waits for it any more."""
         cut = self._pending.pop(entry, None)
         if cut is not None and not entry.whole:

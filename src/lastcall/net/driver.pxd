@@ -1,4 +1,4 @@
-from lastcall.connection.hub cimport Hub
+from lastcall.connection.scheduler cimport Scheduler
 from lastcall.connection.stream cimport Connection, Stream
 
 cdef extern from "sys/socket.h" nogil:
@@ -40,7 +40,7 @@ cdef class Port:
 
 
 cdef class Driver:
-    cdef readonly Hub hub
+    cdef readonly Scheduler scheduler
     cdef readonly object loop
     cdef readonly list ports
     cdef readonly set streams          # of open connections

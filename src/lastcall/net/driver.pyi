@@ -1,7 +1,7 @@
 import socket
 from collections.abc import Callable
 
-from lastcall.connection.hub import Hub
+from lastcall.connection.scheduler import Scheduler
 from lastcall.connection.stream import Connection, Stream
 
 STARVED_SECONDS: float
@@ -15,7 +15,7 @@ class Port:
     def __init__(self, sock: socket.socket, shared: bool) -> None: ...
 
 class Driver:
-    hub: Hub
+    scheduler: Scheduler
     loop: object
     ports: list[Port]
     streams: set[Stream]
@@ -24,7 +24,7 @@ class Driver:
     on_closed: Callable[[], object] | None
     def __init__(
         self,
-        hub: Hub,
+        scheduler: Scheduler,
         factory: Callable[[Stream], object],
         *,
         limit: int,
@@ -32,8 +32,8 @@ class Driver:
     def listen(self, sock: socket.socket, *, shared: bool) -> None: ...
     def stop_accepting(self) -> None: ...
     def accept_waiting(self) -> int: ...
-    def hold_door(self) -> None: ...
-    def close_door(self) -> None: ...
+    def stop_new_connections(self) -> None: ...
+    def accept_backlog(self) -> None: ...
     @property
     def connections(self) -> list[Connection]: ...
     def __len__(self) -> int: ...

@@ -9,7 +9,7 @@ from libc.string cimport memset, strerror
 import logging
 import socket
 
-from lastcall.connection.hub cimport Hub
+from lastcall.connection.scheduler cimport Scheduler
 from lastcall.connection.stream cimport Connection, Stream
 
 cdef extern from "sys/socket.h" nogil:
@@ -158,9 +158,9 @@ cdef class Driver:
     wait in the backlog instead of being refused. ``on_closed()``, if set, is called when the last one is gone.
     """
 
-    def __init__(self, Hub hub not None, factory, *, Py_ssize_t limit):
-        self.hub = hub
-        self.loop = hub.loop
+    def __init__(self, Scheduler scheduler not None, factory, *, Py_ssize_t limit):
+        self.scheduler = scheduler
+        self.loop = scheduler.loop
         self.factory = factory
         self.limit = limit
         self.ports = []
@@ -178,7 +178,7 @@ cdef class Driver:
         self.accepting = False
         self._update()
 
-    def hold_door(self):
+    def stop_new_connections(self):
         """Let in, from now on, only those who are at the door already, however many they are.
 
         A TCP listener of our own drops new SYNs (their clients try again a second later, elsewhere) and is accepted
@@ -199,7 +199,7 @@ cdef class Driver:
         self._update()
         self.accept_waiting()
 
-    def close_door(self):
+    def accept_backlog(self):
         """Accept who waits, then nobody any more. The listeners stay open: they belong to the caller."""
         self.accept_waiting()
         self.stop_accepting()
@@ -218,16 +218,16 @@ cdef class Driver:
         cdef Py_ssize_t before = len(self.streams), limit = self.limit
         cdef double deadline
         self.limit = 1 << 40
-        self.hub.begin()
-        deadline = self.hub.now + ACCEPT_WAITING_SECONDS
+        self.scheduler.begin()
+        deadline = self.scheduler.now + ACCEPT_WAITING_SECONDS
         try:
             for port in self.ports:
                 # Bounded: a flood of new clients could fill the queue as fast as it is emptied.
-                while self.accept(port) and self.hub.tick() < deadline:
+                while self.accept(port) and self.scheduler.tick() < deadline:
                     pass
         finally:
             self.limit = limit
-            self.hub.end()
+            self.scheduler.end()
         return len(self.streams) - before
 
     @property
@@ -289,7 +289,7 @@ cdef class Driver:
 
     def starve(self):
         """No descriptor is left: a level-triggered listener would spin, so look away for a moment."""
-        cdef double now = self.hub.time()
+        cdef double now = self.scheduler.time()
         if now >= self.complain_after:
             self.complain_after = now + COMPLAINT_SECONDS
             logger.error(

@@ -55,31 +55,31 @@ cdef class PortableStream(Stream):
         self.blocked = False
         if not self.reading:
             transport.pause_reading()
-        self.hub.begin()
+        self.scheduler.begin()
         try:
             self.flush()
         except Exception:
-            self.hub.report("a connection")
+            self.scheduler.report("a connection")
             if not self.closed:
                 self.connection.abort()
-        self.hub.end()
+        self.scheduler.end()
 
     def data_received(self, data):
         """asyncio.Protocol."""
         cdef bytes piece = bytes(data)
         if self.closed:
             return
-        self.hub.begin()
+        self.scheduler.begin()
         try:
             if fin_is_next(self.fd):     # the connection should know before it starts what these bytes ask for
                 self.connection.on_last_data(<const unsigned char*><const char*>piece, len(piece))
             else:
                 self.connection.on_data(<const unsigned char*><const char*>piece, len(piece))
         except Exception:
-            self.hub.report("a connection")
+            self.scheduler.report("a connection")
             if not self.closed:
                 self.connection.abort()
-        self.hub.end()
+        self.scheduler.end()
 
     def eof_received(self):
         """asyncio.Protocol: True keeps the transport open for what is still to be written."""
@@ -87,26 +87,26 @@ cdef class PortableStream(Stream):
             return False
         if self.connection.eof:
             return True                  # known already, from what came before it
-        self.hub.begin()
+        self.scheduler.begin()
         try:
             self.connection.on_eof()
         except Exception:
-            self.hub.report("a connection")
+            self.scheduler.report("a connection")
             if not self.closed:
                 self.connection.abort()
-        self.hub.end()
+        self.scheduler.end()
         return True
 
     def connection_lost(self, exc):
         """asyncio.Protocol."""
         if not self.closed:
             self.ending = True
-            self.hub.begin()
+            self.scheduler.begin()
             try:
                 self.connection.on_lost()
             except Exception:
-                self.hub.report("a connection")
-            self.hub.end()
+                self.scheduler.report("a connection")
+            self.scheduler.end()
 
     def pause_writing(self):
         """asyncio.Protocol: the kernel took less than it was offered."""
@@ -116,12 +116,12 @@ cdef class PortableStream(Stream):
         """asyncio.Protocol."""
         self.blocked = False
         if not self.closed:
-            self.hub.begin()
+            self.scheduler.begin()
             try:
                 self.flush()
             except Exception:
-                self.hub.report("a stream")
-            self.hub.end()
+                self.scheduler.report("a stream")
+            self.scheduler.end()
 
     # -- Stream ---------------------------------------------------------------------------------------------------
 
@@ -206,23 +206,23 @@ cdef class PortableDriver(Driver):
 
     cdef set joining          # tasks: asyncio wants one to adopt a socket
 
-    def __init__(self, hub, factory, *, limit):
-        Driver.__init__(self, hub, factory, limit=limit)
+    def __init__(self, scheduler, factory, *, limit):
+        Driver.__init__(self, scheduler, factory, limit=limit)
         self.joining = set()
 
     def _accept(self, Port port):
-        self.hub.begin()
+        self.scheduler.begin()
         try:
             self.accept(port)
         except Exception:
-            self.hub.report("a listener")
-        self.hub.end()
+            self.scheduler.report("a listener")
+        self.scheduler.end()
 
     cdef int adopt(self, int fd, PeerAddress* address, Port port) except -1:
         cdef PortableStream stream = PortableStream.__new__(PortableStream)
         sock = socket.socket(fileno=fd)
         sock.setblocking(False)
-        stream.hub = self.hub
+        stream.scheduler = self.scheduler
         stream.driver = self
         stream.port = port
         stream.fd = fd

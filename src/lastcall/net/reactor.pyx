@@ -4,7 +4,7 @@
 The epoll descriptor holds the listeners and all connections, and is itself registered with ``loop.add_reader``: one
 callback of the loop serves many ready sockets in compiled code. Any loop with ``add_reader`` will do. Connections are
 edge-triggered, which saves the kernel a second look at each after it was served. What makes that safe: a read that
-fills less than the buffer has taken everything (epoll(7)), and every change of interest makes epoll look anew. A turn ends when the hub's time for it is over, so that the loop's other work is never starved; what there was
+fills less than the buffer has taken everything (epoll(7)), and every change of interest makes epoll look anew. A turn ends when the scheduler's time for it is over, so that the loop's other work is never starved; what there was
 no time for comes first in the next one.
 """
 
@@ -189,8 +189,8 @@ cdef class Reactor(Driver):
         if self.into == NULL or self.events == NULL:
             raise MemoryError()
 
-    def __init__(self, hub, factory, *, limit):
-        Driver.__init__(self, hub, factory, limit=limit)
+    def __init__(self, scheduler, factory, *, limit):
+        Driver.__init__(self, scheduler, factory, limit=limit)
         self.by_fd = []
         self.epoll = epoll_create1(EPOLL_CLOEXEC)
         if self.epoll < 0:
@@ -217,9 +217,9 @@ cdef class Reactor(Driver):
         cdef double started, deadline
         if self.epoll < 0:
             return
-        self.hub.begin()
+        self.scheduler.begin()
         self.yielding = False
-        deadline = self.hub.turn_ends
+        deadline = self.scheduler.turn_ends
         while True:
             if self.served >= self.count:
                 self.count = epoll_wait(self.epoll, events, MAX_EVENTS, 0)
@@ -228,19 +228,19 @@ cdef class Reactor(Driver):
                     break
             # What an earlier turn had no time for comes first. Asking again instead would put those in front whose
             # answers went out early and who have sent their next request already, and starve the others.
-            while self.served < self.count and self.hub.now <= deadline:
-                started = self.hub.now
+            while self.served < self.count and self.scheduler.now <= deadline:
+                started = self.scheduler.now
                 self.served += 1
                 self._serve(&events[self.served - 1])
-                self.hub.after_event(started)
+                self.scheduler.after_event(started)
             # While nothing waits for the loop, looking again here is cheaper than by way of it.
-            if self.hub.now > deadline or self.yielding or not self.hub.quiet():
+            if self.scheduler.now > deadline or self.yielding or not self.scheduler.quiet():
                 break
-            self.hub.flush()
+            self.scheduler.flush()
         if self.served < self.count and not self.resuming:
             self.resuming = True
             self.loop.call_soon(self._resume)    # edge-triggered: epoll says nothing of them a second time
-        self.hub.end()
+        self.scheduler.end()
 
     def _resume(self):
         """A turn for what the last one had no time for."""
@@ -261,7 +261,7 @@ cdef class Reactor(Driver):
             try:
                 self.accept(<Port>found)
             except Exception:
-                self.hub.report("a listener")
+                self.scheduler.report("a listener")
             return 0
         stream = <NativeStream?>found
         if stream.generation != generation:
@@ -269,7 +269,7 @@ cdef class Reactor(Driver):
         try:
             stream.ready(event.events)
         except Exception:
-            self.hub.report("a connection")
+            self.scheduler.report("a connection")
             if not stream.closed and stream.connection is not None:
                 stream.connection.abort()
         return 0
@@ -277,7 +277,7 @@ cdef class Reactor(Driver):
     cdef int adopt(self, int fd, PeerAddress* address, Port port) except -1:
         cdef NativeStream stream = NativeStream.__new__(NativeStream)
         cdef epoll_event event
-        stream.hub = self.hub
+        stream.scheduler = self.scheduler
         stream.reactor = self
         stream.port = port
         stream.fd = fd

@@ -1,4 +1,4 @@
-"""One worker process: listeners, lifespan, the executor of the drain's actions, signals, teardown."""
+"""One worker process: listeners, lifespan, the controller that carries out a stop, signals, teardown."""
 
 from __future__ import annotations
 

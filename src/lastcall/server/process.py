@@ -22,7 +22,7 @@ from lastcall.drain.ladder import TEARDOWN
 from lastcall.observe.logs import configure_logging
 from lastcall.server.loops import make_loop, refuse_running_loop
 from lastcall.server.server import Server
-from lastcall.server.signals import SignalFace
+from lastcall.server.signals import SignalHandler
 from lastcall.server.teardown import LAST_TURNS, close_loop
 
 if TYPE_CHECKING:
@@ -49,19 +49,19 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
     refuse_running_loop()
     configure_logging(config.options.log)
     server = _ProcessServer(config, final=final)
-    face = SignalFace(server, own_process=True)
+    handler = SignalHandler(server, own_process=True)
     threads = set(threading.enumerate())
-    face.install()
+    handler.install()
     if final:
         # The first to be registered is the last to be called: the application's functions still have the handlers.
-        atexit.register(face.ignore)
+        atexit.register(handler.ignore)
     code = 0
     end = time.monotonic()
     try:
         try:
             loop = make_loop(config.options.loop)
             try:
-                code = _run(loop, server, face)
+                code = _run(loop, server, handler)
             finally:
                 end = time.monotonic() + TEARDOWN
                 server.guard_the_end()
@@ -74,19 +74,19 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
             _leave_threads(threads, end, code)
     finally:
         if not final:
-            face.restore()
+            handler.restore()
             faulthandler.cancel_dump_traceback_later()
         server.thaw()
     return code
 
 
-def _run(loop: asyncio.AbstractEventLoop, server: Server, face: SignalFace) -> int:
+def _run(loop: asyncio.AbstractEventLoop, server: Server, handler: SignalHandler) -> int:
     """Run the server to its end, also where a task of the application's calls ``sys.exit()``; the exit code.
 
     Asyncio lets SystemExit and KeyboardInterrupt out of the loop, whatever else runs in it. They are an order to stop
     like any other, and a SystemExit's code counts if the server's own is not higher.
     """
-    serving = loop.create_task(server.serve_under(face))
+    serving = loop.create_task(server.serve_under(handler))
     code = 0
     while not serving.done():
         try:

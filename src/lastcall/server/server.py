@@ -20,18 +20,18 @@ from lastcall.base.errors import StartupError
 from lastcall.base.record import replace
 from lastcall.connection.deadlines import Deadlines
 from lastcall.connection.http1 import HTTP1Connection, HTTPService
-from lastcall.connection.hub import Hub
+from lastcall.connection.scheduler import Scheduler
 from lastcall.drain.ladder import TEARDOWN, Budgets, Phase, State
-from lastcall.drain.ledger import Ledger
-from lastcall.drain.notice import register, unregister, want
 from lastcall.drain.policy import PolicyTable
 from lastcall.drain.report import StopReport
-from lastcall.drain.signal import DrainSignal
 from lastcall.net.listeners import Address, Listener, adopt, bind
+from lastcall.notice.notice import register, unregister, want
+from lastcall.notice.running import RunningTasks
+from lastcall.notice.signal import DrainSignal
 from lastcall.observe.logs import configure_logging, make_access_sink, make_progress
-from lastcall.server.executor import Executor, Faces, Work, shut_down
+from lastcall.server.controller import Callbacks, ShutdownController, Work, shut_down
 from lastcall.server.loops import make_loop, refuse_running_loop
-from lastcall.server.signals import SignalFace
+from lastcall.server.signals import SignalHandler
 from lastcall.server.teardown import close_loop
 
 if TYPE_CHECKING:
@@ -68,18 +68,18 @@ class Server:
         self.addresses: list[Address] = []
         self._install_signal_handlers = install_signal_handlers
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._executor: Executor | None = None
+        self._controller: ShutdownController | None = None
         self._lifespan: Lifespan | None = None
         self._interrupt: Callable[[], None] | None = None  # of lifespan.startup, while it runs
         self._listeners: list[Listener] = []
-        self._face: SignalFace | None = None
+        self._handler: SignalHandler | None = None
         # All of them: cause and level. Orders come from other threads and from signal handlers, which may interrupt
         # each other anywhere: nothing but an append is safe without a lock, and a lock could be held below a handler.
         self._orders: list[tuple[str, int]] = []
         self._bounded = False
         self._budgets: Budgets | None = None  # once it serves
         self._signal = DrainSignal()
-        self._ledger = self._signal.ledger = Ledger()
+        self._tasks = self._signal.tasks = RunningTasks()
         self._stopped: concurrent.futures.Future[StopReport] = concurrent.futures.Future()
 
     # -- orders, from any thread ----------------------------------------------------------------------------------
@@ -127,10 +127,10 @@ class Server:
     @property
     def starting(self) -> bool:
         """True until the server is ready: import and ``lifespan.startup``."""
-        return self._executor is None
+        return self._controller is None
 
     def signal_received(self, name: str, level: int) -> None:
-        """A signal counts; ``SignalFace`` calls this in the handler.
+        """A signal counts; ``SignalHandler`` calls this in the handler.
 
         Only signals escalate: one that is the first while a drain is under way for another reason changes nothing but
         what SIGINT shortens.
@@ -151,11 +151,11 @@ class Server:
 
     def _obey(self, cause: str, level: int) -> None:
         """In the loop's thread: hand an order to whoever is in charge of the phase."""
-        if self._executor is not None:
+        if self._controller is not None:
             if level >= 2:
-                self._executor.force(cause)
+                self._controller.force(cause)
             else:
-                self._executor.order(cause, interactive=cause == "SIGINT")
+                self._controller.order(cause, interactive=cause == "SIGINT")
         elif self._interrupt is not None:
             self._interrupt()
 
@@ -168,7 +168,7 @@ class Server:
 
     def _abandoned(self) -> set[asyncio.Task[Any]]:
         """Tasks that did not end when they were cancelled: those that the log has named."""
-        tasks = set() if self._executor is None else set(self._executor.abandoned)
+        tasks = set() if self._controller is None else set(self._controller.abandoned)
         if self._lifespan is not None and self._lifespan.task is not None:
             tasks.add(self._lifespan.task)
         return {task for task in tasks if not task.done()}
@@ -198,16 +198,18 @@ class Server:
         configure_logging(self.config.options.log)
         return await self.serve_under(None, sockets)
 
-    async def serve_under(self, face: SignalFace | None, sockets: Sequence[socket.socket] | None = None) -> StopReport:
+    async def serve_under(
+        self, handler: SignalHandler | None, sockets: Sequence[socket.socket] | None = None
+    ) -> StopReport:
         """``serve()`` with signal handlers that are installed already (a process of our own), or None."""
         if self._loop is not None:
             raise RuntimeError("a Server serves once: make a new one")
         self._loop = asyncio.get_running_loop()
-        own_face = face is None and self._install_signal_handlers
-        self._face = face
-        if own_face:
-            self._face = SignalFace(self, own_process=False)
-            self._face.install()
+        own_handler = handler is None and self._install_signal_handlers
+        self._handler = handler
+        if own_handler:
+            self._handler = SignalHandler(self, own_process=False)
+            self._handler.install()
         app: LoadedApp | None = None
         register(self._signal)
         try:
@@ -226,15 +228,15 @@ class Server:
             raise
         finally:
             self.started = False
-            unregister(self._signal, last=face is not None)
+            unregister(self._signal, last=handler is not None)
             for listener in self._listeners:
                 listener.close()
             for sock in sockets or ():
                 sock.close()
             if app is not None:
                 app.close()
-            if own_face and self._face is not None:
-                self._face.restore()
+            if own_handler and self._handler is not None:
+                self._handler.restore()
 
     def _load(self) -> LoadedApp | None:
         """Import the application; None if a signal interrupted that."""
@@ -280,7 +282,7 @@ class Server:
     async def _serve(self, app: LoadedApp, lifespan: Lifespan) -> StopReport:
         with ExitStack() as stack:
             try:
-                executor = self._open(app, lifespan, stack)
+                controller = self._open(app, lifespan, stack)
             except BaseException as exc:
                 # The application is up, so it is shut down, although nobody was ever let in.
                 stack.close()
@@ -293,21 +295,21 @@ class Server:
                 if isinstance(exc, OSError):
                     raise StartupError(f"cannot serve: {exc.strerror or exc}") from exc
                 raise
-            return await executor.run()
+            return await controller.run()
 
-    def _open(self, app: LoadedApp, lifespan: Lifespan, stack: ExitStack) -> Executor:
+    def _open(self, app: LoadedApp, lifespan: Lifespan, stack: ExitStack) -> ShutdownController:
         """Let requests in; what has to be closed at the end is put on ``stack``."""
         loop = asyncio.get_running_loop()
         options = self.config.options
         access = make_access_sink(options.log)
         stack.callback(access.flush)
         stop = options.stop
-        hub = make_hub(loop, options.http, access)
-        stack.callback(hub.close)
+        scheduler = make_scheduler(loop, options.http, access)
+        stack.callback(scheduler.close)
         service = HTTPService(
             app.app,
-            self._ledger,
-            hub,
+            self._tasks,
+            scheduler,
             self._http_options(),
             state=lifespan.state,
             on_max_requests=lambda: self._give_order("max-requests", 1),
@@ -315,7 +317,9 @@ class Server:
             policies=PolicyTable(stop.close, stop.finish) if stop.close or stop.finish else None,
             timeout_disconnect=stop.disconnect,
         )
-        driver = make_driver(options.net.driver, hub, service, limit=connection_limit(options.net.limit_connections))
+        driver = make_driver(
+            options.net.driver, scheduler, service, limit=connection_limit(options.net.limit_connections)
+        )
         stack.callback(driver.close)
         budgets = Budgets(
             graceful=stop.graceful,
@@ -325,14 +329,14 @@ class Server:
             delay=stop.delay,
             farewell=stop.farewell,
         )
-        executor = Executor(
-            Work(self._ledger, driver, service, lifespan, self._listeners, self._signal),
+        controller = ShutdownController(
+            Work(self._tasks, driver, service, lifespan, self._listeners, self._signal),
             budgets,
-            Faces(
+            Callbacks(
                 on_order=self._stop_ordered,
                 on_phase=self._phase_entered,
                 on_change=self._order_changed,
-                tell_pollers=self._tell_pollers,
+                set_should_exit=self._set_should_exit,
                 progress=make_progress(),
                 on_report=self._reported,
             ),
@@ -350,20 +354,20 @@ class Server:
             logger.info("A stop takes at most %g s (after Ctrl-C: %g s)", worst, budgets.worst_case(interactive=True))
         else:
             logger.info("A stop has no limit: one of its timeouts is none")
-        if self._face is not None and (names := self._face.replaced()):
+        if self._handler is not None and (names := self._handler.replaced()):
             logger.warning(
                 "The application has replaced the handler of %s: lastcall does not hear of it unless that handler "
                 "calls the one before it.",
                 " and ".join(names),
             )
-        self._executor = executor
+        self._controller = controller
         self._budgets = budgets
-        executor.ready()
+        controller.ready()
         self.started = True
         self.ready()
         for order in tuple(self._orders):  # they came between start-up and here
             self._obey(*order)
-        return executor
+        return controller
 
     def _http_options(self) -> HTTPOptions:
         options = self.config.options
@@ -383,12 +387,12 @@ class Server:
         """
 
     def _stop_ordered(self, state: State) -> None:
-        executor = self._executor
-        assert executor is not None, "only a serving server is ordered to stop by the ladder"
+        controller = self._controller
+        assert controller is not None, "only a serving server is ordered to stop by the ladder"
         if not self._orders:
             self._orders.append((state.cause, 1))
         worst = self._left(state)
-        count = executor.running
+        count = controller.running
         logger.info(
             "Stopping (%s): %d request%s in flight, %s.",
             state.cause,
@@ -413,9 +417,9 @@ class Server:
             logger.info("Stopping sooner (SIGINT): done within %g s.", round(self._left(state), 1))
         self._bound(state)
 
-    def _tell_pollers(self) -> None:
-        if self._face is not None:
-            self._face.should_exit = True
+    def _set_should_exit(self) -> None:
+        if self._handler is not None:
+            self._handler.should_exit = True
 
     def _reported(self, report: StopReport) -> None:
         path = self.config.options.stop.report
@@ -473,30 +477,30 @@ def write_report(path: str, report: StopReport) -> None:
         raise
 
 
-def make_hub(loop: asyncio.AbstractEventLoop, http: HTTPOptions, access: AccessSink) -> Hub:
-    """The hub of one worker's connections."""
+def make_scheduler(loop: asyncio.AbstractEventLoop, http: HTTPOptions, access: AccessSink) -> Scheduler:
+    """The scheduler of one worker's connections."""
     deadlines = Deadlines(
         header=http.timeout_header,
         body=http.timeout_body,
         keep_alive=http.timeout_keep_alive,
         write=http.timeout_write,
     )
-    return Hub(loop, deadlines, access, date_header=http.date_header, server_header=http.server_header)
+    return Scheduler(loop, deadlines, access, date_header=http.date_header, server_header=http.server_header)
 
 
-def make_driver(name: str, hub: Hub, service: HTTPService, *, limit: int) -> Driver:
+def make_driver(name: str, scheduler: Scheduler, service: HTTPService, *, limit: int) -> Driver:
     """The driver of ``--driver``: ``auto`` is native where there is epoll and the loop can watch descriptors."""
     if name in ("auto", "native"):
         try:
             from lastcall.net.reactor import Reactor  # noqa: PLC0415 - does not exist without epoll
 
-            return Reactor(hub, lambda stream: HTTP1Connection(service, stream), limit=limit)
+            return Reactor(scheduler, lambda stream: HTTP1Connection(service, stream), limit=limit)
         except (ImportError, NotImplementedError) as exc:
             if name == "native":
                 raise StartupError(f"the native driver does not work here ({exc}): use --driver asyncio") from exc
     from lastcall.net.portable import PortableDriver  # noqa: PLC0415
 
-    return PortableDriver(hub, lambda stream: HTTP1Connection(service, stream), limit=limit)
+    return PortableDriver(scheduler, lambda stream: HTTP1Connection(service, stream), limit=limit)
 
 
 def max_requests(limit: int | None, jitter: int, randint: Callable[[int, int], int] | None = None) -> int | None:

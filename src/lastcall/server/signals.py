@@ -36,7 +36,7 @@ class Obeys(Protocol):
         """The third signal in a process of our own: end it, in the handler, since the loop may be blocked."""
 
 
-class SignalFace:
+class SignalHandler:
     """The object whose bound method is the installed handler.
 
     A bound method and not ``loop.add_signal_handler``: libraries look for ``signal.getsignal(SIGTERM).__self__`` and
@@ -75,7 +75,7 @@ class SignalFace:
     def replaced(self) -> list[str]:
         """The names of the signals whose handler is neither ours nor that of another server, which would tell us."""
         found = {signum.name: getattr(signal.getsignal(signum), "__self__", None) for signum in self._earlier}
-        return [name for name, face in found.items() if not isinstance(face, SignalFace)]
+        return [name for name, owner in found.items() if not isinstance(owner, SignalHandler)]
 
     def ignore(self) -> None:
         """Let the stop signals have no effect any more, in a process that has nothing left to do but to end.
@@ -90,14 +90,14 @@ class SignalFace:
     def _before(self, signum: signal.Signals) -> Any:
         """The handler that was there before, but for those of servers that have ended."""
         handler = self._earlier.get(signum)
-        face = getattr(handler, "__self__", None)
-        return face._before(signum) if isinstance(face, SignalFace) and face._retired else handler
+        owner = getattr(handler, "__self__", None)
+        return owner._before(signum) if isinstance(owner, SignalHandler) and owner._retired else handler
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
         """The handler. Another server of this process that was there before hears of the signal too."""
         number = signal.Signals(signum)
         before = self._before(number)
-        if isinstance(getattr(before, "__self__", None), SignalFace):
+        if isinstance(getattr(before, "__self__", None), SignalHandler):
             before(signum, frame)
         if not self._escalation.press(time.monotonic(), STOP_SIGNALS[number]):
             return

@@ -62,7 +62,7 @@ cdef class RequestParser:
     cdef Py_ssize_t data_len
     cdef readonly int status
     cdef readonly str reason
-    # the buffer of the Python face only
+    # the buffer of the Python methods only
     cdef bytearray _buffer
 
     cdef int next(self, const unsigned char* p, Py_ssize_t n) except -1

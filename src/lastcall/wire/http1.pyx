@@ -270,7 +270,7 @@ cdef class RequestParser:
         self.state = START
         self.content_length = -1
 
-    # -- the face of tests and tools ------------------------------------------------------------------------------
+    # -- for tests and tools ---------------------------------------------------------------------------------------------
 
     def receive_data(self, bytes data not None):
         """Append bytes from the peer. Call ``next_event()`` until it says NEED_DATA before calling this again."""

@@ -317,14 +317,14 @@ async def choose(request: Request) -> None:
 async def poller(request: Request) -> None:
     """What sse-starlette does: looks at ``should_exit`` of the object whose method is the signal handler."""
     with request.told():
-        face = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+        handler = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
         await request.start()
         await request.body(b"data: hello\n\n")
         try:
-            while not getattr(face, "should_exit", False):
+            while not getattr(handler, "should_exit", False):
                 await asyncio.sleep(0.01)
         finally:
-            request.say(f"should_exit {getattr(face, 'should_exit', None)}")
+            request.say(f"should_exit {getattr(handler, 'should_exit', None)}")
         await request.body(b"event: bye\n\n", more=False)
 
 

@@ -24,7 +24,7 @@ def _later(feature: str, accepted: str, *values: object) -> Only:
 _WS = "WebSocket"
 _TLS = "TLS"
 
-LATER: Final = (
+UNSUPPORTED: Final = (
     Option(
         name="workers",
         kind=Count(optional=True, least=1),

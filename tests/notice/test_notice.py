@@ -19,9 +19,9 @@ import pytest
 import lastcall
 from lastcall.base.types import Receive, Scope, Send
 from lastcall.drain.ladder import Budgets
-from lastcall.drain.ledger import Ledger
-from lastcall.drain.notice import DrainNotice, drain_notice, register, signal_of, the_only_server, unregister
-from lastcall.drain.signal import DrainSignal
+from lastcall.notice.notice import DrainNotice, drain_notice, register, signal_of, the_only_server, unregister
+from lastcall.notice.running import RunningTasks
+from lastcall.notice.signal import DrainSignal
 from tests.support.draining import Rig
 from tests.support.memory import GET, Call, Stage, body, get, start
 
@@ -166,7 +166,7 @@ def test_without_a_server_it_is_never_set() -> None:
     assert (notice.is_set(), notice.stopping, notice.remaining()) == (False, False, None)
     notice.finish()
     notice.close()
-    notice.close_now_if_told()
+    notice.disconnect_if_closing()
 
     async def main() -> None:
         with pytest.raises(TimeoutError):
@@ -388,12 +388,12 @@ def test_what_is_no_function_is_refused_when_it_is_given(wrong: Any) -> None:
 def test_a_notice_of_plain_work_calls_its_callbacks_when_it_is_told() -> None:
     signal = DrainSignal()
     notice = DrainNotice(signal)
-    ledger = Ledger()
-    ledger.join(notice, 0.0)
+    tasks = RunningTasks()
+    tasks.join(notice, 0.0)
     calls: list[str] = []
     notice.add_callback(lambda: calls.append("told"))
     signal.give(math.inf, math.inf, 2.0)
-    assert calls == [], "the executor goes through the ledger"
+    assert calls == [], "the controller goes through the running tasks"
     notice.notify()
     notice.notify()
     assert calls == ["told"]

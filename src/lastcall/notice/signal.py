@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lastcall.drain.ledger import Ledger
+    from lastcall.notice.running import RunningTasks
 
 logger = logging.getLogger("lastcall.error")
 
@@ -23,7 +23,7 @@ class DrainSignal:
     ``stopping`` is true from the stop order on, ``is_set`` from ``DRAINING`` on. ``disconnect_at`` is when responses
     that have started will be disconnected, ``farewell_at`` when those whose policy is *close* are; both are on the
     clock of ``time.monotonic()``, which is that of asyncio's loops, and ``math.inf`` means never. ``farewell_over``
-    turns true with the latter. ``ledger`` is where ``track()`` puts tasks: None but for a server's own signal
+    turns true with the latter. ``tasks`` is where ``track()`` puts tasks: None but for a server's own signal
     while it serves. ``cancelling``: what is tracked from now on is cancelled at once.
     """
 
@@ -34,7 +34,7 @@ class DrainSignal:
         self.farewell_at = math.inf
         self.farewell_over = False
         self.margin = 2.0
-        self.ledger: Ledger | None = None
+        self.tasks: RunningTasks | None = None
         self.cancelling = False
         self._clock = clock
         self._lock = threading.RLock()  # of one thread: a signal handler, or the collector, may come in between

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lastcall.drain.signal import DrainSignal
+from lastcall.notice.signal import DrainSignal
 
 INF = math.inf
 
@@ -37,7 +37,7 @@ def until(condition: Callable[[], object]) -> None:
 
 def test_before_the_notice() -> None:
     signal = DrainSignal()
-    assert (signal.stopping, signal.is_set, signal.farewell_over, signal.ledger) == (False, False, False, None)
+    assert (signal.stopping, signal.is_set, signal.farewell_over, signal.tasks) == (False, False, False, None)
     assert signal.remaining(closing=True) is None
     assert signal.remaining(closing=False) is None
 

@@ -23,16 +23,16 @@ from lastcall.drain.ladder import (
     next_deadline,
     step,
 )
-from lastcall.drain.notice import DrainNotice
 from lastcall.drain.report import ABANDONED, CANCELLED, CLOSED_BY_POLICY, DISCONNECTED, StopReport, Tally
+from lastcall.notice.notice import DrainNotice
 
 if TYPE_CHECKING:
     from lastcall.asgi.lifespan import Lifespan, LifespanOutcome
     from lastcall.connection.http1 import HTTPService
-    from lastcall.drain.ledger import Entry, Ledger
-    from lastcall.drain.signal import DrainSignal
     from lastcall.net.driver import Driver
     from lastcall.net.listeners import Listener
+    from lastcall.notice.running import RunningTask, RunningTasks
+    from lastcall.notice.signal import DrainSignal
 
 logger = logging.getLogger("lastcall.error")
 
@@ -47,7 +47,7 @@ EXIT_CUT = 6
 class Work(Record):
     """What a drain acts upon."""
 
-    ledger: Ledger
+    tasks: RunningTasks
     driver: Driver
     service: HTTPService
     lifespan: Lifespan
@@ -55,32 +55,32 @@ class Work(Record):
     signal: DrainSignal
 
 
-class Faces(Record):
+class Callbacks(Record):
     """Who is told of a stop. All are called in the loop's thread.
 
     ``on_order(state)`` at the stop order; ``on_phase(state)`` on entering each phase after it, before its actions;
-    ``on_change(state)`` when a later order changes its times; ``tell_pollers()`` when libraries that poll for the stop
-    are to see it; ``progress(text)`` each second while work remains, and with None when that is over;
+    ``on_change(state)`` when a later order changes its times; ``set_should_exit()`` when libraries that poll for the
+    stop are to see it; ``progress(text)`` each second while work remains, and with None when that is over;
     ``on_report(report)`` at the end.
     """
 
     on_order: Callable[[State], None]
     on_phase: Callable[[State], None]
     on_change: Callable[[State], None]
-    tell_pollers: Callable[[], None]
+    set_should_exit: Callable[[], None]
     progress: Callable[[str | None], None]
     on_report: Callable[[StopReport], None]
 
 
-class Executor:
+class ShutdownController:
     """Runs one server from ready to stopped. ``order()`` and ``force()`` belong to the loop's thread."""
 
-    def __init__(self, work: Work, budgets: Budgets, faces: Faces, *, nonzero_on_cut: bool = False) -> None:
+    def __init__(self, work: Work, budgets: Budgets, callbacks: Callbacks, *, nonzero_on_cut: bool = False) -> None:
         self.state = State()
         self._loop = asyncio.get_running_loop()
         self._work = work
         self._budgets = budgets
-        self._faces = faces
+        self._callbacks = callbacks
         self._nonzero_on_cut = nonzero_on_cut
         self._tally = Tally()
         self._phases: dict[str, float] = {}
@@ -93,12 +93,12 @@ class Executor:
         self._fresh_phase = False
         self._said = 0.0
         self._acts: dict[Action, Callable[[], None]] = {
-            Action.LAST_ANSWERS: self._last_answers,
-            Action.HOLD_DOOR: self._hold_door,
+            Action.CLOSE_AFTER_ANSWER: self._close_after_answer,
+            Action.STOP_NEW_CONNECTIONS: self._stop_new_connections,
             Action.GIVE_NOTICE: self._give_notice,
-            Action.CLOSE_DOOR: self._close_door,
-            Action.CLOSE_TOLD: self._close_told,
-            Action.TELL_POLLERS: faces.tell_pollers,
+            Action.CLOSE_LISTENERS: self._close_listeners,
+            Action.DISCONNECT_CLOSING: self._disconnect_closing,
+            Action.SET_SHOULD_EXIT: callbacks.set_should_exit,
             Action.DISCONNECT: self._disconnect,
             Action.REFUSE_NEW: self._refuse_new,
             Action.CANCEL_TASKS: self._cancel_tasks,
@@ -130,8 +130,8 @@ class Executor:
 
     @property
     def running(self) -> int:
-        """How many entries are in the ledger."""
-        return self._work.ledger.count
+        """How many entries are running."""
+        return self._work.tasks.count
 
     def wake(self) -> None:
         """Something may have ended: look again."""
@@ -149,7 +149,7 @@ class Executor:
                 await self._sleep(0)
                 continue
             if self.state.phase is Phase.CLOSING:
-                self._faces.progress(None)
+                self._callbacks.progress(None)
                 await self._shut_down_lifespan()
                 self._apply(Input.CLOSED)
                 continue
@@ -161,9 +161,9 @@ class Executor:
             self._say_progress(now)
             await self._sleep(self._until(now))
         report = self._report()
-        self._work.service.hub.access.flush()  # the lines of what was cut belong before the last one
+        self._work.service.scheduler.access.flush()  # the lines of what was cut belong before the last one
         logger.info("%s", report)
-        self._faces.on_report(report)
+        self._callbacks.on_report(report)
         if self._cancelled:
             raise asyncio.CancelledError
         return report
@@ -204,10 +204,10 @@ class Executor:
         if climbed and self.state.phase > Phase.SERVING:
             # With a delay of 0 the announcement is no phase of its own: it must not cost a turn of the loop.
             self._fresh_phase = self.state.phase is not Phase.ANNOUNCED
-            self._faces.on_phase(self.state)
+            self._callbacks.on_phase(self.state)
         elif self.state != before and event is Input.STOP:
             self._give_times()
-            self._faces.on_change(self.state)
+            self._callbacks.on_change(self.state)
         for action in actions:
             self._guarded(self._acts[action], action.value)
         self.wake()
@@ -220,37 +220,37 @@ class Executor:
             logger.exception("lastcall: internal error while stopping (%s); please report this", what)
 
     def _begin(self) -> None:
-        ledger = self._work.ledger
-        self._tally.begin(ledger.entries(), ledger.total)
+        tasks = self._work.tasks
+        self._tally.begin(tasks.entries(), tasks.total)
         self._said = self._loop.time()
         self._work.signal.stopping = True
-        ledger.on_leave = self._left_ledger
+        tasks.on_leave = self._task_ended
         self._work.driver.on_closed = self.wake
-        self._faces.on_order(self.state)
+        self._callbacks.on_order(self.state)
 
-    def _left_ledger(self, entry: Entry) -> None:
-        self._tally.left_ledger(entry)
-        if self._work.ledger.count == 0:
+    def _task_ended(self, entry: RunningTask) -> None:
+        self._tally.ended(entry)
+        if self._work.tasks.count == 0:
             self.wake()
 
     # -- actions --------------------------------------------------------------------------------------------------
 
-    def _last_answers(self) -> None:
+    def _close_after_answer(self) -> None:
         self._work.service.draining = True
         for connection in self._work.driver.connections:
-            self._guarded(connection.begin_last_answers, "a connection")
+            self._guarded(connection.begin_drain, "a connection")
 
-    def _hold_door(self) -> None:
+    def _stop_new_connections(self) -> None:
         work = self._work
         work.service.drained_from = self._loop.time()
         for listener in work.listeners:
             if not listener.shared:
                 listener.unlink()
-        work.driver.hold_door()
+        work.driver.stop_new_connections()
 
     def _give_notice(self) -> None:
         self._give_times(always=True)
-        for entry in self._work.ledger.entries():
+        for entry in self._work.tasks.entries():
             if isinstance(entry, DrainNotice):
                 self._guarded(entry.notify, entry.describe())
 
@@ -263,31 +263,31 @@ class Executor:
             farewell_at = min(state.draining_since + self._budgets.farewell, disconnect_at)
             self._work.signal.give(disconnect_at, farewell_at, state.margin)
 
-    def _close_door(self) -> None:
+    def _close_listeners(self) -> None:
         """Refuse new connections from now on, and close those that are quiet.
 
         Clients that are in an accept queue of ours already are let in: closing the listener would reset them.
         """
         work = self._work
-        work.service.door_closed = True
-        self._guarded(work.driver.close_door, "the accept queue")
+        work.service.listeners_closed = True
+        self._guarded(work.driver.accept_backlog, "the accept queue")
         for listener in work.listeners:
             if not listener.shared:
                 listener.close()
         for connection in work.driver.connections:
             self._guarded(partial(connection.close_idle, work.service.drained_from), "a connection")
 
-    def _close_told(self) -> None:
+    def _disconnect_closing(self) -> None:
         self._work.signal.farewell_over = True
-        for entry in self._work.ledger.entries():
+        for entry in self._work.tasks.entries():
             if isinstance(entry, DrainNotice):
-                self._guarded(entry.close_now_if_told, entry.describe())
+                self._guarded(entry.disconnect_if_closing, entry.describe())
 
     def _disconnect(self) -> None:
-        for entry in self._work.ledger.entries():
+        for entry in self._work.tasks.entries():
             if entry.kind == "stream" and not entry.gone:
                 self._tally.told(entry, DISCONNECTED, self._loop.time(), Phase.DISCONNECTING.name)
-                self._guarded(partial(entry.cut_off, DISCONNECTED), entry.describe())
+                self._guarded(partial(entry.disconnect_response, DISCONNECTED), entry.describe())
 
     def _refuse_new(self) -> None:
         self._work.service.refusing = True
@@ -295,22 +295,22 @@ class Executor:
     def _cancel_tasks(self) -> None:
         self._work.signal.cancelling = True
         self._give_times()
-        for entry in self._work.ledger.entries():
+        for entry in self._work.tasks.entries():
             self._tally.told(entry, CANCELLED, self._loop.time(), Phase.CANCELLING.name)
             self._guarded(entry.cancel, entry.describe())
 
     def _abandon(self) -> None:
-        ledger = self._work.ledger
+        tasks = self._work.tasks
         # The account is closed: what begins from now on, in lifespan.shutdown say, is the teardown's.
-        ledger.on_leave = None
-        self._arrived = ledger.total - self._tally.ran_before
-        left = ledger.entries()
+        tasks.on_leave = None
+        self._arrived = tasks.total - self._tally.ran_before
+        left = tasks.entries()
         if not left:
             return
         for entry in left:
             self._tally.told(entry, ABANDONED, self._loop.time(), Phase.CANCELLING.name)
             self._tally.abandon(entry)
-            self._guarded(entry.give_up, entry.describe())
+            self._guarded(entry.abandon, entry.describe())
         self._tally.left = tuple(entry.describe() for entry in left)
         self._abandoned = {task for task in asyncio.all_tasks(self._loop) if isinstance(task.get_coro(), AppCoroutine)}
         names = ", ".join(self._tally.left[:NAMED_AT_MOST])
@@ -329,7 +329,7 @@ class Executor:
                 self._tally.unsent(client, left)
 
     async def _shut_down_lifespan(self) -> None:
-        self._work.signal.ledger = None  # what is tracked from now on is nobody's to wait for
+        self._work.signal.tasks = None  # what is tracked from now on is nobody's to wait for
         outcome, cancelled = await shut_down(self._work.lifespan, self._budgets.lifespan_shutdown)
         self._cancelled |= cancelled
         self._lifespan_word, self._lifespan_code = outcome.value, outcome.exit_code
@@ -337,17 +337,17 @@ class Executor:
     # -- words ----------------------------------------------------------------------------------------------------
 
     def _census(self) -> Census:
-        return Census(running=self._work.ledger.count, connections=len(self._work.driver))
+        return Census(running=self._work.tasks.count, connections=len(self._work.driver))
 
     def _say_progress(self, now: float) -> None:
         if not Phase.ANNOUNCED <= self.state.phase <= Phase.CANCELLING or now < self._said + PROGRESS_SECONDS:
             return
         self._said = now
-        self._faces.progress(self._progress(now))
+        self._callbacks.progress(self._progress(now))
 
     def _progress(self, now: float) -> str:
         state = self.state
-        entries = self._work.ledger.entries()
+        entries = self._work.tasks.entries()
         if state.phase is Phase.ANNOUNCED:
             left = max(0.0, state.ordered + state.delay - now)
             return f"announced: still accepting for {left:.0f} s, {len(entries)} in flight"
@@ -382,7 +382,7 @@ class Executor:
             disconnected=counts[DISCONNECTED],
             cancelled=counts[CANCELLED],
             abandoned=counts[ABANDONED],
-            backlog_answered=self._work.service.late_answered,
+            backlog_answered=self._work.service.backlog_answered,
             background_finished=tally.background_finished,
             cut=tally.cut,
             left=tally.left,

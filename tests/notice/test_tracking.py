@@ -10,19 +10,19 @@ from typing import Any
 import pytest
 
 import lastcall
-from lastcall.drain.ledger import Ledger
-from lastcall.drain.notice import DrainNotice, register, unregister
-from lastcall.drain.signal import DrainSignal
-from lastcall.drain.tracking import track
+from lastcall.notice.notice import DrainNotice, register, unregister
+from lastcall.notice.running import RunningTasks
+from lastcall.notice.signal import DrainSignal
+from lastcall.notice.tracking import track
 
 
 @pytest.fixture
-def ledger() -> Iterator[Ledger]:
+def tasks() -> Iterator[RunningTasks]:
     """That of the only server of this process."""
     signal = DrainSignal()
-    signal.ledger = Ledger()
+    signal.tasks = RunningTasks()
     register(signal)
-    yield signal.ledger
+    yield signal.tasks
     unregister(signal)
 
 
@@ -30,22 +30,22 @@ def test_the_name_is_lastcalls() -> None:
     assert lastcall.track is track
 
 
-def test_a_task_is_in_the_ledger_until_it_ends(ledger: Ledger) -> None:
+def test_a_task_is_in_the_ledger_until_it_ends(tasks: RunningTasks) -> None:
     async def main() -> None:
         task = asyncio.create_task(asyncio.sleep(0, "result"), name="sync")
         assert track(task) is task
-        (entry,) = ledger.entries()
+        (entry,) = tasks.entries()
         assert (entry.kind, entry.describe(), entry.whole) == ("app task", "task sync", True)
         assert entry.since == pytest.approx(asyncio.get_running_loop().time(), abs=1)
         assert await task == "result"
         await asyncio.sleep(0)
-        assert (ledger.count, ledger.total) == (0, 1)
+        assert (tasks.count, tasks.total) == (0, 1)
 
     asyncio.run(main())
 
 
 @pytest.mark.parametrize("end", ["raises", "is cancelled"])
-def test_however_it_ends(ledger: Ledger, end: str) -> None:
+def test_however_it_ends(tasks: RunningTasks, end: str) -> None:
     async def main() -> None:
         async def work() -> None:
             await asyncio.sleep(0)
@@ -56,56 +56,56 @@ def test_however_it_ends(ledger: Ledger, end: str) -> None:
             task.cancel()
         await asyncio.wait({task})
         await asyncio.sleep(0)
-        assert ledger.count == 0
+        assert tasks.count == 0
         assert task.cancelled() or isinstance(task.exception(), ValueError)
 
     asyncio.run(main())
 
 
-def test_the_servers_cancel_reaches_it(ledger: Ledger) -> None:
+def test_the_servers_cancel_reaches_it(tasks: RunningTasks) -> None:
     async def main() -> None:
         task = track(asyncio.create_task(asyncio.sleep(1000)))
         await asyncio.sleep(0)
-        ledger.entries()[0].cancel()
+        tasks.entries()[0].cancel()
         await asyncio.wait({task})
         assert task.cancelled()
 
     asyncio.run(main())
 
 
-def test_its_entry_is_a_notice_of_the_same_server(ledger: Ledger) -> None:
+def test_its_entry_is_a_notice_of_the_same_server(tasks: RunningTasks) -> None:
     async def main() -> None:
         task = track(asyncio.create_task(asyncio.sleep(1000)))
-        (entry,) = ledger.entries()
+        (entry,) = tasks.entries()
         assert isinstance(entry, DrainNotice)
         assert not entry.is_set()
-        assert entry.cut_off("disconnected") is False, "it has no response"
-        entry.give_up()
+        assert entry.disconnect_response("disconnected") is False, "it has no response"
+        entry.abandon()
         task.cancel()
         await asyncio.wait({task})
 
     asyncio.run(main())
 
 
-def test_a_future_is_as_good_as_a_task(ledger: Ledger) -> None:
+def test_a_future_is_as_good_as_a_task(tasks: RunningTasks) -> None:
     async def main() -> None:
         future: asyncio.Future[int] = track(asyncio.get_running_loop().create_future())
-        (entry,) = ledger.entries()
+        (entry,) = tasks.entries()
         assert entry.describe().startswith("task <Future pending")
         entry.cancel()
         assert future.cancelled()
         await asyncio.sleep(0)
-        assert ledger.count == 0
+        assert tasks.count == 0
 
     asyncio.run(main())
 
 
-def test_a_task_that_is_done_is_nothing_to_wait_for(ledger: Ledger) -> None:
+def test_a_task_that_is_done_is_nothing_to_wait_for(tasks: RunningTasks) -> None:
     async def main() -> None:
         task = asyncio.create_task(asyncio.sleep(0))
         await task
         assert track(task) is task
-        assert ledger.total == 0
+        assert tasks.total == 0
 
     asyncio.run(main())
 
@@ -123,15 +123,15 @@ async def forgotten() -> None:
     """A coroutine that nobody made a task of."""
 
 
-def test_a_coroutine_is_refused_with_a_sentence(ledger: Ledger) -> None:
+def test_a_coroutine_is_refused_with_a_sentence(tasks: RunningTasks) -> None:
     coroutine: Any = forgotten()
     with pytest.raises(TypeError, match=r"track\(\) takes a task, as asyncio.create_task\(\) makes one, not coroutine"):
         track(coroutine)
     coroutine.close()
-    assert ledger.total == 0
+    assert tasks.total == 0
 
 
-def test_the_notice_of_a_tracked_task_is_found_in_it(ledger: Ledger) -> None:
+def test_the_notice_of_a_tracked_task_is_found_in_it(tasks: RunningTasks) -> None:
     async def work() -> None:
         await lastcall.drain_notice().wait()
 
@@ -139,9 +139,9 @@ def test_the_notice_of_a_tracked_task_is_found_in_it(ledger: Ledger) -> None:
         task = track(asyncio.create_task(work()))
         await asyncio.sleep(0)
         assert not task.done()
-        entry = ledger.entries()[0]
+        entry = tasks.entries()[0]
         assert isinstance(entry, DrainNotice)
-        lastcall.drain.notice.signal_of(entry).give(math.inf, math.inf, 2.0)
+        lastcall.notice.notice.signal_of(entry).give(math.inf, math.inf, 2.0)
         await asyncio.wait_for(task, 5)
 
     asyncio.run(main())

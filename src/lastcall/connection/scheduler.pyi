@@ -9,7 +9,7 @@ class Runnable(Timed): ...
 class Flushable: ...
 
 @final
-class Hub:
+class Scheduler:
     loop: asyncio.AbstractEventLoop
     access: AccessSink
     deadlines: Deadlines

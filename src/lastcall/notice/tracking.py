@@ -5,22 +5,22 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lastcall.drain.notice import DrainNotice, drain_notice, signal_of
+from lastcall.notice.notice import DrainNotice, drain_notice, signal_of
 
 if TYPE_CHECKING:
-    from lastcall.drain.ledger import Ledger
-    from lastcall.drain.signal import DrainSignal
+    from lastcall.notice.running import RunningTasks
+    from lastcall.notice.signal import DrainSignal
 
 T = TypeVar("T", bound="asyncio.Future[Any]")
 
 
 class TrackedTask(DrainNotice):
-    """The ledger's entry of a task that the application made."""
+    """the running task of a task that the application made."""
 
-    def __init__(self, signal: DrainSignal, task: asyncio.Future[Any], ledger: Ledger) -> None:
+    def __init__(self, signal: DrainSignal, task: asyncio.Future[Any], tasks: RunningTasks) -> None:
         super().__init__(signal)
         self._task = task
-        self._home = ledger
+        self._home = tasks
 
     @property
     def kind(self) -> str:
@@ -53,10 +53,10 @@ def track(task: T) -> T:
     if not isinstance(task, asyncio.Future):
         raise TypeError(f"track() takes a task, as asyncio.create_task() makes one, not {type(task).__name__}")
     signal = signal_of(drain_notice())
-    ledger = signal.ledger
-    if ledger is not None and not task.done():
-        entry = TrackedTask(signal, task, ledger)
-        ledger.join(entry, task.get_loop().time())
+    tasks = signal.tasks
+    if tasks is not None and not task.done():
+        entry = TrackedTask(signal, task, tasks)
+        tasks.join(entry, task.get_loop().time())
         task.add_done_callback(entry.ended)
         if signal.cancelling:
             entry.cancel()

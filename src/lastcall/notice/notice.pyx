@@ -11,7 +11,7 @@ import logging
 import threading
 
 from lastcall.drain.policy import Policy
-from lastcall.drain.signal import DrainSignal, call
+from lastcall.notice.signal import DrainSignal, call
 
 cdef object logger = logging.getLogger("lastcall.error")
 cdef object CURRENT = contextvars.ContextVar("lastcall.drain_notice")
@@ -22,7 +22,7 @@ cdef int CLOSE = Policy.CLOSE
 cdef bint WANTED = False
 
 
-cdef class DrainNotice(Entry):
+cdef class DrainNotice(RunningTask):
     """The notice of one request, of an application's own task, or of a server as a whole."""
 
     def __init__(self, signal=None):
@@ -67,7 +67,7 @@ cdef class DrainNotice(Entry):
         signal = self.signal()
         if signal.is_set:
             call(function)
-        elif self._ledger is None:
+        elif self._tasks is None:
             signal.add_callback(function)
         else:
             if self._callbacks is None:
@@ -84,9 +84,9 @@ cdef class DrainNotice(Entry):
         """Have this response disconnected ``--drain-farewell`` seconds after the notice; at once, if that is over."""
         self._chosen = Policy.CLOSE
         if self.signal().farewell_over:
-            self.close_now_if_told()
+            self.disconnect_if_closing()
 
-    def close_now_if_told(self):
+    def disconnect_if_closing(self):
         """The time for farewells is over: disconnect the response if its policy is *close*."""
 
     @property

@@ -18,7 +18,7 @@ from time import gmtime
 
 from lastcall.base.sinks cimport AccessSink
 from lastcall.connection.deadlines cimport Deadlines, Timed
-from lastcall.drain.ledger cimport Ledger
+from lastcall.notice.running cimport RunningTasks
 
 cdef extern from "time.h" nogil:
     cdef struct timespec:
@@ -76,7 +76,7 @@ cdef class Flushable:
 
 
 @cython.final
-cdef class Hub:
+cdef class Scheduler:
     """See the module's docstring. ``clock`` and ``time`` (seconds) replace the real clocks in tests."""
 
     def __init__(self, loop, Deadlines deadlines not None, AccessSink access not None, *, bint date_header=True,
@@ -170,7 +170,7 @@ cdef class Hub:
 
     cdef bint quiet(self) noexcept:
         """Whether no request waits for the loop: every task that was started has ended without suspending."""
-        return self.ledger is not None and self.ledger.count == self.ledger.others and not self._runnable
+        return self.tasks is not None and self.tasks.count == self.tasks.others and not self._runnable
 
     cdef int flush(self) except -1:
         """Write what every dirty stream has queued."""

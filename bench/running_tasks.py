@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""What the ledger of running work costs per request: in memory, with it and without it, in turns.
+"""What keeping the running tasks costs per request: in memory, with it and without it, in turns.
 
-    python bench/ledger.py [--requests 1000000] [--rounds 10]
+    python bench/tasks.py [--requests 1000000] [--rounds 10]
 
 Prints the median CPU time per request both ways and the difference, in microseconds. Run it with lastcall's own
 environment: there are no sockets and no peers.
@@ -18,9 +18,9 @@ from typing import Any
 from lastcall.base.sinks import AccessSink
 from lastcall.connection.deadlines import Deadlines
 from lastcall.connection.http1 import HTTP1Connection, HTTPService
-from lastcall.connection.hub import Hub
-from lastcall.connection.memory import MemoryStream, NoLedger
-from lastcall.drain.ledger import Ledger
+from lastcall.connection.memory import MemoryStream, NoTasks
+from lastcall.connection.scheduler import Scheduler
+from lastcall.notice.running import RunningTasks
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n"
 
@@ -31,13 +31,13 @@ async def plain(_scope: Any, _receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"ok"})
 
 
-def block(loop: asyncio.AbstractEventLoop, ledger: Ledger, requests: int) -> float:
+def block(loop: asyncio.AbstractEventLoop, tasks: RunningTasks, requests: int) -> float:
     """CPU seconds per request of one block on a connection of its own."""
 
     async def run() -> float:
-        hub = Hub(loop, Deadlines(), AccessSink())
-        stream = MemoryStream(hub)
-        connection = HTTP1Connection(HTTPService(plain, ledger, hub), stream)
+        scheduler = Scheduler(loop, Deadlines(), AccessSink())
+        stream = MemoryStream(scheduler)
+        connection = HTTP1Connection(HTTPService(plain, tasks, scheduler), stream)
         stream.open()
         started = time.process_time()
         for _ in range(requests):
@@ -47,33 +47,33 @@ def block(loop: asyncio.AbstractEventLoop, ledger: Ledger, requests: int) -> flo
         assert connection.idle
         connection.close_now()
         await asyncio.sleep(0)
-        hub.close()
+        scheduler.close()
         return spent / requests
 
     return loop.run_until_complete(run())
 
 
 def measure(requests: int, rounds: int) -> tuple[float, float]:
-    """Median microseconds per request with a ledger and without, from ``rounds`` interleaved blocks of each."""
+    """Median microseconds per request with it and without, from ``rounds`` interleaved blocks of each."""
     loop = asyncio.new_event_loop()
-    found: dict[type[Ledger], list[float]] = {Ledger: [], NoLedger: []}
+    found: dict[type[RunningTasks], list[float]] = {RunningTasks: [], NoTasks: []}
     try:
         for number in range(rounds):
-            for kind in (Ledger, NoLedger) if number % 2 else (NoLedger, Ledger):
+            for kind in (RunningTasks, NoTasks) if number % 2 else (NoTasks, RunningTasks):
                 found[kind].append(block(loop, kind(), requests // rounds) * 1e6)
     finally:
         loop.close()
-    return statistics.median(found[Ledger]), statistics.median(found[NoLedger])
+    return statistics.median(found[RunningTasks]), statistics.median(found[NoTasks])
 
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(description="What the ledger costs per request, in memory.")
+    parser = argparse.ArgumentParser(description="What keeping the running tasks costs per request, in memory.")
     parser.add_argument("--requests", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=10)
     options = parser.parse_args()
     with_it, without = measure(options.requests, options.rounds)
-    print(f"with the ledger {with_it:.3f} µs, without {without:.3f} µs: {with_it - without:+.3f} µs per request")
+    print(f"with it {with_it:.3f} µs, without {without:.3f} µs: {with_it - without:+.3f} µs per request")
 
 
 if __name__ == "__main__":

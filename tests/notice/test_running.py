@@ -1,4 +1,4 @@
-"""The ledger against a model: entries join once, leave once, in any order, and each end is told once."""
+"""The tasks against a model: entries join once, leave once, in any order, and each end is told once."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from lastcall.drain.ledger import Entry, Ledger
+from lastcall.notice.running import RunningTask, RunningTasks
 
 
-class Work(Entry):
+class Work(RunningTask):
     """An entry with a name."""
 
     def __init__(self, name: str = "") -> None:
@@ -27,18 +27,18 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.left: list[list[Entry]] = [[], []]
-        self.ledgers = [Ledger(), Ledger()]
-        for index, ledger in enumerate(self.ledgers):
-            ledger.on_leave = lambda entry, index=index: self.has_left(index, entry)
+        self.left: list[list[RunningTask]] = [[], []]
+        self.ledgers = [RunningTasks(), RunningTasks()]
+        for index, tasks in enumerate(self.ledgers):
+            tasks.on_leave = lambda entry, index=index: self.has_left(index, entry)
         self.models: list[list[Work]] = [[], []]
         self.totals = [0, 0]
         self.gone: list[Work] = []
-        self.expected: list[list[Entry]] = [[], []]
+        self.expected: list[list[RunningTask]] = [[], []]
 
-    def has_left(self, index: int, entry: Entry) -> None:
+    def has_left(self, index: int, entry: RunningTask) -> None:
         assert not entry.running
-        assert entry not in self.ledgers[index].entries(), "whoever is told sees the ledger without it"
+        assert entry not in self.ledgers[index].entries(), "whoever is told sees the running tasks without it"
         self.left[index].append(entry)
 
     @rule(which=st.integers(0, 1), now=st.floats(0, 1e6))
@@ -83,15 +83,15 @@ class LedgerMachine(RuleBasedStateMachine):
     def join_twice(self, which: int) -> None:
         for model in self.models:
             for work in model[:1]:
-                with pytest.raises(ValueError, match="in a ledger already"):
+                with pytest.raises(ValueError, match="running already"):
                     self.ledgers[which].join(work, 1.0)
 
     @invariant()
     def same_as_the_model(self) -> None:
-        for ledger, model, total in zip(self.ledgers, self.models, self.totals, strict=True):
-            assert ledger.entries() == list(ledger) == model
-            assert ledger.count == len(ledger) == len(model)
-            assert ledger.total == total
+        for tasks, model, total in zip(self.ledgers, self.models, self.totals, strict=True):
+            assert tasks.entries() == list(tasks) == model
+            assert tasks.count == len(tasks) == len(model)
+            assert tasks.total == total
         assert self.left == self.expected
 
 
@@ -99,79 +99,79 @@ TestLedger = LedgerMachine.TestCase
 
 
 def test_entries_may_leave_while_somebody_walks_over_the_snapshot() -> None:
-    ledger = Ledger()
+    tasks = RunningTasks()
     works = [Work(str(number)) for number in range(10)]
     for work in works:
-        ledger.join(work, 0.0)
-    for entry in ledger:
-        ledger.leave(entry)
-        ledger.leave(works[0])
-    assert ledger.count == 0
+        tasks.join(work, 0.0)
+    for entry in tasks:
+        tasks.leave(entry)
+        tasks.leave(works[0])
+    assert tasks.count == 0
     assert not any(work.running for work in works)
 
 
 def test_a_new_entry_while_one_leaves() -> None:
-    ledger = Ledger()
+    tasks = RunningTasks()
     late = Work("late")
-    ledger.on_leave = lambda entry: ledger.join(late, 2.0) if not late.running else None
+    tasks.on_leave = lambda entry: tasks.join(late, 2.0) if not late.running else None
     first = Work("first")
-    ledger.join(first, 1.0)
-    ledger.leave(first)
-    assert ledger.entries() == [late]
+    tasks.join(first, 1.0)
+    tasks.leave(first)
+    assert tasks.entries() == [late]
 
 
 def test_nobody_is_told_unless_somebody_asks() -> None:
     """The server asks from its stop order on: on an idle one every request is the last."""
-    ledger = Ledger()
-    assert ledger.on_leave is None
-    told: list[Entry] = []
+    tasks = RunningTasks()
+    assert tasks.on_leave is None
+    told: list[RunningTask] = []
     early, late = Work("early"), Work("late")
-    ledger.join(early, 0.0)
-    ledger.join(late, 0.0)
-    ledger.leave(early)
-    ledger.on_leave = told.append
-    ledger.leave(late)
-    ledger.leave(early)
+    tasks.join(early, 0.0)
+    tasks.join(late, 0.0)
+    tasks.leave(early)
+    tasks.on_leave = told.append
+    tasks.leave(late)
+    tasks.leave(early)
     assert told == [late]
 
 
 def test_an_outcome_is_what_somebody_says_it_is() -> None:
     work = Work()
     assert work.outcome is None
-    ledger = Ledger()
+    tasks = RunningTasks()
     seen: list[str | None] = []
-    ledger.on_leave = lambda entry: seen.append(entry.outcome)
-    ledger.join(work, 0.0)
+    tasks.on_leave = lambda entry: seen.append(entry.outcome)
+    tasks.join(work, 0.0)
     work.outcome = "cancelled"
-    ledger.leave(work)
+    tasks.leave(work)
     assert seen == ["cancelled"]
 
 
 def test_plain_work_is_a_whole_request_that_nobody_can_cut() -> None:
-    entry = Entry()
-    assert (entry.kind, entry.whole, entry.went_on) == ("request", True, False)
-    assert entry.cut_off("disconnected") is False
+    entry = RunningTask()
+    assert (entry.kind, entry.whole, entry.ran_after_response) == ("request", True, False)
+    assert entry.disconnect_response("disconnected") is False
     assert entry.outcome is None
-    entry.give_up()
-    assert entry.details() == {"method": "", "path": "Entry", "bytes_sent": 0, "client": ""}
+    entry.abandon()
+    assert entry.details() == {"method": "", "path": "RunningTask", "bytes_sent": 0, "client": ""}
 
 
 def test_an_entry_says_what_it_cannot_do() -> None:
-    assert Entry().describe() == "Entry"
+    assert RunningTask().describe() == "RunningTask"
     with pytest.raises(TypeError, match="Work cannot be cancelled"):
         Work().cancel()
 
 
 def test_what_has_left_is_not_kept() -> None:
-    ledger = Ledger()
+    tasks = RunningTasks()
     gc.disable()
     try:
         works = [Work(str(number)) for number in range(5)]
         known = [weakref.ref(work) for work in works]
         for work in works:
-            ledger.join(work, 0.0)
+            tasks.join(work, 0.0)
         for work in (works[2], works[0], works[4], works[1], works[3]):
-            ledger.leave(work)
+            tasks.leave(work)
         works.clear()
         del work
         assert [ref() for ref in known] == [None] * 5

@@ -2,7 +2,7 @@ cimport cython
 
 from lastcall.base.sinks cimport AccessSink
 from lastcall.connection.deadlines cimport Deadlines, Timed
-from lastcall.drain.ledger cimport Ledger
+from lastcall.notice.running cimport RunningTasks
 
 
 cdef class Runnable(Timed):
@@ -16,14 +16,14 @@ cdef class Flushable:
 
 
 @cython.final
-cdef class Hub:
+cdef class Scheduler:
     cdef readonly object loop
     cdef readonly AccessSink access
     cdef readonly Deadlines deadlines
     cdef object _clock                 # None: the monotonic clock
     cdef object _time                  # None: the wall clock
     cdef double now
-    cdef Ledger ledger                 # of the service, once there is one
+    cdef RunningTasks tasks                 # of the service, once there is one
     cdef bint in_turn
     cdef double turn_ends
     cdef bint _scheduled

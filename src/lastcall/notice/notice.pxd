@@ -1,7 +1,7 @@
-from lastcall.drain.ledger cimport Entry
+from lastcall.notice.running cimport RunningTask
 
 
-cdef class DrainNotice(Entry):
+cdef class DrainNotice(RunningTask):
     cdef object _signal              # drain.signal.DrainSignal; None: the subclass knows a way
     cdef int _chosen                 # drain.policy.Policy, by the application
     cdef list _callbacks

@@ -1,0 +1,1 @@
+"""What applications are told of a stop, and the running tasks that are told: the half of the drain that knows loops."""
