@@ -100,7 +100,7 @@ def test_a_response_that_an_option_tells_to_close_is_disconnected_after_the_fare
     call = streaming(stage, client, "/events")
     call.receives()
     assert call.receives() is None
-    assert notice(call).policy == Policy.CLOSE
+    assert one.tasks.snapshot()[0].policy == Policy.CLOSE
     one.order()
     if farewell:
         assert notice(call).remaining() == farewell
@@ -151,7 +151,7 @@ def test_the_default_is_to_finish(rig: MakeRig) -> None:
     one = rig(stage, close=("/events",))
     client = one.connect()
     call = streaming(stage, client, "/llm")
-    assert notice(call).policy == Policy.DEFAULT
+    assert one.tasks.snapshot()[0].policy == Policy.DEFAULT
     one.order()
     assert notice(call).remaining() == G - M
     one.reach(G - M - 0.001)
@@ -180,7 +180,7 @@ def test_globs_see_the_path_that_the_application_sees(rig: MakeRig, path: str, c
     client = one.connect()
     call = streaming(stage, client, path)
     assert (call.scope["path"] == "/café/a") == closes
-    assert notice(call).policy == (Policy.CLOSE if closes else Policy.DEFAULT)
+    assert one.tasks.snapshot()[0].policy == (Policy.CLOSE if closes else Policy.DEFAULT)
 
 
 def test_the_application_has_the_last_word(rig: MakeRig) -> None:
@@ -331,7 +331,7 @@ def test_ctrl_c_keeps_the_farewell_but_not_beyond_the_margin(rig: MakeRig) -> No
     one = rig(stage, close=("*",), budgets=Budgets(interrupt=1.0))
     client = one.connect()
     call = streaming(stage, client)
-    one.order("SIGINT", interactive=True)
+    one.order("SIGINT")
     assert notice(call).remaining() == pytest.approx(0.9)
     one.reach(0.9)
     assert client.stream.closed

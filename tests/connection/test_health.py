@@ -201,4 +201,4 @@ def test_what_balancers_are_told_comes_before_the_door_is_shut(rig: MakeRig) -> 
     assert probe(one, READY)[0] == 503
     assert one.ask(GET).body == b"app", "and everything else is served as ever"
     one.finish()
-    assert one.diary.at("hold door") == 5
+    assert one.diary.at("stop new connections") == 5

@@ -116,7 +116,7 @@ def test_a_pipeline_that_is_under_way_at_the_order(rig: MakeRig) -> None:
         served.append(scope["path"])
         if len(served) == 3:
             one.loop.call_soon(lambda: served_at_order.append(len(served)))
-            one.loop.call_soon(one.controller.order, "SIGTERM")
+            one.loop.call_soon(one.controller.give_order, "SIGTERM")
         await send(start(200, (b"content-length", b"2")))
         await send(body(b"ok"))
 
@@ -324,9 +324,9 @@ def test_while_announced_everything_is_answered_and_every_answer_closes(rig: Mak
         client.send(GET)
         assert client.answer()["connection"] == b"close"
         assert client.gone
-    assert "hold door" not in one.diary.words
+    assert "stop new connections" not in one.diary.words
     one.reach(10)
-    assert one.diary.at("hold door") == 10
+    assert one.diary.at("stop new connections") == 10
 
 
 def test_what_comes_behind_a_last_answer_is_read_but_not_started(rig: MakeRig) -> None:
@@ -396,7 +396,7 @@ def test_ctrl_c_has_no_linger_but_what_has_arrived_is_served(rig: MakeRig, quiet
         quiet(client)
     one.advance(0.001)
     here.stream.arriving = GET if quiet is not half else b"st: a\r\n\r\n"
-    one.order("SIGINT", interactive=True)
+    one.order("SIGINT")
     assert here.answer()["connection"] == b"close"
     assert gone.take() == b""
     assert here.gone

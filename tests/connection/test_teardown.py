@@ -7,12 +7,14 @@ import gc
 import sys
 from collections.abc import Callable
 
+from lastcall.asgi.scope import HTTPScopes
 from lastcall.base.sinks import AccessSink
 from lastcall.base.types import Receive, Scope, Send
 from lastcall.connection.deadlines import Deadlines
-from lastcall.connection.http1 import HTTP1Connection, HTTPService
+from lastcall.connection.http1 import HTTP1Connection
 from lastcall.connection.memory import MemoryStream
 from lastcall.connection.scheduler import Scheduler
+from lastcall.connection.service import HTTPService
 from lastcall.notice.running import RunningTasks
 from tests.support.memory import GET, Bench, Stage, answering, body, get, start
 
@@ -29,7 +31,7 @@ def test_open_connections_die_with_their_server_in_whatever_order() -> None:
             service = HTTPService(answering(), RunningTasks(), scheduler)
             for _ in range(3):
                 stream = MemoryStream(scheduler)
-                HTTP1Connection(service, stream)
+                HTTP1Connection(service, HTTPScopes(), stream)
                 stream.open()
             scheduler.close()
             loop.close()

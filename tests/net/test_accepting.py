@@ -16,7 +16,7 @@ import pytest
 from lastcall.base.options import HTTPOptions
 from lastcall.base.sinks import AccessSink
 from lastcall.base.types import Receive, Scope, Send
-from lastcall.connection.http1 import HTTPService
+from lastcall.connection.service import HTTPService
 from lastcall.net.driver import Driver
 from lastcall.notice.running import RunningTasks
 from lastcall.server.loops import loop_factory

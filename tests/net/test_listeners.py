@@ -14,7 +14,8 @@ import pytest
 from lastcall.base.errors import StartupError
 from lastcall.base.options import BindSpec
 from lastcall.base.types import Receive, Scope, Send
-from lastcall.net.listeners import Listener, adopt, bind
+from lastcall.net.binding import adopt, bind
+from lastcall.net.listener import Listener
 from tests.net.conftest import Serve
 from tests.support.peer import Peer
 from tests.support.running import config, hello, respond, running

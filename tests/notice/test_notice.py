@@ -295,7 +295,7 @@ def test_a_callback_is_called_once_in_the_loops_thread(rig: MakeRig) -> None:
     one.loop.call(of(stage.last).add_callback, note("from the loop"))
     assert calls == []
     one.order()
-    one.order("SIGINT", interactive=True)
+    one.order("SIGINT")
     here = threading.get_ident()
     assert calls == [("from a thread", here, True), ("from the loop", here, True)]
     of(stage.last).add_callback(note("late"))

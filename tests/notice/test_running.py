@@ -30,7 +30,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.left: list[list[RunningTask]] = [[], []]
         self.ledgers = [RunningTasks(), RunningTasks()]
         for index, tasks in enumerate(self.ledgers):
-            tasks.on_leave = lambda entry, index=index: self.has_left(index, entry)
+            tasks.on_end = lambda entry, index=index: self.has_left(index, entry)
         self.models: list[list[Work]] = [[], []]
         self.totals = [0, 0]
         self.gone: list[Work] = []
@@ -89,7 +89,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def same_as_the_model(self) -> None:
         for tasks, model, total in zip(self.ledgers, self.models, self.totals, strict=True):
-            assert tasks.entries() == list(tasks) == model
+            assert tasks.snapshot() == list(tasks) == model
             assert tasks.count == len(tasks) == len(model)
             assert tasks.total == total
         assert self.left == self.expected
@@ -113,23 +113,23 @@ def test_entries_may_leave_while_somebody_walks_over_the_snapshot() -> None:
 def test_a_new_entry_while_one_leaves() -> None:
     tasks = RunningTasks()
     late = Work("late")
-    tasks.on_leave = lambda entry: tasks.join(late, 2.0) if not late.running else None
+    tasks.on_end = lambda entry: tasks.join(late, 2.0) if not late.running else None
     first = Work("first")
     tasks.join(first, 1.0)
     tasks.leave(first)
-    assert tasks.entries() == [late]
+    assert tasks.snapshot() == [late]
 
 
 def test_nobody_is_told_unless_somebody_asks() -> None:
     """The server asks from its stop order on: on an idle one every request is the last."""
     tasks = RunningTasks()
-    assert tasks.on_leave is None
+    assert tasks.on_end is None
     told: list[RunningTask] = []
     early, late = Work("early"), Work("late")
     tasks.join(early, 0.0)
     tasks.join(late, 0.0)
     tasks.leave(early)
-    tasks.on_leave = told.append
+    tasks.on_end = told.append
     tasks.leave(late)
     tasks.leave(early)
     assert told == [late]
@@ -140,7 +140,7 @@ def test_an_outcome_is_what_somebody_says_it_is() -> None:
     assert work.outcome is None
     tasks = RunningTasks()
     seen: list[str | None] = []
-    tasks.on_leave = lambda entry: seen.append(entry.outcome)
+    tasks.on_end = lambda entry: seen.append(entry.outcome)
     tasks.join(work, 0.0)
     work.outcome = "cancelled"
     tasks.leave(work)
@@ -149,7 +149,7 @@ def test_an_outcome_is_what_somebody_says_it_is() -> None:
 
 def test_plain_work_is_a_whole_request_that_nobody_can_cut() -> None:
     entry = RunningTask()
-    assert (entry.kind, entry.whole, entry.ran_after_response) == ("request", True, False)
+    assert (entry.kind, entry.response_complete, entry.ran_after_response) == ("request", True, False)
     assert entry.disconnect_response("disconnected") is False
     assert entry.outcome is None
     entry.abandon()

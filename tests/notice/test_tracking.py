@@ -34,8 +34,8 @@ def test_a_task_is_in_the_ledger_until_it_ends(tasks: RunningTasks) -> None:
     async def main() -> None:
         task = asyncio.create_task(asyncio.sleep(0, "result"), name="sync")
         assert track(task) is task
-        (entry,) = tasks.entries()
-        assert (entry.kind, entry.describe(), entry.whole) == ("app task", "task sync", True)
+        (entry,) = tasks.snapshot()
+        assert (entry.kind, entry.describe(), entry.response_complete) == ("app task", "task sync", True)
         assert entry.since == pytest.approx(asyncio.get_running_loop().time(), abs=1)
         assert await task == "result"
         await asyncio.sleep(0)
@@ -66,7 +66,7 @@ def test_the_servers_cancel_reaches_it(tasks: RunningTasks) -> None:
     async def main() -> None:
         task = track(asyncio.create_task(asyncio.sleep(1000)))
         await asyncio.sleep(0)
-        tasks.entries()[0].cancel()
+        tasks.snapshot()[0].cancel()
         await asyncio.wait({task})
         assert task.cancelled()
 
@@ -76,7 +76,7 @@ def test_the_servers_cancel_reaches_it(tasks: RunningTasks) -> None:
 def test_its_entry_is_a_notice_of_the_same_server(tasks: RunningTasks) -> None:
     async def main() -> None:
         task = track(asyncio.create_task(asyncio.sleep(1000)))
-        (entry,) = tasks.entries()
+        (entry,) = tasks.snapshot()
         assert isinstance(entry, DrainNotice)
         assert not entry.is_set()
         assert entry.disconnect_response("disconnected") is False, "it has no response"
@@ -90,7 +90,7 @@ def test_its_entry_is_a_notice_of_the_same_server(tasks: RunningTasks) -> None:
 def test_a_future_is_as_good_as_a_task(tasks: RunningTasks) -> None:
     async def main() -> None:
         future: asyncio.Future[int] = track(asyncio.get_running_loop().create_future())
-        (entry,) = tasks.entries()
+        (entry,) = tasks.snapshot()
         assert entry.describe().startswith("task <Future pending")
         entry.cancel()
         assert future.cancelled()
@@ -139,7 +139,7 @@ def test_the_notice_of_a_tracked_task_is_found_in_it(tasks: RunningTasks) -> Non
         task = track(asyncio.create_task(work()))
         await asyncio.sleep(0)
         assert not task.done()
-        entry = tasks.entries()[0]
+        entry = tasks.snapshot()[0]
         assert isinstance(entry, DrainNotice)
         lastcall.notice.notice.signal_of(entry).give(math.inf, math.inf, 2.0)
         await asyncio.wait_for(task, 5)

@@ -11,13 +11,13 @@ import pytest
 
 from lastcall.asgi.lifespan import Lifespan
 from lastcall.base.types import ASGIApp, Receive, Scope, Send
-from lastcall.connection.http1 import HTTPService
+from lastcall.connection.service import HTTPService
 from lastcall.connection.stream import Connection
 from lastcall.drain.ladder import Budgets, Phase, State
 from lastcall.drain.policy import PolicyTable
 from lastcall.drain.report import StopReport
 from lastcall.net.driver import Driver
-from lastcall.net.listeners import Listener
+from lastcall.net.listener import Listener, Owner
 from lastcall.notice.signal import DrainSignal
 from lastcall.server.controller import Callbacks, ShutdownController, Work
 from tests.support.memory import Bench, Client
@@ -67,12 +67,12 @@ class MemoryDriver:
 
     def stop_new_connections(self) -> None:
         """As ``Driver.stop_new_connections``."""
-        self._diary.note("hold door")
+        self._diary.note("stop new connections")
         self._look()
 
     def accept_backlog(self) -> None:
         """As ``Driver.accept_backlog``."""
-        self._diary.note("close door")
+        self._diary.note("accept backlog")
 
     def _look(self) -> None:
         if self._before and not len(self):
@@ -81,10 +81,10 @@ class MemoryDriver:
         self._loop.call_later(self.LOOK_SECONDS, self._look)
 
 
-class Door:
+class FakeListener:
     """A listener of our own."""
 
-    shared = False
+    owner = Owner.OURS
 
     def __init__(self, diary: Diary) -> None:
         self._diary = diary
@@ -130,6 +130,7 @@ class Rig(Bench):
         self.polled = False
         self.progress: list[str | None] = []
         self.reports: list[StopReport] = []
+        self.bounds: list[float] = []
         self._nonzero_on_cut = nonzero_on_cut
         self.loop.call(self._begin)
 
@@ -137,26 +138,27 @@ class Rig(Bench):
         silent = logging.Logger("silent")  # a test may leave in the middle of a stop
         silent.addHandler(logging.NullHandler())
         lifespan = Lifespan(self._lifespan, "on", logger=silent)
-        doors = cast("list[Listener]", [Door(self.diary)])
+        listeners = cast("list[Listener]", [FakeListener(self.diary)])
         driver = cast(Driver, self.driver)
         self.controller = ShutdownController(
-            Work(self.tasks, driver, self.service, lifespan, doors, self.signal),
+            self.signal,
             self.budgets,
             Callbacks(
-                on_order=lambda _: self.diary.note("order"),
+                bound=self.bounds.append,
                 on_phase=self._phase,
-                on_change=lambda _: self.diary.note("change"),
-                set_should_exit=self._poll,
+                set_should_exit=self._set_should_exit,
                 progress=self.progress.append,
                 on_report=self.reports.append,
             ),
             nonzero_on_cut=self._nonzero_on_cut,
         )
+        self.controller.start()
+        self._work = Work(driver, self.service, lifespan, listeners)
         self.task = self.loop.create_task(self._run(lifespan))
 
     async def _run(self, lifespan: Lifespan) -> StopReport:
         await lifespan.startup()
-        self.controller.ready()
+        self.controller.serve(self._work)
         return await self.controller.run()
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -169,7 +171,7 @@ class Rig(Bench):
     def _phase(self, state: State) -> None:
         self.diary.note(state.phase.name)
 
-    def _poll(self) -> None:
+    def _set_should_exit(self) -> None:
         self.polled = True
         self.diary.note("poll")
 
@@ -184,17 +186,18 @@ class Rig(Bench):
         """Where the server stands."""
         return self.controller.state.phase
 
-    def order(self, cause: str = "SIGTERM", *, interactive: bool = False) -> None:
-        """Give a stop order."""
-        if self.phase is Phase.SERVING:
-            self.diary.ordered = self.loop.time()
-        self.loop.call(lambda: self.controller.order(cause, interactive=interactive))
+    def order(self, cause: str = "SIGTERM") -> None:
+        """Give a stop order; SIGINT is a person's at a terminal."""
+        self._order(cause, 1)
 
     def force(self, cause: str = "SIGTERM") -> None:
         """Give the order to cancel now."""
+        self._order(cause, 2)
+
+    def _order(self, cause: str, level: int) -> None:
         if self.phase is Phase.SERVING:
             self.diary.ordered = self.loop.time()
-        self.loop.call(self.controller.force, cause)
+        self.loop.call(self.controller.give_order, cause, level)
 
     def reach(self, seconds: float) -> None:
         """Let time pass until ``seconds`` after the stop order."""
@@ -204,7 +207,7 @@ class Rig(Bench):
 
     def stopped(self) -> StopReport:
         """The report, which must be there; the books must balance."""
-        assert self.task.done(), f"still {self.phase.name}, with {self.tasks.entries()} and {len(self.driver)} clients"
+        assert self.task.done(), f"still {self.phase.name}, with {self.tasks.snapshot()} and {len(self.driver)} clients"
         report = self.task.result()
         assert self.reports == [report]
         outcomes = (report.finished, report.closed_by_policy, report.disconnected, report.cancelled, report.abandoned)

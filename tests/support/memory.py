@@ -11,13 +11,15 @@ from typing import Any
 
 import h11
 
+from lastcall.asgi.scope import HTTPScopes
 from lastcall.base.options import HTTPOptions
 from lastcall.base.sinks import AccessSink
 from lastcall.base.types import ASGIApp, Message, Receive, Scope, Send
 from lastcall.connection.deadlines import Deadlines
-from lastcall.connection.http1 import HTTP1Connection, HTTPService
+from lastcall.connection.http1 import HTTP1Connection
 from lastcall.connection.memory import MemoryStream
 from lastcall.connection.scheduler import Scheduler
+from lastcall.connection.service import HTTPService
 from lastcall.notice.running import RunningTasks
 from lastcall.observe.access import LoggerAccess
 from tests.support.loop import VirtualLoop
@@ -162,7 +164,7 @@ class Client:
     def __init__(self, bench: Bench, **stream: Any) -> None:
         self.bench = bench
         self.stream = MemoryStream(bench.scheduler, **stream)
-        self.connection = HTTP1Connection(bench.service, self.stream)
+        self.connection = HTTP1Connection(bench.service, bench.scopes, self.stream)
         bench.loop.call(self.stream.open)
 
     def send(self, *parts: bytes) -> None:
@@ -246,6 +248,7 @@ class Bench:
         self.service = HTTPService(
             app, self.tasks, self.scheduler, self.options, state=state, on_max_requests=on_max_requests, context=context
         )
+        self.scopes = HTTPScopes(root_path=self.options.root_path, state=state)
 
     def connect(self, **stream: Any) -> Client:
         """A new connection; ``stream`` are arguments of ``MemoryStream``."""
@@ -272,7 +275,7 @@ class Bench:
 
     def close(self) -> None:
         """Cancel what still runs; fail if an exception reached the loop or was never retrieved."""
-        for entry in self.tasks.entries():
+        for entry in self.tasks:
             entry.cancel()
         self.loop.settle()
         self.scheduler.close()

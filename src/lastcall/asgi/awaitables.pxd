@@ -1,24 +1,29 @@
 cimport cython
 
 
+cdef class Awaitable:
+    cdef object step(self, object value)
+    cdef object thrown(self, object exc)
+    cdef int closed(self) except -1
+
+
 @cython.final
-cdef class Done:
+cdef class Done(Awaitable):
     pass
 
 
 @cython.final
-cdef class OneTurn:
+cdef class OneTurn(Awaitable):
     cdef bint _yielded
 
 
 @cython.final
-cdef class Later:
+cdef class Later(Awaitable):
     cdef object _function
     cdef object _argument
-    cdef object _awaitable
-    cdef object _advance(self)
+    cdef Awaitable _awaitable
 
 
+cdef object ENDED
 cdef Done DONE
 cdef Later later(object function, object argument)
-cdef object raise_thrown(object kind, object value, object traceback)

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""Awaitables for ``send()``: one that is already done, one that gives the loop one turn, one for other threads.
+"""Awaitables in place of coroutine objects: the coroutine protocol once, and the awaitables of ``send()``.
 
 A coroutine object per ``send()`` would cost more than the send. These implement the whole coroutine protocol
 (``__await__``, ``send``, ``throw``, ``close``), so that ``asyncio.create_task(send(...))``, ``gather`` and anyio's
@@ -8,23 +8,23 @@ A coroutine object per ``send()`` would cost more than the send. These implement
 
 cimport cython
 
+cdef object ENDED = object()
 
-cdef object raise_thrown(object kind, object value, object traceback):
-    """Raise what ``throw()`` was given, in either of its two forms (an exception, or type, value and traceback)."""
+
+cdef object as_exception(object kind, object value, object traceback):
+    """What ``throw()`` was given, in either of its two forms (an exception, or type, value and traceback)."""
     if isinstance(kind, BaseException):
         exc = kind
     elif isinstance(value, BaseException):
         exc = value
     else:
         exc = kind() if value is None else kind(value)
-    if traceback is not None:
-        exc = exc.with_traceback(traceback)
-    raise exc
+    return exc if traceback is None else exc.with_traceback(traceback)
 
 
-@cython.final
-cdef class Done:
-    """An awaitable without a value that is complete. It has no state, so one object serves everybody."""
+cdef class Awaitable:
+    """The coroutine protocol. A subclass says what a step does: what it returns is what the task yields to its loop;
+    ``ENDED`` is the end without a value, and a StopIteration that it raises the end with one."""
 
     def __await__(self):
         return self
@@ -33,90 +33,87 @@ cdef class Done:
         return self
 
     def __next__(self):
-        raise StopIteration
+        cdef object yielded = self.step(None)
+        if yielded is ENDED:
+            raise StopIteration           # in a __next__ this sets no exception at all, which is what makes it cheap
+        return yielded
 
     def send(self, value):
-        """Coroutine protocol: complete at once."""
-        raise StopIteration
+        """Coroutine protocol: one step."""
+        cdef object yielded = self.step(value)
+        if yielded is ENDED:
+            raise StopIteration
+        return yielded
 
     def throw(self, kind, value=None, traceback=None):
-        """Coroutine protocol: raise what is thrown in."""
-        raise_thrown(kind, value, traceback)
+        """Coroutine protocol: one step that begins with an exception."""
+        cdef object yielded = self.thrown(as_exception(kind, value, traceback))
+        if yielded is ENDED:
+            raise StopIteration
+        return yielded
 
     def close(self):
-        """Coroutine protocol: nothing to close."""
+        """Coroutine protocol: there will be no step any more."""
+        self.closed()
+
+    cdef object step(self, object value):
+        return ENDED
+
+    cdef object thrown(self, object exc):
+        raise exc
+
+    cdef int closed(self) except -1:
+        return 0
 
 
 @cython.final
-cdef class OneTurn:
-    """Suspends its task for one turn of the loop: a task that only ever sends must not own the loop."""
-
-    def __await__(self):
-        return self
-
-    def __iter__(self):
-        return self
+cdef class Done(Awaitable):
+    """An awaitable without a value that is complete. It has no state, so one object serves everybody."""
 
     def __next__(self):
+        raise StopIteration               # the most frequent of all: not even a call more
+
+
+@cython.final
+cdef class OneTurn(Awaitable):
+    """Suspends its task for one turn of the loop: a task that only ever sends must not own the loop."""
+
+    cdef object step(self, object value):
         if self._yielded:
-            raise StopIteration
+            return ENDED
         self._yielded = True
         return None           # a bare yield: the task is called again in the next turn
 
-    def send(self, value):
-        """Coroutine protocol: the same as ``next``."""
-        if self._yielded:
-            raise StopIteration
+    cdef object thrown(self, object exc):
         self._yielded = True
-        return None
+        raise exc
 
-    def throw(self, kind, value=None, traceback=None):
-        """Coroutine protocol: raise what is thrown in."""
+    cdef int closed(self) except -1:
         self._yielded = True
-        raise_thrown(kind, value, traceback)
-
-    def close(self):
-        """Coroutine protocol: complete without another turn."""
-        self._yielded = True
+        return 0
 
 
 @cython.final
-cdef class Later:
+cdef class Later(Awaitable):
     """A ``send()`` called in another thread, as ``run_coroutine_threadsafe(send(message), loop)`` does: it acts when
     the loop's thread steps it."""
 
-    def __await__(self):
-        return self
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        return self._advance()
-
-    def send(self, value):
-        """Coroutine protocol."""
-        return self._advance()
-
-    def throw(self, kind, value=None, traceback=None):
-        """Coroutine protocol."""
-        if self._awaitable is not None:
-            return self._awaitable.throw(kind, value, traceback)
-        raise_thrown(kind, value, traceback)
-
-    def close(self):
-        """Coroutine protocol."""
-        if self._awaitable is not None:
-            self._awaitable.close()
-
-    cdef object _advance(self):
+    cdef object step(self, object value):
         if self._awaitable is None:
             self._awaitable = self._function(self._argument)
-        return self._awaitable.send(None)
+        return self._awaitable.step(value)
+
+    cdef object thrown(self, object exc):
+        if self._awaitable is None:
+            raise exc
+        return self._awaitable.thrown(exc)
+
+    cdef int closed(self) except -1:
+        return 0 if self._awaitable is None else self._awaitable.closed()
 
 
 cdef Later later(object function, object argument):
-    """``function(argument)``, called where the awaitable is first stepped."""
+    """``function(argument)``, which returns an Awaitable, called where this is first stepped."""
     cdef Later awaitable = Later.__new__(Later)
     awaitable._function = function
     awaitable._argument = argument

@@ -28,6 +28,7 @@ from enum import Enum
 from typing import Any
 
 from lastcall.base.errors import LocalProtocolError, StartupError
+from lastcall.base.exit_code import ExitCode
 from lastcall.base.types import ASGIApp, Message
 
 STILL_STARTING_INTERVAL = 10.0
@@ -129,11 +130,12 @@ class LifespanOutcome(Enum):
     NOT_STARTED = "not started"
 
     @property
-    def exit_code(self) -> int:
-        """0, 4 (shutdown failed or timed out, or the task had raised while serving) or 5 (task abandoned)."""
+    def exit_code(self) -> ExitCode:
+        """``LIFESPAN`` (shutdown failed or timed out, or the task had raised while serving) or ``ABANDONED``."""
         if self is LifespanOutcome.ABANDONED:
-            return 5
-        return 4 if self in (self.FAILED, self.TIMED_OUT, self.DIED_WHILE_SERVING) else 0
+            return ExitCode.ABANDONED
+        failed = self in (self.FAILED, self.TIMED_OUT, self.DIED_WHILE_SERVING)
+        return ExitCode.LIFESPAN if failed else ExitCode.STOPPED
 
 
 _OUTCOMES = {

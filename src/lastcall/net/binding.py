@@ -14,80 +14,7 @@ import stat
 
 from lastcall.base.errors import StartupError
 from lastcall.base.options import BindSpec
-
-Address = tuple[str, int] | str
-
-
-class Listener:
-    """One listening socket.
-
-    ``shared``: somebody else may hold it too (inherited or handed in), so its accept queue is not ours alone.
-    ``inode`` is that of the unix socket's file that we made: (device, inode), or None; ``path`` is where it is,
-    whatever becomes of the working directory.
-    """
-
-    def __init__(self, sock: socket.socket, shared: bool) -> None:
-        self.sock = sock
-        self.shared = shared
-        self.inode: tuple[int, int] | None = None
-        self.path = ""
-
-    @property
-    def address(self) -> Address:
-        """``(host, port)`` or the path of a unix socket, as the kernel has it: port 0 has become the real one."""
-        name = self.sock.getsockname()
-        if isinstance(name, tuple):
-            return name[0], name[1]
-        return os.fsdecode(name) if isinstance(name, bytes) else str(name)
-
-    @property
-    def url(self) -> str:
-        """What a person would open."""
-        address = self.address
-        if isinstance(address, str):
-            return f"unix:{address or '(unnamed)'}"
-        host, port = address
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-    def listen(self, backlog: int) -> None:
-        """Start listening; raises StartupError where the address is another's by now, or the kernel refuses."""
-        try:
-            if not self.shared and self.sock.family != socket.AF_UNIX:
-                # Inherited by connections: those that outlive us must not keep a successor from binding.
-                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self.sock.listen(backlog)
-        except OSError as exc:
-            raise StartupError(f"cannot listen on {self.url}: {exc.strerror}") from exc
-        # Until now nobody answered here, so that another server could take the file for one that was left behind.
-        if self.inode is not None and (found := _inode(self.path)) != self.inode:
-            what = "its file is gone" if found is None else "another server has taken its place"
-            raise StartupError(f"cannot listen on {self.url}: {what}")
-
-    def unlink(self) -> None:
-        """Remove the unix socket's file if it is still the one that we made: nobody new can find us."""
-        if self.inode is not None:
-            unlink_socket(self.path, self.inode)
-            self.inode = None
-
-    def close(self) -> None:
-        """Close our copy; remove the unix socket's file as ``unlink`` does."""
-        self.unlink()
-        self.sock.close()
-
-
-def unlink_socket(path: str, inode: tuple[int, int]) -> None:
-    """Remove a unix socket's file unless somebody has put another one there."""
-    if _inode(path) == inode:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
-
-
-def _inode(path: str) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+from lastcall.net.listener import Listener, Owner, inode_of
 
 
 def bind(specs: tuple[BindSpec, ...]) -> list[Listener]:
@@ -113,16 +40,16 @@ def adopt(sock: socket.socket) -> Listener:
     """A socket that the caller of ``serve(sockets=[...])`` made, bound or already listening."""
     if sock.type != socket.SOCK_STREAM:
         raise StartupError(f"cannot serve on {sock}: it is not a stream socket")
-    return _prepared(sock, shared=True)
+    return _prepared(sock, Owner.INHERITED)
 
 
-def _prepared(sock: socket.socket, *, shared: bool) -> Listener:
+def _prepared(sock: socket.socket, owner: Owner) -> Listener:
     sock.setblocking(False)
     sock.set_inheritable(False)
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         # Accepted connections inherit it: one call here instead of one per connection.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return Listener(sock, shared)
+    return Listener(sock, owner)
 
 
 def _bind_tcp(spec: BindSpec, only_v6: bool) -> Listener:
@@ -148,14 +75,14 @@ def _bind_tcp(spec: BindSpec, only_v6: bool) -> Listener:
     except OSError as exc:
         sock.close()
         raise StartupError(f"cannot listen on {spec}: {exc.strerror or exc}") from exc
-    return _prepared(sock, shared=False)
+    return _prepared(sock, Owner.OURS)
 
 
 def _bind_unix(spec: BindSpec, earlier: list[Listener]) -> Listener:
     # Not abspath(), which takes "..", behind a symbolic link, for something else than the kernel does. To bind() the
     # name goes as it came: an absolute one may be too long.
     path = spec.path if os.path.isabs(spec.path) else os.path.join(os.getcwd(), spec.path)
-    found = _inode(path)
+    found = inode_of(path)
     if found is not None and any(listener.inode == found for listener in earlier):
         raise StartupError(f"cannot listen on {spec}: it is given twice")
     _clear_stale_socket(spec.path)
@@ -172,7 +99,7 @@ def _bind_unix(spec: BindSpec, earlier: list[Listener]) -> Listener:
             with contextlib.suppress(OSError):
                 os.unlink(path)
         raise StartupError(f"cannot listen on {spec}: {exc.strerror or exc}") from exc
-    listener = _prepared(sock, shared=False)
+    listener = _prepared(sock, Owner.OURS)
     listener.inode, listener.path = (status.st_dev, status.st_ino), path
     return listener
 
@@ -214,4 +141,4 @@ def _from_fd(spec: BindSpec) -> Listener:
     if sock.type != socket.SOCK_STREAM:
         sock.close()
         raise StartupError(f"cannot listen on {spec}: it is not a stream socket")
-    return _prepared(sock, shared=True)
+    return _prepared(sock, Owner.INHERITED)

@@ -1,0 +1,219 @@
+# cython: language_level=3
+"""One HTTP request and its response as an ASGI application sees them (ASGI HTTP spec 2.5).
+
+``HTTPCycle`` is what every HTTP version shares: the messages, their order, the request body, the head that is held
+until its body comes. A subclass in ``connection`` puts bytes on its own wire by overriding the methods below "what
+each HTTP version does its own way".
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+
+import logging
+
+from lastcall.asgi.awaitables cimport DONE, later
+from lastcall.asgi.cycle cimport AppCycle, item
+from lastcall.base.errors import ClientDisconnected, LocalProtocolError
+from lastcall.wire.head cimport check_head
+
+cdef extern from "Python.h":
+    unsigned long PyThread_get_thread_ident() noexcept
+
+cdef object logger = logging.getLogger("lastcall.error")
+
+cdef double HEAD_SECONDS = 0.005     # a head waits so long for its body: both in one packet are cheaper
+
+
+cdef class HTTPCycle(AppCycle):
+    """See the module's docstring. Connections drive it through its C methods; applications see receive and send."""
+
+    # -- driven by the connection ---------------------------------------------------------------------------------
+
+    cdef int feed(self, const char* data, Py_ssize_t n) except -1:
+        """Body bytes have come."""
+        cdef bytes piece = PyBytes_FromStringAndSize(data, n)
+        if self.complete:
+            return 0
+        if self.body is None:
+            self.body = piece
+        else:
+            if PyBytes_CheckExact(self.body):
+                self.body = bytearray(self.body)
+            self.body += piece        # one block: chunks of a few bytes must not cost an object each
+        self.buffered += n
+        return self.wake_receivers()
+
+    cdef int feed_end(self) except -1:
+        """The whole body has come."""
+        self.body_complete = True
+        return self.wake_receivers()
+
+    # -- what each HTTP version does its own way ------------------------------------------------------------------
+
+    cdef int write_body(self, const char* data, Py_ssize_t n, bint more) except -1:
+        """Queue the head if it is still held, then the body bytes, then, unless ``more``, the end."""
+        raise NotImplementedError
+
+    cdef int body_taken(self, Py_ssize_t n) except -1:
+        """The application took ``n`` buffered body bytes: reading may go on."""
+        return 0
+
+    cdef int answer_error(self, int status) except -1:
+        """Answer with a short error of the server's own. Called only while nothing of the response is queued."""
+        raise NotImplementedError
+
+    cdef int abort(self) except -1:
+        """End a response that has begun, in a way that no client takes for complete."""
+        raise NotImplementedError
+
+    # -- what AppCycle asks ---------------------------------------------------------------------------------------
+
+    cdef object message(self):
+        cdef object body
+        cdef Py_ssize_t n
+        if self.disconnected or self.complete:
+            return {"type": "http.disconnect"}
+        if self.body is not None:
+            body = self.body
+            if not PyBytes_CheckExact(body):
+                body = bytes(body)
+            self.body = None
+            n = self.buffered
+            self.buffered = 0
+            if self.body_complete:
+                self.body_given = True
+            else:
+                self.body_taken(n)
+            return {"type": "http.request", "body": body, "more_body": not self.body_given}
+        if self.body_complete and not self.body_given:
+            self.body_given = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        return None
+
+    cdef bint expects_end(self) noexcept:
+        return self.head is not None    # a handler that has not answered is not cancelled because its client left
+
+    cdef int suspended(self) except -1:
+        return self._hold_head() if self.head is not None and not self.started else 0
+
+    cdef int unfinished(self, bint raised) except -1:
+        if not self.started:
+            if not raised and not self.cancelled:
+                logger.error("%s: the application returned without a response", self.describe())
+            self.head = None
+            return self.answer_error(503 if self.cancelled else 500)
+        if not raised:
+            # In a stop it may mean to: sse-starlette ends its streams so when it sees one coming.
+            logger.log(
+                logging.INFO if self.runtime.signal.is_set else logging.ERROR,
+                "%s: the application returned in the middle of its response", self.describe(),
+            )
+        return self.abort()
+
+    cdef int cancel_timers(self) except -1:
+        if self.head_timer is not None:
+            self.head_timer.cancel()
+            self.head_timer = None
+        return AppCycle.cancel_timers(self)
+
+    # -- the drain ------------------------------------------------------------------------------------------------
+
+    @property
+    def kind(self):
+        """``background`` after the response, ``stream`` within it, ``request`` before."""
+        return "background" if self.complete else "stream" if self.head is not None else "request"
+
+    @property
+    def disconnectable(self):
+        """Whether the response has started, is not finished, and has a client."""
+        return self.head is not None and not self.complete and not self.disconnected
+
+    def disconnect_response(self, str outcome):
+        """Disconnect the response if it has started and is not finished; return whether it was."""
+        if self.ended or not self.disconnectable:
+            return False
+        self.outcome = outcome
+        if not self.started:
+            self.write_body(NULL, 0, True)
+        self.abort()
+        return True
+
+    def abandon(self):
+        """Answer 503 in the application's place if it has not begun to; it can send nothing any more."""
+        if not (self.started or self.complete or self.disconnected or self.ended):
+            self.head = None
+            self.answer_error(503)
+        self.disconnect()
+
+    def describe(self):
+        """Method and path, escaped so that they fit into one log line."""
+        return f"{self.method} {self.raw_path.decode('ascii', 'backslashreplace')}"
+
+    def details(self):
+        """What the report tells of this request."""
+        return {
+            "method": self.method, "path": self.raw_path.decode("ascii", "backslashreplace"),
+            "bytes_sent": self.body_sent, "client": "",
+        }
+
+    # -- what the application calls -------------------------------------------------------------------------------
+
+    def send(self, message):
+        """Queue one message; the awaitable suspends only for backpressure or fairness.
+
+        Raises LocalProtocolError for what ASGI or HTTP does not allow, ClientDisconnected after the client has left.
+        """
+        cdef bytes body
+        cdef object data, kind
+        cdef bint more
+        if PyThread_get_thread_ident() != self.runtime.thread:
+            return later(self.send, message)
+        kind = item(message, "type")
+        if kind is None:
+            raise LocalProtocolError(f"an ASGI message is a dict with a 'type', not {message!r:.80}")
+        if kind == "http.response.body":
+            if self.head is None:
+                raise LocalProtocolError("http.response.body came before http.response.start")
+            if self.disconnected:     # first: a request that was refused halfway is complete as well
+                raise ClientDisconnected("the client has disconnected")
+            if self.complete:
+                return DONE           # ASGI: messages after the end of the response are ignored
+            data = item(message, "body")
+            if data is None:
+                body = b""
+            elif PyBytes_CheckExact(data):
+                body = <bytes>data
+            elif isinstance(data, (bytes, bytearray, memoryview)):
+                body = bytes(data)
+            else:
+                raise LocalProtocolError(f"http.response.body: 'body' must be bytes, not {type(data).__name__}")
+            more = item(message, "more_body")
+            self.write_body(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), more)
+            if self.disconnected or self.complete:
+                return DONE
+            return self.after_send(PyBytes_GET_SIZE(body))
+        if kind == "http.response.start":
+            if self.disconnected:
+                raise ClientDisconnected("the client has disconnected")
+            if self.head is not None:
+                raise LocalProtocolError("http.response.start came twice")
+            status = item(message, "status")
+            if status is None:
+                raise LocalProtocolError("http.response.start has no 'status'")
+            # Held until the first body message, or for a moment: an early exception can still become a clean 500.
+            self.head = check_head(status, item(message, "headers"), self.runtime.default_headers)
+            if not self.stepping:     # from a task of the application's own (sse-starlette): no step of ours follows
+                self._hold_head()
+            return DONE
+        raise LocalProtocolError(f"unknown ASGI message type {kind!r}")
+
+    # -- private --------------------------------------------------------------------------------------------------
+
+    cdef int _hold_head(self) except -1:
+        """The task waits between its head and its body: a quiet stream, whose client waits for the head."""
+        if self.head_timer is None:
+            self.head_timer = self.runtime.loop.call_later(HEAD_SECONDS, self._send_head)
+        return 0
+
+    def _send_head(self):
+        if not (self.started or self.disconnected or self.ended or self.head is None):
+            self.write_body(NULL, 0, True)

@@ -1,0 +1,15 @@
+from typing import final
+
+from lastcall.drain.ladder import Phase
+
+@final
+class DrainState:
+    phase: int
+    since: float
+    margin: float
+    farewell_over: bool
+    listeners_closed: bool
+    refusing: bool
+    def __init__(self, phase: Phase = ...) -> None: ...
+    @property
+    def stopping(self) -> bool: ...
