@@ -2,6 +2,12 @@ cimport cython
 
 
 cdef class Awaitable:
+    # A subclass without fields of its own shares the free list.
+    cdef object owner                # what it belongs to
+    cdef object inner                # the iterator or coroutine that its steps are passed on to, or None
+    cdef object future               # what it waits for, or None
+    cdef object result               # what the await expression comes to
+    cdef bint done
     cdef object step(self, object value)
     cdef object thrown(self, object exc)
     cdef int closed(self) except -1
@@ -14,7 +20,7 @@ cdef class Done(Awaitable):
 
 @cython.final
 cdef class OneTurn(Awaitable):
-    cdef bint _yielded
+    pass
 
 
 @cython.final

@@ -8,6 +8,9 @@ A coroutine object per ``send()`` would cost more than the send. These implement
 
 cimport cython
 
+cdef extern from "Python.h":
+    void PyErr_SetObject(object kind, object value) noexcept
+
 cdef object ENDED = object()
 
 
@@ -22,9 +25,10 @@ cdef object as_exception(object kind, object value, object traceback):
     return exc if traceback is None else exc.with_traceback(traceback)
 
 
+@cython.freelist(128)
 cdef class Awaitable:
     """The coroutine protocol. A subclass says what a step does: what it returns is what the task yields to its loop;
-    ``ENDED`` is the end without a value, and a StopIteration that it raises the end with one."""
+    ``ENDED`` is the end, and ``result`` what the await expression comes to."""
 
     def __await__(self):
         return self
@@ -35,21 +39,25 @@ cdef class Awaitable:
     def __next__(self):
         cdef object yielded = self.step(None)
         if yielded is ENDED:
-            raise StopIteration           # in a __next__ this sets no exception at all, which is what makes it cheap
+            if self.result is not None:
+                PyErr_SetObject(StopIteration, self.result)
+            # In a __next__ this statement only returns NULL, with the exception that is set now, or without any. What
+            # it saves is a frame for a traceback that nobody sees.
+            raise StopIteration
         return yielded
 
     def send(self, value):
         """Coroutine protocol: one step."""
         cdef object yielded = self.step(value)
         if yielded is ENDED:
-            raise StopIteration
+            raise StopIteration(self.result)
         return yielded
 
     def throw(self, kind, value=None, traceback=None):
         """Coroutine protocol: one step that begins with an exception."""
         cdef object yielded = self.thrown(as_exception(kind, value, traceback))
         if yielded is ENDED:
-            raise StopIteration
+            raise StopIteration(self.result)
         return yielded
 
     def close(self):
@@ -79,17 +87,17 @@ cdef class OneTurn(Awaitable):
     """Suspends its task for one turn of the loop: a task that only ever sends must not own the loop."""
 
     cdef object step(self, object value):
-        if self._yielded:
+        if self.done:
             return ENDED
-        self._yielded = True
+        self.done = True
         return None           # a bare yield: the task is called again in the next turn
 
     cdef object thrown(self, object exc):
-        self._yielded = True
+        self.done = True
         raise exc
 
     cdef int closed(self) except -1:
-        self._yielded = True
+        self.done = True
         return 0
 
 
@@ -101,7 +109,9 @@ cdef class Later(Awaitable):
     cdef object step(self, object value):
         if self._awaitable is None:
             self._awaitable = self._function(self._argument)
-        return self._awaitable.step(value)
+        yielded = self._awaitable.step(value)
+        self.result = self._awaitable.result
+        return yielded
 
     cdef object thrown(self, object exc):
         if self._awaitable is None:

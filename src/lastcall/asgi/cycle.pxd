@@ -5,6 +5,28 @@ from lastcall.asgi.runtime cimport AppRuntime
 from lastcall.notice.running cimport RunningTask
 
 
+cdef extern from * nogil:
+    """
+    /* A number of this thread, without a call into another library. */
+    #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__)
+    static inline unsigned long lastcall_thread(void) {
+        unsigned long self;
+        __asm__("mov %%fs:0, %0" : "=r"(self));
+        return self;
+    }
+    #else
+    #include <pthread.h>
+    static inline unsigned long lastcall_thread(void) { return (unsigned long)pthread_self(); }
+    #endif
+    """
+    unsigned long lastcall_thread() noexcept
+
+cdef extern from "Python.h":
+    ctypedef struct PyMethodDef:
+        pass
+    object PyCFunction_New(PyMethodDef* definition, object self)
+
+
 cdef enum:
     HIGH_WATER = 65536      # bytes unsent: above it send() suspends, or reading is paused
     LOW_WATER = 16384       # bytes unsent: below it senders are woken
@@ -26,9 +48,11 @@ cdef class AppCycle(RunningTask):
     cdef object leave_timer             # runs out when the task goes on too long without its client
     cdef object receive_waiter          # future, list of futures, or None
     cdef object send_waiter
-    cdef unsigned int _flushes          # of the stream, when its sends were last counted
+    cdef const unsigned int* flush_count    # changes each time what was sent is handed to the kernel; set by its maker
+    cdef unsigned int _flushes          # its value when sends were last counted
     cdef int _unsuspended               # sends since then
     cdef Py_ssize_t _unsuspended_bytes
+    cdef Py_ssize_t _room               # bytes that can be sent before unsent() has to be asked
 
     # -- driven by the connection
     cdef int start(self) except -1
@@ -39,7 +63,8 @@ cdef class AppCycle(RunningTask):
     cdef object message(self)
     cdef int wants_input(self) except -1
     cdef Py_ssize_t unsent(self) noexcept
-    cdef unsigned int flushes(self) noexcept
+    cdef int flush(self) except -1
+    cdef object bound_send(self)
     cdef bint expects_end(self) noexcept
     cdef int suspended(self) except -1
     cdef int unfinished(self, bint raised) except -1
@@ -55,24 +80,21 @@ cdef class AppCycle(RunningTask):
 
 @cython.final
 cdef class AppCoroutine(Awaitable):
-    cdef AppCycle _cycle
-    cdef object _coro
     cdef object _step(self, object value, object thrown)
+    cdef object _call(self, AppCycle cycle, object thrown)
+    cdef object _throw(self, AppCycle cycle, object thrown)
+    cdef object _suspended(self, AppCycle cycle, object value)
 
 
 @cython.final
 cdef class Receive(Awaitable):
-    cdef AppCycle _cycle
-    cdef object _future
-    cdef object _iterator
-    cdef bint _done
+    pass
 
 
 @cython.final
 cdef class Writable(Awaitable):
-    cdef AppCycle _cycle
-    cdef object _future
-    cdef object _iterator
+    pass
 
 
 cdef object item(object message, object key)
+cdef PyMethodDef* method_def(object kind, str name) except NULL

@@ -27,15 +27,25 @@ from lastcall.notice.notice cimport CURRENT, WANTED, notice_of
 
 cdef extern from "Python.h":
     cdef enum:
-        PYGEN_RETURN
+        PYGEN_ERROR
         PYGEN_NEXT
-    int PyIter_Send(PyObject* iterator, PyObject* value, PyObject** result) except -1
+    int PyIter_Send(PyObject* iterator, PyObject* value, PyObject** result)
     object PyContext_Copy(object context)
     object PyContextVar_Set(object variable, object value)
     object PyObject_Call(object callable, tuple arguments, dict keywords)
+    size_t PY_VECTORCALL_ARGUMENTS_OFFSET
+    PyObject* PyObject_Vectorcall(object callable, PyObject** arguments, size_t count, PyObject* names)
     bint PyCoro_CheckExact(object o)
-    unsigned long PyThread_get_thread_ident() noexcept
+    ctypedef struct PyMethodDescrObject:
+        PyMethodDef* d_method
     void Py_DECREF(PyObject* o)
+
+cdef extern from * nogil:
+    """
+    /* An exception is set: for a function that returns so, Cython takes it up. */
+    static int lastcall_raise(void) { return -1; }
+    """
+    int lastcall_raise() except -1
 
 cdef object logger = logging.getLogger("lastcall.error")
 cdef object Task = asyncio.Task
@@ -45,6 +55,7 @@ cdef int CLOSE = Policy.CLOSE
 cdef enum:
     YIELD_SENDS = 100            # after so many sends, or bytes, without a suspension the next one gives the loop a turn
     YIELD_BYTES = 65536
+    FRAMING = 32                 # bytes that a protocol may put around what was sent
 
 
 cdef object add_waiter(object waiting, object future):
@@ -67,6 +78,22 @@ cdef int wake(object waiting) except -1:
     elif not waiting.done():
         waiting.set_result(None)
     return 0
+
+
+cdef PyMethodDef* method_def(object kind, str name) except NULL:
+    """The definition of a compiled method, to bind it without looking it up by name each time."""
+    descriptor = kind.__dict__[name]
+    if type(descriptor) is not type(dict.get):
+        raise TypeError(f"{kind.__name__}.{name} is not a compiled method")
+    return (<PyMethodDescrObject*><PyObject*>descriptor).d_method
+
+
+cdef object raised():
+    """The exception that is set, which is none any more then."""
+    try:
+        lastcall_raise()
+    except BaseException as error:
+        return error
 
 
 cdef object item(object message, object key):
@@ -93,8 +120,8 @@ cdef class AppCycle(RunningTask):
         """Start the application's task, in a context of its own (never inside another request's ``send()``)."""
         cdef AppRuntime runtime = self.runtime
         cdef AppCoroutine coro = AppCoroutine.__new__(AppCoroutine)
-        coro._cycle = self
-        runtime.thread = PyThread_get_thread_ident()
+        coro.owner = self
+        runtime.thread = lastcall_thread()
         runtime.tasks.add(self, runtime.clock())
         if not EAGER:
             runtime.tasks.steps_due += 1
@@ -146,9 +173,13 @@ cdef class AppCycle(RunningTask):
         """Bytes that were sent to this client and are still here."""
         return 0
 
-    cdef unsigned int flushes(self) noexcept:
-        """A number that changes each time what was sent is handed to the kernel: then the task was suspended."""
+    cdef int flush(self) except -1:
+        """Hand to the kernel what it takes of that."""
         return 0
+
+    cdef object bound_send(self):
+        """``self.send``, which is what the application calls."""
+        return self.send
 
     cdef bint expects_end(self) noexcept:
         """Whether a task whose client has left gets ``--timeout-disconnect`` seconds to notice."""
@@ -179,17 +210,24 @@ cdef class AppCycle(RunningTask):
         """The awaitable of a ``send()`` that has queued ``n`` bytes: it suspends above ``HIGH_WATER`` until the client
         has read, and for one turn where the application has sent so much without suspending that the loop needs one."""
         cdef Writable waiting
-        cdef unsigned int flushes = self.flushes()
-        if flushes != self._flushes:
-            self._flushes = flushes
+        if self.flush_count[0] != self._flushes:     # since then the task was suspended
+            self._flushes = self.flush_count[0]
             self._unsuspended = 0
             self._unsuspended_bytes = 0
+            self._room = 0
         self._unsuspended += 1
         self._unsuspended_bytes += n
-        if self.unsent() > HIGH_WATER:
-            waiting = Writable.__new__(Writable)
-            waiting._cycle = self
-            return waiting
+        self._room -= n + FRAMING
+        if self._room < 0:
+            if self.unsent() > HIGH_WATER:
+                self.flush()
+                if self.disconnected:                # that found that the client has left
+                    return DONE
+                if self.unsent() > HIGH_WATER:
+                    waiting = Writable.__new__(Writable)
+                    waiting.owner = self
+                    return waiting
+            self._room = HIGH_WATER - self.unsent()
         if self._unsuspended > YIELD_SENDS or self._unsuspended_bytes >= YIELD_BYTES:
             self._unsuspended = 0
             self._unsuspended_bytes = 0
@@ -214,7 +252,7 @@ cdef class AppCycle(RunningTask):
 
     def disconnect_if_closing(self):
         """The time for farewells is over: disconnect the response if its policy is *close*. From any thread."""
-        if PyThread_get_thread_ident() != self.runtime.thread:
+        if lastcall_thread() != self.runtime.thread:
             try:
                 self.runtime.loop.call_soon_threadsafe(self.disconnect_if_closing)
             except RuntimeError:           # the loop is closed: all is over
@@ -263,7 +301,7 @@ cdef class AppCycle(RunningTask):
     def receive(self):
         """An awaitable of the next message; it does not suspend if that is known."""
         cdef Receive awaitable = Receive.__new__(Receive)
-        awaitable._cycle = self
+        awaitable.owner = self
         return awaitable
 
     # -- the end --------------------------------------------------------------------------------------------------
@@ -320,94 +358,130 @@ cdef class AppCoroutine(Awaitable):
         return self._step(None, exc)
 
     cdef int closed(self) except -1:
-        if self._coro is not None:
-            self._coro.close()
+        if self.inner is not None:
+            self.inner.close()
         return 0
 
     cdef object _step(self, object value, object thrown):
         """Pass one step on; what the application's coroutine yields, or ENDED."""
         cdef PyObject* result = NULL
+        cdef AppCycle cycle = <AppCycle>self.owner
+        cdef object exc
         cdef int outcome
-        cdef AppCycle cycle = self._cycle
-        cdef dict scope
+        if self.inner is None:
+            exc = self._call(cycle, thrown)
+            if exc is not None:
+                cycle._ended(exc)
+                return ENDED
+            value = None
+        elif cycle.complete:
+            cycle.ran_after_response = True
+        cycle.stepping = True
+        if thrown is not None:
+            return self._throw(cycle, thrown)
+        outcome = PyIter_Send(<PyObject*>self.inner, <PyObject*>value, &result)
+        cycle.stepping = False
+        exc = None
+        if outcome == PYGEN_ERROR:          # without a try statement, which would cost each step as much as this does
+            exc = raised()
+        else:
+            value = <object>result          # yielded, or what the application returned: ASGI gives that no meaning
+            Py_DECREF(result)
+            if outcome == PYGEN_NEXT:
+                return self._suspended(cycle, value)
+        self.inner = None
+        cycle._ended(exc)
+        return ENDED
+
+    cdef object _call(self, AppCycle cycle, object thrown):
+        """Call the application: the first step. Returns what that raised, or None."""
+        cdef PyObject* arguments[4]
+        cdef PyObject* made
+        cdef dict scope = cycle.scope
+        cdef object receive, send, coro
+        cycle.scope = None
+        if thrown is not None:
+            return thrown                   # cancelled before it began
+        if WANTED:
+            PyContextVar_Set(CURRENT, notice_of(cycle))
+        receive = PyCFunction_New(RECEIVE, cycle)
+        send = cycle.bound_send()
+        arguments[0] = NULL
+        arguments[1] = <PyObject*>scope
+        arguments[2] = <PyObject*>receive
+        arguments[3] = <PyObject*>send
+        made = PyObject_Vectorcall(cycle.runtime.app, arguments + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+        if made == NULL:
+            return raised()
+        coro = <object>made
+        Py_DECREF(made)
+        if not PyCoro_CheckExact(coro):
+            try:
+                coro = coro.__await__()
+            except AttributeError:
+                return TypeError(f"an ASGI application must return an awaitable, not {type(coro).__name__}")
+            except BaseException as error:
+                return error
+        self.inner = coro
+        return None
+
+    cdef object _throw(self, AppCycle cycle, object thrown):
+        """The same as ``_step`` where a step begins with an exception."""
         cdef object exc = None
         try:
-            if self._coro is None:
-                if thrown is not None:
-                    raise thrown
-                scope, cycle.scope = cycle.scope, None
-                if WANTED:
-                    PyContextVar_Set(CURRENT, notice_of(cycle))
-                coro = cycle.runtime.app(scope, cycle.receive, cycle.send)
-                scope = None
-                if not PyCoro_CheckExact(coro):
-                    try:
-                        coro = coro.__await__()
-                    except AttributeError:
-                        raise TypeError(
-                            f"an ASGI application must return an awaitable, not {type(coro).__name__}"
-                        ) from None
-                self._coro = coro
-                value = None
-            elif cycle.complete:
-                cycle.ran_after_response = True
-            cycle.stepping = True
-            if thrown is not None:
-                value = self._coro.throw(thrown)
-                outcome = PYGEN_NEXT
-            else:
-                outcome = PyIter_Send(<PyObject*>self._coro, <PyObject*>value, &result)
-                value = <object>result      # yielded, or what the application returned: ASGI gives that no meaning
-                Py_DECREF(result)
+            value = self.inner.throw(thrown)
             cycle.stepping = False
-            if outcome == PYGEN_NEXT:
-                cycle.runtime.tasks.steps_due += 1
-                cycle.suspended()
-                return value
+            return self._suspended(cycle, value)
         except StopIteration:
             pass
         except BaseException as error:
             exc = error
-        self._coro = None
+        cycle.stepping = False
+        self.inner = None
         cycle._ended(exc)
         return ENDED
+
+    cdef object _suspended(self, AppCycle cycle, object value):
+        cycle.runtime.tasks.steps_due += 1
+        cycle.suspended()
+        return value
 
     # What debuggers, ``Task.get_stack()`` and ``repr(task)`` ask a coroutine for.
 
     @property
     def notice(self):
         """The request's DrainNotice: ``lastcall.drain_notice()`` looks here."""
-        return notice_of(self._cycle)
+        return notice_of(<AppCycle>self.owner)
 
     @property
     def __name__(self):
         """The application's own coroutine's name."""
-        return getattr(self._coro, "__name__", APP)
+        return getattr(self.inner, "__name__", APP)
 
     @property
     def __qualname__(self):
         """The application's own coroutine's qualified name."""
-        return getattr(self._coro, "__qualname__", APP)
+        return getattr(self.inner, "__qualname__", APP)
 
     @property
     def cr_frame(self):
         """The application's own coroutine's frame, or None."""
-        return getattr(self._coro, "cr_frame", None)
+        return getattr(self.inner, "cr_frame", None)
 
     @property
     def cr_code(self):
         """The application's own coroutine's code, or None."""
-        return getattr(self._coro, "cr_code", None)
+        return getattr(self.inner, "cr_code", None)
 
     @property
     def cr_running(self):
         """Whether the application's own coroutine is being executed."""
-        return getattr(self._coro, "cr_running", False)
+        return getattr(self.inner, "cr_running", False)
 
     @property
     def cr_await(self):
         """What the application's own coroutine waits for, or None."""
-        return getattr(self._coro, "cr_await", None)
+        return getattr(self.inner, "cr_await", None)
 
 
 @cython.final
@@ -417,28 +491,28 @@ cdef class Receive(Awaitable):
     cdef object thrown(self, object exc):
         """A cancelled receive takes no message."""
         self.closed()
-        if self._future is not None:
-            self._future.cancel()
-            self._future = None
+        if self.future is not None:
+            self.future.cancel()
+            self.future = None
         raise exc
 
     cdef int closed(self) except -1:
-        self._done = True
-        self._iterator = None
+        self.done = True
+        self.inner = None
         return 0
 
     cdef object step(self, object value):
-        cdef AppCycle cycle = self._cycle
+        cdef AppCycle cycle = <AppCycle>self.owner
         cdef object message, future
-        if self._done:
+        if self.done:
             raise RuntimeError("cannot reuse an already awaited receive()")
         while True:
-            if self._iterator is not None:
+            if self.inner is not None:
                 try:
-                    return next(self._iterator)
+                    return next(self.inner)
                 except StopIteration:
-                    self._iterator = None
-                    self._future = None
+                    self.inner = None
+                    self.future = None
                 except BaseException:
                     self.closed()
                     raise
@@ -447,12 +521,13 @@ cdef class Receive(Awaitable):
                 cycle.wants_input()
                 message = cycle.message()      # reading on may have found that the client has left
             if message is not None:
-                self._done = True
-                raise StopIteration(message)
+                self.done = True
+                self.result = message
+                return ENDED
             future = cycle.runtime.loop.create_future()
             cycle.receive_waiter = add_waiter(cycle.receive_waiter, future)
-            self._future = future
-            self._iterator = future.__await__()
+            self.future = future
+            self.inner = future.__await__()
 
 
 @cython.final
@@ -460,29 +535,32 @@ cdef class Writable(Awaitable):
     """The awaitable of a ``send()`` that has to wait until the client has read more, or has left."""
 
     cdef object thrown(self, object exc):
-        if self._future is not None:
-            self._future.cancel()
+        if self.future is not None:
+            self.future.cancel()
         self.closed()
         raise exc
 
     cdef int closed(self) except -1:
-        self._iterator = None
-        self._future = None
+        self.inner = None
+        self.future = None
         return 0
 
     cdef object step(self, object value):
-        cdef AppCycle cycle = self._cycle
+        cdef AppCycle cycle = <AppCycle>self.owner
         while True:
-            if self._iterator is not None:
+            if self.inner is not None:
                 try:
-                    return next(self._iterator)
+                    return next(self.inner)
                 except StopIteration:
-                    self._iterator = None
-                    self._future = None
+                    self.inner = None
+                    self.future = None
             if cycle.disconnected:
                 raise ClientDisconnected("the client has disconnected")
             if cycle.complete or cycle.unsent() <= HIGH_WATER:
                 return ENDED
-            self._future = cycle.runtime.loop.create_future()
-            cycle.send_waiter = add_waiter(cycle.send_waiter, self._future)
-            self._iterator = self._future.__await__()
+            self.future = cycle.runtime.loop.create_future()
+            cycle.send_waiter = add_waiter(cycle.send_waiter, self.future)
+            self.inner = self.future.__await__()
+
+
+cdef PyMethodDef* RECEIVE = method_def(AppCycle, "receive")

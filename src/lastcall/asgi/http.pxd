@@ -24,4 +24,7 @@ cdef class HTTPCycle(AppCycle):
     cdef int answer_error(self, int status) except -1
     cdef int abort(self) except -1
     # -- private
+    cdef object _send_body(self, object data, bint more)
+    cdef object _send_other(self, object kind, object message, object status, object headers)
+    cdef object _send_unusual(self, object message)
     cdef int _hold_head(self) except -1

@@ -6,21 +6,82 @@ until its body comes. A subclass in ``connection`` puts bytes on its own wire by
 each HTTP version does its own way".
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_CheckExact, PyDict_Next, PyDict_Size
+from cpython.object cimport PyObject
 
 import logging
 
 from lastcall.asgi.awaitables cimport DONE, later
-from lastcall.asgi.cycle cimport AppCycle, item
+from lastcall.asgi.cycle cimport AppCycle, PyCFunction_New, PyMethodDef, item, lastcall_thread, method_def
 from lastcall.base.errors import ClientDisconnected, LocalProtocolError
 from lastcall.wire.head cimport check_head
 
 cdef extern from "Python.h":
-    unsigned long PyThread_get_thread_ident() noexcept
+    bint PyUnicode_CheckExact(object o)
 
 cdef object logger = logging.getLogger("lastcall.error")
 
 cdef double HEAD_SECONDS = 0.005     # a head waits so long for its body: both in one packet are cheaper
+
+
+cdef struct Parts:
+    # values of a message, borrowed; None: it has no such key
+    PyObject* type
+    PyObject* body
+    PyObject* more_body
+    PyObject* status
+    PyObject* headers
+
+# The objects that the last messages had as their types: applications send constants, which need not be compared again.
+cdef object BODY = "http.response.body"
+cdef object START = "http.response.start"
+
+
+cdef bint is_body(object kind):
+    global BODY
+    if kind != "http.response.body":
+        return False
+    if PyUnicode_CheckExact(kind):
+        BODY = kind
+    return True
+
+
+cdef bint is_start(object kind):
+    global START
+    if kind != "http.response.start":
+        return False
+    if PyUnicode_CheckExact(kind):
+        START = kind
+    return True
+
+
+cdef bint take_apart(object message, Parts* parts) noexcept:
+    """Find the values of a message in one pass, by the identity of its keys: they are interned constants nearly always.
+    False where that does not do."""
+    cdef Py_ssize_t at = 0, left
+    cdef PyObject* key
+    cdef PyObject* value
+    parts.type = parts.body = parts.more_body = parts.status = parts.headers = <PyObject*>None
+    if not PyDict_CheckExact(message):
+        return False
+    left = PyDict_Size(message)
+    while left > 0 and PyDict_Next(message, &at, &key, &value):
+        left -= 1
+        if key == <PyObject*>"type":
+            parts.type = value
+        elif key == <PyObject*>"body":
+            parts.body = value
+        elif key == <PyObject*>"more_body":
+            parts.more_body = value
+        elif key == <PyObject*>"status":
+            parts.status = value
+        elif key == <PyObject*>"headers":
+            parts.headers = value
+        else:
+            return False
+    return parts.type is not <PyObject*>None
 
 
 cdef class HTTPCycle(AppCycle):
@@ -157,54 +218,69 @@ cdef class HTTPCycle(AppCycle):
 
     # -- what the application calls -------------------------------------------------------------------------------
 
+    cdef object bound_send(self):
+        return PyCFunction_New(SEND, self)
+
     def send(self, message):
         """Queue one message; the awaitable suspends only for backpressure or fairness.
 
         Raises LocalProtocolError for what ASGI or HTTP does not allow, ClientDisconnected after the client has left.
         """
-        cdef bytes body
-        cdef object data, kind
-        cdef bint more
-        if PyThread_get_thread_ident() != self.runtime.thread:
+        cdef Parts parts
+        cdef object kind
+        if lastcall_thread() != self.runtime.thread:
             return later(self.send, message)
-        kind = item(message, "type")
-        if kind is None:
-            raise LocalProtocolError(f"an ASGI message is a dict with a 'type', not {message!r:.80}")
+        if not take_apart(message, &parts):
+            return self._send_unusual(message)
+        kind = <object>parts.type
+        if kind is BODY or (kind is not START and is_body(kind)):
+            return self._send_body(<object>parts.body, <object>parts.more_body)
+        return self._send_other(kind, message, <object>parts.status, <object>parts.headers)
+
+    cdef object _send_unusual(self, object message):
+        """A message that is no plain dict, or has keys that are not known, or not the interned ones."""
+        cdef object kind = item(message, "type")
         if kind == "http.response.body":
-            if self.head is None:
-                raise LocalProtocolError("http.response.body came before http.response.start")
-            if self.disconnected:     # first: a request that was refused halfway is complete as well
-                raise ClientDisconnected("the client has disconnected")
-            if self.complete:
-                return DONE           # ASGI: messages after the end of the response are ignored
-            data = item(message, "body")
-            if data is None:
-                body = b""
-            elif PyBytes_CheckExact(data):
-                body = <bytes>data
-            elif isinstance(data, (bytes, bytearray, memoryview)):
-                body = bytes(data)
-            else:
-                raise LocalProtocolError(f"http.response.body: 'body' must be bytes, not {type(data).__name__}")
-            more = item(message, "more_body")
-            self.write_body(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), more)
-            if self.disconnected or self.complete:
-                return DONE
-            return self.after_send(PyBytes_GET_SIZE(body))
-        if kind == "http.response.start":
-            if self.disconnected:
-                raise ClientDisconnected("the client has disconnected")
-            if self.head is not None:
-                raise LocalProtocolError("http.response.start came twice")
-            status = item(message, "status")
-            if status is None:
-                raise LocalProtocolError("http.response.start has no 'status'")
-            # Held until the first body message, or for a moment: an early exception can still become a clean 500.
-            self.head = check_head(status, item(message, "headers"), self.runtime.default_headers)
-            if not self.stepping:     # from a task of the application's own (sse-starlette): no step of ours follows
-                self._hold_head()
+            return self._send_body(item(message, "body"), item(message, "more_body"))
+        return self._send_other(kind, message, item(message, "status"), item(message, "headers"))
+
+    cdef object _send_body(self, object data, bint more):
+        cdef bytes body
+        if self.head is None:
+            raise LocalProtocolError("http.response.body came before http.response.start")
+        if self.disconnected:     # first: a request that was refused halfway is complete as well
+            raise ClientDisconnected("the client has disconnected")
+        if self.complete:
+            return DONE           # ASGI: messages after the end of the response are ignored
+        if data is None:
+            body = b""
+        elif PyBytes_CheckExact(data):
+            body = <bytes>data
+        elif isinstance(data, (bytes, bytearray, memoryview)):
+            body = bytes(data)
+        else:
+            raise LocalProtocolError(f"http.response.body: 'body' must be bytes, not {type(data).__name__}")
+        self.write_body(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), more)
+        if not more or self.disconnected or self.complete:
             return DONE
-        raise LocalProtocolError(f"unknown ASGI message type {kind!r}")
+        return self.after_send(PyBytes_GET_SIZE(body))
+
+    cdef object _send_other(self, object kind, object message, object status, object headers):
+        if kind is not START and not is_start(kind):
+            if kind is None:
+                raise LocalProtocolError(f"an ASGI message is a dict with a 'type', not {message!r:.80}")
+            raise LocalProtocolError(f"unknown ASGI message type {kind!r}")
+        if self.disconnected:
+            raise ClientDisconnected("the client has disconnected")
+        if self.head is not None:
+            raise LocalProtocolError("http.response.start came twice")
+        if status is None:
+            raise LocalProtocolError("http.response.start has no 'status'")
+        # Held until the first body message, or for a moment: an early exception can still become a clean 500.
+        self.head = check_head(status, headers, self.runtime.default_headers)
+        if not self.stepping:     # from a task of the application's own (sse-starlette): no step of ours follows
+            self._hold_head()
+        return DONE
 
     # -- private --------------------------------------------------------------------------------------------------
 
@@ -217,3 +293,6 @@ cdef class HTTPCycle(AppCycle):
     def _send_head(self):
         if not (self.started or self.disconnected or self.ended or self.head is None):
             self.write_body(NULL, 0, True)
+
+
+cdef PyMethodDef* SEND = method_def(HTTPCycle, "send")

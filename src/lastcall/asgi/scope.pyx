@@ -9,6 +9,9 @@ from lastcall.notice.notice cimport DrainNotice
 cdef str GET = "GET"
 cdef str HTTP_1_1 = "1.1"
 cdef dict ASGI_VERSIONS = {"version": "3.0", "spec_version": "2.5"}
+# Copying a dict and replacing a value is cheaper than making one.
+cdef dict EXTENSIONS = {"lastcall.drain": None}
+cdef dict DRAIN = {"notice": None}
 
 
 @cython.final
@@ -47,11 +50,14 @@ cdef class HTTPScopes:
                    object client, object server, DrainNotice notice):
         """A scope. Every dict in it is fresh, so nothing an application writes reaches another request."""
         cdef dict scope = PyDict_Copy(self.template)
-        cdef dict extensions = {"lastcall.drain": {"notice": notice}}
+        cdef dict extensions = PyDict_Copy(EXTENSIONS)
+        cdef dict drain = PyDict_Copy(DRAIN)
         if self.root_path_bytes and path != "*":
             # ASGI: ``path`` includes ``root_path``.
             path = self.root_path + path
             raw_path = self.root_path_bytes + raw_path
+        drain["notice"] = notice
+        extensions["lastcall.drain"] = drain
         scope["asgi"] = PyDict_Copy(ASGI_VERSIONS)
         # What equals the template's value need not be set again.
         if http_version is not HTTP_1_1:

@@ -36,11 +36,11 @@ from lastcall.asgi.http cimport HTTPCycle
 from lastcall.asgi.scope cimport HTTPScopes
 from lastcall.connection.deadlines cimport BODY, HEADER, KEEP_ALIVE, LINGER, WRITE, unset
 from lastcall.connection.scheduler cimport Scheduler
-from lastcall.connection.service cimport HEALTH, REFUSE, Admission, HTTPService
+from lastcall.connection.service cimport HEALTH, REFUSE, HTTPService
 from lastcall.connection.stream cimport CLOSED, FINISHING, Connection, Stream
 from lastcall.drain.state cimport ANNOUNCED
 from lastcall.notice.notice cimport notice_of
-from lastcall.wire.buffer cimport ByteBuffer
+from lastcall.wire.buffer cimport ByteBuffer, room
 from lastcall.wire.head cimport ResponseHead
 from lastcall.wire.http1 cimport DATA, END, HEAD, NEED_DATA, RequestParser
 from lastcall.wire.response cimport fields_size, put_fields, status_line
@@ -56,6 +56,8 @@ cdef enum:
     CHUNK_OVERHEAD = 24          # 16 hex digits and two CRLF, with room
     STATES = 16
 
+cdef const char* HEX = b"0123456789abcdef"
+cdef str HEAD_METHOD = "HEAD"              # the parser gives the registered methods as these very objects
 cdef bytes CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 cdef bytes LINE_CHUNKED = b"transfer-encoding: chunked\r\n"
 cdef bytes LINE_CLOSE = b"connection: close\r\n"
@@ -86,11 +88,18 @@ cdef inline char* put(char* at, bytes text) noexcept:
 
 cdef inline int put_chunk_size(char* at, Py_ssize_t n) noexcept:
     """``n`` in hex, and CRLF; returns how many bytes that is. (snprintf costs as much as the rest of a chunk.)"""
-    cdef int digits = 1, i
-    while n >> (4 * digits):
+    cdef int digits = 1
+    cdef char* digit
+    cdef size_t left = <size_t>n >> 4
+    while left:
         digits += 1
-    for i in range(digits):
-        at[digits - 1 - i] = b"0123456789abcdef"[(n >> (4 * i)) & 15]
+        left >>= 4
+    digit = at + digits
+    left = <size_t>n
+    while digit > at:
+        digit -= 1
+        digit[0] = HEX[left & 15]
+        left >>= 4
     at[digits] = c"\r"
     at[digits + 1] = c"\n"
     return digits + 2
@@ -123,8 +132,8 @@ cdef class HTTP1Cycle(HTTPCycle):
     cdef Py_ssize_t unsent(self) noexcept:
         return 0 if self.connection is None else self.connection.stream.unsent()
 
-    cdef unsigned int flushes(self) noexcept:
-        return self._flushes if self.connection is None else self.connection.scheduler.flushes
+    cdef int flush(self) except -1:
+        return 0 if self.connection is None else self.connection.stream.flush()
 
     cdef int write_head(self) except -1:
         """Decide the framing (RFC 9112 6.3) and queue the whole head in one go."""
@@ -187,7 +196,7 @@ cdef class HTTP1Cycle(HTTPCycle):
             if more and self.runtime.drain.farewell_over:
                 self.runtime.loop.call_soon(self.disconnect_if_closing)     # the others were told before
         if self.framing == CHUNKED:
-            at = out.reserve(n + CHUNK_OVERHEAD + 8)
+            at = room(out, n + CHUNK_OVERHEAD + 8)
             if n:
                 digits = put_chunk_size(at, n)
                 memcpy(at + digits, data, n)
@@ -220,9 +229,8 @@ cdef class HTTP1Cycle(HTTPCycle):
                              self.describe(), self.remaining)
                 return self.abort()
             return self.finished()
-        connection.scheduler.mark_dirty(stream)
-        if stream.unsent() > HIGH_WATER:
-            stream.flush()
+        if not stream.dirty:
+            connection.scheduler.mark_dirty(stream)
         return 0
 
     cdef int finished(self) except -1:
@@ -296,7 +304,7 @@ cdef class HTTP1Connection(Connection):
         cdef Py_ssize_t used
         if self.state >= FINISHING:
             return 0                           # behind a last answer: read only so that no RST eats it
-        if self.parser.idle and self.nothing_pending():
+        if self.parser.between_requests() and self.nothing_pending():
             self.head_at = self.scheduler.now  # also behind a request that is being answered
         if not self.nothing_pending():
             self.pending.append(<const char*>p, n)
@@ -413,7 +421,7 @@ cdef class HTTP1Connection(Connection):
         cdef HTTPService service = self.service
         cdef RequestParser parser = self.parser
         cdef HTTP1Cycle cycle = HTTP1Cycle.__new__(HTTP1Cycle)
-        cdef Admission admission
+        cdef int admission
         unset(&self.read_node)
         cycle.runtime = service
         cycle.connection = self
@@ -422,10 +430,11 @@ cdef class HTTP1Connection(Connection):
         cycle.query_string = parser.query_string
         cycle.minor = parser.minor
         cycle.keep_alive = parser.keep_alive and service.keep_alive
-        cycle.head_only = parser.method == "HEAD"
+        cycle.head_only = parser.method is HEAD_METHOD
         cycle.since = self.scheduler.time()
         cycle.expects_continue = parser.expect_continue
         cycle.request_read = not parser.has_body
+        cycle.flush_count = &self.scheduler.flushes
         self.cycle = cycle
         self.become(EXCHANGE)
         if parser.upgrade_websocket:
@@ -477,7 +486,7 @@ cdef class HTTP1Connection(Connection):
                 if self.pending.end - self.pending.start > HIGH_WATER:
                     self.stream.set_reading(False)
                 return 0
-            if not self.parser.idle or not self.nothing_pending():
+            if not self.parser.between_requests() or not self.nothing_pending():
                 # A later head has begun. (The first one's time counts from accept and is set already.)
                 if self.read_node.previous is NULL or self.read_node.kind != HEADER:
                     self.scheduler.deadlines.set(&self.read_node, self, HEADER, self.scheduler.time())
@@ -534,7 +543,7 @@ cdef class HTTP1Connection(Connection):
         """Whether the listeners are closed, and nothing of a request is here whose head began in the drain."""
         if not self.service.drain.listeners_closed or self.state != AWAIT_HEAD or self.waiting:
             return False
-        return (self.parser.idle and self.nothing_pending()) or self.head_at < self.service.drain.since
+        return (self.parser.between_requests() and self.nothing_pending()) or self.head_at < self.service.drain.since
 
     def close_idle(self, double since=0.0):
         """Close if no request is being served or read; read once before, and serve what has already come.
@@ -546,7 +555,7 @@ cdef class HTTP1Connection(Connection):
         self.stream.read_now()
         if self.state != AWAIT_HEAD or self.waiting:
             return
-        if self.parser.idle and self.nothing_pending() or self.head_at < since:
+        if self.parser.between_requests() and self.nothing_pending() or self.head_at < since:
             self.skip_linger = self.stream.unsent() == 0
             self.finish()
 
@@ -667,7 +676,7 @@ cdef class HTTP1Connection(Connection):
         self.stream.read_now()
         if self.state >= FINISHING or self.service.requests != heads:
             return 0
-        if kind == KEEP_ALIVE and not (self.parser.idle and self.nothing_pending()):
+        if kind == KEEP_ALIVE and not (self.parser.between_requests() and self.nothing_pending()):
             return 0                           # a head has begun
         if kind == HEADER and self.head_at >= 0.0:
             return self.refuse(408, "the request head did not come in time")
@@ -718,7 +727,7 @@ cdef class HTTP1Connection(Connection):
     @property
     def idle(self):
         """True while no exchange is under way and nothing of a request has come."""
-        return self.state == AWAIT_HEAD and self.parser.idle and self.nothing_pending()
+        return self.state == AWAIT_HEAD and self.parser.between_requests() and self.nothing_pending()
 
     @property
     def phase(self):

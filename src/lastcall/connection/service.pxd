@@ -25,7 +25,7 @@ cdef class HTTPService(AppRuntime):
     cdef str ready_path                    # None: no health path
     cdef str live_path
     cdef bint warned_websocket
-    cdef Admission admit(self, str path) except *
+    cdef int admit(self, str path) except -1
     cdef int warn_websocket(self) except -1
     cdef int answer(self, HTTPCycle cycle, int status, bytes detail) except -1
     cdef int answer_health(self, HTTPCycle cycle, str path) except -1

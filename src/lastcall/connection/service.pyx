@@ -53,8 +53,8 @@ cdef class HTTPService(AppRuntime):
 
     # -- admission ------------------------------------------------------------------------------------------------
 
-    cdef Admission admit(self, str path) except *:
-        """A request's head is complete: count it, and say what becomes of it. The one place where the limit on
+    cdef int admit(self, str path) except -1:
+        """A request's head is complete: count it, and say what becomes of it (an Admission). The one place where the limit on
         concurrent requests, and the end of a stop's grace, refuse one."""
         self.requests += 1
         if self.ready_path is not None and (path == self.ready_path or path == self.live_path):

@@ -6,6 +6,8 @@ cdef class ResponseHead:
     cdef readonly int status
     cdef list pairs                         # (name, value): tuples and bytes that nobody can change any more
     cdef Py_ssize_t size                    # of all names and values, in bytes
+    cdef Py_ssize_t asked                   # of the pairs: those that are not defaults
+    cdef tuple defaults
     cdef readonly long long content_length  # -1: not declared
     cdef readonly bint close                # the application asked for "Connection: close"
     cdef readonly bint has_date

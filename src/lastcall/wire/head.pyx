@@ -8,17 +8,22 @@ remembered and enforced.
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.string cimport memcmp, memset
 
 from lastcall.base.errors import LocalProtocolError
 
+cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(object o)
+
 cdef enum:
     LOWEST_STATUS = 200          # interim responses are the server's affair
     HIGHEST_STATUS = 999
     NAME_BUFFER = 24             # longer than every name that is special here
     KNOWN_NAMES = 64             # a power of two
+    KNOWN_HEADS = 32             # a power of two
 
 cdef enum Meaning:
     ORDINARY
@@ -34,6 +39,9 @@ cdef unsigned char[256] TOKEN    # RFC 9110 5.6.2 tchar, lower-cased; 0 elsewher
 # since bytes do not change. What is kept here are names alone, never values.
 cdef list _known = [None] * KNOWN_NAMES
 cdef Meaning[KNOWN_NAMES] _meanings
+
+# And whole heads that were made of constants alone: a head is immutable, so an equal one need not be made again.
+cdef list _heads = [None] * KNOWN_HEADS
 
 
 cdef void _make_table() noexcept:
@@ -71,7 +79,7 @@ cdef class ResponseHead:
 
 @cython.boundscheck(False)   # indices are masked, and ``i`` is below the length of what it indexes
 @cython.wraparound(False)
-cdef Meaning _meaning(bytes name) except *:
+cdef int _meaning(bytes name) except -1:
     """What a field name means here; raises LocalProtocolError if it is no token (RFC 9110 5.1)."""
     cdef size_t slot = (<size_t><PyObject*>name >> 4) & (KNOWN_NAMES - 1)
     cdef const unsigned char* p
@@ -139,7 +147,7 @@ cdef int _declare_length(ResponseHead head, bytes value) except -1:
 
 cdef int _add(ResponseHead head, object pair, bytes name, bytes value) except -1:
     """Check one field and keep it, unless it is the server's to write. ``pair`` is both, as a tuple, or None."""
-    cdef Meaning meaning = _meaning(name)
+    cdef int meaning = _meaning(name)
     cdef const char* v = PyBytes_AS_STRING(value)
     cdef Py_ssize_t m = PyBytes_GET_SIZE(value), i
     cdef bint bad = False
@@ -169,6 +177,45 @@ cdef int _add(ResponseHead head, object pair, bytes name, bytes value) except -1
 cdef ResponseHead check_head(object status, object headers, tuple defaults):
     """Check what an application wants to send. ``headers``: an iterable of (name, value) bytes pairs, or None;
     ``defaults``: pairs that are added where the application has not set the same name. Raises LocalProtocolError."""
+    cdef ResponseHead head
+    cdef size_t slot
+    if type(headers) is not list or not <list>headers:
+        return _check(status, headers, defaults)
+    slot = (<size_t>PyList_GET_ITEM(headers, 0) >> 4) & (KNOWN_HEADS - 1)
+    head = <ResponseHead>_heads[slot]
+    if head is not None and _is_same(head, status, <list>headers, defaults):
+        return head
+    head = _check(status, headers, defaults)
+    if _is_constant(head, <list>headers):
+        _heads[slot] = head
+    return head
+
+
+cdef bint _is_same(ResponseHead head, object status, list headers, tuple defaults):
+    """Whether ``head`` was made of these very objects."""
+    cdef Py_ssize_t i, n = PyList_GET_SIZE(headers)
+    if head.asked != n or head.defaults is not defaults or type(status) is not int or <int>status != head.status:
+        return False
+    for i in range(n):
+        if PyList_GET_ITEM(headers, i) != PyList_GET_ITEM(head.pairs, i):
+            return False
+    return True
+
+
+cdef bint _is_constant(ResponseHead head, list headers):
+    """Whether these pairs are constants of the application's code: they go out as they are (so none was dropped, copied
+    or added), and somebody else holds them too. A pair that was made for one response is never kept here."""
+    cdef Py_ssize_t i, n = PyList_GET_SIZE(headers)
+    if PyList_GET_SIZE(head.pairs) != n:
+        return False
+    for i in range(n):
+        # 2: the list that was sent, and ours.
+        if PyList_GET_ITEM(headers, i) != PyList_GET_ITEM(head.pairs, i) or Py_REFCNT(<object>PyList_GET_ITEM(headers, i)) <= 2:
+            return False
+    return True
+
+
+cdef ResponseHead _check(object status, object headers, tuple defaults):
     cdef ResponseHead head = ResponseHead.__new__(ResponseHead)
     cdef object pair, name, value
     if not isinstance(status, int) or not LOWEST_STATUS <= status <= HIGHEST_STATUS:
@@ -177,6 +224,7 @@ cdef ResponseHead check_head(object status, object headers, tuple defaults):
     head.content_length = -1
     head.bodiless = head.status == 204 or head.status == 304
     head.pairs = []
+    head.defaults = defaults
     if headers is not None:
         if defaults:
             headers = list(headers)
@@ -197,6 +245,7 @@ cdef ResponseHead check_head(object status, object headers, tuple defaults):
                     raise LocalProtocolError(f"response header {(name, value)!r} must be two byte strings")
                 name, value, pair = bytes(name), bytes(value), None
             _add(head, pair, <bytes>name, <bytes>value)
+    head.asked = PyList_GET_SIZE(head.pairs)
     if defaults:
         present = {bytes(name).lower() for name, _ in headers} if headers is not None else set()
         for pair in defaults:
