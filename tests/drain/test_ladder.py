@@ -280,7 +280,8 @@ def test_without_a_delay_the_drain_begins_at_the_order() -> None:
 
 def plan(state: State, census: Census, now: float, budgets: Budgets) -> tuple[State, tuple[Action, ...]]:
     """All that is due at one look: the timers of the drain that have run out, or one phase further."""
-    before, done = state.phase, []
+    before = state.phase
+    done: list[Action] = []
     while state.phase is before and (event := due(state, census, now, budgets)) is not None:
         state, actions = step(state, event, now, budgets)
         done += actions

@@ -17,6 +17,7 @@ from lastcall.base.options import HTTPOptions
 from lastcall.base.sinks import AccessSink
 from lastcall.base.types import Receive, Scope, Send
 from lastcall.connection.service import HTTPService
+from lastcall.connection.stream import Stream
 from lastcall.drain.ladder import Phase
 from lastcall.net.driver import Driver
 from lastcall.net.listener import Listener, Owner
@@ -190,13 +191,22 @@ def test_an_inherited_listener_gives_one_connection_per_wake_up(bench: Bench, ow
 def test_each_listener_makes_its_own_protocols_connections(bench: Bench) -> None:
     """Two listeners of one driver: which of them a client came in by decides what is spoken."""
     made: list[str] = []
+
+    def listen(name: str, sock: socket.socket) -> None:
+        listener = Listener(sock)
+        sock.setblocking(False)
+        make = http1_protocol(bench.service, listener)
+
+        def connection(stream: Stream) -> object:
+            made.append(name)
+            return make(stream)
+
+        listener.protocol = connection
+        bench.driver.listen(listener)
+
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
-        for name, sock in (("one", one), ("two", two)):
-            listener = Listener(sock)
-            sock.setblocking(False)
-            make = http1_protocol(bench.service, listener)
-            listener.protocol = lambda stream, name=name, make=make: (made.append(name), make(stream))  # type: ignore[misc]
-            bench.driver.listen(listener)
+        listen("one", one)
+        listen("two", two)
         with Peer(two.getsockname()), Peer(one.getsockname()), Peer(two.getsockname()):
             assert sum(bench.turn() for _ in range(4)) == 3
     assert sorted(made) == ["one", "two", "two"]

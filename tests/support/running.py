@@ -49,6 +49,11 @@ class Running:
         assert found is not None
         return found
 
+    @property
+    def connections(self) -> int:
+        """How many connections the server has open."""
+        return len(self.server._controller._serving().driver)
+
     def call(self, function: Callable[..., object], *args: object) -> None:
         """Call in the server's loop; do not wait for it."""
         self.loop.call_soon_threadsafe(function, *args)
