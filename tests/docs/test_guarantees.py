@@ -48,7 +48,7 @@ ROWS: dict[str, tuple[str, set[str]]] = {
         },
     ),
     "The report": ("what", {"lines", "terminal", "JSON", "adds up", "cut", "moved", "no noise"}),
-    "The machine": ("property", {"table", "any script", "budget", "ledger"}),
+    "The machine": ("property", {"table", "any script", "budget", "running tasks"}),
     "Bad applications and bad clients": (
         "who",
         {

@@ -31,8 +31,8 @@ from lastcall.drain.ladder import (
     margin,
     next_cut,
     next_deadline,
-    plan,
     step,
+    time_left,
 )
 
 INF = math.inf
@@ -47,7 +47,7 @@ FORCE          STOPPED  CANCELLING CANCELLING CANCELLING    CANCELLING    CANCEL
 DELAY_OVER     .        .          DRAINING   .             .             .          .       .
 LINGER_OVER    .        .          .          DRAINING      .             .          .       .
 FAREWELL_OVER  .        .          .          DRAINING      .             .          .       .
-SHOULD_EXIT_DUE      .        .          .          DRAINING      .             .          .       .
+SHOULD_EXIT_DUE .       .          .          DRAINING      .             .          .       .
 MARGIN         .        .          .          DISCONNECTING .             .          .       .
 GRACE_OVER     .        .          .          .             CANCELLING    .          .       .
 CANCEL_OVER    .        .          .          .             .             CLOSING    .       .
@@ -131,21 +131,23 @@ def test_a_jump_does_what_the_phases_on_the_way_do(phase: Phase, event: Input) -
 
 @pytest.mark.parametrize("event", [Input.MARGIN, Input.FORCE, Input.CLEAR], ids=lambda event: event.name)
 @pytest.mark.parametrize("passed", [subset for n in range(4) for subset in itertools.combinations(TIMERS, n)])
-def test_leaving_the_drain_makes_up_for_the_moments_that_have_not_been(event: Input, passed: tuple[Input, ...]) -> None:
+def test_leaving_the_drain_makes_up_for_the_timers_that_have_not_run_out(
+    event: Input, passed: tuple[Input, ...]
+) -> None:
     state = State(Phase.DRAINING, passed=frozenset(passed))
     state, actions = step(state, event, 1.0, Budgets())
-    made_up = [action for moment in TIMERS if moment not in passed for action in TIMERS[moment]]
+    made_up = [action for timer in TIMERS if timer not in passed for action in TIMERS[timer]]
     assert [action for action in actions if action in MISSED] == made_up
     assert state.passed == set(TIMERS)
 
 
-@pytest.mark.parametrize("moment", list(TIMERS), ids=lambda event: event.name)
-def test_a_moment_comes_once_and_changes_no_phase(moment: Input) -> None:
+@pytest.mark.parametrize("timer", list(TIMERS), ids=lambda event: event.name)
+def test_a_timer_runs_out_once_and_changes_no_phase(timer: Input) -> None:
     before = State(Phase.DRAINING, entered=5.0, draining_since=5.0, cause="SIGTERM")
-    after, actions = step(before, moment, 9.0, Budgets())
-    assert actions == TIMERS[moment]
-    assert after == replace(before, passed=frozenset({moment}))
-    assert step(after, moment, 10.0, Budgets()) == (after, ())
+    after, actions = step(before, timer, 9.0, Budgets())
+    assert actions == TIMERS[timer]
+    assert after == replace(before, passed=frozenset({timer}))
+    assert step(after, timer, 10.0, Budgets()) == (after, ())
 
 
 def test_every_action_but_one_belongs_to_one_place() -> None:
@@ -205,7 +207,7 @@ def test_the_linger_is_a_tenth_of_the_grace_and_a_second_at_most(grace: float, l
     state = drained(100.0, Budgets(graceful=grace))
     assert state.linger == pytest.approx(linger)
     assert state.linger <= LINGER
-    assert state.moment(Input.LINGER_OVER, Budgets()) == pytest.approx(100.0 + linger)
+    assert state.timer_at(Input.LINGER_OVER, Budgets()) == pytest.approx(100.0 + linger)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +225,7 @@ def test_the_linger_is_a_tenth_of_the_grace_and_a_second_at_most(grace: float, l
 )
 def test_the_farewell_ends_with_the_margin_at_the_latest(grace: float, farewell: float, expected: float) -> None:
     budgets = Budgets(graceful=grace, farewell=farewell)
-    assert drained(100.0, budgets).moment(Input.FAREWELL_OVER, budgets) == pytest.approx(100.0 + expected)
+    assert drained(100.0, budgets).timer_at(Input.FAREWELL_OVER, budgets) == pytest.approx(100.0 + expected)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +236,7 @@ def test_pollers_see_the_stop_a_margin_and_a_poll_before_the_disconnect(grace: f
     """max(0, G - M - max(M, 0.6)): libraries that look each half second get one look in before it."""
     budgets = Budgets(graceful=grace)
     state = drained(100.0, budgets)
-    at = state.moment(Input.SHOULD_EXIT_DUE, budgets)
+    at = state.timer_at(Input.SHOULD_EXIT_DUE, budgets)
     assert at == pytest.approx(100.0 + expected)
     assert at in (100.0, INF) or state.disconnect_at - at >= POLL - 1e-9
 
@@ -252,7 +254,7 @@ def test_disconnecting_and_cancelling_count_from_the_drain(grace: float, disconn
     assert state.cancel_at == pytest.approx(97.5 + cancel)
 
 
-# -- due, next_deadline, plan ------------------------------------------------------------------------------------------
+# -- due, next_deadline ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("phase", [Phase.STARTING, Phase.SERVING, Phase.CLOSING, Phase.STOPPED])
@@ -274,6 +276,16 @@ def test_the_delay_is_waited_for_also_with_nobody_there(census: Census) -> None:
 
 def test_without_a_delay_the_drain_begins_at_the_order() -> None:
     assert due(ordered(100.0, Budgets()), BUSY, 100.0, Budgets()) is Input.DELAY_OVER
+
+
+def plan(state: State, census: Census, now: float, budgets: Budgets) -> tuple[State, tuple[Action, ...]]:
+    """All that is due at one look: the timers of the drain that have run out, or one phase further."""
+    before = state.phase
+    done: list[Action] = []
+    while state.phase is before and (event := due(state, census, now, budgets)) is not None:
+        state, actions = step(state, event, now, budgets)
+        done += actions
+    return state, tuple(done)
 
 
 def times(state: State, census: Census, budgets: Budgets) -> list[tuple[float, str]]:
@@ -358,7 +370,7 @@ def test_a_stop_with_work_that_never_ends(
     assert times(ordered(100.0, budgets, interactive=interactive), BUSY, budgets) == expected
 
 
-def test_a_stop_with_nobody_there_lingers_for_fifty_milliseconds_at_the_door() -> None:
+def test_a_stop_with_nobody_there_keeps_its_listeners_for_fifty_milliseconds() -> None:
     assert times(ordered(100.0, Budgets()), NOBODY, Budgets()) == [
         (0.0, "DELAY_OVER"),
         (IDLE_LINGER, "LINGER_OVER"),
@@ -405,7 +417,7 @@ def test_cancelling_waits_for_tasks_only() -> None:
     assert next_deadline(state, BUSY, budgets) == 103.0, "C counts from the cancelling, not from the order"
 
 
-def test_plan_climbs_one_phase_at_most() -> None:
+def test_each_phase_is_due_by_itself() -> None:
     """What was just ordered gets a turn of the loop, whatever the clock says."""
     budgets = Budgets(graceful=0.0, cancel=0.0)
     state, now, phases = ordered(100.0, budgets), 1e6, []
@@ -421,7 +433,7 @@ def test_plan_climbs_one_phase_at_most() -> None:
     assert plan(state, BUSY, now, budgets) == (state, ()), "the lifespan's end is no matter of clock or census"
 
 
-def test_plan_does_all_moments_that_are_due_in_one_phase() -> None:
+def test_all_timers_that_have_run_out_are_due_in_one_phase() -> None:
     budgets = Budgets()
     state, actions = plan(drained(100.0, budgets), BUSY, 116.5, budgets)
     assert (state.phase, actions) == (Phase.DRAINING, MISSED)
@@ -449,6 +461,54 @@ def test_what_comes_next_without_a_margin_or_a_limit() -> None:
     assert next_cut(drained(100.0, none), none)[0] == INF
     zero = Budgets(graceful=0.0)
     assert next_cut(drained(100.0, zero), zero) == (100.0, "cancel")
+
+
+# -- time_left ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interactive", [False, True])
+@pytest.mark.parametrize("delay", [0.0, 7.0])
+def test_at_the_order_the_worst_case_is_left(delay: float, interactive: bool) -> None:
+    budgets = Budgets(delay=delay)
+    state = ordered(100.0, budgets, interactive=interactive)
+    assert time_left(state, 100.0, budgets) == budgets.worst_case(interactive=interactive)
+
+
+def test_the_time_that_is_left_goes_down_with_the_clock_and_the_phases() -> None:
+    """7 s of delay, 20 of grace, 2 to cancel, 5 for the lifespan, 1 to leave."""
+    budgets = Budgets(delay=7.0)
+    state = ordered(100.0, budgets)
+    assert time_left(state, 103.0, budgets) == 4 + 20 + 2 + 5 + 1
+    assert time_left(state, 110.0, budgets) == 20 + 2 + 5 + 1, "the grace begins with the drain, which is late"
+    state = step(state, Input.DELAY_OVER, 110.0, budgets)[0]
+    assert time_left(state, 110.0, budgets) == 20 + 2 + 5 + 1
+    assert time_left(state, 125.0, budgets) == 5 + 2 + 5 + 1
+    state = step(state, Input.MARGIN, 128.0, budgets)[0]
+    assert time_left(state, 129.0, budgets) == 1 + 2 + 5 + 1
+    assert time_left(state, 131.0, budgets) == 0 + 2 + 5 + 1
+    state = step(state, Input.GRACE_OVER, 130.0, budgets)[0]
+    assert time_left(state, 130.0, budgets) == 2 + 5 + 1
+    state = step(state, Input.CANCEL_OVER, 132.0, budgets)[0]
+    assert time_left(state, 132.0, budgets) == 5 + 1 == time_left(State(Phase.CLOSING), 0.0, budgets)
+
+
+def test_a_ctrl_c_leaves_less_time() -> None:
+    budgets = Budgets(graceful=INF)
+    state = drained(100.0, budgets)
+    assert time_left(state, 101.0, budgets) == INF
+    assert time_left(pressed(state, 101.0, budgets), 101.0, budgets) == 3 + 2 + 5 + 1
+
+
+@pytest.mark.parametrize("name", ["graceful", "cancel", "lifespan_shutdown"])
+def test_a_part_without_a_limit_leaves_none_until_it_is_over(name: str) -> None:
+    budgets = replace(Budgets(), **{name: INF})
+    state, found = drained(100.0, budgets), []
+    for event in (Input.MARGIN, Input.GRACE_OVER, Input.CANCEL_OVER):
+        found.append(time_left(state, 100.0, budgets))
+        state = step(state, event, 100.0, budgets)[0]
+    found.append(time_left(state, 100.0, budgets))
+    limited = {"graceful": 2, "cancel": 1, "lifespan_shutdown": 0}[name]
+    assert [left < INF for left in found] == [False] * (4 - limited) + [True] * limited
 
 
 # -- Ctrl-C ------------------------------------------------------------------------------------------------------------
@@ -530,7 +590,7 @@ CENSUS = st.builds(Census, running=st.integers(0, 2), connections=st.integers(0,
 def check_order(done: Sequence[Action]) -> None:
     """Each action at most once, but for CLOSE_AFTER_ANSWER (announced, and draining), in the ladder's order.
 
-    The three drain timers of the drain have no order among themselves: their times depend on the options.
+    The three timers of the drain have no order among themselves: their times depend on the options.
     """
     counts = Counter(done)
     assert counts.pop(Action.CLOSE_AFTER_ANSWER, 0) <= 2
@@ -600,7 +660,7 @@ def test_the_budget_is_kept_whatever_runs(
     naps: list[float],
     leaves: float,
 ) -> None:
-    """the controller that wakes up at ``next_deadline``, and at any other time, is in CLOSING after D + G + C at most.
+    """A controller that wakes up at ``next_deadline``, and at any other time, is in CLOSING after D + G + C at most.
 
     The census is an adversary's: at each look something else is there, then work that ends ``leaves`` seconds after the
     order or not at all. What still runs when the lifespan is shut down was cancelled, and then given up.
@@ -618,6 +678,9 @@ def test_the_budget_is_kept_whatever_runs(
     while state.phase < Phase.CLOSING:
         census = looks.pop() if looks else (BUSY if now < start + leaves else NOBODY)
         before = state
+        if now == state.entered or state.phase < Phase.CANCELLING:
+            left = time_left(state, now, budgets)
+            assert now - start + left <= allowed + budgets.lifespan_shutdown + TEARDOWN + 1e-6, "never more than before"
         state, actions = plan(state, census, now, budgets)
         assert before.phase <= state.phase
         done += actions

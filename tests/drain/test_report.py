@@ -114,7 +114,6 @@ def test_the_json_has_every_field_on_one_line() -> None:
         "disconnected": 0,
         "cancelled": 0,
         "abandoned": 0,
-        "moved": 0,
         "backlog_answered": 2,
         "background_finished": 1,
         "cut": [
@@ -163,7 +162,7 @@ class Job(RunningTask):
         return self.kind_now
 
     @property
-    def whole(self) -> bool:
+    def response_complete(self) -> bool:
         return self.done
 
     @property

@@ -240,9 +240,7 @@ def connected(running: Running, turns: int, then: Callable[[Server], None]) -> P
         then(running.server)
         return peer
 
-    loop = running.server._loop
-    assert loop is not None
-    return asyncio.run_coroutine_threadsafe(connect(), loop).result(5)
+    return asyncio.run_coroutine_threadsafe(connect(), running.loop).result(5)
 
 
 def test_a_connection_that_is_closed_in_the_moment_of_its_birth_leaves_nothing(serve: Serve, log: Lines) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ from lastcall.base.errors import StartupError
 from lastcall.base.options import BindSpec
 from lastcall.base.types import Receive, Scope, Send
 from lastcall.net.binding import adopt, bind
-from lastcall.net.listener import Listener
+from lastcall.net.listener import Listener, Owner
 from tests.net.conftest import Serve
 from tests.support.peer import Peer
 from tests.support.running import config, hello, respond, running
@@ -47,6 +48,22 @@ def listen(stack: ExitStack, *specs: BindSpec, backlog: int = 10) -> list[Listen
         stack.callback(listener.close)
         listener.listen(backlog)
     return found
+
+
+def test_a_listener_is_ours_unless_it_was_given_to_us(bound: ExitStack, tmp_path: Path) -> None:
+    for listener in bind((tcp(), unix(tmp_path / "socket"))):
+        bound.callback(listener.close)
+        assert (listener.owner, listener.scheme, listener.tls) == (Owner.OURS, "http", None)
+    given = bound.enter_context(socket.create_server(("127.0.0.1", 0)))
+    assert adopt(given).owner == Owner.INHERITED
+
+
+def test_a_listener_says_what_is_spoken_behind_it(bound: ExitStack) -> None:
+    sock = bound.enter_context(socket.create_server(("127.0.0.1", 0)))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    listener = Listener(sock, Owner.SLOT, scheme="https", tls=context)
+    assert (listener.owner, listener.scheme, listener.tls, listener.protocol) == (Owner.SLOT, "https", context, None)
+    assert listener.url == f"https://127.0.0.1:{sock.getsockname()[1]}"
 
 
 def test_port_0_becomes_the_real_one(bound: ExitStack) -> None:
@@ -291,7 +308,7 @@ def test_closing_leaves_the_file_of_a_successor(tmp_path: Path) -> None:
 def test_an_inherited_descriptor_stays_the_givers(bound: ExitStack) -> None:
     with socket.create_server(("127.0.0.1", 0)) as given:
         (listener,) = listen(bound, BindSpec("fd", fd=given.fileno()))
-        assert listener.shared
+        assert listener.owner == Owner.INHERITED
         assert listener.address == given.getsockname()
         listener.close()
         Peer(given.getsockname()).close()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
 import gc
 import math
+import pickle
 import subprocess
 import sys
 import threading
@@ -18,9 +20,8 @@ import pytest
 
 import lastcall
 from lastcall.base.types import Receive, Scope, Send
-from lastcall.drain.ladder import Budgets
-from lastcall.notice.notice import DrainNotice, drain_notice, register, signal_of, the_only_server, unregister
-from lastcall.notice.running import RunningTasks
+from lastcall.drain.ladder import Budgets, Phase
+from lastcall.notice.notice import DrainNotice, drain_notice, register, signal_of, the_only_server, unregister, view
 from lastcall.notice.signal import DrainSignal
 from tests.support.draining import Rig
 from tests.support.memory import GET, Call, Stage, body, get, start
@@ -65,7 +66,7 @@ def test_in_a_request_it_is_the_requests_own(rig: MakeRig) -> None:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         for _ in range(2):
-            assert drain_notice() is scope["extensions"]["lastcall.drain"]["notice"]
+            assert drain_notice() == scope["extensions"]["lastcall.drain"]["notice"]
             await asyncio.sleep(0.1)
         found.append(drain_notice())
         await send(start())
@@ -75,7 +76,7 @@ def test_in_a_request_it_is_the_requests_own(rig: MakeRig) -> None:
     for _ in range(3):
         one.connect().send(GET)
     one.advance(1)
-    assert len({id(notice) for notice in found}) == 3
+    assert len(set(found)) == 3
 
 
 @pytest.mark.parametrize("depth", [1, 3])
@@ -97,7 +98,7 @@ def test_in_a_child_task_it_is_the_requests(rig: MakeRig, depth: int) -> None:
     one.connect().send(GET)
     one.connect().send(GET)
     assert len(found) == 4 * depth
-    assert all(notice is expected for notice, expected in found)
+    assert all(notice == expected for notice, expected in found)
 
 
 def test_in_a_thread_with_the_requests_context_it_is_the_requests(rig: MakeRig) -> None:
@@ -118,8 +119,8 @@ def test_in_a_thread_with_the_requests_context_it_is_the_requests(rig: MakeRig) 
 
     rig(app).connect().send(GET)
     with_context, bare, own = found
-    assert with_context is own
-    assert bare is not own
+    assert with_context == own
+    assert bare != own
     assert isinstance(bare, DrainNotice)
     assert not bare.is_set()
 
@@ -144,16 +145,18 @@ def test_outside_of_requests_it_is_that_of_the_only_server(servers: Callable[[],
     notice = drain_notice()
     assert signal_of(notice) is signal
     assert (notice.is_set(), notice.stopping, notice.remaining()) == (False, False, None)
-    signal.give(math.inf, math.inf, 2.0)
+    signal.state.phase = Phase.DRAINING
+    signal.give(math.inf, math.inf)
     assert notice.is_set()
     assert notice.stopping
     assert drain_notice().is_set()
+    assert drain_notice() == notice
 
 
 def test_two_servers_are_no_only_server(servers: Callable[[], DrainSignal]) -> None:
     first, second = servers(), servers()
     for signal in (first, second):
-        signal.give(math.inf, math.inf, 2.0)
+        signal.give(math.inf, math.inf)
     assert not drain_notice().is_set(), "whose would it be?"
     unregister(first)
     assert signal_of(drain_notice()) is second
@@ -166,7 +169,6 @@ def test_without_a_server_it_is_never_set() -> None:
     assert (notice.is_set(), notice.stopping, notice.remaining()) == (False, False, None)
     notice.finish()
     notice.close()
-    notice.disconnect_if_closing()
 
     async def main() -> None:
         with pytest.raises(TimeoutError):
@@ -175,32 +177,107 @@ def test_without_a_server_it_is_never_set() -> None:
     asyncio.run(main())
 
 
-def test_a_request_that_began_before_anybody_asked_finds_its_notice() -> None:
-    """Requests make theirs known only in a process that has asked, which importing the name from lastcall does."""
-    code = (
-        "import asyncio, sys\n"
-        "from tests.support.draining import Rig\n"
-        "from tests.support.memory import GET, start, body\n"
-        "found = []\n"
-        "async def app(scope, receive, send):\n"
-        "    assert 'lastcall' in sys.modules\n"
-        "    await asyncio.sleep(1)\n"
-        "    from lastcall import drain_notice\n"
-        "    found.append(drain_notice() is scope['extensions']['lastcall.drain']['notice'])\n"
-        "    await send(start())\n"
-        "    await send(body())\n"
-        "rig = Rig(app)\n"
-        "for _ in range(2):\n"
-        "    rig.connect().send(GET)\n"
-        "rig.advance(2)\n"
-        "rig.connect().send(GET)\n"
-        "rig.advance(2)\n"
-        "rig.close()\n"
-        "assert found == [True] * 3, found\n"
+def run_apart(*lines: str) -> None:
+    """Run a rig, whose application ``lines`` define, in a process of its own: nobody has asked for a notice there."""
+    code = "\n".join(
+        (
+            "import asyncio, contextvars, sys",
+            "from tests.support.draining import Rig",
+            "from tests.support.memory import GET, start, body",
+            "found = []",
+            "def told():",
+            "    return [variable.name for variable in contextvars.copy_context()]",
+            *lines,
+        )
     )
     command = [sys.executable, "-W", "error", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, timeout=25, cwd=ROOT, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_request_that_began_before_anybody_asked_finds_its_notice() -> None:
+    """Requests make theirs known only in a process that has asked, which importing the name from lastcall does."""
+    run_apart(
+        "async def app(scope, receive, send):",
+        "    assert 'lastcall' in sys.modules",
+        "    await asyncio.sleep(1)",
+        "    from lastcall import drain_notice",
+        "    found.append(drain_notice() == scope['extensions']['lastcall.drain']['notice'])",
+        "    await send(start())",
+        "    await send(body())",
+        "rig = Rig(app)",
+        "for _ in range(2):",
+        "    rig.connect().send(GET)",
+        "rig.advance(2)",
+        "rig.connect().send(GET)",
+        "rig.advance(2)",
+        "rig.close()",
+        "assert found == [True] * 3, found",
+    )
+
+
+@pytest.mark.parametrize(
+    ("asks", "told"),
+    [
+        ("import lastcall", False),
+        ("from lastcall import DrainNotice, Server, run", False),
+        ("import lastcall.notice.notice", False),
+        ("from lastcall import drain_notice", True),
+        ("from lastcall import track", True),
+        ("import lastcall; lastcall.drain_notice", True),
+    ],
+)
+def test_a_process_asks_by_taking_the_function_out_of_the_package(asks: str, told: bool) -> None:
+    """Setting a context variable is a twentieth of a plain request: who only imports the package does not pay it."""
+    run_apart(
+        asks,
+        "async def app(scope, receive, send):",
+        "    found.append('lastcall.drain_notice' in told())",
+        "    found.append('lastcall.drain_notice' in await asyncio.to_thread(told))",
+        "    await send(start())",
+        "    await send(body())",
+        "rig = Rig(app)",
+        "rig.connect().send(GET)",
+        "rig.loop.run(rig.loop.shutdown_default_executor())",
+        "rig.settle()",
+        "rig.close()",
+        f"assert found == [{told}] * 2, found",
+    )
+
+
+# -- what it is --------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_but_what_the_documentation_names_is_in_reach(rig: MakeRig) -> None:
+    stage = Stage()
+    rig(stage).connect().send(GET)
+    public = {name for name in dir(of(stage.last)) if not name.startswith("_")}
+    assert public == {"add_callback", "close", "finish", "is_set", "remaining", "stopping", "wait"}
+
+
+def test_two_notices_of_one_request_are_equal(rig: MakeRig) -> None:
+    stage = Stage()
+    one = rig(stage)
+    for _ in range(2):
+        one.connect().send(GET)
+    newer, older = one.tasks.snapshot()
+    assert view(newer) == view(newer) == of(stage.calls[1])
+    assert hash(view(newer)) == hash(of(stage.calls[1]))
+    assert view(newer) != view(older)
+    assert view(newer) != DrainNotice(one.signal)
+    assert DrainNotice(one.signal) == DrainNotice(one.signal) != DrainNotice(DrainSignal())
+    something: object = "a notice"
+    assert view(newer) != something
+
+
+def test_a_scope_can_be_copied_but_its_notice_belongs_to_its_process(rig: MakeRig) -> None:
+    stage = Stage()
+    rig(stage).connect().send(GET)
+    notice = of(stage.last)
+    assert copy.copy(notice) is notice
+    assert copy.deepcopy({"notice": notice})["notice"] is notice
+    with pytest.raises(TypeError, match="belongs to its process"):
+        pickle.dumps(notice)
 
 
 # -- what it says ------------------------------------------------------------------------------------------------------
@@ -375,7 +452,7 @@ def test_a_callback_outside_of_requests_is_the_servers(servers: Callable[[], Dra
     signal = servers()
     calls: list[str] = []
     drain_notice().add_callback(lambda: calls.append("told"))
-    signal.give(math.inf, math.inf, 2.0)
+    signal.give(math.inf, math.inf)
     assert calls == ["told"]
 
 
@@ -385,15 +462,14 @@ def test_what_is_no_function_is_refused_when_it_is_given(wrong: Any) -> None:
         drain_notice().add_callback(wrong)
 
 
-def test_a_notice_of_plain_work_calls_its_callbacks_when_it_is_told() -> None:
-    signal = DrainSignal()
-    notice = DrainNotice(signal)
-    tasks = RunningTasks()
-    tasks.join(notice, 0.0)
+def test_a_callback_of_a_request_that_is_over_is_the_servers(rig: MakeRig) -> None:
+    stage = Stage()
+    one = rig(stage)
+    one.connect().send(GET)
+    notice = of(stage.last)
+    stage.last.sends(start(), body())
+    stage.last.ends()
     calls: list[str] = []
     notice.add_callback(lambda: calls.append("told"))
-    signal.give(math.inf, math.inf, 2.0)
-    assert calls == [], "the controller goes through the running tasks"
-    notice.notify()
-    notice.notify()
+    one.order()
     assert calls == ["told"]

@@ -14,18 +14,12 @@ import pytest
 
 from tests.process.conftest import APPS, Start, Stopwatch, wait_for_output
 from tests.process.witness import Client, Journal, report
-from tests.support.peer import Peer, eventually, request
+from tests.support.peer import Peer, eventually, filter_instructions, request
 from tests.support.process import ServerProcess
 
 EITHER_DRIVER = pytest.mark.parametrize("driver", ["native", "asyncio"])
 LATE = 0.3  # what a busy machine may add
 MOMENT = 0.1  # from the line that says that the server stops to the first thing that it does
-SO_GET_FILTER = getattr(socket, "SO_GET_FILTER", 26)  # Linux: as SO_ATTACH_FILTER
-
-
-def filter_instructions(sock: socket.socket) -> int:
-    """How many instructions the socket's filter has; 0 without one."""
-    return len(sock.getsockopt(socket.SOL_SOCKET, SO_GET_FILTER, 8 * 64)) // 8
 
 
 # The accept backlog.

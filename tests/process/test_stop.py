@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -107,6 +107,7 @@ def test_a_kept_alive_client_gets_one_more_answer_at_most(start: Start) -> None:
         wait_for_output(server, "slow began")
         assert peer.get().status == 200
         server.signal(signal.SIGTERM)
+        server.wait_for("Stopping")
         answers = 0
         try:
             while True:
@@ -117,6 +118,24 @@ def test_a_kept_alive_client_gets_one_more_answer_at_most(start: Start) -> None:
         except (EOFError, ConnectionError):
             pass
         assert answers <= 1
+        assert other.answer().status == 200
+    assert server.wait() == 0
+
+
+def test_a_client_that_keeps_the_server_busy_does_not_keep_the_stop_order_from_it(start: Start) -> None:
+    """The handler may run inside one request; the order is obeyed before the next one."""
+    server = start()
+    with Peer(server.addresses[0]) as peer, Peer(server.addresses[0]) as other:
+        other.request("/slow?0.7")
+        wait_for_output(server, "slow began")
+        assert peer.get().status == 200
+        server.signal(signal.SIGTERM)
+        told: list[str | None] = []
+        with suppress(EOFError, ConnectionError):
+            while True:
+                peer.request()
+                told.append(peer.answer().headers.get("connection"))
+        assert told in ([], ["close"], [None], [None, "close"])
         assert other.answer().status == 200
     assert server.wait() == 0
 

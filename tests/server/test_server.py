@@ -776,10 +776,10 @@ def test_a_loop_can_be_a_callable_or_a_string() -> None:
         return made[-1]
 
     with running(hello, loop=factory) as server:
-        assert server.server._loop is made[0]
+        assert server.loop is made[0]
     assert made[0].is_closed()
     with running(hello, loop="asyncio:SelectorEventLoop") as server:
-        assert type(server.server._loop) is asyncio.SelectorEventLoop
+        assert type(server.loop) is asyncio.SelectorEventLoop
 
 
 def test_a_loop_that_cannot_be_had_is_a_configuration_error() -> None:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 PATIENCE = 10.0
+SO_GET_FILTER = getattr(socket, "SO_GET_FILTER", 26)  # Linux: as SO_ATTACH_FILTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,3 +179,8 @@ def eventually(condition: Callable[[], bool], seconds: float = PATIENCE) -> None
     while not condition():
         assert time.monotonic() < end, f"did not become true within {seconds:g} s"
         time.sleep(0.005)
+
+
+def filter_instructions(sock: socket.socket) -> int:
+    """How many instructions the socket's filter has; 0 without one. (Linux gives their number for the length.)"""
+    return len(sock.getsockopt(socket.SOL_SOCKET, SO_GET_FILTER, 8 * 64))

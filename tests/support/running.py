@@ -42,11 +42,21 @@ class Running:
         """A new connection to the first listener."""
         return Peer(self.address, receive_buffer=receive_buffer)
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The server's event loop, while it serves."""
+        found = self.server._controller._loop
+        assert found is not None
+        return found
+
+    @property
+    def connections(self) -> int:
+        """How many connections the server has open."""
+        return len(self.server._controller._serving().driver)
+
     def call(self, function: Callable[..., object], *args: object) -> None:
         """Call in the server's loop; do not wait for it."""
-        loop = self.server._loop
-        assert loop is not None
-        loop.call_soon_threadsafe(function, *args)
+        self.loop.call_soon_threadsafe(function, *args)
 
     def join(self, timeout: float = STOP_SECONDS) -> StopReport:
         """Wait for the end and return the report; raise what ``run()`` raised."""

@@ -710,7 +710,7 @@ cdef class HTTP1Connection(Connection):
     def hand_over(self, Connection successor not None):
         """Detach: ``successor`` gets the socket, and the bytes that have come behind the last request."""
         cdef bytes unread = bytes(self.pending)
-        if self.state != AWAIT_HEAD:
+        if self.state != AWAIT_HEAD or self.advancing:     # what ``advance`` has not consumed yet is not in ``pending``
             raise RuntimeError("an exchange is under way: the socket is not free")
         self.pending.clear()
         self.detach(successor, unread)

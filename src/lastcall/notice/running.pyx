@@ -144,6 +144,10 @@ cdef class RunningTasks:
             self.on_end(task)
         return 0
 
+    def end_turn(self):
+        """The loop has something to do that must not wait until a driver's turn is over: a stop order. In any thread."""
+        self.steps_due += 1
+
     def join(self, RunningTask task not None, double now):
         """``add`` for callers in plain Python."""
         if task._tasks is not None:

@@ -133,6 +133,9 @@ class ShutdownController:
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop is closed: all is over
                 self._loop.call_soon_threadsafe(self._obey, cause, level)
+        if self._work is not None:
+            # A handler that runs inside a request: the driver would go on for a while before the loop gets its turn.
+            self._work.service.tasks.end_turn()
 
     @property
     def ordered(self) -> bool:
