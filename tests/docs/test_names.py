@@ -9,12 +9,12 @@ import re
 import click
 import pytest
 
-from lastcall.cli.doctor import doctor_command
-from lastcall.cli.drill import drill_group
-from lastcall.cli.once import once
 from lastcall.config.options import OPTIONS
-from lastcall.drill.process import MARK
-from tests.docs.pages import PAGES, ROOT, Page, page
+from lastcall_doctor.cli import doctor_command
+from lastcall_drill.cli.main import drill_group
+from lastcall_drill.process import MARK
+from lastcall_once.cli.main import once
+from testing.pages import PAGES, ROOT, Page, page
 
 
 def flags_of(command: click.Command) -> set[str]:
@@ -34,6 +34,7 @@ FLAGS |= flags_of(doctor_command) | flags_of(drill_group)
 VARIABLES = {option.env for option in OPTIONS.values() if option.env} | {"LASTCALL_APP", "LASTCALL_ONCE_STORE", MARK}
 # Of other programs: curl, docker, mypy, timeout.
 FOREIGN = {"--unix-socket", "--init", "--stop-timeout", "--strict", "--preserve-status", "--pwprompt", "--owner"}
+FOREIGN |= {"--keep-alive"}  # of other servers, which the doctor knows
 NOT_OURS = {"bench/README.md", "CONTRIBUTING.md", "docs/reference/drill-cards-evidence.md"}
 OURS = [one for one in PAGES if str(one) not in NOT_OURS]
 

@@ -22,9 +22,9 @@ from lastcall.drain.ledger import Entry
 from lastcall.drain.notice import DrainNotice
 from lastcall.drain.policy import Policy
 from lastcall.server import executor, process
-from tests.docs.pages import ROOT, page
-from tests.support.memory import Bench, answering
-from tests.support.memory import get as request
+from testing.memory import Bench, answering
+from testing.memory import get as request
+from testing.pages import ROOT, page
 
 API = page("docs/reference/api.md")
 STOP_REPORT = page("docs/reference/stop-report.md")

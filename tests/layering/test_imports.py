@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.layering.tree import COMPILED, DECLARATIONS, PYTHON, Rules, cython_imports, imports_of, module_name, room_of
+from testing.tree import (
+    COMPANIONS,
+    COMPILED,
+    DECLARATIONS,
+    PYTHON,
+    Rules,
+    cython_imports,
+    imports_of,
+    module_name,
+    room_of,
+)
 
 RULES = Rules.load()
 # What would make a sans-IO room impure: sockets, clocks, loops, logs, processes, the environment.
@@ -73,7 +83,7 @@ def exits(source: str) -> list[int]:
 def test_only_cli_exits() -> None:
     found = [
         (module_name(path), line)
-        for path in PYTHON
+        for path in PYTHON + COMPANIONS
         if room_of(module_name(path)) not in ("cli", "__main__")
         for line in exits(path.read_text())
     ]
