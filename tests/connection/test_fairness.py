@@ -8,7 +8,7 @@ from email.utils import formatdate
 import pytest
 
 from lastcall.base.types import Receive, Scope, Send
-from tests.support.memory import EPOCH, GET, Bench, Stage, answering, body, get, post, start
+from testing.memory import EPOCH, GET, Bench, Stage, answering, body, get, post, start
 
 MakeBench = Callable[..., Bench]
 

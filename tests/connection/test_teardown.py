@@ -14,7 +14,7 @@ from lastcall.connection.http1 import HTTP1Connection, HTTPService
 from lastcall.connection.hub import Hub
 from lastcall.connection.memory import MemoryStream
 from lastcall.drain.ledger import Ledger
-from tests.support.memory import GET, Bench, Stage, answering, body, get, start
+from testing.memory import GET, Bench, Stage, answering, body, get, start
 
 MakeBench = Callable[..., Bench]
 

@@ -22,8 +22,8 @@ from lastcall.drain.ladder import Budgets
 from lastcall.drain.ledger import Ledger
 from lastcall.drain.notice import DrainNotice, drain_notice, register, signal_of, the_only_server, unregister
 from lastcall.drain.signal import DrainSignal
-from tests.support.draining import Rig
-from tests.support.memory import GET, Call, Stage, body, get, start
+from testing.draining import Rig
+from testing.memory import GET, Call, Stage, body, get, start
 
 MakeRig = Callable[..., Rig]
 ROOT = Path(__file__).parents[2]
@@ -179,8 +179,8 @@ def test_a_request_that_began_before_anybody_asked_finds_its_notice() -> None:
     """Requests make theirs known only in a process that has asked, which importing the name from lastcall does."""
     code = (
         "import asyncio, sys\n"
-        "from tests.support.draining import Rig\n"
-        "from tests.support.memory import GET, start, body\n"
+        "from testing.draining import Rig\n"
+        "from testing.memory import GET, start, body\n"
         "found = []\n"
         "async def app(scope, receive, send):\n"
         "    assert 'lastcall' in sys.modules\n"

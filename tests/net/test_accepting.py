@@ -21,10 +21,10 @@ from lastcall.drain.ledger import Ledger
 from lastcall.net.driver import Driver
 from lastcall.server.loops import loop_factory
 from lastcall.server.server import make_driver, make_hub
+from testing.peer import Peer, eventually
+from testing.process import ServerProcess
+from testing.running import hello, respond, routes
 from tests.net.conftest import Serve
-from tests.support.peer import Peer, eventually
-from tests.support.process import ServerProcess
-from tests.support.running import hello, respond, routes
 
 
 def descriptors() -> dict[str, int]:
