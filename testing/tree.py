@@ -1,4 +1,4 @@
-"""The source tree as the layering tests see it: modules, rooms, and the import rules from ``pyproject.toml``."""
+"""The source tree as the layering tests see it: modules, packages, and the import rules from ``pyproject.toml``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def room_of(module: str) -> str:
+def package_of(module: str) -> str:
     """``lastcall.wire.http1`` -> ``wire``; the package itself is the empty string."""
     return module.split(".")[1] if "." in module else ""
 
@@ -52,7 +52,7 @@ class Rules:
             else:
                 sources, targets = table["source_modules"], table["forbidden_modules"]
                 forbidden |= {
-                    (room_of(source), room_of(target))
+                    (package_of(source), package_of(target))
                     for source in sources
                     for target in targets
                     if source.startswith("lastcall.")
@@ -60,7 +60,7 @@ class Rules:
         return cls(tuple(layers), frozenset(forbidden))
 
     def allow(self, importer: str, imported: str) -> bool:
-        """Whether room ``importer`` may import room ``imported``: itself, or one that is strictly below it."""
+        """Whether package ``importer`` may import package ``imported``: itself, or one that is strictly below it."""
         if importer == imported:
             return True
         if (importer, imported) in self.forbidden:
@@ -68,9 +68,9 @@ class Rules:
         above, below = self.level(importer), self.level(imported)
         return above is None or below is None or above < below
 
-    def level(self, room: str) -> int | None:
-        """0 is the top; None is a side room."""
-        return next((number for number, rooms in enumerate(self.layers) if room in rooms), None)
+    def level(self, package: str) -> int | None:
+        """0 is the top; None is a side package."""
+        return next((number for number, packages in enumerate(self.layers) if package in packages), None)
 
 
 _FROM = re.compile(r"^[ \t]*from[ \t]+(\.*[\w.]*)[ \t]+c?import[ \t]+(\([^)]*\)|[^\n#]+)", re.MULTILINE)

@@ -1,4 +1,4 @@
-"""The order of the rooms in Cython code, which import-linter cannot read, and what the pure rooms may know."""
+"""The order of the packages in Cython code, which import-linter cannot read, and what the pure packages may know."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from testing.tree import (
     cython_imports,
     imports_of,
     module_name,
-    room_of,
+    package_of,
 )
 
 RULES = Rules.load()
-# What would make a sans-IO room impure: sockets, clocks, loops, logs, processes, the environment.
+# What would make a sans-IO package impure: sockets, clocks, loops, logs, processes, the environment.
 IMPURE = {
     "asyncio",
     "cpython.time",
@@ -40,14 +40,14 @@ IMPURE = {
 
 
 def upward(path: Path) -> list[str]:
-    """Imports of ``path`` that the order of the rooms does not allow."""
-    room = room_of(module_name(path))
+    """Imports of ``path`` that the order of the packages does not allow."""
+    package = package_of(module_name(path))
     ours = (name for name in imports_of(path) if name.startswith("lastcall."))
-    return sorted(name for name in ours if not RULES.allow(room, room_of(name)))
+    return sorted(name for name in ours if not RULES.allow(package, package_of(name)))
 
 
 @pytest.mark.parametrize("path", COMPILED + DECLARATIONS, ids=lambda path: f"{module_name(path)}{path.suffix}")
-def test_compiled_rooms_import_downwards_only(path: Path) -> None:
+def test_compiled_packages_import_downwards_only(path: Path) -> None:
     assert upward(path) == []
 
 
@@ -55,9 +55,9 @@ def test_compiled_rooms_import_downwards_only(path: Path) -> None:
 FACES_OF_THE_DRAIN = {"lastcall.drain.notice", "lastcall.drain.signal", "lastcall.drain.tracking"}
 
 
-@pytest.mark.parametrize("room", ["wire", "drain"])
-def test_pure_rooms_know_no_io(room: str) -> None:
-    files = [path for path in PYTHON + COMPILED + DECLARATIONS if room_of(module_name(path)) == room]
+@pytest.mark.parametrize("package", ["wire", "drain"])
+def test_pure_packages_know_no_io(package: str) -> None:
+    files = [path for path in PYTHON + COMPILED + DECLARATIONS if package_of(module_name(path)) == package]
     assert files
     impure = {
         (module_name(path), name)
@@ -84,7 +84,7 @@ def test_only_cli_exits() -> None:
     found = [
         (module_name(path), line)
         for path in PYTHON + COMPANIONS
-        if room_of(module_name(path)) not in ("cli", "__main__")
+        if package_of(module_name(path)) not in ("cli", "__main__")
         for line in exits(path.read_text())
     ]
     assert found == []
