@@ -212,7 +212,9 @@ def _environment(directory: Path) -> dict[str, str]:
     """Commands by their names, of the Python that runs the tests; a quiet curl; nothing that configures lastcall."""
     programs = directory / "bin"
     programs.mkdir()
-    for name, command in {"lastcall": "-m lastcall", "python": ""}.items():
+    modules = {"lastcall": "lastcall", "lastcall-doctor": "lastcall_doctor", "lastcall-drill": "lastcall_drill"}
+    modules["lastcall-once"] = "lastcall_once"
+    for name, command in {"python": "", **{name: f"-m {module}" for name, module in modules.items()}}.items():
         path = programs / name
         path.write_text(f'#!/bin/sh\nexec "{sys.executable}" {command} "$@"\n', encoding="utf-8")
         path.chmod(path.stat().st_mode | stat.S_IXUSR)

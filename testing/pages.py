@@ -137,5 +137,11 @@ def page(name: str) -> Page:
 
 
 DOCUMENTATION = [page(str(path.relative_to(ROOT))) for path in sorted(DOCS.rglob("*.md"))]
-OTHERS = [page(name) for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "bench/README.md")]
+OTHERS = [
+    page(name)
+    for name in (
+        *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"),
+        *("bench/README.md", "companions/drill/README.md", "companions/once/README.md"),
+    )
+]
 PAGES = DOCUMENTATION + OTHERS

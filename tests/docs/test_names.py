@@ -61,11 +61,12 @@ def test_every_keyword_that_is_named_exists(one: Page) -> None:
 
 @pytest.mark.parametrize("one", OURS, ids=str)
 def test_every_dotted_name_of_ours_exists(one: Page) -> None:
-    for name in {name for code in one.code for name in re.findall(r"\blastcall(?:\.[a-zA-Z_]\w*)+", code)}:
-        if name in ("lastcall.error", "lastcall.access"):
-            continue  # loggers
-        found: object = importlib.import_module("lastcall")
-        for part in name.split(".")[1:]:
+    for name in {name for code in one.code for name in re.findall(r"\blastcall(?:_[a-z]+)?(?:\.[a-zA-Z_]\w*)+", code)}:
+        if name in ("lastcall.error", "lastcall.access", "lastcall.once", "lastcall.commands"):
+            continue  # loggers, and the group of entry points
+        first, *parts = name.split(".")
+        found: object = importlib.import_module(first)
+        for part in parts:
             try:
                 found = getattr(found, part)
             except AttributeError:
@@ -74,10 +75,12 @@ def test_every_dotted_name_of_ours_exists(one: Page) -> None:
 
 @pytest.mark.parametrize("one", OURS, ids=str)
 def test_every_file_of_the_source_that_is_named_exists(one: Page) -> None:
-    rooms = {path.name for path in (ROOT / "src" / "lastcall").iterdir() if path.is_dir()}
+    parents = [ROOT / "src" / "lastcall", *ROOT.glob("companions/*/src")]
+    packages = {path.name: path for parent in parents for path in parent.iterdir() if path.is_dir()}
     for code in one.code:
-        if re.fullmatch(r"\w+/\w+\.(py|pyx)", code) and code.partition("/")[0] in rooms:
-            assert (ROOT / "src" / "lastcall" / code).is_file(), f"{one}: {code}"
+        first, _, rest = code.partition("/")
+        if re.fullmatch(r"(\w+/)*\w+\.(py|pyx)", rest) and first in packages:
+            assert (packages[first] / rest).is_file(), f"{one}: {code}"
 
 
 @pytest.mark.parametrize("one", PAGES, ids=str)

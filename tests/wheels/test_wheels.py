@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.wheels, pytest.mark.timeout(900)]
 PROJECT = Path(__file__).parents[2]
 PLACES = {"lastcall": ".", "lastcall-once": "companions/once", "lastcall-drill": "companions/drill"}
 SOURCES = ("LICENSE", "README.md", "pyproject.toml", "setup.py", "src")
-LARGEST = {"lastcall": 4_000_000, "lastcall-once": 150_000, "lastcall-drill": 250_000}
+LARGEST = {"lastcall": 7_000_000, "lastcall-once": 200_000, "lastcall-drill": 400_000}
 """Bytes. A wheel that has grown beyond that has something in it that nobody put there on purpose."""
 
 
@@ -64,21 +64,22 @@ class Environment:
         return made
 
     @contextlib.contextmanager
-    def serving(self, *words: str | Path, env: Mapping[str, str] | None = None) -> Iterator[int]:
+    def serving(self, *words: str | Path) -> Iterator[int]:
         """A server on a free port, whose number stands for ``PORT`` in ``words``; it has to stop well at SIGTERM."""
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port: int = probe.getsockname()[1]
         command = [str(word).replace("PORT", str(port)) for word in words]
-        process = subprocess.Popen(
-            [self.bin / command[0], *command[1:]], cwd=self.work, env={**self.env, **(env or {})}
-        )
+        with (self.work / "server.log").open("w") as log:
+            process = subprocess.Popen(
+                [self.bin / command[0], *command[1:]], cwd=self.work, env=self.env, stdout=log, stderr=log
+            )
         try:
             deadline = time.monotonic() + 30
             while True:
                 with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
                     break
-                assert process.poll() is None, f"{command}: exit code {process.returncode}"
-                assert time.monotonic() < deadline, f"{command} takes no connection"
+                ended = process.poll() is not None or time.monotonic() > deadline
+                assert not ended, f"{command} takes no connection\n{(self.work / 'server.log').read_text()}"
                 time.sleep(0.05)
             yield port
             process.send_signal(signal.SIGTERM)

@@ -16,7 +16,7 @@ NO_NUMBERS: Final = "What {} is told here is not known to the doctor, so that on
 
 def server_of_another(launch: Launch, where: str) -> Server | None:
     """The server that ``launch`` starts; None if its options are not known, or stand in a file that is not read."""
-    known = _tables().get(launch.server)
+    known = known_others().get(launch.server)
     if known is None or _given(launch.words, known["config"]) is not None:
         return None
     grace = _seconds(_given(launch.words, known["grace"]), known["grace_default"])
@@ -56,5 +56,6 @@ def _seconds(text: str | None, default: float) -> float:
 
 
 @cache
-def _tables() -> dict[str, dict[str, Any]]:
+def known_others() -> dict[str, dict[str, Any]]:
+    """The servers of ``others.toml``, by their names."""
     return tomllib.loads(files("lastcall_doctor").joinpath("others.toml").read_text("utf-8"))

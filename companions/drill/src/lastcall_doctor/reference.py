@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from lastcall_doctor.catalogue import CATALOGUE, GROUPS
+from lastcall_doctor.facts_others import known_others
+from lastcall_doctor.launch import SERVERS
 
 PAGE: Final = Path("docs", "reference", "doctor.md")
 
@@ -20,7 +22,8 @@ _HEAD: Final = """\
 
 # Findings of the doctor
 
-What `lastcall doctor` can find. [Check a place with the doctor](../how-to/check-with-doctor.md) says how to ask it.
+What `lastcall doctor` can find; `lastcall-doctor` is the same command. [Check a place with the
+doctor](../how-to/check-with-doctor.md) says how to ask it.
 
 - **error**: requests or the application's clean-up will be lost, or the server will not run. The exit code is 1.
 - **warning**: something will be lost in a case that is not rare.
@@ -35,7 +38,7 @@ Exit codes: 0 no error was found, 1 at least one was, 2 an option or a file coul
 | `lastcall`'s own options | the server as it will be started. They win over those of a unit or manifest |
 | `module:app` | starts the application in a process of its own on a free port, and stops it |
 | `--unit FILE` | a systemd unit, the drop-ins in `FILE.d`, and its environment files; or what `systemctl cat` prints |
-| `--manifest FILE` | Kubernetes or Compose: every container whose command is lastcall. Needs `lastcall[yaml]` |
+| `--manifest FILE` | Kubernetes or Compose: every container whose command is a server that is known. Needs PyYAML |
 | `--proxy FILE` | nginx (`include` is not followed: give it the output of `nginx -T`) or HAProxy |
 | `--lb-idle SECONDS` | how long the load balancer keeps an idle connection to a server |
 | `--probe PATH` | opens this path of the application twice, and leaves |
@@ -44,7 +47,11 @@ Exit codes: 0 no error was found, 1 at least one was, 2 an option or a file coul
 `--unit`, `--manifest` and `--proxy` may be given several times. With a unit or manifest, the options are those of its
 own command and environment; without one, those of the doctor's command line and environment.
 
-In a manifest where no command names lastcall, the containers without a command are judged: their images have one. In
+Servers that are known: {servers}. The numbers of lastcall come from
+an installed lastcall, those of {numbers} from `companions/drill/src/lastcall_doctor/others.toml`.
+Of the rest, and where options are in a file of the server's own, only the place is judged.
+
+In a manifest where no command names one, the containers without a command are judged: their images have one. In
 Compose, those of them that have `build`, or the only one.
 
 ## JSON
@@ -57,7 +64,8 @@ wording is not.
 
 def page() -> str:
     """Return the whole page as Markdown."""
-    parts = [_HEAD]
+    servers, numbers = ", ".join(sorted(SERVERS)), ", ".join(sorted(known_others()))
+    parts = [_HEAD.format(servers=servers, numbers=numbers)]
     for group, introduction in GROUPS.items():
         parts.append(f"\n## {group}\n\n{introduction}\n\n")
         parts.append(_row(["finding", "severity", "made when", "what mends it"]) + "|---|---|---|---|\n")
