@@ -11,12 +11,14 @@ from testing.tree import (
     COMPANIONS,
     COMPILED,
     DECLARATIONS,
+    PROJECT,
     PYTHON,
     Rules,
     cython_imports,
     imports_of,
     module_name,
     package_of,
+    python_imports,
 )
 
 RULES = Rules.load()
@@ -95,6 +97,24 @@ def test_exits_are_found() -> None:
     assert exits("def f():\n    raise SystemExit(3) from None") == [2, 2]
     assert exits("raise SystemExit") == [1]
     assert exits("try:\n    f()\nexcept SystemExit:\n    raise") == []
+
+
+def test_tests_of_companions_and_what_is_shared_need_no_test_of_the_server() -> None:
+    files = [*PROJECT.glob("companions/*/tests/**/*.py"), *PROJECT.glob("testing/**/*.py")]
+    assert len(files) > 50
+    found = {
+        (path.relative_to(PROJECT).as_posix(), name)
+        for path in files
+        for name in python_imports(path.read_text(), "")
+        if name.partition(".")[0] == "tests"
+    }
+    assert found == set()
+
+
+def test_companions_do_not_share_tests() -> None:
+    for one, other in (("once", "drill"), ("drill", "once")):
+        for path in PROJECT.glob(f"companions/{one}/tests/**/*.py"):
+            assert f"companions.{other}" not in path.read_text(), path
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ GOOD = f"{sys.executable} {TINY} {{app}} --port {{port}} --grace {{grace}}"
 
 
 def drill(*words: str) -> Result:
-    return CliRunner().invoke(drill_group, words)
+    return CliRunner().invoke(drill_group, words, prog_name="lastcall drill")
 
 
 def test_the_list_has_every_scenario_under_its_heading() -> None:

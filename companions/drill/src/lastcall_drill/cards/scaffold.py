@@ -13,7 +13,7 @@ _SERVER: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 _CARD: Final = Template("""\
 # A fix card; docs/reference/drill-cards.md describes every field, step and observation.
-# Prove it with: lastcall drill verify $id.toml
+# Prove it with: lastcall-drill verify $id.toml
 
 format = 1
 id = "$id"
