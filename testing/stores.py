@@ -77,9 +77,18 @@ class Server:
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """End it; SIGINT lets both servers close their connections, SIGKILL does not."""
         if self._process is not None:
+            # PostgreSQL's children outlive a parent that was killed, for as long as it takes them to notice.
+            orphans = self._children() if how is signal.SIGKILL else []
             self._process.send_signal(how)
             self._process.wait(START_SECONDS)
             self._process = None
+            for pid in orphans:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, how)
+
+    def _children(self) -> list[int]:
+        """The ids of the processes that its main one has started."""
+        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
 
     def remove(self) -> None:
         """Stop it for good."""
@@ -101,7 +110,7 @@ class Server:
         assert self._process is not None
         main = self._process.pid
         os.kill(main, signal.SIGSTOP)  # first: then it makes no more of them
-        pids = [main, *map(int, Path(f"/proc/{main}/task/{main}/children").read_text().split())]
+        pids = [main, *self._children()]
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
         try:
