@@ -165,7 +165,10 @@ class Console:
 
     def _start_server(self, command: str, expected: tuple[str, ...]) -> None:
         self._stop_server()
-        self._server, self._told = Program(f"exec {command}", self._directory, self._with_port(command)), False
+        env = dict(self._env)
+        if not ADDRESS_FLAGS.search(command):
+            env["LASTCALL_PORT"] = self._port
+        self._server, self._told = Program(f"exec {command}", self._directory, env), False
         self._server.expect(expected, self.patience)
 
     def _stop_server(self) -> None:
@@ -179,18 +182,14 @@ class Console:
                 server.kill()
 
     def _run_command(self, command: str, expected: tuple[str, ...]) -> None:
-        # A server that is to fail may listen before it does.
-        env = self._with_port(command) if re.match(r"lastcall \w+:\w+", command) else self._env
+        # A server that is to fail listens before it does, perhaps beside the page's own: on a port of the kernel's.
+        env = {**self._env, "LASTCALL_PORT": "0"} if re.match(r"lastcall \w+:\w+", command) else self._env
         program = Program(f"(exit {self.failed}); {command}", self._directory, env)
         try:
             self.failed = program.wait()
             program.expect(expected, self.patience)
         finally:
             program.kill()
-
-    def _with_port(self, command: str) -> dict[str, str]:
-        """The environment, with the free port for a server that is not told another."""
-        return self._env if ADDRESS_FLAGS.search(command) else {**self._env, "LASTCALL_PORT": self._port}
 
     def _here(self, text: str) -> str:
         for there, here in self._places.items():
