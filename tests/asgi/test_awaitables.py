@@ -14,7 +14,7 @@ import pytest
 from lastcall.asgi.awaitables import Done, OneTurn
 from lastcall.base.errors import LocalProtocolError
 from lastcall.base.types import Message, Receive, Scope, Send
-from tests.support.memory import GET, Bench, Client, Stage, body, post, start
+from testing.memory import GET, Bench, Client, Stage, body, post, start
 
 MakeBench = Callable[..., Bench]
 REQUEST = {"type": "http.request", "body": b"", "more_body": False}

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from lastcall.base.errors import ClientDisconnected
 from lastcall.base.types import ASGIApp, Message, Receive, Scope, Send
 from lastcall.notice.notice import DrainNotice, view
-from tests.support.memory import GET, Bench, Stage, answering, body, get, post, start
+from testing.memory import GET, Bench, Stage, answering, body, get, post, start
 
 MakeBench = Callable[..., Bench]
 DISCONNECT = {"type": "http.disconnect"}

@@ -7,7 +7,6 @@ import contextvars
 import itertools
 import logging
 import math
-import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -17,32 +16,11 @@ from lastcall.asgi.interfaces import ASGI2Adapter
 from lastcall.asgi.lifespan import FINAL, MESSAGES, TRANSITIONS, Event, Lifespan, LifespanOutcome, State, step
 from lastcall.base.errors import LocalProtocolError, StartupError
 from lastcall.base.types import Message, Receive, Scope, Send
+from testing.loop import VirtualLoop
 
 STARTED: Message = {"type": "lifespan.startup.complete"}
 STOPPED: Message = {"type": "lifespan.shutdown.complete"}
 BUDGET = 5.0
-
-
-class FakeTimeSelector(selectors.SelectSelector):
-    """Never sleeps: where the loop would wait for a timer, its clock jumps to it."""
-
-    now = 0.0
-
-    def select(self, timeout: float | None = None) -> Any:
-        assert timeout is not None, "the loop would wait for ever"
-        self.now += max(0.0, timeout)
-        return super().select(0)
-
-
-class FakeTimeLoop(asyncio.SelectorEventLoop):
-    """A real event loop with a clock of its own, in which seconds cost nothing and can be compared exactly."""
-
-    def __init__(self) -> None:
-        self._clock = FakeTimeSelector()
-        super().__init__(self._clock)
-
-    def time(self) -> float:
-        return self._clock.now
 
 
 def now() -> float:
@@ -73,7 +51,7 @@ async def turns(count: int = 5) -> None:
 def run(coro: Coroutine[Any, Any, None]) -> None:
     """Run a test; what nobody else has handled, in the loop, fails it."""
     unhandled: list[dict[str, Any]] = []
-    with asyncio.Runner(loop_factory=FakeTimeLoop) as runner:
+    with asyncio.Runner(loop_factory=lambda: VirtualLoop(0.0)) as runner:
         runner.get_loop().set_exception_handler(lambda _, context: unhandled.append(context))
         runner.run(coro)
     assert unhandled == []
@@ -852,7 +830,7 @@ def test_words_after_the_answer_are_waited_for_but_not_long() -> None:
 
 
 def test_a_loop_that_is_closed_on_the_application_is_no_failure_of_it(caplog: pytest.LogCaptureFixture) -> None:
-    loop = FakeTimeLoop()
+    loop = VirtualLoop(0.0)
     lifespan = Lifespan(good_app)
     loop.run_until_complete(lifespan.startup())
     assert lifespan.task is not None

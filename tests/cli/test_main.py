@@ -1,4 +1,4 @@
-"""The command: flags, help, exit codes, subcommands. What it would serve is caught just before the server."""
+"""The command: flags, help, exit codes. What it would serve is caught just before the server."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from types import ModuleType
 
-import click
 import pytest
 from click.testing import CliRunner, Result
 
 from lastcall import __version__
 from lastcall.base.errors import ConfigError, LastcallError, StartupError
-from lastcall.cli import main as main_module
 from lastcall.cli.main import main, serve_command
 from lastcall.config import Config
 from lastcall.config.options import GROUPS, OPTIONS, Option
@@ -240,7 +238,7 @@ def test_help_lists_what_works_now_by_topic(flag: str) -> None:
     result = invoke(flag)
     assert result.exit_code == 0
     titles = [line[:-1] for line in result.output.splitlines() if line.endswith(":") and not line.startswith(" ")]
-    assert titles == [*(group for group in GROUPS if group != "Later"), "Help"]
+    assert titles == [*(group for group in GROUPS if group != "Later"), "Help", "Commands of other packages"]
     for option in OPTIONS.values():
         for name in option.flags:
             assert (f"  {name} " in result.output or f" / {name}" in result.output) == (option.group != "Later")
@@ -276,7 +274,7 @@ def test_a_wrong_option_from_a_shell() -> None:
     assert result.stderr == "Error: --port: 'x' is not usable: expected a whole number from 0 to 65535\n"
 
 
-# -- Entry point and subcommands ---------------------------------------------------------------------------------
+# -- Entry point ---------------------------------------------------------------------------------
 
 
 def test_the_entry_point_takes_any_application(server: Server) -> None:
@@ -295,22 +293,6 @@ def test_the_entry_point_reads_argv(server: Server, monkeypatch: pytest.MonkeyPa
     assert caught.value.code == 4
 
 
-@click.command
-@click.argument("word")
-def echo(word: str) -> None:
-    click.echo(f"{click.get_current_context().command_path} {word}")
-
-
-@pytest.fixture
-def subcommand(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("a_subcommand")
-    module.echo = echo  # type: ignore[attr-defined]
-    module.nothing = None  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "a_subcommand", module)
-    monkeypatch.setitem(main_module.SUBCOMMANDS, "echo", "a_subcommand:echo")
-    monkeypatch.setitem(main_module.SUBCOMMANDS, "broken", "a_subcommand:nothing")
-
-
 @pytest.mark.parametrize(("options", "frozen"), [((), True), (("--no-gc-freeze",), False)], ids=["default", "off"])
 def test_the_modules_of_the_command_are_frozen_unless_told_otherwise(
     server: Server, serve: Callable[..., Config], options: tuple[str, ...], frozen: bool
@@ -318,26 +300,3 @@ def test_the_modules_of_the_command_are_frozen_unless_told_otherwise(
     serve("main:app", *options)
     assert server.collecting, "the application finds the collector at work"
     assert (server.frozen > 0) is frozen
-
-
-@pytest.mark.usefixtures("subcommand")
-def test_a_subcommand_is_told_by_its_name(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(["echo", "hello"])
-    assert caught.value.code == 0
-    assert capsys.readouterr().out == "lastcall echo hello\n"
-    assert server.config is None
-
-
-@pytest.mark.usefixtures("subcommand")
-def test_an_application_in_a_module_named_like_a_subcommand(server: Server) -> None:
-    with pytest.raises(SystemExit):
-        main(["echo:app"])
-    assert server.config is not None
-    assert server.config.app == "echo:app"
-
-
-@pytest.mark.usefixtures("subcommand")
-def test_a_subcommand_has_to_be_a_command() -> None:
-    with pytest.raises(TypeError, match="a_subcommand:nothing"):
-        main(["broken"])

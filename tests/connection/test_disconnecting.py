@@ -16,8 +16,8 @@ from lastcall.drain.ladder import Budgets, Phase
 from lastcall.drain.policy import Policy
 from lastcall.drain.report import StopReport
 from lastcall.notice.notice import DrainNotice
-from tests.support.draining import Rig
-from tests.support.memory import GET, OLD_GET, Call, Client, Stage, body, get, post, start
+from testing.draining import Rig
+from testing.memory import GET, OLD_GET, Call, Client, Stage, body, get, post, start
 
 MakeRig = Callable[..., Rig]
 DISCONNECT = {"type": "http.disconnect"}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lastcall.base.types import Receive, Scope, Send
 from lastcall.drain.ladder import Phase
-from tests.support.memory import GET, Bench, Stage, answering, body, echo, get, post, start
+from testing.memory import GET, Bench, Stage, answering, body, echo, get, post, start
 
 MakeBench = Callable[..., Bench]
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

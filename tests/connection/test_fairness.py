@@ -9,7 +9,7 @@ import pytest
 
 from lastcall.base.types import Receive, Scope, Send
 from lastcall.drain.ladder import Phase
-from tests.support.memory import EPOCH, GET, Bench, Stage, answering, body, get, post, start
+from testing.memory import EPOCH, GET, Bench, Stage, answering, body, get, post, start
 
 MakeBench = Callable[..., Bench]
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lastcall.base.types import Receive, Scope, Send
 from lastcall.connection.http1 import TRANSITIONS
 from lastcall.connection.memory import MemoryConnection
-from tests.support.memory import GET, Bench, Client, Stage, answering, body, get, post, read_answers, start
+from testing.memory import GET, Bench, Client, Stage, answering, body, get, post, read_answers, start
 
 MakeBench = Callable[..., Bench]
 BLOCK = 16384  # the smallest piece of memory of a buffer

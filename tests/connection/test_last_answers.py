@@ -9,8 +9,8 @@ import pytest
 
 from lastcall.base.types import Receive, Scope, Send
 from lastcall.drain.ladder import Budgets, Phase
-from tests.support.draining import Rig
-from tests.support.memory import GET, Answer, Client, Stage, answering, body, get, post, start
+from testing.draining import Rig
+from testing.memory import GET, Answer, Client, Stage, answering, body, get, post, start
 
 MakeRig = Callable[..., Rig]
 LINGER = 1.0  # of the default grace

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from lastcall.drain.ladder import Phase
-from tests.support.memory import GET, OLD_GET, Bench, Record, Stage, answering, body, get, post, start
+from testing.memory import GET, OLD_GET, Bench, Record, Stage, answering, body, get, post, start
 
 MakeBench = Callable[..., Bench]
 

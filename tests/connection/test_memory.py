@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from lastcall.base.types import ASGIApp, Message, Receive, Scope, Send
-from tests.support.memory import GET, Bench, answering, body, echo, get, post, start
+from testing.memory import GET, Bench, answering, body, echo, get, post, start
 
 MakeBench = Callable[..., Bench]
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from lastcall.base.types import Receive, Scope, Send
 from lastcall.drain.ladder import Budgets, Phase
 from lastcall.notice.tracking import track
-from tests.support.draining import Rig
-from tests.support.memory import GET, Stage, answering, body, get, post, start
+from testing.draining import Rig
+from testing.memory import GET, Stage, answering, body, get, post, start
 
 MakeRig = Callable[..., Rig]
 

@@ -16,7 +16,7 @@ from lastcall.connection.memory import MemoryStream
 from lastcall.connection.scheduler import Scheduler
 from lastcall.connection.service import HTTPService
 from lastcall.notice.running import RunningTasks
-from tests.support.memory import GET, Bench, Stage, answering, body, get, start
+from testing.memory import GET, Bench, Stage, answering, body, get, start
 
 MakeBench = Callable[..., Bench]
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from functools import cache
 
 import pytest
 
-from tests.docs.pages import ROOT, page
+from testing.pages import page
+from testing.proofs import NAME, names_in
 
 PAGE = page("docs/reference/shutdown-guarantees.md")
 
@@ -76,19 +75,6 @@ FOUND = [
     for section, (head, _) in ROWS.items()
     for row in PAGE.section(section).rows(head, "guarantee", "proved by")
 ]
-NAME = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
-
-
-@cache
-def names_in(path: str) -> set[str]:
-    """The names of the tests in a file: functions, and what is called Test…"""
-    found = set()
-    for node in ast.parse((ROOT / path).read_text(encoding="utf-8")).body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name.lower().startswith("test"):
-            found.add(node.name)
-        elif isinstance(node, ast.Assign):
-            found |= {one.id for one in node.targets if isinstance(one, ast.Name) and one.id.startswith("Test")}
-    return found
 
 
 @pytest.mark.parametrize("section", ROWS)

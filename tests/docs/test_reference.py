@@ -20,20 +20,20 @@ from lastcall.drain import ladder, report
 from lastcall.drain.ladder import TEARDOWN, Budgets, Phase, State
 from lastcall.notice.notice import DrainNotice
 from lastcall.server import process
-from tests.docs.pages import ROOT, page
-from tests.support.memory import Bench, answering
-from tests.support.memory import get as request
+from testing.memory import Bench, answering
+from testing.memory import get as request
+from testing.pages import ROOT, page
 
 API = page("docs/reference/api.md")
 STOP_REPORT = page("docs/reference/stop-report.md")
-# Public by name because other rooms use them, and no part of the API.
-OF_OTHER_ROOMS = {
+# Public by name because other packages use them, and no part of the API.
+OF_OTHER_PACKAGES = {
     "Server": {"abandon_now", "abandoned", "importing", "serve_under", "signal_received", "starting"},
     "Config": {"from_command"},
 }
 
 
-PARAMETERS_OF_OTHER_ROOMS = {"Server": {"guard"}}
+PARAMETERS_OF_OTHER_PACKAGES = {"Server": {"guard"}}
 
 
 # -- exit codes -------------------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def test_a_signature_is_that_of_the_code(name: str) -> None:
     documented = (
         API.section(name).text.strip().splitlines()[0].strip("`").removeprefix("lastcall.").partition(" -> ")[0]
     )
-    assert documented == name + _signature(getattr(lastcall, name), PARAMETERS_OF_OTHER_ROOMS.get(name, set()))
+    assert documented == name + _signature(getattr(lastcall, name), PARAMETERS_OF_OTHER_PACKAGES.get(name, set()))
 
 
 def test_the_methods_of_a_server() -> None:
@@ -165,7 +165,7 @@ def test_the_methods_of_a_server() -> None:
 
 
 @pytest.mark.parametrize("name", ["Server", "Config"])
-def test_every_public_attribute_is_documented_or_of_another_room(name: str) -> None:
+def test_every_public_attribute_is_documented_or_of_another_package(name: str) -> None:
     config = lastcall.Config("app:app")
     thing = config if name == "Config" else lastcall.Server(config)
     public = {attribute for attribute in dir(thing) if not attribute.startswith("_")}
@@ -175,7 +175,7 @@ def test_every_public_attribute_is_documented_or_of_another_room(name: str) -> N
         documented |= {
             cells[0].strip("`").removeprefix("async ").partition("(")[0] for cells in section.rows("method", "")
         }
-    assert documented == public - OF_OTHER_ROOMS[name]
+    assert documented == public - OF_OTHER_PACKAGES[name]
 
 
 def test_the_members_of_a_notice() -> None:
@@ -348,20 +348,40 @@ def test_the_scope_has_the_keys_of_the_table(bench: Callable[..., Bench]) -> Non
 # -- dependencies -----------------------------------------------------------------------------------------------------
 
 
-def test_the_dependencies_are_those_of_the_project() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    declared = project["project"]
+PROJECTS = {"lastcall": ".", "lastcall-once": "companions/once", "lastcall-drill": "companions/drill"}
+
+
+def test_the_dependencies_are_those_of_the_projects() -> None:
     text = page("docs/reference/dependencies.md")
     three = ("distribution", "bound", "why")
-    assert _named(text.section("To run").rows(*three)) == _declared(declared["dependencies"])
-    assert _named(text.section("To build").rows(*three)) == _declared(project["build-system"]["requires"])
-    extras = declared["optional-dependencies"]
+    projects = {
+        name: tomllib.loads((ROOT / place / "pyproject.toml").read_text(encoding="utf-8"))
+        for name, place in PROJECTS.items()
+    }
+    to_run = text.section("To run").rows("package", *three)
+    extras = text.section("Extras").rows("extra", *three)
+    for name, project in projects.items():
+        declared = project["project"]
+        assert declared["name"] == name
+        assert _named([row[1:] for row in to_run if row[0] == f"`{name}`"]) == _declared(declared["dependencies"])
+        own = {extra: words for extra, words in declared["optional-dependencies"].items() if extra not in INTERNAL}
+        found = {match[1] for row in extras if (match := re.fullmatch(rf"`{name}\[(\w+)\]`", row[0]))}
+        assert found == set(own)
+        for extra, requirements in own.items():
+            rows = [row[1:] for row in extras if row[0] == f"`{name}[{extra}]`"]
+            assert _named(rows) == _declared(requirements)
+    server = projects["lastcall"]
+    to_build = text.section("To build").rows(*three)
+    assert _named(to_build) == _declared(server["build-system"]["requires"])
+    for name in ("lastcall-once", "lastcall-drill"):
+        assert projects[name]["build-system"]["requires"] == ["setuptools>=77"]
     for section, extra in (("To test", "test"), ("To lint", "lint")):
-        assert _named(text.section(section).rows(*three)) == _declared(extras[extra])
-    rows = text.section("Extras").rows("extra", *three)
-    assert {row[0].strip("`") for row in rows} == set(extras) - {"test", "lint"}
-    for extra in {row[0] for row in rows[:-1]}:
-        assert _named([row[1:3] for row in rows if row[0] == extra]) == _declared(extras[extra.strip("`")])
+        needed = [one for one in server["project"]["optional-dependencies"][extra] if not one.startswith("lastcall[")]
+        assert _named(text.section(section).rows(*three)) == _declared(needed)
+
+
+INTERNAL = ("test", "lint")
+"""Extras for those who work on lastcall."""
 
 
 def _named(rows: list[list[str]]) -> set[tuple[str, str]]:
@@ -369,5 +389,5 @@ def _named(rows: list[list[str]]) -> set[tuple[str, str]]:
 
 
 def _declared(requirements: list[str]) -> set[tuple[str, str]]:
-    found = {re.fullmatch(r"([\w-]+)(.*)", text) for text in requirements if not text.startswith("lastcall[")}
+    found = {re.fullmatch(r"(lastcall\[[\w,]+\]|[\w-]+)(.*)", text) for text in requirements}
     return {(match[1].lower(), match[2]) for match in found if match}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.running import Lines, Running, running, server_log
+from testing.running import Lines, Running, running, server_log
 
 Serve = Callable[..., Running]
 

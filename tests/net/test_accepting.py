@@ -24,10 +24,10 @@ from lastcall.net.listener import Listener, Owner
 from lastcall.notice.running import RunningTasks
 from lastcall.server.loops import loop_factory
 from lastcall.server.server import http1_protocol, make_driver, make_scheduler
+from testing.peer import Peer, eventually, filter_instructions
+from testing.process import ServerProcess
+from testing.running import hello, respond, routes
 from tests.net.conftest import Serve
-from tests.support.peer import Peer, eventually, filter_instructions
-from tests.support.process import ServerProcess
-from tests.support.running import hello, respond, routes
 
 
 def descriptors() -> dict[str, int]:

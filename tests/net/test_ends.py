@@ -12,9 +12,9 @@ import pytest
 from lastcall.base.errors import ClientDisconnected
 from lastcall.base.types import Receive, Scope, Send
 from lastcall.server import Server
+from testing.peer import Peer, eventually, request
+from testing.running import Gate, Lines, Running, respond, routes
 from tests.net.conftest import Serve
-from tests.support.peer import Peer, eventually, request
-from tests.support.running import Gate, Lines, Running, respond, routes
 
 MEBI = 1024 * 1024
 

@@ -13,9 +13,9 @@ import pytest
 
 from lastcall.base.errors import ClientDisconnected
 from lastcall.base.types import Receive, Scope, Send
+from testing.peer import Peer, eventually, request
+from testing.running import Gate, Lines, respond, routes, whole_body
 from tests.net.conftest import Serve
-from tests.support.peer import Peer, eventually, request
-from tests.support.running import Gate, Lines, respond, routes, whole_body
 
 MEBI = 1024 * 1024
 

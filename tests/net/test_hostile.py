@@ -14,8 +14,8 @@ import pytest
 
 from lastcall.base.errors import ClientDisconnected
 from lastcall.base.types import Receive, Scope, Send
-from tests.support.peer import eventually
-from tests.support.running import respond, running
+from testing.peer import eventually
+from testing.running import respond, running
 
 DRIVERS = pytest.mark.parametrize("driver", ["native", "asyncio"])
 START: dict[str, Any] = {"type": "http.response.start", "status": 200, "headers": []}

@@ -17,9 +17,9 @@ from lastcall.base.options import BindSpec
 from lastcall.base.types import Receive, Scope, Send
 from lastcall.net.binding import adopt, bind
 from lastcall.net.listener import Listener, Owner
+from testing.peer import Peer
+from testing.running import config, hello, respond, running
 from tests.net.conftest import Serve
-from tests.support.peer import Peer
-from tests.support.running import config, hello, respond, running
 
 
 def tcp(host: str = "127.0.0.1", port: int = 0) -> BindSpec:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.draining import rig
-from tests.support.fixtures import bench
+from testing.draining import rig
+from testing.fixtures import bench
 
 __all__ = ["bench", "rig"]

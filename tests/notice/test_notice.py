@@ -23,8 +23,8 @@ from lastcall.base.types import Receive, Scope, Send
 from lastcall.drain.ladder import Budgets, Phase
 from lastcall.notice.notice import DrainNotice, drain_notice, register, signal_of, the_only_server, unregister, view
 from lastcall.notice.signal import DrainSignal
-from tests.support.draining import Rig
-from tests.support.memory import GET, Call, Stage, body, get, start
+from testing.draining import Rig
+from testing.memory import GET, Call, Stage, body, get, start
 
 MakeRig = Callable[..., Rig]
 ROOT = Path(__file__).parents[2]
@@ -182,8 +182,8 @@ def run_apart(*lines: str) -> None:
     code = "\n".join(
         (
             "import asyncio, contextvars, sys",
-            "from tests.support.draining import Rig",
-            "from tests.support.memory import GET, start, body",
+            "from testing.draining import Rig",
+            "from testing.memory import GET, start, body",
             "found = []",
             "def told():",
             "    return [variable.name for variable in contextvars.copy_context()]",

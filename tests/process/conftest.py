@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.peer import Peer
-from tests.support.process import ServerProcess
+from testing.peer import Peer
+from testing.process import ServerProcess
 
 APPS = Path(__file__).with_name("apps")
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from testing.peer import Peer
+from testing.process import ServerProcess
 from tests.process.conftest import Start, Stopwatch, wait_for_output
 from tests.process.witness import Client, Journal, cuts, report
-from tests.support.peer import Peer
-from tests.support.process import ServerProcess
 
 BUDGETS = (
     *("--timeout-graceful-shutdown", "1", "--timeout-cancel", "0.3", "--timeout-lifespan-shutdown", "1"),

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from testing.peer import Peer, request
 from tests.process.conftest import Start, Stopwatch, wait_for_output
 from tests.process.witness import Client, Journal
-from tests.support.peer import Peer, request
 
 LATE = 0.5  # what a busy machine may add
 # A stalled writer is looked at twice: the time begins anew if it took a byte. Behind a 408 comes a lingering close.

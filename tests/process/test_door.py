@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from testing.peer import Peer, eventually, filter_instructions, request
+from testing.process import ServerProcess
 from tests.process.conftest import APPS, Start, Stopwatch, wait_for_output
 from tests.process.witness import Client, Journal, report
-from tests.support.peer import Peer, eventually, filter_instructions, request
-from tests.support.process import ServerProcess
 
 EITHER_DRIVER = pytest.mark.parametrize("driver", ["native", "asyncio"])
 LATE = 0.3  # what a busy machine may add

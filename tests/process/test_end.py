@@ -10,9 +10,9 @@ from textwrap import dedent
 
 import pytest
 
+from testing.peer import Peer
+from testing.process import ServerProcess
 from tests.process.conftest import APPS, Start, Stopwatch, wait_for_output
-from tests.support.peer import Peer
-from tests.support.process import ServerProcess
 
 NOT_TOGETHER = 0.6  # seconds: signals that are closer than 0.5 s are one
 SHORT = (

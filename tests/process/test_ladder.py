@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from testing.peer import Peer, request
+from testing.process import ServerProcess
 from tests.process.conftest import APPS, Start, Stopwatch, open_stream, wait_for_output
 from tests.process.witness import Client, Journal, cuts, report
-from tests.support.peer import Peer, request
-from tests.support.process import ServerProcess
 
 GRACE = 2.0
 MARGIN = 0.2  # a tenth of it, as the linger

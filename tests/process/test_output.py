@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from testing.peer import Peer, eventually
 from tests.process.conftest import APPS
-from tests.support.peer import Peer, eventually
 
 
 @contextmanager

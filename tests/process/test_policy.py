@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from testing.process import ServerProcess
 from tests.process.conftest import APPS, Start, wait_for_output
 from tests.process.witness import Client, Journal, report
-from tests.support.process import ServerProcess
 
 GRACE = 4.0
 FAREWELL = 0.4

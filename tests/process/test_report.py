@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from testing.peer import Peer, eventually
+from testing.process import READY_LINE
 from tests.process.conftest import APPS, Start, wait_for_output
 from tests.process.witness import Client, Journal, cuts, report
-from tests.support.peer import Peer, eventually
-from tests.support.process import READY_LINE
 
 SHORT = ("--timeout-graceful-shutdown", "0.3", "--timeout-cancel", "0.2")
 

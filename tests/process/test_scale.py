@@ -20,10 +20,10 @@ from typing import Any
 
 import pytest
 
+from testing.peer import Peer, eventually, request
+from testing.process import ServerProcess
 from tests.process.conftest import Start, wait_for_output
 from tests.soak.rush import Tally
-from tests.support.peer import Peer, eventually, request
-from tests.support.process import ServerProcess
 
 ROOT = Path(__file__).parents[2]
 APP = "tests.soak.stop_app:app"

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from testing.process import ServerProcess
 from tests.process.conftest import APPS, Stopwatch
-from tests.support.process import ServerProcess
 
 BUDGETS = ["timeout_graceful_shutdown=1", "timeout_interrupt=1"]
 

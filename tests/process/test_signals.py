@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from testing.peer import Peer
+from testing.process import ServerProcess
 from tests.process.conftest import APPS, Start, Stopwatch, open_stream, wait_for_output
 from tests.process.witness import Client, Journal
-from tests.support.peer import Peer
-from tests.support.process import ServerProcess
 
 LONG = ("--timeout-graceful-shutdown", "30", "--timeout-interrupt", "30")
 NOT_TOGETHER = 0.6  # seconds: signals that are closer than 0.5 s are one

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
+from testing.peer import Peer
+from testing.process import ServerProcess
 from tests.process.conftest import APPS, Start, Stopwatch, wait_for_output
-from tests.support.peer import Peer
-from tests.support.process import ServerProcess
 
 
 def test_the_ready_line_gives_the_real_port(start: Start) -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from testing.peer import Peer
+from testing.process import ServerProcess
 from tests.process.conftest import APPS, Start, Stopwatch, open_stream, wait_for_output
-from tests.support.peer import Peer
-from tests.support.process import ServerProcess
 
 SHORT = ("--timeout-graceful-shutdown", "0.3", "--timeout-cancel", "0.3")
 

@@ -23,8 +23,8 @@ from lastcall.base.options import BindSpec
 from lastcall.base.types import Receive, Scope, Send
 from lastcall.net.binding import bind
 from lastcall.server.server import connection_limit, max_requests
-from tests.support.peer import Peer, eventually
-from tests.support.running import Gate, Lines, config, hello, respond, routes, running, server_log
+from testing.peer import Peer, eventually
+from testing.running import Gate, Lines, config, hello, respond, routes, running, server_log
 
 
 @pytest.fixture

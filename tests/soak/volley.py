@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from tests.support.peer import Peer, request
-from tests.support.process import ServerProcess
+from testing.peer import Peer, request
+from testing.process import ServerProcess
 
 ROOT = Path(__file__).parents[2]
 WINDOW = 0.005
