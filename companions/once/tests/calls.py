@@ -7,6 +7,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
+from lastcall.drain.ladder import Phase
 from lastcall.notice.notice import DrainNotice
 from lastcall.notice.signal import DrainSignal
 from lastcall_once._types import ASGIApp, Message, Receive, Scope, Send
@@ -210,8 +211,8 @@ class Setting:
     def drain(self, grace: float = 10.0) -> None:
         """The stop has come to DRAINING; responses will be disconnected after ``grace`` seconds."""
         at = self.loop.time() + grace
+        self.signal.state.phase = Phase.DRAINING
         self.signal.give(at, at)
-        self.notice.notify()
 
 
 async def until(true: Callable[[], object]) -> None:

@@ -2,6 +2,8 @@ from typing import final
 
 from lastcall.drain.ladder import Phase
 
+MARGIN: float
+
 @final
 class DrainState:
     phase: int

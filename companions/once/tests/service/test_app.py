@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from companions.once.tests.service.asking import Kit, with_kit
+from lastcall.drain.ladder import Phase
 from lastcall.notice.notice import DrainNotice
 from lastcall.notice.signal import DrainSignal
 from lastcall_once._types import Message
@@ -268,8 +269,8 @@ def test_a_revocation_acts_within_seconds() -> None:
 def draining() -> DrainNotice:
     signal = DrainSignal(lambda: 0.0)
     notice = DrainNotice(signal)
+    signal.state.phase = Phase.DRAINING
     signal.give(10.0, 10.0)
-    notice.notify()
     return notice
 
 
