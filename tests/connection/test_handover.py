@@ -126,8 +126,8 @@ def test_within_an_exchange_the_socket_is_not_free(bench: MakeBench) -> None:
     stage = Stage()
     client = bench(stage).connect()
     client.send(post(5), b"12")
-    for step in (lambda: None, lambda: stage.last.sends(start()), lambda: stage.last.sends(body(b"a", more=True))):
-        step()
+    for messages in ((), (start(),), (body(b"a", more=True),)):
+        stage.last.sends(*messages)
         with pytest.raises(RuntimeError, match="an exchange is under way"):
             hand_over(client)
     stage.last.sends(body(b"b"))

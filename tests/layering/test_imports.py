@@ -41,10 +41,6 @@ def test_compiled_rooms_import_downwards_only(path: Path) -> None:
     assert upward(path) == []
 
 
-# What applications hold of the drain: they wait in event loops and ask from threads. What decides is pure.
-FACES_OF_THE_DRAIN = {"lastcall.notice.notice", "lastcall.notice.signal", "lastcall.notice.tracking"}
-
-
 @pytest.mark.parametrize("room", ["wire", "drain"])
 def test_pure_rooms_know_no_io(room: str) -> None:
     files = [path for path in PYTHON + COMPILED + DECLARATIONS if room_of(module_name(path)) == room]
@@ -52,7 +48,6 @@ def test_pure_rooms_know_no_io(room: str) -> None:
     impure = {
         (module_name(path), name)
         for path in files
-        if module_name(path) not in FACES_OF_THE_DRAIN
         for name in imports_of(path)
         if any(name == module or name.startswith(f"{module}.") for module in IMPURE)
     }
@@ -96,6 +91,10 @@ def test_exits_are_found() -> None:
         ("wire", "connection", False),
         ("wire", "drain", False),
         ("drain", "config", False),
+        ("drain", "notice", False),
+        ("notice", "drain", True),
+        ("asgi", "notice", True),
+        ("notice", "observe", False),
         ("net", "server", False),
         ("observe", "base", True),
         ("observe", "config", True),
