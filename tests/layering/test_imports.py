@@ -53,10 +53,6 @@ def test_compiled_packages_import_downwards_only(path: Path) -> None:
     assert upward(path) == []
 
 
-# What applications hold of the drain: they wait in event loops and ask from threads. What decides is pure.
-FACES_OF_THE_DRAIN = {"lastcall.notice.notice", "lastcall.notice.signal", "lastcall.notice.tracking"}
-
-
 @pytest.mark.parametrize("package", ["wire", "drain"])
 def test_pure_packages_know_no_io(package: str) -> None:
     files = [path for path in PYTHON + COMPILED + DECLARATIONS if package_of(module_name(path)) == package]
@@ -64,7 +60,6 @@ def test_pure_packages_know_no_io(package: str) -> None:
     impure = {
         (module_name(path), name)
         for path in files
-        if module_name(path) not in FACES_OF_THE_DRAIN
         for name in imports_of(path)
         if any(name == module or name.startswith(f"{module}.") for module in IMPURE)
     }
@@ -126,6 +121,10 @@ def test_companions_do_not_share_tests() -> None:
         ("wire", "connection", False),
         ("wire", "drain", False),
         ("drain", "config", False),
+        ("drain", "notice", False),
+        ("notice", "drain", True),
+        ("asgi", "notice", True),
+        ("notice", "observe", False),
         ("net", "server", False),
         ("observe", "base", True),
         ("observe", "config", True),
