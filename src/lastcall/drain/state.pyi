@@ -3,8 +3,6 @@ from typing import final
 from lastcall.drain.ladder import MARGIN as MARGIN
 from lastcall.drain.ladder import Phase
 
-MARGIN: float
-
 @final
 class DrainState:
     phase: int
