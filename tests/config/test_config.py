@@ -1,4 +1,4 @@
-"""``Config``: precedence, errors in the user's own words, and what the rooms receive."""
+"""``Config``: precedence, errors in the user's own words, and what the packages receive."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_defaults_are_values_that_can_be_given(option: Option) -> None:
 
 
 def test_defaults_are_those_of_the_rooms() -> None:
-    """``base.options`` has defaults of its own, for tests of rooms; nobody should be surprised by others here."""
+    """``base.options`` has defaults of its own, for tests of packages; nobody should be surprised by others here."""
     ours, theirs = make().options, ServerOptions()
     assert ours.http == theirs.http
     assert ours.net == theirs.net

@@ -1,4 +1,4 @@
-"""The benches that this room's tests drive."""
+"""The benches that these tests drive."""
 
 from __future__ import annotations
 

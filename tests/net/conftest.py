@@ -1,4 +1,4 @@
-"""Every behaviour of the net room holds for both drivers and on both event loops."""
+"""Every behaviour of the package net holds for both drivers and on both event loops."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ cdef class AppCycle(RunningTask):
     cdef unsigned int _flushes          # its value when sends were last counted
     cdef int _unsuspended               # sends since then
     cdef Py_ssize_t _unsuspended_bytes
-    cdef Py_ssize_t _room               # bytes that can be sent before unsent() has to be asked
+    cdef Py_ssize_t _allowance               # bytes that can be sent before unsent() has to be asked
 
     # -- driven by the connection
     cdef int start(self) except -1

@@ -214,11 +214,11 @@ cdef class AppCycle(RunningTask):
             self._flushes = self.flush_count[0]
             self._unsuspended = 0
             self._unsuspended_bytes = 0
-            self._room = 0
+            self._allowance = 0
         self._unsuspended += 1
         self._unsuspended_bytes += n
-        self._room -= n + FRAMING
-        if self._room < 0:
+        self._allowance -= n + FRAMING
+        if self._allowance < 0:
             if self.unsent() > HIGH_WATER:
                 self.flush()
                 if self.disconnected:                # that found that the client has left
@@ -227,7 +227,7 @@ cdef class AppCycle(RunningTask):
                     waiting = Writable.__new__(Writable)
                     waiting.owner = self
                     return waiting
-            self._room = HIGH_WATER - self.unsent()
+            self._allowance = HIGH_WATER - self.unsent()
         if self._unsuspended > YIELD_SENDS or self._unsuspended_bytes >= YIELD_BYTES:
             self._unsuspended = 0
             self._unsuspended_bytes = 0

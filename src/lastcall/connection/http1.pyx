@@ -40,7 +40,7 @@ from lastcall.connection.service cimport HEALTH, REFUSE, HTTPService
 from lastcall.connection.stream cimport CLOSED, FINISHING, Connection, Stream
 from lastcall.drain.state cimport ANNOUNCED
 from lastcall.notice.notice cimport notice_of
-from lastcall.wire.buffer cimport ByteBuffer, room
+from lastcall.wire.buffer cimport ByteBuffer, reserved
 from lastcall.wire.head cimport ResponseHead
 from lastcall.wire.http1 cimport DATA, END, HEAD, NEED_DATA, RequestParser
 from lastcall.wire.response cimport fields_size, put_fields, status_line
@@ -53,7 +53,7 @@ cdef object logger = logging.getLogger("lastcall.error")
 cdef enum:
     MAX_SERVED = 8               # pipelined requests that one connection may have answered before others get their turn
     DISCARD_LIMIT = 65536        # bytes of an unread body that are worth a kept-alive connection
-    CHUNK_OVERHEAD = 24          # 16 hex digits and two CRLF, with room
+    CHUNK_OVERHEAD = 24          # 16 hex digits and two CRLF, and some more
     STATES = 16
 
 cdef const char* HEX = b"0123456789abcdef"
@@ -196,7 +196,7 @@ cdef class HTTP1Cycle(HTTPCycle):
             if more and self.runtime.drain.farewell_over:
                 self.runtime.loop.call_soon(self.disconnect_if_closing)     # the others were told before
         if self.framing == CHUNKED:
-            at = room(out, n + CHUNK_OVERHEAD + 8)
+            at = reserved(out, n + CHUNK_OVERHEAD + 8)
             if n:
                 digits = put_chunk_size(at, n)
                 memcpy(at + digits, data, n)

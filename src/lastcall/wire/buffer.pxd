@@ -10,7 +10,7 @@ cdef class ByteBuffer:
     cdef void clear(self) noexcept
 
 
-cdef inline char* room(ByteBuffer buffer, Py_ssize_t n) except NULL:
+cdef inline char* reserved(ByteBuffer buffer, Py_ssize_t n) except NULL:
     """``buffer.reserve(n)``, without a call where there is room already."""
     if buffer.data != NULL and buffer.capacity - buffer.end >= n:
         return buffer.data + buffer.end
