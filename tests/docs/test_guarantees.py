@@ -29,10 +29,10 @@ ROWS: dict[str, tuple[str, set[str]]] = {
         {"first", "second", "third", "SIGQUIT", "SIGHUP", "to a worker", "together", "jump", "other orders"},
     ),
     "Exit codes": ("code", {*"0123456", "several", "no signal"}),
-    "Handlers": ("handler", {"face", "wakes", "third", "starting", "replaced"}),
+    "Handlers": ("handler", {"signal handler", "wakes", "third", "starting", "replaced"}),
     "Whose process it is": ("call", {"run()", "serve()", "handlers", "threads", "cancelling"}),
     "The end is bounded": ("what", {"teardown", "threads", "watchdog", "always"}),
-    "The door": (
+    "Connections": (
         "who",
         {
             *("backlog", "new clients", "unix socket", "shared listener", "±5 ms", "quiet connections"),
@@ -66,7 +66,7 @@ LATER = {
     "with the fleet": {("Budgets", "sum"), ("Signals and orders", "SIGHUP"), ("Signals and orders", "to a worker")}
     | {("The report", "moved")}
     | {("Failure modes", str(number)) for number in (17, 20, 21, 22, 23, 24, 25)},
-    "with HTTP/2": {("The door", "HTTP/2"), ("Failure modes", "30")},
+    "with HTTP/2": {("Connections", "HTTP/2"), ("Failure modes", "30")},
 }
 """What may wait, and for what; nothing else may."""
 

@@ -1,4 +1,4 @@
-"""Nothing is lost at the door: the accept backlog, fresh connections, half-read heads, quiet and kept-alive ones."""
+"""No connection is lost at the stop: the accept backlog, fresh connections, half-read heads, idle and kept-alive ones."""
 
 from __future__ import annotations
 
