@@ -1,4 +1,4 @@
-"""What the fuzzer calls with arbitrary bytes, and what must hold for all of them. It knows the package ``wire`` only."""
+"""What the fuzzer calls with arbitrary bytes, and what must hold for all of them. It knows ``wire`` only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No connection is lost at the stop: the accept backlog, fresh connections, half-read heads, idle and kept-alive ones."""
+"""Nothing is lost at the stop: the accept backlog, fresh connections, half-read heads, idle and kept-alive ones."""
 
 from __future__ import annotations
 

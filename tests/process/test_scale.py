@@ -230,7 +230,7 @@ def test_a_stop_with_5000_idle_connections_500_sse_streams_and_50_finite_ones(tm
     assert "Traceback" not in server.stderr
 
 
-# -- the backlog under load ----------------------------------------------------------------------------------------------
+# -- the backlog under load --------------------------------------------------------------------------------------------
 
 SLOTS = 200  # clients; each asks again as soon as it has its answer
 RUSH_SECONDS = 0.3  # before the SIGTERM
