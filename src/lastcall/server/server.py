@@ -35,7 +35,7 @@ from lastcall.observe.logs import configure_logging, make_access_sink, make_prog
 from lastcall.server.controller import Callbacks, ShutdownController, Work
 from lastcall.server.loops import make_loop, refuse_running_loop
 from lastcall.server.report_file import write_report
-from lastcall.server.signals import SignalHandler
+from lastcall.server.signals import SignalHandler, waking
 from lastcall.server.teardown import close_loop
 
 if TYPE_CHECKING:
@@ -211,7 +211,10 @@ class Server:
             self._handler.install()
         app: LoadedApp | None = None
         register(self._signal)
+        awake = ExitStack()
         try:
+            if self._handler is not None:
+                awake.enter_context(waking(asyncio.get_running_loop()))
             for warning in self.config.warnings:
                 logger.warning("%s", warning)
             options = self.config.options
@@ -227,6 +230,7 @@ class Server:
             raise
         finally:
             self.started = False
+            awake.close()
             unregister(self._signal, last=handler is not None)
             for listener in self._listeners:
                 listener.close()
