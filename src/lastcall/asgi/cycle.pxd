@@ -44,6 +44,7 @@ cdef class AppCycle(RunningTask):
     cdef readonly bint ran_after_response   # for at least a step
     cdef bint cancelled                 # by our own order
     cdef bint incomplete                # the task ended before it was complete
+    cdef bint _awaited                  # it counts in RunningTasks.awaited
     cdef bint stepping                  # the task's own coroutine runs (not a task that it has started)
     cdef object leave_timer             # runs out when the task goes on too long without its client
     cdef object receive_waiter          # future, list of futures, or None
@@ -67,11 +68,13 @@ cdef class AppCycle(RunningTask):
     cdef object bound_send(self)
     cdef bint expects_end(self) noexcept
     cdef int suspended(self) except -1
+    cdef bint answers(self) noexcept
     cdef int unfinished(self, bint raised) except -1
     cdef int cancel_timers(self) except -1
     cdef int task_ended(self) except -1
     # -- for its subclasses
     cdef object after_send(self, Py_ssize_t n)
+    cdef void response_begun(self) noexcept
     cdef int expect_end(self) except -1
     # -- private
     cdef int _ended(self, object exc) except -1

@@ -189,6 +189,10 @@ cdef class AppCycle(RunningTask):
         """The task waits for something."""
         return 0
 
+    cdef bint answers(self) noexcept:
+        """Whether its response has begun: its client has got something."""
+        return False
+
     cdef int unfinished(self, bint raised) except -1:
         """The task has ended, by an exception or not, before it was complete, and its client is still there."""
         return 0
@@ -280,6 +284,12 @@ cdef class AppCycle(RunningTask):
             if self.task is not None:
                 self.task.cancel()
 
+    cdef void response_begun(self) noexcept:
+        """The response has begun, or the task has ended: nobody waits for its beginning any more."""
+        if self._awaited:
+            self._awaited = False
+            self.runtime.tasks.awaited -= 1
+
     cdef int expect_end(self) except -1:
         """The client is gone, or is treated so: the task has a while to notice. Frameworks need not look at
         ``receive()`` at all (Starlette does not, at spec_version 2.4 and above), and a quiet stream never sends."""
@@ -313,6 +323,7 @@ cdef class AppCycle(RunningTask):
         self._callbacks = None
         self.task = None
         self.cancel_timers()
+        self.response_begun()
         self.scope = None
         try:
             if exc is not None:
@@ -443,6 +454,9 @@ cdef class AppCoroutine(Awaitable):
 
     cdef object _suspended(self, AppCycle cycle, object value):
         cycle.runtime.tasks.steps_due += 1
+        if not cycle._awaited and not cycle.answers():
+            cycle._awaited = True
+            cycle.runtime.tasks.awaited += 1
         cycle.suspended()
         return value
 

@@ -153,6 +153,9 @@ cdef class HTTPCycle(AppCycle):
     cdef bint expects_end(self) noexcept:
         return self.head is not None    # a handler that has not answered is not cancelled because its client left
 
+    cdef bint answers(self) noexcept:
+        return self.started
+
     cdef int suspended(self) except -1:
         return self._hold_head() if self.head is not None and not self.started else 0
 

@@ -183,6 +183,7 @@ cdef class HTTP1Cycle(HTTPCycle):
         at[1] = c"\n"
         out.end += at + 2 - start
         self.started = True
+        self.response_begun()
         return 0
 
     cdef int write_body(self, const char* data, Py_ssize_t n, bint more) except -1:

@@ -171,11 +171,17 @@ cdef class Scheduler:
         return self.tick() > self.turn_ends
 
     cdef bint quiet(self) noexcept:
-        """Whether this turn has given the loop nothing to do: no task that it has started or woken waits for a step.
+        """Whether nothing waits for the loop: no request whose response has not begun, and no task that this turn has
+        started or woken. A stream that waits since before the turn does not count: there may be one for hours."""
+        return (
+            self.tasks is not None and self.tasks.awaited == 0 and self.tasks.steps_due == self._steps_due
+            and not self._runnable
+        )
 
-        What runs since before the turn does not count: the loop has had its chance to serve it, and a turn is short.
-        """
-        return self.tasks is not None and self.tasks.steps_due == self._steps_due and not self._runnable
+    @property
+    def nothing_waits(self):
+        """``quiet()``, for tests and tools."""
+        return self.quiet()
 
     cdef int flush(self) except -1:
         """Write what every dirty stream has queued."""

@@ -16,6 +16,7 @@ cdef class RunningTasks:
     cdef readonly Py_ssize_t count
     cdef readonly Py_ssize_t places          # of ``count``: those that --limit-concurrency counts
     cdef readonly unsigned long long total
+    cdef Py_ssize_t awaited                  # of ``count``: suspended, and no response has begun: somebody waits for them
     cdef unsigned int steps_due              # grows whenever the loop gets a step of one of them to run
     cdef public object on_end
     cdef int add(self, RunningTask task, double now) except -1
