@@ -6,7 +6,7 @@ import inspect
 import json
 import re
 import tomllib
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 import pytest
 
@@ -31,9 +31,6 @@ OF_OTHER_PACKAGES = {
     "Server": {"abandon_now", "abandoned", "importing", "serve_under", "signal_received", "starting"},
     "Config": {"from_command"},
 }
-
-
-PARAMETERS_OF_OTHER_PACKAGES = {"Server": {"guard"}}
 
 
 # -- exit codes -------------------------------------------------------------------------------------------------------
@@ -153,7 +150,7 @@ def test_a_signature_is_that_of_the_code(name: str) -> None:
     documented = (
         API.section(name).text.strip().splitlines()[0].strip("`").removeprefix("lastcall.").partition(" -> ")[0]
     )
-    assert documented == name + _signature(getattr(lastcall, name), PARAMETERS_OF_OTHER_PACKAGES.get(name, set()))
+    assert documented == name + _signature(getattr(lastcall, name))
 
 
 def test_the_methods_of_a_server() -> None:
@@ -221,14 +218,13 @@ def test_the_exceptions() -> None:
         assert re.findall(r"`(\w+)`", rows[name]) == [base.__name__ for base in thing.__bases__]
 
 
-def _signature(function: Callable[..., object], hidden: Collection[str] = ()) -> str:
-    """The parameters without types, and without ``self`` and those that are ``hidden``, which must be there."""
+def _signature(function: Callable[..., object]) -> str:
+    """The parameters without types, and without ``self``."""
     signature = inspect.signature(function)
-    assert set(hidden) <= set(signature.parameters)
     plain = [
         parameter.replace(annotation=parameter.empty)
         for parameter in signature.parameters.values()
-        if parameter.name != "self" and parameter.name not in hidden
+        if parameter.name != "self"
     ]
     return str(signature.replace(parameters=plain, return_annotation=signature.empty))
 

@@ -49,7 +49,7 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
     refuse_running_loop()
     configure_logging(config.options.log)
     guard = ProcessGuard(budgets_of(config.options.stop), gc_freeze=config.options.gc_freeze, final=final)
-    server = Server(config, guard=guard)
+    server = Server(config)
     handler = SignalHandler(server, own_process=True)
     threads = set(threading.enumerate())
     handler.install()
@@ -62,7 +62,7 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
         try:
             loop = make_loop(config.options.loop)
             try:
-                code = _run(loop, server, handler)
+                code = _run(loop, server, handler, guard)
             finally:
                 end = time.monotonic() + TEARDOWN
                 guard.bound_the_end()
@@ -81,13 +81,13 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
     return code
 
 
-def _run(loop: asyncio.AbstractEventLoop, server: Server, handler: SignalHandler) -> int:
+def _run(loop: asyncio.AbstractEventLoop, server: Server, handler: SignalHandler, guard: ProcessGuard) -> int:
     """Run the server to its end, also where a task of the application's calls ``sys.exit()``; the exit code.
 
     Asyncio lets SystemExit and KeyboardInterrupt out of the loop, whatever else runs in it. They are an order to stop
     like any other, and a SystemExit's code counts if the server's own is not higher.
     """
-    serving = loop.create_task(server.serve_under(handler))
+    serving = loop.create_task(server.serve_under(handler, guard=guard))
     code = 0
     while not serving.done():
         try:

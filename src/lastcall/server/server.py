@@ -77,13 +77,13 @@ class Server:
     any loop. ``addresses`` are the real ones, port 0 too.
     """
 
-    def __init__(self, config: Config, *, install_signal_handlers: bool = True, guard: Guard | None = None) -> None:
+    def __init__(self, config: Config, *, install_signal_handlers: bool = True) -> None:
         self.config = config
         self.started = False
         self.importing = False
         self.addresses: list[Address] = []
         self._install_signal_handlers = install_signal_handlers
-        self._guard = guard
+        self._guard: Guard | None = None
         self._serving = False
         self._lifespan: Lifespan | None = None
         self._listeners: list[Listener] = []
@@ -97,7 +97,7 @@ class Server:
             self._signal,
             budgets_of(stop),
             Callbacks(
-                bound=(lambda seconds: None) if guard is None else guard.bound,
+                bound=self._bound,
                 on_phase=lambda state: None,
                 set_should_exit=self._set_should_exit,
                 progress=self._say_progress,
@@ -197,12 +197,17 @@ class Server:
         return await self.serve_under(None, sockets)
 
     async def serve_under(
-        self, handler: SignalHandler | None, sockets: Sequence[socket.socket] | None = None
+        self,
+        handler: SignalHandler | None,
+        sockets: Sequence[socket.socket] | None = None,
+        *,
+        guard: Guard | None = None,
     ) -> StopReport:
-        """``serve()`` with signal handlers that are installed already (a process of our own), or None."""
+        """``serve()`` with the signal handlers and the guard of a process of our own, or None."""
         if self._serving:
             raise RuntimeError("a Server serves once: make a new one")
         self._serving = True
+        self._guard = guard
         self._controller.start()
         own_handler = handler is None and self._install_signal_handlers
         self._handler = handler
@@ -345,6 +350,10 @@ class Server:
         self.started = True
         if self._guard is not None:
             self._guard.ready()
+
+    def _bound(self, seconds: float) -> None:
+        if self._guard is not None:
+            self._guard.bound(seconds)
 
     def _say_progress(self, text: str | None) -> None:
         self._progress(text)
