@@ -486,7 +486,7 @@ def test_work_after_the_answer_does_not_change_it(run: Run) -> None:
 
         guarded = at.guard(app, lease=1.0)
         first = Call(guarded)
-        await until(lambda: first.whole)
+        await until(lambda: first.complete)
         assert (await call(guarded)).replayed
         with pytest.raises(ValueError, match="background"):
             await first.task
@@ -960,7 +960,7 @@ def test_a_store_that_is_down_after_the_work(run: Run, messages: list[Message], 
         else:
             with pytest.raises(StoreError):
                 await refused.task
-            assert not refused.whole
+            assert not refused.complete
         assert (await at.record("2")).state is State.LEASED
         await asyncio.sleep(30)
         assert (await at.record("2")).state is State.UNKNOWN

@@ -66,7 +66,7 @@ class Kit:
         self.notice: Any = None
 
     async def new_key(self, **options: Any) -> str:
-        return (await create(self.service.shelf, now=self.clock(), **options))[0]
+        return (await create(self.service.documents, now=self.clock(), **options))[0]
 
     async def ask(
         self,
