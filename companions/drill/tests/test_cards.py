@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from lastcall_drill.cards.card_run import ACTIONS, OBSERVERS
 from lastcall_drill.cards.format import OBSERVATIONS, STEPS, Confidence, Role
 from lastcall_drill.cards.loader import CATALOGUE, CardError, catalogue, find, load
 from lastcall_drill.cards.scaffold import scaffold
-from lastcall_drill.cards.scene import ACTIONS, SIGHTS
 from lastcall_drill.cli.cards import cards_group
 
 DOCS = Path(__file__).parents[3] / "docs" / "reference"
@@ -160,7 +160,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_every_step_and_observation_is_carried_out_and_described() -> None:
     assert set(ACTIONS) == set(STEPS)
-    assert set(SIGHTS) == set(OBSERVATIONS)
+    assert set(OBSERVERS) == set(OBSERVATIONS)
     page = (DOCS / "drill-cards.md").read_text()
     for rows in (STEPS, OBSERVATIONS):
         for name, row in rows.items():

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from lastcall_drill import appmode, environments, reference, rig
+from lastcall_drill import appmode, environments, harness, reference
 from lastcall_drill.cli import main as command
 from lastcall_drill.cli.end import INTERRUPTED
 from lastcall_drill.record import Record
@@ -102,7 +102,7 @@ def test_the_verdicts() -> None:
 def test_the_figures_of_fairness() -> None:
     text = DRILL.section("Fairness").text
     assert TRIES == 2
-    assert f"for which it has {rig.READY:g} s" in text
+    assert f"for which it has {harness.READY:g} s" in text
     longer = {one.id: one.deadline for one in scenarios() if one.deadline != DEADLINE}
     assert longer == {"request-at-signal": 120.0}
     assert f"**Hard deadline**: {DEADLINE:g} s for each try (120 s for `request-at-signal`, " in text

@@ -9,7 +9,7 @@ import pytest
 
 import lastcall
 from lastcall_drill.errors import DrillError
-from lastcall_drill.rig import APP
+from lastcall_drill.harness import APP
 from lastcall_drill.scenario import GROUPS, scenarios
 from lastcall_drill.servers import Asked, Target, expectations, expected, parse_server, prepare, prepare_here, programs
 from lastcall_drill.verdicts import Verdict

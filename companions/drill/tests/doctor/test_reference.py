@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lastcall_doctor import rules_app, rules_place, rules_stop, rules_way
+from lastcall_doctor import rules_app, rules_host, rules_proxy, rules_stop
 from lastcall_doctor.catalogue import CATALOGUE, GROUPS
 from lastcall_doctor.reference import PAGE, main, page
 from testing.tree import COMPANIONS, imports_of, module_name
@@ -20,7 +20,7 @@ def made() -> set[str]:
     """The ids in every ``Finding(…)`` of the rules."""
     calls = [
         node
-        for module in (rules_app, rules_place, rules_stop, rules_way)
+        for module in (rules_app, rules_host, rules_stop, rules_proxy)
         for node in ast.walk(ast.parse(inspect.getsource(module)))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Finding"
     ]
