@@ -227,7 +227,7 @@ async def test_a_stream_forgets_its_oldest_entries_and_no_number(backend: Backen
     assert (await documents.append(stream, "last", keep=1)).number == 32
     assert [entry.number for entry in await documents.entries(stream, limit=1)] == [32]
     for keep in (0, -1, MOST + 1):
-        with pytest.raises(ValueError, match=f"a stream keeps 1 to {MOST} entries, not {keep}"):
+        with pytest.raises(ValueError, match=str(keep)):
             await documents.append(stream, "x", keep=keep)
     assert (await documents.append(stream, "last", keep=MOST)).number == 33
 
@@ -306,10 +306,10 @@ async def test_large_amounts_are_exact(backend: Backend, documents: DocumentStor
 async def test_what_is_no_charge_changes_nothing(backend: Backend, documents: DocumentStore) -> None:
     counter = f"{backend.prefix}n"
     for wrong in (spend(counter, -1), spend(counter, MOST + 1)):
-        with pytest.raises(ValueError, match=f"the amount to charge is 0 to {MOST}, not"):
+        with pytest.raises(ValueError, match="amount"):
             await documents.charge([spend(counter, 1), wrong])
     for keep in (0.0, -1.0, math.nan):
-        with pytest.raises(ValueError, match="a counter is kept for more than 0 s, not"):
+        with pytest.raises(ValueError, match=str(keep)):
             await documents.charge([spend(counter, 1), spend(counter, 1, keep=keep)])
     assert list(await documents.counts([counter])) == [0]
 
@@ -490,14 +490,14 @@ def test_a_closed_store_has_no_documents_until_it_is_opened(store: Backend) -> N
         opened = store.make()
         documents = document_store_of(opened)
         for call in calls(documents, store.prefix):
-            with pytest.raises(StoreError, match="not open"):
+            with pytest.raises(StoreError):
                 await call
         for number in (1, 2):
             await opened.open()
             assert (await documents.append(store.prefix, "1", keep=9)).number == number
             await opened.close()
             for call in calls(documents, store.prefix):
-                with pytest.raises(StoreError, match="not open"):
+                with pytest.raises(StoreError):
                     await call
 
     asyncio.run(main())
@@ -509,7 +509,7 @@ def test_a_store_of_somebody_else_has_none() -> None:
 
     assert type(document_store_of(Mine())).__name__ == "MemoryDocumentStore"
     other: Any = object()
-    with pytest.raises(TypeError, match="object has no document store"):
+    with pytest.raises(TypeError):
         document_store_of(other)
 
 
@@ -537,7 +537,7 @@ def test_a_file_that_another_process_holds(path: Path) -> None:
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             for call in writes(documents):
-                with pytest.raises(StoreError, match="for longer than the timeout"):
+                with pytest.raises(StoreError):
                     await call
             assert [await call for call in reads(documents)] == [None, [], [], [0]], "who reads does not wait"
             other.execute("ROLLBACK")
@@ -578,7 +578,7 @@ def test_a_server_that_is_down_and_comes_back(server: Server) -> None:
         await documents.charge([spend(name)])
         with server.down():
             for call in calls(documents):
-                with pytest.raises(StoreError, match=r"Redis at|PostgreSQL, table"):
+                with pytest.raises(StoreError):
                     await call
         assert await documents.charge([spend(f"{name}2")]) is None
         assert list(await documents.counts([f"{name}2"])) == [1]
@@ -663,14 +663,14 @@ def test_what_somebody_else_writes_in_redis_is_an_error(redis_server: RedisServe
             client.rpush(f"{prefix}e:n", b"1 x \xff")
             client.set(f"{prefix}c:n", "theirs")
         for call in reads(documents):
-            with pytest.raises(StoreError, match="Redis has"):
+            with pytest.raises(StoreError):
                 await call
         for call in (
             documents.write("n", "n", "1"),
             documents.charge([spend("n")]),
             documents.charge([spend("m"), spend("n")]),
         ):
-            with pytest.raises(StoreError, match="Redis at"):
+            with pytest.raises(StoreError):
                 await call
         assert list(await documents.counts(["m"])) == [0]
 
@@ -704,7 +704,7 @@ def test_a_file_of_the_first_version_is_brought_up_to_date(path: Path, monkeypat
     with_documents(SQLiteStore(path), body)
     with monkeypatch.context() as patch:  # the older release, afterwards
         patch.setattr(sqlite_schema, "MIGRATIONS", sqlite_schema.MIGRATIONS[:1])
-        with pytest.raises(StoreError, match=r"has schema 2, .*knows none newer than 1: upgrade lastcall"):
+        with pytest.raises(StoreError, match="schema 2"):
             asyncio.run(first())
 
 
@@ -731,7 +731,7 @@ def test_a_table_of_the_first_version_is_brought_up_to_date(
             await store.close()
         with monkeypatch.context() as patch:
             patch.setattr(postgres, "MIGRATIONS", postgres.MIGRATIONS[:1])
-            with pytest.raises(StoreError, match="it has schema 2, this release of lastcall knows 1: upgrade it"):
+            with pytest.raises(StoreError, match="schema 2"):
                 await old.open()
 
     asyncio.run(main())

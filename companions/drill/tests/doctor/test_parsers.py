@@ -47,7 +47,7 @@ def test_systemd_spans(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", " ", "soon", "-1", "5 parsecs", "s5", "1e3", "1,5s", "inf"])
 def test_what_is_no_systemd_span(text: str) -> None:
-    with pytest.raises(ValueError, match="a time span, as in 90"):
+    with pytest.raises(ValueError, match="time span"):
         systemd_span(text)
 
 
