@@ -14,6 +14,7 @@ settings.register_profile("companions", deadline=None, suppress_health_check=[He
 settings.load_profile("companions")
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     """Keep together what shares something."""
     group_by_module(items)

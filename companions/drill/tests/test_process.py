@@ -124,9 +124,9 @@ def test_a_port_is_waited_for_without_a_connection_to_it(launch: Launch) -> None
     process = launch(
         "import socket, sys, time\n"
         "time.sleep(0.2)\n"
-        "door = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n"
-        "door.settimeout(0.3)\n"
-        "try: door.accept()\n"
+        "listener = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n"
+        "listener.settimeout(0.3)\n"
+        "try: listener.accept()\n"
         "except TimeoutError: sys.exit(7)\n",
         str(port),
     )

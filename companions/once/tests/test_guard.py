@@ -362,7 +362,7 @@ def test_a_renewal_that_fails_is_tried_again(caplog: pytest.LogCaptureFixture) -
 
     with caplog.at_level(logging.WARNING, "lastcall.once"):
         run(body)
-    assert "could not be renewed; trying again (renew is down)" in caplog.text
+    assert "renew is down" in caplog.text
 
 
 def test_no_renewal_follows_an_end() -> None:
@@ -495,7 +495,7 @@ def test_fail_open(caplog: pytest.LogCaptureFixture) -> None:
         kit = run(body, fail_open=True)
     assert kit.counters.value("once_fail_open_total", operation="acquire") == 2
     assert kit.counters.value("once_fail_open_total", operation="finish") == 1
-    assert "fail_open is set: work runs unguarded (acquire is down)" in caplog.text
+    assert "acquire is down" in caplog.text
     assert [event.name for event in kit.told if event.outcome == "store_error"] == ["fail_open"] * 3
 
 

