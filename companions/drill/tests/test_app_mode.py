@@ -11,12 +11,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from companions.drill.tests.judging import TINY
-from lastcall_drill.appmode import Seen, Subject, remedy
+from lastcall_drill.appmode import Observed, Subject, remedy
 from lastcall_drill.cli.main import drill_group
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 PROJECT = Path(__file__).parent / "projects" / "streams"
-SEEN = Seen(
+SEEN = Observed(
     complete=False,
     ended=0.9,
     error="",
@@ -76,8 +76,8 @@ def test_a_route_whose_path_has_to_be_quoted_is_seen_and_named() -> None:
     row = json.loads(result.stdout)["results"][0]
     assert row["sentence"].startswith("/two%20words?x=1 was still open when lastcall came to DISCONNECTING")
     assert "lastcall --drain-close '/two words' ends it" in row["sentence"]
-    seen = {moment["what"] for moment in row["moments"] if moment["who"] == "/two%20words"}
-    assert seen == {"request", "notice", "disconnect", "task-end"}
+    observed = {moment["what"] for moment in row["moments"] if moment["who"] == "/two%20words"}
+    assert observed == {"request", "notice", "disconnect", "task-end"}
 
 
 def test_what_lastcall_was_told_to_close_passes() -> None:

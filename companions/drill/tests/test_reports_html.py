@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from functools import cache
 from html.parser import HTMLParser
 from importlib import resources
 
@@ -46,6 +47,11 @@ class Page(HTMLParser):
 
     def having(self, attribute: str) -> list[str]:
         return [attributes[attribute] for _, attributes in self.elements if attribute in attributes]
+
+
+@cache
+def sample_page() -> Page:
+    return Page(html.write(samples.run()))
 
 
 @pytest.fixture(scope="module", params=["sample", "hostile", "empty"])
@@ -117,7 +123,7 @@ def test_what_is_hostile_is_text() -> None:
 
 
 def test_issues_and_addresses_are_links() -> None:
-    links = [link for link in Page(html.write(samples.run())).having("href") if link.startswith("https")]
+    links = [link for link in sample_page().having("href") if link.startswith("https")]
     assert set(links) == {"https://github.com/Kludex/uvicorn/issues/451", "https://asgi.readthedocs.io/"}
 
 
@@ -128,8 +134,7 @@ def test_fragments_are_server_and_scenario() -> None:
 
 
 def test_a_cell_says_verdict_time_and_tries() -> None:
-    run = samples.run()
-    cells = [one for one in Page(html.write(run)).texts["td"] if "pass" in one or "fail" in one]
+    cells = [one for one in sample_page().texts["td"] if "pass" in one or "fail" in one]
     assert cells[0] == "pass, lastcall.  0.034 s"
     assert cells[1] == "fail, uvicorn==0.21.1.  > 12.0 s try 2"
     assert [one for one in cells if "not as recorded" in one] == ["fail, hypercorn.  > 12.0 s try 2 not as recorded"]
@@ -143,7 +148,7 @@ def test_what_was_not_run_has_no_link() -> None:
 
 
 def test_every_moment_is_in_the_table_or_counted_in_it() -> None:
-    page = Page(html.write(samples.run()))
+    page = sample_page()
     assert "14 bytes · 59 times, until +11.800 s" in page.texts["td"]
     assert "the drill's deadline: SIGKILL to the session" in page.texts["td"]
 

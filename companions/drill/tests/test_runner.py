@@ -9,8 +9,8 @@ import pytest
 
 from companions.drill.tests.judging import scenario_of, tiny
 from lastcall_drill.client import HTTPClient
+from lastcall_drill.harness import Harness
 from lastcall_drill.record import replace
-from lastcall_drill.rig import Rig
 from lastcall_drill.runner import MOMENTS, drill, few, judge
 from lastcall_drill.scenario import Failed, NotOffered, Scenario
 from lastcall_drill.verdicts import Moment, Result, Source, Verdict
@@ -39,7 +39,7 @@ class Steps:
     def __init__(self, *ends: Exception | str) -> None:
         self.ends = list(ends)
 
-    def __call__(self, rig: Rig) -> str:
+    def __call__(self, harness: Harness) -> str:
         end = self.ends.pop(0)
         if isinstance(end, Exception):
             raise end
@@ -88,34 +88,34 @@ def test_results_are_in_the_order_of_servers_and_scenarios_and_the_watcher_is_to
 
 @pytest.mark.slow
 def test_the_scale_makes_all_times_longer(tmp_path: Path) -> None:
-    with Rig(tiny(), tmp_path, scale=0.5) as rig:
-        rig.serve(grace=3)
-        assert rig.server.argv[-1] == "1.5"
-        client, response = rig.open("/slow?s=1")
+    with Harness(tiny(), tmp_path, scale=0.5) as harness:
+        harness.serve(grace=3)
+        assert harness.server.argv[-1] == "1.5"
+        client, response = harness.open("/slow?s=1")
         begin = time.monotonic()
-        rig.signal()
+        harness.signal()
         assert client.wait(response, 5.0)
         assert 0.4 < time.monotonic() - begin < 0.9
-        assert 0.8 < rig.since_signal(response.ended) < 1.8
+        assert 0.8 < harness.since_signal(response.ended) < 1.8
 
 
 @pytest.mark.slow
 def test_a_second_server_of_a_scenario_has_a_zero_and_events_of_its_own(tmp_path: Path) -> None:
-    with Rig(tiny(), tmp_path) as rig:
-        rig.serve()
-        first = rig.port
-        rig.open("/inf")
-        rig.must_see("request", "/inf")
-        rig.signal()
-        rig.serve()
-        assert rig.port != first
-        assert rig.events("request", "/inf") == []
-        with HTTPClient(rig.port, rig.timeline, "second") as client:
+    with Harness(tiny(), tmp_path) as harness:
+        harness.serve()
+        first = harness.port
+        harness.open("/inf")
+        harness.must_see("request", "/inf")
+        harness.signal()
+        harness.serve()
+        assert harness.port != first
+        assert harness.events("request", "/inf") == []
+        with HTTPClient(harness.port, harness.timeline, "second") as client:
             assert client.get("/ok").body == b"ok"
-        rig.signal()
-        rig.must_exit(3.0)
-    starts = [one for one in rig.timeline.moments if one.what == "start"]
+        harness.signal()
+        harness.must_exit(3.0)
+    starts = [one for one in harness.timeline.moments if one.what == "start"]
     assert [one.at < 0 for one in starts] == [True, True]
-    assert [one.who for one in rig.timeline.moments if one.what == "request" and one.source is Source.APP].count(
+    assert [one.who for one in harness.timeline.moments if one.what == "request" and one.source is Source.APP].count(
         "/inf"
     ) == 1

@@ -85,7 +85,7 @@ class Call:
         self.messages.append(message)
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         return bool(self.messages) and not self.messages[-1].get("more_body", len(self.messages) == 1)
 
     @property
@@ -122,7 +122,7 @@ async def call(app: ASGIApp, key: str | None = "k", **options: Any) -> Call:
     """A request, answered."""
     made = Call(app, key, **options)
     await made.task
-    assert made.whole
+    assert made.complete
     return made
 
 

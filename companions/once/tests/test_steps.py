@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from companions.once.tests.parallel import store_of, verdicts_of_processes
 from lastcall_once import records
 from lastcall_once._record import replace
-from lastcall_once.records import Attempt, Event, Policy, Record, Verdict
-from lastcall_once.store import Store, StoreError
+from lastcall_once.records import Attempt, Event, Policy, Record
+from lastcall_once.store import Store
 from testing.stores import Server
 
 pytestmark = pytest.mark.slow
@@ -142,57 +142,3 @@ def test_random_steps_come_to_what_the_pure_machine_says(server: Server) -> None
 def test_fifty_attempts_of_two_processes_are_granted_once(server: Server) -> None:
     found = verdicts_of_processes(server.url, uuid.uuid4().hex, processes=2, times=25)
     assert sorted(found) == ["granted"] + ["in_flight"] * 49
-
-
-def test_a_scan_goes_through_the_keys_in_their_order(server: Server) -> None:
-    mark = uuid.uuid4().hex
-    keys = [f"{mark}{rest}" for rest in ("", "*", "[a]", "\\", "%", "_", "a", "b?", "é", "\uffff", "\U0001f600", "Z")]
-
-    async def body(store: Store) -> None:
-        for key in keys:
-            await store.acquire(Attempt(key, "t", lease=30.0, ttl=60.0))
-        await store.acquire(Attempt(f"{mark}gone", "t", lease=0.0, ttl=0.0))
-        await store.acquire(Attempt(f"x{mark}", "t", lease=30.0, ttl=60.0))
-        found: list[str] = []
-        while page := await store.scan(mark, after=found[-1] if found else "", limit=5):
-            found += [record.key for record in page]
-        assert found == sorted(keys)
-        assert [record.key for record in await store.scan(f"{mark}[", limit=5)] == [f"{mark}[a]"]
-        assert [record.key for record in await store.scan(f"{mark}\U0001f600")] == [f"{mark}\U0001f600"]
-        assert not await store.scan(f"{mark}?")
-        assert not await store.scan(mark, limit=0)
-
-    in_a_loop(server.url, body)
-
-
-def test_what_has_expired_is_gone_before_anybody_purges(server: Server) -> None:
-    async def body(store: Store) -> None:
-        key = uuid.uuid4().hex
-        await store.acquire(Attempt(key, "t", lease=0.0, ttl=0.0))
-        assert await store.get(key) is None
-        assert not await store.delete(key)
-        await store.acquire(Attempt(key, "t", lease=0.0, ttl=0.0))
-        assert (await store.acquire(Attempt(key, "t", lease=0.0, ttl=60.0))).verdict is Verdict.GRANTED
-        await store.purge()
-        assert await store.purge() == 0
-        assert await store.get(key) is not None
-        assert await store.delete(key)
-        assert await store.get(key) is None
-
-    in_a_loop(server.url, body)
-
-
-def test_a_store_can_be_opened_again_and_a_closed_one_says_so(server: Server) -> None:
-    async def body(store: Store) -> None:
-        key = uuid.uuid4().hex
-        await store.open()  # once more: nothing to do
-        await store.acquire(Attempt(key, "t", lease=30.0, ttl=60.0))
-        await store.close()
-        await store.close()
-        for call in (store.get(key), store.purge(), store.acquire(Attempt(key, "t", lease=30.0, ttl=60.0))):
-            with pytest.raises(StoreError, match="it is not open"):
-                await call
-        await store.open()
-        assert await store.get(key) is not None
-
-    in_a_loop(server.url, body)

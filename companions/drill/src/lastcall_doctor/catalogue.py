@@ -27,7 +27,7 @@ class Entry(Record):
 
 
 class Finding(Record):
-    """One problem. ``where`` is the file, place or path; ``text`` says what is wrong, with the figures.
+    """One problem. ``where`` is the file, or the deployment in it; ``text`` says what is wrong, with the figures.
 
     ``fix`` is what to do, in words; ``lines`` are what to write, exactly.
     """
@@ -47,9 +47,9 @@ _EITHER: Final = (Severity.ERROR, Severity.WARNING)
 
 GROUPS: Final = {
     "The stop": "From the options, and a unit or manifest.",
-    "The place": "From the unit or manifest, and the machine that the doctor runs on.",
+    "The host": "From the unit or manifest, and the machine that the doctor runs on.",
     "The application": "It is started and stopped, where it is named on the doctor's command line.",
-    "The way in": "From `--lb-idle`, `--proxy FILE` and `--probe PATH`.",
+    "The proxy": "From `--lb-idle`, `--proxy FILE` and `--probe PATH`.",
 }
 
 CATALOGUE: Final[Mapping[str, Entry]] = {
@@ -70,8 +70,8 @@ CATALOGUE: Final[Mapping[str, Entry]] = {
     "stop-signal": Entry(
         "The stop",
         _EITHER,
-        "The place stops the server by another signal than SIGTERM. A warning: SIGINT, which is a Ctrl-C to lastcall; "
-        "any but SIGKILL for another server.",
+        "The server is stopped by another signal than SIGTERM. A warning: SIGINT, which is a Ctrl-C to lastcall; any "
+        "but SIGKILL for another server.",
         "`KillSignal=SIGTERM`, `stop_signal: SIGTERM`",
     ),
     "shell-in-front": Entry(
@@ -95,98 +95,98 @@ CATALOGUE: Final[Mapping[str, Entry]] = {
         "before the endpoints have changed.",
         "`--drain-delay 5` (another server: a `preStop` sleep), and a longer `terminationGracePeriodSeconds`",
     ),
-    # -- the place -----------------------------------------------------------------------------------------------
+    # -- the host ------------------------------------------------------------------------------------------------
     "command-refused": Entry(
-        "The place",
+        "The host",
         _ERROR,
         "lastcall would not start with the options of this command.",
         "Correct the option that is named",
     ),
     "command-unread": Entry(
-        "The place",
+        "The host",
         _NOTE,
         "The command has variables that the file does not set.",
         "Give those options to the doctor itself",
     ),
     "no-server": Entry(
-        "The place",
+        "The host",
         _WARNING,
         "No command in this file starts a server that is known, so there is nothing to judge.",
         "Name the file that starts it",
     ),
     "server-unknown": Entry(
-        "The place",
+        "The host",
         _NOTE,
         "The options of this server are not known, are in a file of its own, or need an installed lastcall to be read: "
-        "only its place is judged.",
+        "only the deployment is judged.",
         "Look at the options yourself; install lastcall",
     ),
     "service-type": Entry(
-        "The place",
+        "The host",
         _ERROR,
         "`Type=` waits for what the server does not do (`notify`, `forking`, `oneshot`), or `WatchdogSec` for "
         "messages that it does not send.",
         "`Type=exec`, without `WatchdogSec`",
     ),
     "restart": Entry(
-        "The place",
+        "The host",
         _WARNING,
         "The unit would not start the server again after a crash, or after `--limit-max-requests`, which ends with 0.",
         "`Restart=on-failure`, `Restart=always`",
     ),
     "readiness": Entry(
-        "The place",
+        "The host",
         _WARNING,
         "A container without `readinessProbe`, or one that asks `PREFIX/live`, which never says no.",
         "`--health-path /-` and a probe of `/-/ready`",
     ),
     "loopback": Entry(
-        "The place",
+        "The host",
         _ERROR,
         "The server of a container listens on 127.0.0.1, where nobody outside of it can reach it.",
         "`--host 0.0.0.0`",
     ),
     "descriptors": Entry(
-        "The place",
+        "The host",
         _EITHER,
         "The soft limit of descriptors, less the 64 that lastcall leaves free, is lower than `--limit-connections` or "
         "`--limit-concurrency`. A warning: it is below 1024.",
         "`LimitNOFILE=65536`, `ulimit -n 65536`",
     ),
     "backlog": Entry(
-        "The place",
+        "The host",
         _WARNING,
         "The kernel's `net.core.somaxconn` cuts `--backlog` short.",
         "`net.core.somaxconn = 2048` in `/etc/sysctl.d`",
     ),
     "missing-extra": Entry(
-        "The place",
+        "The host",
         _ERROR,
         "An option needs a package that is not installed: `--loop uvloop`, `--env-file`, `--log-config FILE.yaml`.",
         "`pip install 'lastcall[uvloop]'`",
     ),
     "missing-modules": Entry(
-        "The place",
+        "The host",
         _ERROR,
         "Compiled modules of lastcall are missing in this Python.",
         "Install lastcall again, for this Python",
     ),
     "portable-driver": Entry(
-        "The place",
+        "The host",
         _NOTE,
         "`--driver asyncio`, where the compiled reactor would run and is faster. uvloop is never missing: the default "
         "loop is as fast under the reactor.",
         "`--driver auto`",
     ),
     "debug-python": Entry(
-        "The place",
+        "The host",
         _WARNING,
         "Python runs in a debug mode (`-X dev`, `PYTHONDEVMODE`, `PYTHONASYNCIODEBUG`, `PYTHONMALLOC=debug`), "
         "several times slower.",
         "Leave it out",
     ),
     "no-effect": Entry(
-        "The place",
+        "The host",
         _NOTE,
         "An option or variable is accepted but does nothing in this release.",
         "Leave it out",
@@ -224,55 +224,55 @@ CATALOGUE: Final[Mapping[str, Entry]] = {
         "The application has replaced the signal handlers, so that lastcall may not hear of a stop.",
         "Take `signal.signal()` out; use `lastcall.drain_notice()`",
     ),
-    # -- the way in ----------------------------------------------------------------------------------------------
+    # -- the proxy -----------------------------------------------------------------------------------------------
     "keep-alive": Entry(
-        "The way in",
+        "The proxy",
         _ERROR,
         "The server closes idle connections no later than the balancer does, which then sends a request into a "
         "connection that is being closed: now and then a 502.",
         "`--timeout-keep-alive` (`--keep-alive`) above the balancer's",
     ),
     "stream-goes-on": Entry(
-        "The way in",
+        "The proxy",
         _ERROR,
         "The task of the probed path still ran when its client had left and `--timeout-disconnect` was over.",
         "Let CancelledError through; ask whether the client is there",
     ),
     "stream-ends-late": Entry(
-        "The way in",
+        "The proxy",
         _NOTE,
         "The task of the probed path did not notice that its client had left: it ended when lastcall cancelled it. "
         "Another server would have left it running.",
         "Wait for `http.disconnect` beside the queue",
     ),
     "probe-unusable": Entry(
-        "The way in",
+        "The proxy",
         (Severity.WARNING, Severity.NOTE),
         "The probed path did not answer, or not with 200. A note: its answer was complete at once, and no stream.",
         "Name the path of a stream",
     ),
     "proxy-buffering": Entry(
-        "The way in",
+        "The proxy",
         _EITHER,
         "nginx keeps the probed stream back until its buffers are full. A warning, without a probe: no location "
         "switches that off.",
         "`proxy_buffering off;`, or the header `X-Accel-Buffering: no`",
     ),
     "proxy-read-timeout": Entry(
-        "The way in",
+        "The proxy",
         _NOTE,
         "The proxy cuts a stream that is silent for 60 s or less.",
         "`proxy_read_timeout 1h;`, `timeout server 1h`, or a heartbeat",
     ),
     "proxy-keep-alive": Entry(
-        "The way in",
+        "The proxy",
         _WARNING,
         "nginx has `keepalive` for these servers, but does not say what lets connections be used again (the "
         "default since nginx 1.29.7).",
         '`proxy_http_version 1.1;` and `proxy_set_header Connection "";`',
     ),
     "stream-headers": Entry(
-        "The way in",
+        "The proxy",
         _NOTE,
         "The probed event stream lacks `Cache-Control: no-cache`, or `X-Accel-Buffering: no` where no proxy's "
         "configuration was given.",

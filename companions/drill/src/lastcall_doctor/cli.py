@@ -16,7 +16,7 @@ import click
 
 from lastcall_doctor import facts_app, facts_machine
 from lastcall_doctor.errors import DoctorError
-from lastcall_doctor.facts import Facts, Place, Probe, Server, Start
+from lastcall_doctor.facts import Deployment, Facts, Probe, Server, Start
 from lastcall_doctor.facts_manifest import read_manifest
 from lastcall_doctor.facts_others import NO_NUMBERS, server_of_another
 from lastcall_doctor.facts_proxy import read_proxy
@@ -80,17 +80,21 @@ class _Case:
 
     def _read(self, units: tuple[Path, ...], manifests: tuple[Path, ...]) -> None:
         found = {path: (read_unit(path),) for path in units} | {path: read_manifest(path) for path in manifests}
-        ours = {path: [one for one in places if one.launch or path in manifests] for path, places in found.items()}
-        self.strangers = tuple(str(path) for path, places in ours.items() if not places)
-        self.places = tuple(self._with_server(place) for places in ours.values() for place in places)
+        ours = {
+            path: [one for one in deployments if one.launch or path in manifests] for path, deployments in found.items()
+        }
+        self.unrecognized = tuple(str(path) for path, deployments in ours.items() if not deployments)
+        self.deployments = tuple(
+            self._with_server(deployment) for deployments in ours.values() for deployment in deployments
+        )
 
     def facts(self) -> Facts:
         """Everything there is to see, the application's behaviour included if one was named."""
         own = self._own()
         facts = Facts(
             own=own,
-            places=self.places,
-            strangers=self.strangers,
+            deployments=self.deployments,
+            unrecognized=self.unrecognized,
             machine=facts_machine.look(),
             lb_idle=self.lb_idle,
             proxies=self.proxies,
@@ -110,18 +114,17 @@ class _Case:
         return server_here(self.app or NO_APP, self.given, os.environ)
 
     def _try(self, app: str, own: Server) -> tuple[Server, Start, Probe | None]:
-        """Run the application, with the options of the first place if there is one; also the server that was run."""
+        """Run the application with the options of the first deployment, if any; also return the server that ran."""
         from lastcall_doctor import facts_server  # noqa: PLC0415 - needs lastcall
 
-        place = next(
-            (one for one in self.places if one.launch and _is_ours(one) and one.server and not one.server.refused), None
-        )
+        ours = (one for one in self.deployments if one.launch and _is_ours(one))
+        deployment = next((one for one in ours if one.server and not one.server.refused), None)
         given, env, server = dict(self.given), dict[str, str](), own
-        if place is not None and place.launch is not None and place.server is not None:
-            _, theirs = facts_server.words_read(place.launch.words)
+        if deployment is not None and deployment.launch is not None and deployment.server is not None:
+            _, theirs = facts_server.words_read(deployment.launch.words)
             given = {name: one for name, one in theirs.items() if name not in facts_server.FILES} | given
-            env = dict(place.launch.env)
-            server = replace(place.server, where=own.where)
+            env = dict(deployment.launch.env)
+            server = replace(deployment.server, where=own.where)
         unread = facts_server.variables(facts_app.OVERRIDDEN)
         words = {name: one for name, one in given.items() if name not in facts_app.OVERRIDDEN}
         trial = facts_app.Trial(
@@ -135,36 +138,40 @@ class _Case:
         start, probe = facts_app.run(trial)
         return server, start, probe
 
-    def _with_server(self, place: Place) -> Place:
-        """The place, with what its command comes to, or why that is not known."""
-        launch = place.launch
-        if launch is not None and not _is_ours(place):
-            server = server_of_another(launch, place.where)
-            return replace(place, server=server) if server else replace(place, unknown=NO_NUMBERS.format(launch.server))
+    def _with_server(self, deployment: Deployment) -> Deployment:
+        """The deployment, with what its command comes to, or why that is not known."""
+        launch = deployment.launch
+        if launch is not None and not _is_ours(deployment):
+            server = server_of_another(launch, deployment.where)
+            return (
+                replace(deployment, server=server)
+                if server
+                else replace(deployment, unknown=NO_NUMBERS.format(launch.server))
+            )
         if not installed():
             what = "The options of lastcall" if launch else "The command of the image, unless it is told here,"
-            return replace(place, unknown=f"{what} cannot be read without lastcall: {INSTALL}.")
-        return replace(place, server=self._lastcall_at(place))
+            return replace(deployment, unknown=f"{what} cannot be read without lastcall: {INSTALL}.")
+        return replace(deployment, server=self._lastcall_at(deployment))
 
-    def _lastcall_at(self, place: Place) -> Server:
+    def _lastcall_at(self, deployment: Deployment) -> Server:
         from lastcall_doctor.facts_server import server_elsewhere, words_read  # noqa: PLC0415 - needs lastcall
 
-        launch = place.launch
+        launch = deployment.launch
         if launch is None:  # the image's command: what is known of it is what the doctor was told
-            return server_elsewhere(place.where, self.app or NO_APP, self.given, {})
+            return server_elsewhere(deployment.where, self.app or NO_APP, self.given, {})
         try:
             app, theirs = words_read(launch.words)
         except click.UsageError as error:
             refused = error.format_message().rstrip(".")
-            return Server(where=place.where, refused=refused, unresolved=launch.unresolved)
+            return Server(where=deployment.where, refused=refused, unresolved=launch.unresolved)
         app = self.app or app or launch.env.get("LASTCALL_APP") or NO_APP
         environ = {name: value for name, value in launch.env.items() if name.startswith("LASTCALL_")}
-        return server_elsewhere(place.where, app, {**theirs, **self.given}, environ, launch.unresolved)
+        return server_elsewhere(deployment.where, app, {**theirs, **self.given}, environ, launch.unresolved)
 
 
-def _is_ours(place: Place) -> bool:
-    """Whether the place starts lastcall, as far as is known."""
-    return place.launch is None or place.launch.server == OURS
+def _is_ours(deployment: Deployment) -> bool:
+    """Whether the deployment starts lastcall, as far as is known."""
+    return deployment.launch is None or deployment.launch.server == OURS
 
 
 def _unusable(option: str, value: str, expected: str) -> DoctorError:

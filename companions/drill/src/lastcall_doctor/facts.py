@@ -30,10 +30,10 @@ class Shell(Record):
 
 
 class Launch(Record):
-    """How a place starts a server: ``server`` is its name, such as ``lastcall``.
+    """How a deployment starts a server: ``server`` is its name, such as ``lastcall``.
 
-    ``words`` is what follows the command's name, ``env`` the variables that the place sets. ``unresolved``: words with
-    a variable in them that the place does not set. ``debug``: what asks Python for its debug mode, or nothing.
+    ``words`` is what follows the command's name, ``env`` the variables that the deployment sets. ``unresolved``: words
+    with a variable in them that the deployment does not set. ``debug``: what sets Python's debug mode, or nothing.
     """
 
     words: tuple[str, ...]
@@ -47,8 +47,8 @@ class Launch(Record):
 class Server(Record):
     """What the options of one server amount to.
 
-    ``where`` names the place or is ``the command line``, ``name`` is the server's, lastcall or another. ``worst_case``
-    is the longest that a stop takes, ``unlimited`` the flags that are ``none``, given or not, and make it endless.
+    ``where`` names the deployment or is ``the command line``, ``name`` is the server's, lastcall or another.
+    ``worst_case`` is the longest that a stop takes, ``unlimited`` the flags that are ``none`` and make it endless.
     ``grace_flag`` and ``keep_alive_flag`` are the server's flags for these two. ``missing_extras`` pairs a flag with
     the extra that it needs and that is not installed here. ``refused`` is why lastcall would not start with the
     options at all; the rest holds defaults then.
@@ -97,13 +97,13 @@ class Service(Record):
     nofile: float = 1024
 
 
-class Place(Record):
-    """One thing that will start, stop and kill the server.
+class Deployment(Record):
+    """What starts, stops and kills the server: one systemd unit, container or Compose service.
 
     ``kind`` is ``systemd``, ``kubernetes`` or ``compose``; ``where`` names file and service or container. ``timer`` is
     when the kill comes, set by ``timer_name`` (``timer_given``: by this file, else it is the default); ``pre_stop`` is
     what passes of it before the signal. ``lines`` has where things stand in the file, by their names.
-    ``public``: connections come from outside of the place, and it takes part in rollouts. ``server`` is what its
+    ``public``: connections come from outside of it, and it takes part in rollouts. ``server`` is what its
     command comes to; ``unknown`` says why that is not known, if it is not.
     """
 
@@ -206,14 +206,14 @@ class Proxy(Record):
 
 
 class Facts(Record):
-    """All that was looked at. ``own`` is lastcall as the doctor's command line has it: judged if no place is given.
+    """All that was looked at. ``unrecognized`` are files in which no server was found.
 
-    None: lastcall is not installed.
+    ``own`` is lastcall as the doctor's command line has it: judged if no deployment is given. None: not installed.
     """
 
     own: Server | None = None
-    places: tuple[Place, ...] = ()
-    strangers: tuple[str, ...] = ()
+    deployments: tuple[Deployment, ...] = ()
+    unrecognized: tuple[str, ...] = ()
     machine: Machine = Machine()
     lb_idle: float | None = None
     proxies: tuple[Proxy, ...] = ()
@@ -223,5 +223,5 @@ class Facts(Record):
     @property
     def servers(self) -> tuple[Server, ...]:
         """The servers to judge."""
-        found = tuple(place.server for place in self.places if place.server is not None)
-        return found or ((self.own,) if self.own is not None and not self.places else ())
+        found = tuple(deployment.server for deployment in self.deployments if deployment.server is not None)
+        return found or ((self.own,) if self.own is not None and not self.deployments else ())

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from lastcall_doctor.facts import Launch, Place, Readiness
+from lastcall_doctor.facts import Deployment, Launch, Readiness
 from lastcall_doctor.facts_unit import read_text
 from lastcall_doctor.launch import launch_of
 from lastcall_doctor.spans import go_duration
@@ -35,11 +35,11 @@ _SLEEP: Final = re.compile(r"\bsleep\s+([0-9]{1,9}(?:\.[0-9]{1,9})?)\b")
 class Candidate(Record):
     """A container that may be lastcall's. ``silent``: no command is given, so that of its image runs."""
 
-    place: Place
+    deployment: Deployment
     silent: bool
 
 
-def read_manifest(path: Path) -> tuple[Place, ...]:
+def read_manifest(path: Path) -> tuple[Deployment, ...]:
     """The containers of the file that run a server.
 
     If no command names it, those without a command, whose images have one: every one in Kubernetes; in Compose those
@@ -48,10 +48,10 @@ def read_manifest(path: Path) -> tuple[Place, ...]:
     return choose(candidates(read_text(path), str(path)))
 
 
-def choose(found: list[Candidate]) -> tuple[Place, ...]:
-    """The places to judge among the containers of a file."""
-    named = [one.place for one in found if one.place.launch is not None]
-    return tuple(named or [one.place for one in found if one.silent])
+def choose(found: list[Candidate]) -> tuple[Deployment, ...]:
+    """The deployments to judge among the containers of a file."""
+    named = [one.deployment for one in found if one.deployment.launch is not None]
+    return tuple(named or [one.deployment for one in found if one.silent])
 
 
 def candidates(text: str, file: str) -> list[Candidate]:
@@ -96,7 +96,7 @@ def _container(pod: Block, container: Block, document: Document, owner: str, *, 
     key = "terminationGracePeriodSeconds"
     host = document.text(pod, "hostNetwork").lower() == "true"
     name = document.text(container, "name", "?")
-    place = Place(
+    deployment = Deployment(
         kind="kubernetes",
         where=f"{document.file}: {owner}, container {name}",
         launch=launch_of(words, env),
@@ -109,7 +109,7 @@ def _container(pod: Block, container: Block, document: Document, owner: str, *, 
         public=alone and not host and "Job" not in owner.partition(" ")[0],
         readiness=_readiness(container, document) if probe is not None else None,
     )
-    return Candidate(place, silent=not words)
+    return Candidate(deployment, silent=not words)
 
 
 def _grace(pod: Block, key: str, document: Document) -> float:
@@ -146,7 +146,7 @@ def _compose(one: Block, document: Document) -> list[Candidate]:
     built = [candidate for _, service, candidate in found if "build" in service]
     silent = [candidate for _, _, candidate in found if candidate.silent]
     likely = [one for one in silent if one in built] or (silent if len(silent) == 1 else [])
-    return [Candidate(one.place, silent=one in likely) for _, _, one in found]
+    return [Candidate(one.deployment, silent=one in likely) for _, _, one in found]
 
 
 def _service(name: str, service: Block, document: Document) -> Candidate:
@@ -159,7 +159,7 @@ def _service(name: str, service: Block, document: Document) -> Candidate:
             line = service.lines.get(key)
             raise document.refuse(line, f"{key}: {service[key]!r} is not usable: expected {error}") from None
     words = _compose_words(service, "entrypoint", document) + _compose_words(service, "command", document)
-    place = Place(
+    deployment = Deployment(
         kind="compose",
         where=f"{document.file}: service {name}",
         launch=_compose_launch(words, service, document),
@@ -170,7 +170,7 @@ def _service(name: str, service: Block, document: Document) -> Candidate:
         signal_name="stop_signal",
         public=document.text(service, "network_mode") != "host",
     )
-    return Candidate(place, silent=not words)
+    return Candidate(deployment, silent=not words)
 
 
 def _compose_launch(words: list[str], service: Block, document: Document) -> Launch | None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from lastcall_doctor.facts import LOOPBACK, Launch, Server
 
-NO_NUMBERS: Final = "What {} is told here is not known to the doctor, so that only the place is judged."
+NO_NUMBERS: Final = "What {} is told here is not known to the doctor, so that only the deployment is judged."
 
 
 def server_of_another(launch: Launch, where: str) -> Server | None:

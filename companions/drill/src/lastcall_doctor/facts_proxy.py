@@ -104,27 +104,29 @@ def parse_nginx(text: str, file: str) -> tuple[Directive, ...]:
 
 
 def _tokens(text: str, file: str) -> Iterator[tuple[str, str, int]]:
-    place, line, last = 0, 1, ""
-    while place < len(text):
-        match = _TOKEN.match(text, place)
+    position, line, last = 0, 1, ""
+    while position < len(text):
+        match = _TOKEN.match(text, position)
         if match is None:
-            raise UnreadableError(file, line, f"expected a directive, not {text[place : place + 20].splitlines()[0]!r}")
+            raise UnreadableError(
+                file, line, f"expected a directive, not {text[position : position + 20].splitlines()[0]!r}"
+            )
         kind = str(match.lastgroup)
         value = match[kind]
         if kind not in ("space", "comment"):
             yield ("sign" if kind == "sign" else "word"), re.sub(r'\\(["\'\\ ])', r"\1", value), line
-        place, start = match.end(), place
+        position, start = match.end(), position
         if kind == "sign" and value == "{" and last.endswith("_by_lua_block"):
-            place = _after_foreign_block(text, place, file, line) - 1
+            position = _after_foreign_block(text, position, file, line) - 1
         elif kind not in ("space", "comment"):
             last = value
-        line += text.count("\n", start, place)
+        line += text.count("\n", start, position)
 
 
-def _after_foreign_block(text: str, place: int, file: str, line: int) -> int:
-    """The place after the brace that closes a block in another language, where "{" has just been read."""
+def _after_foreign_block(text: str, position: int, file: str, line: int) -> int:
+    """The position after the brace that closes a block in another language, where "{" has just been read."""
     depth = 1
-    for match in _FOREIGN.finditer(text, place):
+    for match in _FOREIGN.finditer(text, position):
         depth += {"{": 1, "}": -1}.get(match[0], 0)
         if depth == 0:
             return match.end()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
-from lastcall_doctor.facts import Launch, Place, Service, UnreadableError
+from lastcall_doctor.facts import Deployment, Launch, Service, UnreadableError
 from lastcall_doctor.launch import launch_of
 from lastcall_doctor.spans import systemd_span
 from lastcall_drill.record import Record
@@ -46,7 +46,7 @@ class Setting(Record):
 Section = dict[str, list[Setting]]
 
 
-def read_unit(path: Path) -> Place:
+def read_unit(path: Path) -> Deployment:
     """The unit file at ``path``, with the ``*.conf`` files of ``path.d`` merged in, in the order of their names.
 
     What ``systemctl cat`` prints can be read as well. Raises :class:`UnreadableError`.
@@ -54,7 +54,7 @@ def read_unit(path: Path) -> Place:
     section: Section = {}
     for file in (path, *sorted(Path(f"{path}.d").glob("*.conf"))):
         parse(read_text(file), str(file), section)
-    return place_of(section, str(path))
+    return deployment_of(section, str(path))
 
 
 def read_text(path: Path) -> str:
@@ -117,7 +117,7 @@ def _logical_lines(text: str) -> list[tuple[int, str]]:
     return [(number, line) for number, line in lines if line]
 
 
-def place_of(section: Section, where: str) -> Place:
+def deployment_of(section: Section, where: str) -> Deployment:
     """What the settings of ``[Service]`` amount to. Raises :class:`UnreadableError` for values that mean nothing."""
     stop = _last(section, "TimeoutStopSec") or _last(section, "TimeoutSec")
     name = "TimeoutStopSec" if _last(section, "TimeoutStopSec") or not stop else "TimeoutSec"
@@ -126,7 +126,7 @@ def place_of(section: Section, where: str) -> Place:
         timer = stop.read(name, systemd_span) or math.inf  # 0 is "no timeout" here
     watchdog = _last(section, "WatchdogSec")
     nofile = _last(section, "LimitNOFILE")
-    return Place(
+    return Deployment(
         kind="systemd",
         where=where,
         launch=_launch(section),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from lastcall_doctor import rules_app, rules_place, rules_stop, rules_way
+from lastcall_doctor import rules_app, rules_host, rules_proxy, rules_stop
 from lastcall_doctor.catalogue import Finding, Severity
 from lastcall_doctor.facts import Facts
 
@@ -18,23 +18,23 @@ RULES: Final[tuple[Callable[[Facts], Iterable[Finding]], ...]] = (
     rules_stop.shell_in_front,
     rules_stop.kill_mode,
     rules_stop.drain_delay,
-    rules_place.commands,
-    rules_place.service_type,
-    rules_place.restart,
-    rules_place.readiness,
-    rules_place.loopback,
-    rules_place.descriptors,
-    rules_place.backlog,
-    rules_place.python,
-    rules_place.no_effect,
+    rules_host.commands,
+    rules_host.service_type,
+    rules_host.restart,
+    rules_host.readiness,
+    rules_host.loopback,
+    rules_host.descriptors,
+    rules_host.backlog,
+    rules_host.python,
+    rules_host.no_effect,
     rules_app.start,
     rules_app.lifespan,
     rules_app.probe,
-    rules_way.keep_alive,
-    rules_way.proxy_buffering,
-    rules_way.proxy_read_timeout,
-    rules_way.proxy_keep_alive,
-    rules_way.stream_headers,
+    rules_proxy.keep_alive,
+    rules_proxy.proxy_buffering,
+    rules_proxy.proxy_read_timeout,
+    rules_proxy.proxy_keep_alive,
+    rules_proxy.stream_headers,
 )
 
 

@@ -50,10 +50,10 @@ def expand(word: str, env: Mapping[str, str]) -> str:
 
 
 def _launch(words: Sequence[str], env: Mapping[str, str], shell: Shell | None) -> Launch | None:
-    place = _after_name(words)
-    if place is None or (words[place : place + 1] and words[place] in _NOT_SERVING):
+    position = _after_name(words)
+    if position is None or (words[position : position + 1] and words[position] in _NOT_SERVING):
         return None
-    before, after = words[:place], [expand(word, env) for word in words[place:]]
+    before, after = words[:position], [expand(word, env) for word in words[position:]]
     given = dict(env)
     for word in before:
         if match := _ASSIGNMENT.fullmatch(word):
@@ -62,7 +62,7 @@ def _launch(words: Sequence[str], env: Mapping[str, str], shell: Shell | None) -
         shell = Shell(name=shell.name, script=shell.script, execs="exec" in before)
     return Launch(
         words=tuple(after),
-        server=_name(words[place - 1]),
+        server=_name(words[position - 1]),
         env=given,
         shell=shell,
         unresolved=tuple(word for word in after if _UNRESOLVED.search(word)),
@@ -88,9 +88,9 @@ def _shell(words: Sequence[str]) -> tuple[Shell | None, list[list[str]]]:
         name = word.rpartition("/")[2]
         if name not in SHELLS:
             continue
-        for place in range(number + 1, len(words)):
-            if re.fullmatch(r"-[a-zA-Z]*c[a-zA-Z]*", words[place]) and place + 1 < len(words):
-                script = words[place + 1]
+        for position in range(number + 1, len(words)):
+            if re.fullmatch(r"-[a-zA-Z]*c[a-zA-Z]*", words[position]) and position + 1 < len(words):
+                script = words[position + 1]
                 return Shell(name=name, script=script, execs=False), _simple_commands(script)
     return None, []
 

@@ -22,7 +22,7 @@ _HEAD: Final = """\
 
 # Findings of the doctor
 
-What `lastcall doctor` can find; `lastcall-doctor` is the same command. [Check a place with the
+What `lastcall doctor` can find; `lastcall-doctor` is the same command. [Check a deployment with the
 doctor](../how-to/check-with-doctor.md) says how to ask it.
 
 - **error**: requests or the application's clean-up will be lost, or the server will not run. The exit code is 1.
@@ -49,7 +49,7 @@ own command and environment; without one, those of the doctor's command line and
 
 Servers that are known: {servers}. The numbers of lastcall come from
 an installed lastcall, those of {numbers} from `companions/drill/src/lastcall_doctor/others.toml`.
-Of the rest, and where options are in a file of the server's own, only the place is judged.
+Of the rest, and where options are in a file of the server's own, only the deployment is judged.
 
 In a manifest where no command names one, the containers without a command are judged: their images have one. In
 Compose, those of them that have `build`, or the only one.
@@ -77,7 +77,7 @@ def page() -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Write the page to the file named by the first argument, or to its place below the current directory."""
+    """Write the page to the file named by the first argument, or to its path below the current directory."""
     Path(arguments[0] if arguments else PAGE).write_text(page(), encoding="utf-8")
 
 

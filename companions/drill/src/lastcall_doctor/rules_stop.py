@@ -1,4 +1,4 @@
-"""What keeps a stop from being clean at the place where the server runs. Pure."""
+"""What keeps a stop from being clean where the server runs. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from lastcall_doctor.catalogue import Finding, Severity
-from lastcall_doctor.facts import Facts, Place, Server
+from lastcall_doctor.facts import Deployment, Facts, Server
 
 OURS: Final = "lastcall"
 SPARE: Final = 1.0
@@ -36,37 +36,39 @@ _SIGNALS: Final = {
 
 def stop_timeout(facts: Facts) -> Iterator[Finding]:
     """The longest stop against the timer of whoever kills."""
-    for place, server in _judged(facts):
+    for deployment, server in _judged(facts):
         if math.isfinite(server.worst_case):
-            yield from _against_timer(place, server)
-        elif math.isfinite(place.timer):
-            text = f"A stop has no limit, since {_none(server)}, and {_kills(place)}: what still runs then is lost, "
+            yield from _against_timer(deployment, server)
+        elif math.isfinite(deployment.timer):
+            text = (
+                f"A stop has no limit, since {_none(server)}, and {_kills(deployment)}: what still runs then is lost, "
+            )
             text += "and the application's shutdown may never run."
-            yield Finding("stop-timeout", Severity.ERROR, place.where, text, _LIMIT, _limits(server))
+            yield Finding("stop-timeout", Severity.ERROR, deployment.where, text, _LIMIT, _limits(server))
 
 
-def _against_timer(place: Place, server: Server) -> Iterator[Finding]:
-    needed = server.worst_case + place.pre_stop
-    if place.timer >= needed + SPARE:
+def _against_timer(deployment: Deployment, server: Server) -> Iterator[Finding]:
+    needed = server.worst_case + deployment.pre_stop
+    if deployment.timer >= needed + SPARE:
         return
-    late = place.timer < needed
-    hook = f" after {place.pre_stop:g} s of preStop" if place.pre_stop else ""
-    text = f"A stop takes up to {server.worst_case:g} s{hook}, and {_kills(place)}" + (
+    late = deployment.timer < needed
+    hook = f" after {deployment.pre_stop:g} s of preStop" if deployment.pre_stop else ""
+    text = f"A stop takes up to {server.worst_case:g} s{hook}, and {_kills(deployment)}" + (
         ": what still runs then is lost, and the application's shutdown may never run."
         if late
         else f": less than {SPARE:g} s is left for the end of the process."
     )
     seconds = math.ceil(needed + SPARE)
-    raised = _WRITTEN[place.kind].format(name=place.timer_name, seconds=seconds)
-    grace = math.floor(server.graceful - (needed + SPARE - place.timer))
+    raised = _WRITTEN[deployment.kind].format(name=deployment.timer_name, seconds=seconds)
+    grace = math.floor(server.graceful - (needed + SPARE - deployment.timer))
     lower = f", or give requests less: {server.grace_flag} {grace}" if grace >= SHORTEST else ""
     severity = Severity.ERROR if late else Severity.WARNING
-    yield Finding("stop-timeout", severity, place.where, text, f"Give it {seconds} s{lower}.", (raised,))
+    yield Finding("stop-timeout", severity, deployment.where, text, f"Give it {seconds} s{lower}.", (raised,))
 
 
 def stop_unbounded(facts: Facts) -> Iterator[Finding]:
     """Budgets that are none, where no timer puts an end to it."""
-    timed = {place.where for place in facts.places if math.isfinite(place.timer)}
+    timed = {deployment.where for deployment in facts.deployments if math.isfinite(deployment.timer)}
     for server in facts.servers:
         if server.unlimited and not server.refused and server.where not in timed:
             text = f"A stop has no limit, since {_none(server)}: one request that never ends keeps the process until "
@@ -74,9 +76,9 @@ def stop_unbounded(facts: Facts) -> Iterator[Finding]:
             yield Finding("stop-unbounded", Severity.WARNING, server.where, text, _LIMIT, _limits(server))
 
 
-def _kills(place: Place) -> str:
-    default = "" if place.timer_given else ", the default"
-    return f"{_KILLER[place.kind]} kills after {place.timer:g} s ({place.timer_name}{default})"
+def _kills(deployment: Deployment) -> str:
+    default = "" if deployment.timer_given else ", the default"
+    return f"{_KILLER[deployment.kind]} kills after {deployment.timer:g} s ({deployment.timer_name}{default})"
 
 
 def _none(server: Server) -> str:
@@ -89,26 +91,32 @@ def _limits(server: Server) -> tuple[str, ...]:
 
 def stop_signal(facts: Facts) -> Iterator[Finding]:
     """A stop signal that is not SIGTERM."""
-    for place in facts.places:
-        if place.signal == "SIGTERM":
+    for deployment in facts.deployments:
+        if deployment.signal == "SIGTERM":
             continue
-        ours = _name(place) == OURS
-        meaning = _SIGNALS.get(place.signal, "which ends the process without a drain")
-        if not ours and place.signal != "SIGKILL":
+        ours = _name(deployment) == OURS
+        meaning = _SIGNALS.get(deployment.signal, "which ends the process without a drain")
+        if not ours and deployment.signal != "SIGKILL":
             meaning = "which each server takes in its own way"
-        severity = Severity.WARNING if place.signal == "SIGINT" or meaning.startswith("which each") else Severity.ERROR
-        line = f"{place.signal_name}=SIGTERM" if place.kind == "systemd" else f"{place.signal_name}: SIGTERM"
-        text = f"The server is stopped by {place.signal}, {meaning}."
-        yield Finding("stop-signal", severity, place.where, text, "Stop it by SIGTERM.", (line,))
+        severity = (
+            Severity.WARNING if deployment.signal == "SIGINT" or meaning.startswith("which each") else Severity.ERROR
+        )
+        line = (
+            f"{deployment.signal_name}=SIGTERM"
+            if deployment.kind == "systemd"
+            else f"{deployment.signal_name}: SIGTERM"
+        )
+        text = f"The server is stopped by {deployment.signal}, {meaning}."
+        yield Finding("stop-signal", severity, deployment.where, text, "Stop it by SIGTERM.", (line,))
 
 
 def shell_in_front(facts: Facts) -> Iterator[Finding]:
-    """A shell that gets the signal in the server's place."""
-    for place in facts.places:
-        shell = place.launch.shell if place.launch else None
-        if shell is None or shell.execs or place.launch is None:
+    """A shell that gets the signal instead of the server."""
+    for deployment in facts.deployments:
+        shell = deployment.launch.shell if deployment.launch else None
+        if shell is None or shell.execs or deployment.launch is None:
             continue
-        everybody = place.service is not None and place.service.kill_mode == "control-group"
+        everybody = deployment.service is not None and deployment.service.kill_mode == "control-group"
         if everybody:
             text = (
                 f"{shell.name} -c starts the server and may stay in front of it: the signal reaches both, but systemd "
@@ -125,14 +133,14 @@ def shell_in_front(facts: Facts) -> Iterator[Finding]:
                 "not pass it on, and the server is killed at the end of the timer."
             )
         severity = Severity.WARNING if everybody or shell.name == "bash" else Severity.ERROR
-        words = " ".join(place.launch.words)
+        words = " ".join(deployment.launch.words)
         yield Finding(
             "shell-in-front",
             severity,
-            place.where,
+            deployment.where,
             text,
             "Name the command without a shell, or let the shell hand over to it.",
-            (f"exec {place.launch.server} {words}",),
+            (f"exec {deployment.launch.server} {words}",),
         )
 
 
@@ -147,36 +155,36 @@ def kill_mode(facts: Facts) -> Iterator[Finding]:
             "need them fail in the middle of its stop.",
         ),
     }
-    for place in facts.places:
-        if place.service is not None and place.service.kill_mode in texts:
-            severity, text = texts[place.service.kill_mode]
-            name = _name(place)
-            text = f"With KillMode={place.service.kill_mode} {text.format(name=name)}"
+    for deployment in facts.deployments:
+        if deployment.service is not None and deployment.service.kill_mode in texts:
+            severity, text = texts[deployment.service.kill_mode]
+            name = _name(deployment)
+            text = f"With KillMode={deployment.service.kill_mode} {text.format(name=name)}"
             fix = f"Let {name} alone be told, and the rest be killed after it."
-            yield Finding("kill-mode", severity, place.where, text, fix, ("KillMode=mixed",))
+            yield Finding("kill-mode", severity, deployment.where, text, fix, ("KillMode=mixed",))
 
 
 def drain_delay(facts: Facts) -> Iterator[Finding]:
     """Kubernetes sends connections for a while after the signal."""
-    for place, server in _judged(facts):
-        if place.kind != "kubernetes" or not place.public or server.delay or place.pre_stop:
+    for deployment, server in _judged(facts):
+        if deployment.kind != "kubernetes" or not deployment.public or server.delay or deployment.pre_stop:
             continue
         ours = server.name == OURS
         text = "The pod gets SIGTERM while the cluster still takes it out of the endpoints; "
         text += f"{'with --drain-delay 0 ' if ours else ''}the connections of these seconds are refused."
         lines = ["--drain-delay 5"] if ours else ["lifecycle: { preStop: { sleep: { seconds: 5 } } }"]
-        if math.isfinite(server.worst_case) and place.timer < server.worst_case + DELAY + SPARE:
+        if math.isfinite(server.worst_case) and deployment.timer < server.worst_case + DELAY + SPARE:
             lines.append(f"terminationGracePeriodSeconds: {math.ceil(server.worst_case + DELAY + SPARE)}")
         fix = "Accept for some seconds more, and count them in the grace period."
-        yield Finding("drain-delay", Severity.WARNING, place.where, text, fix, tuple(lines))
+        yield Finding("drain-delay", Severity.WARNING, deployment.where, text, fix, tuple(lines))
 
 
-def _name(place: Place) -> str:
-    """The server of the place: lastcall, where the command is the image's."""
-    return place.launch.server if place.launch is not None else OURS
+def _name(deployment: Deployment) -> str:
+    """The server of the deployment: lastcall, where the command is the image's."""
+    return deployment.launch.server if deployment.launch is not None else OURS
 
 
-def _judged(facts: Facts) -> Iterator[tuple[Place, Server]]:
-    for place in facts.places:
-        if place.server is not None and not place.server.refused:
-            yield place, place.server
+def _judged(facts: Facts) -> Iterator[tuple[Deployment, Server]]:
+    for deployment in facts.deployments:
+        if deployment.server is not None and not deployment.server.refused:
+            yield deployment, deployment.server

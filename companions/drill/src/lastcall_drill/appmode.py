@@ -17,9 +17,9 @@ from urllib.parse import quote, unquote
 
 from lastcall_drill.client import HTTPClient, Response
 from lastcall_drill.errors import DrillError
+from lastcall_drill.harness import SUBJECT
 from lastcall_drill.process import POLL, ServerProcess, exit_words, free_port, pause
 from lastcall_drill.record import Record, replace
-from lastcall_drill.rig import SUBJECT
 from lastcall_drill.servers import OURS, Target
 from lastcall_drill.timeline import Event, Timeline, read_events
 from lastcall_drill.verdicts import Result, ScenarioInfo, Verdict
@@ -89,7 +89,7 @@ class Subject(Record):
     scale: float = 1.0
 
 
-class Seen(Record):
+class Observed(Record):
     """What happened. Times are seconds since the signal; None: it did not."""
 
     complete: bool
@@ -118,13 +118,18 @@ def judge_app(target: Target, subject: Subject) -> list[Result]:
         server, port = _start(target, subject, directory, timeline)
         events, report = directory / "events", directory / "report.json"
         with server, _open(server, port, subject, timeline, events) as client:
-            seen = replace(_watch(server, client, subject, events, report), ours=target.asked.name == OURS)
+            observed = replace(_watch(server, client, subject, events, report), ours=target.asked.name == OURS)
         timeline.join(events)
-    verdicts = (_route(seen, subject), _exit(seen, subject, target.no_grace), _lifespan(seen), _code(seen))
+    verdicts = (
+        _route(observed, subject),
+        _exit(observed, subject, target.no_grace),
+        _lifespan(observed),
+        _code(observed),
+    )
     seconds = round(time.monotonic() - begin, 3)
     moments, output = tuple(timeline.moments), server.output()[-8192:]
     return [
-        Result(row.id, target.label, verdict, text, moments, 1, seconds, seen.exit_code, None, output)
+        Result(row.id, target.label, verdict, text, moments, 1, seconds, observed.exit_code, None, output)
         for row, (verdict, text) in zip(ROWS, verdicts, strict=True)
     ]
 
@@ -137,8 +142,8 @@ def _start(target: Target, subject: Subject, directory: Path, timeline: Timeline
     argv = target.command(app=WRAPPER, port=port, given={"grace": max(1, round(subject.grace * subject.scale))})
     if _reports(target):
         argv += ["--drain-report", str(directory / "report.json")]
-    place = subject.directory.absolute()
-    search = [str(place), str(SUBJECT), os.environ.get("PYTHONPATH", "")]
+    app_directory = subject.directory.absolute()
+    search = [str(app_directory), str(SUBJECT), os.environ.get("PYTHONPATH", "")]
     env = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, search)),
@@ -147,7 +152,7 @@ def _start(target: Target, subject: Subject, directory: Path, timeline: Timeline
         "DRILL_EVENTS": str(directory / "events"),
     }
     deadline = READY + OPEN + (subject.grace + AFTER_GRACE + 10) * subject.scale
-    server = ServerProcess(argv, env=env, cwd=place, timeline=timeline, deadline=deadline)
+    server = ServerProcess(argv, env=env, cwd=app_directory, timeline=timeline, deadline=deadline)
     try:
         server.wait_for_port(port, READY)
     except BaseException:
@@ -169,13 +174,13 @@ def _must_be_loaded(subject: Subject, events: Path) -> None:
             raise DrillError(f"--app {subject.name}: {one.detail} (--app-dir {subject.directory})") from None
 
 
-def _watch(server: ServerProcess, client: HTTPClient, subject: Subject, events: Path, report: Path) -> Seen:
+def _watch(server: ServerProcess, client: HTTPClient, subject: Subject, events: Path, report: Path) -> Observed:
     response = client.responses[0]
     signalled = server.signal(signal.SIGTERM)
     most = (subject.grace + AFTER_GRACE) * subject.scale
     client.wait(response, most)
     server.wait(max(signalled + most - time.monotonic(), 0.5))
-    return _seen(server, response, read_events(events), signalled, report=_report(report), subject=subject)
+    return _observed(server, response, read_events(events), signalled, report=_report(report), subject=subject)
 
 
 def _open(server: ServerProcess, port: int, subject: Subject, timeline: Timeline, events: Path) -> HTTPClient:
@@ -213,7 +218,7 @@ def _report(path: Path) -> dict[str, Any]:
     return found
 
 
-def _seen(
+def _observed(
     server: ServerProcess,
     response: Response,
     events: list[Event],
@@ -221,7 +226,7 @@ def _seen(
     *,
     report: dict[str, Any],
     subject: Subject,
-) -> Seen:
+) -> Observed:
     def since(at: float | None) -> float | None:
         return None if at is None else (at - signalled) / subject.scale
 
@@ -231,7 +236,7 @@ def _seen(
     path = subject.route.partition("?")[0]
     who = quote(unquote(path))  # as the wrapper spells it
     cut = [one["phase"] for one in report.get("cut", ()) if one["path"] == path]
-    return Seen(
+    return Observed(
         complete=response.complete,
         ended=since(response.ended),
         error=response.error,
@@ -261,28 +266,28 @@ def _lifespan_word(events: list[Event]) -> str:
 # judging
 
 
-def _route(seen: Seen, subject: Subject) -> tuple[Verdict, str]:
+def _route(observed: Observed, subject: Subject) -> tuple[Verdict, str]:
     route = subject.route
-    if seen.complete and not seen.cut_in:
-        return Verdict.PASS, f"{route} was complete {seen.ended:.2f} s after the signal"
-    if seen.closed and seen.ended is not None:
-        return Verdict.PASS, f"{route} was closed {seen.ended:.2f} s after the signal, as lastcall had been told to"
-    if seen.cut_in:
-        what = f"{route} was still open when lastcall came to {seen.cut_in}"
-        when = f", {seen.ended:.2f} s after the signal" if seen.ended is not None else ""
+    if observed.complete and not observed.cut_in:
+        return Verdict.PASS, f"{route} was complete {observed.ended:.2f} s after the signal"
+    if observed.closed and observed.ended is not None:
+        return Verdict.PASS, f"{route} was closed {observed.ended:.2f} s after the signal, as lastcall had been told to"
+    if observed.cut_in:
+        what = f"{route} was still open when lastcall came to {observed.cut_in}"
+        when = f", {observed.ended:.2f} s after the signal" if observed.ended is not None else ""
     else:
         what = f"{route} was still open when the grace of {subject.grace} s was over"
-        when = f"; cut {seen.ended:.2f} s after the signal" if seen.ended is not None else "; it never ended"
-        if seen.ended is not None and seen.ended < 0.9 * subject.grace:
-            what = f"{route} did not end by itself: {seen.error}"
-            when = f", {seen.ended:.2f} s after the signal"
-    return Verdict.FAIL, f"{what}{when}.\n{remedy(seen, subject)}"
+        when = f"; cut {observed.ended:.2f} s after the signal" if observed.ended is not None else "; it never ended"
+        if observed.ended is not None and observed.ended < 0.9 * subject.grace:
+            what = f"{route} did not end by itself: {observed.error}"
+            when = f", {observed.ended:.2f} s after the signal"
+    return Verdict.FAIL, f"{what}{when}.\n{remedy(observed, subject)}"
 
 
-def remedy(seen: Seen, subject: Subject) -> str:
+def remedy(observed: Observed, subject: Subject) -> str:
     """What to change in the application so that the route ends."""
     route = unquote(subject.route.partition("?")[0])  # globs are compared with the decoded path
-    option = "--timeout-graceful-shutdown SECONDS" if seen.ours else "a longer grace"
+    option = "--timeout-graceful-shutdown SECONDS" if observed.ours else "a longer grace"
     lines = [
         f"If {route} never ends by itself, let it end when the server drains: with lastcall.drain_notice(), wait for "
         "the notice beside what the stream waits for, say goodbye and return.",
@@ -291,11 +296,13 @@ def remedy(seen: Seen, subject: Subject) -> str:
         f"'{route}'\".",
         f"If it ends by itself and should finish, give it time: {option}.",
     ]
-    if not seen.ours and seen.told is None:
+    if not observed.ours and observed.told is None:
         lines.insert(
             1, "(This server has told the application nothing; under lastcall the notice is set at the signal.)"
         )
-    if seen.disconnected is not None and (seen.task_ended is None or seen.task_ended > seen.disconnected + 0.5):
+    if observed.disconnected is not None and (
+        observed.task_ended is None or observed.task_ended > observed.disconnected + 0.5
+    ):
         lines.append(
             "It also went on after http.disconnect: end the generator when the client has left "
             "(await request.is_disconnected(), or let send() raise)."
@@ -303,13 +310,13 @@ def remedy(seen: Seen, subject: Subject) -> str:
     return "\n".join(f"- {line}" for line in lines) + f"\nSee {GUIDE}."
 
 
-def _exit(seen: Seen, subject: Subject, remark: str) -> tuple[Verdict, str]:
-    if seen.exited is None:
+def _exit(observed: Observed, subject: Subject, remark: str) -> tuple[Verdict, str]:
+    if observed.exited is None:
         return Verdict.FAIL, f"still running {AFTER_GRACE:g} s after its grace of {subject.grace} s{remark}"
-    return Verdict.PASS, f"exited {seen.exited:.2f} s after the signal"
+    return Verdict.PASS, f"exited {observed.exited:.2f} s after the signal"
 
 
-def _lifespan(seen: Seen) -> tuple[Verdict, str]:
+def _lifespan(observed: Observed) -> tuple[Verdict, str]:
     words = {
         "none": (Verdict.UNSUPPORTED, "the application does not take part in the lifespan protocol"),
         "complete": (Verdict.PASS, "lifespan.shutdown was complete before the exit"),
@@ -317,13 +324,13 @@ def _lifespan(seen: Seen) -> tuple[Verdict, str]:
         "begun": (Verdict.FAIL, "lifespan.shutdown began and did not end: something in it waits, or raised"),
         "never begun": (Verdict.FAIL, "lifespan.shutdown was not run"),
     }
-    return words[seen.lifespan]
+    return words[observed.lifespan]
 
 
-def _code(seen: Seen) -> tuple[Verdict, str]:
-    if seen.exit_code is None:
+def _code(observed: Observed) -> tuple[Verdict, str]:
+    if observed.exit_code is None:
         return Verdict.FAIL, "no exit"
     meaning = {4: ": lifespan.shutdown failed or took too long", 5: ": a task or thread did not end"}
-    more = meaning.get(seen.exit_code, "") if seen.ours else ""
-    verdict = Verdict.PASS if seen.exit_code in _CLEAN else Verdict.FAIL
-    return verdict, exit_words(seen.exit_code) + more
+    more = meaning.get(observed.exit_code, "") if observed.ours else ""
+    verdict = Verdict.PASS if observed.exit_code in _CLEAN else Verdict.FAIL
+    return verdict, exit_words(observed.exit_code) + more

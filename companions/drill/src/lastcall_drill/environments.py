@@ -99,19 +99,19 @@ def environment_for(
         )
     moving = "==" not in requirements[0]
     interpreter, version = find_python(python)
-    place = (cache or default_cache()) / _directory_name(wanted, version)
+    folder = (cache or default_cache()) / _directory_name(wanted, version)
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        kept = _kept(place, version)
-        if kept is not None and not (moving and _stale(place, time.time())):
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = _kept(folder, version)
+        if kept is not None and not (moving and _stale(folder, time.time())):
             return kept
-        with _locked(place / "lock", lambda: tell(f"waiting for another drill that installs {', '.join(wanted)}")):
-            kept = _kept(place, version)  # the one who held the lock may have made it
-            if kept is not None and not (moving and _stale(place, time.time())):
+        with _locked(folder / "lock", lambda: tell(f"waiting for another drill that installs {', '.join(wanted)}")):
+            kept = _kept(folder, version)  # the one who held the lock may have made it
+            if kept is not None and not (moving and _stale(folder, time.time())):
                 return kept
-            return _make(place, wanted, interpreter, version, kept, tell)
+            return _make(folder, wanted, interpreter, version, kept, tell)
     except OSError as error:
-        raise EnvironmentError_(f"no environment can be kept in {place}: {error.strerror or error}") from None
+        raise EnvironmentError_(f"no environment can be kept in {folder}: {error.strerror or error}") from None
 
 
 def default_cache() -> Path:
@@ -179,20 +179,20 @@ def _directory_name(requirements: Sequence[str], version: str) -> str:
     return f"{readable}-py{version}-{digest}"
 
 
-def _kept(place: Path, version: str) -> Environment | None:
-    record = _record(place)
+def _kept(folder: Path, version: str) -> Environment | None:
+    record = _record(folder)
     name = record.get("directory")
     versions = record.get("versions")
     if not isinstance(name, str) or not isinstance(versions, dict) or os.sep in name:
         return None
-    environment = _environment(place / name, versions, version)
+    environment = _environment(folder / name, versions, version)
     # The interpreter is a link: whoever takes the Python away which it leads to, takes this environment away.
     return environment if os.access(environment.python, os.X_OK) else None
 
 
-def _record(place: Path) -> dict[str, Any]:
+def _record(folder: Path) -> dict[str, Any]:
     try:
-        record = json.loads((place / "ready.json").read_text("utf-8"))
+        record = json.loads((folder / "ready.json").read_text("utf-8"))
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) and record.get("format") == FORMAT else {}
@@ -202,9 +202,9 @@ def _environment(root: Path, versions: Mapping[str, str], version: str) -> Envir
     return Environment(root / "bin" / "python", root / "bin", versions, version)
 
 
-def _stale(place: Path, now: float) -> bool:
+def _stale(folder: Path, now: float) -> bool:
     """Whether a newer release may be out. ``now`` is ``time.time()``."""
-    made = _record(place).get("made")
+    made = _record(folder).get("made")
     return not isinstance(made, int | float) or not 0 <= now - made < FRESH
 
 
@@ -220,13 +220,13 @@ def _locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
 
 def _make(
-    place: Path, requirements: Sequence[str], interpreter: str, version: str, kept: Environment | None, tell: Say
+    folder: Path, requirements: Sequence[str], interpreter: str, version: str, kept: Environment | None, tell: Say
 ) -> Environment:
     """Make one, or say why not. ``kept`` is one that may be out of date: it is better than none."""
     what = ", ".join(requirements)
-    in_use = str(_record(place).get("directory", ""))
-    _sweep(place, {in_use})
-    root = place / f"made-{secrets.token_hex(4)}"
+    in_use = str(_record(folder).get("directory", ""))
+    _sweep(folder, {in_use})
+    root = folder / f"made-{secrets.token_hex(4)}"
     tell(f"installing {what} for Python {version}")
     try:
         python = str(root / "bin" / "python")
@@ -245,9 +245,9 @@ def _make(
         raise
     versions = {name: listed[name] for name in sorted(listed, key=str.lower) if name.lower() not in _TOOLS}
     record = {"format": FORMAT, "directory": root.name, "versions": versions, "made": time.time()}
-    unfinished = place / "ready.json.new"
+    unfinished = folder / "ready.json.new"
     unfinished.write_text(json.dumps(record, indent=1), "utf-8")
-    unfinished.replace(place / "ready.json")
+    unfinished.replace(folder / "ready.json")
     # A drill that is running may still use the one before: it goes with the next sweep.
     return _environment(root, versions, version)
 
@@ -271,8 +271,8 @@ def _own_pip() -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", release)[:2])
 
 
-def _sweep(place: Path, keep: set[str]) -> None:
-    for path in place.glob("made-*"):
+def _sweep(folder: Path, keep: set[str]) -> None:
+    for path in folder.glob("made-*"):
         if path.name not in keep:
             shutil.rmtree(path, ignore_errors=True)
 

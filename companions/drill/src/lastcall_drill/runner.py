@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 from lastcall_drill.errors import DrillError
+from lastcall_drill.harness import Harness
 from lastcall_drill.process import HaltedError, end_children, halt
-from lastcall_drill.rig import Rig
 from lastcall_drill.scenario import Failed, NotOffered, Scenario
 from lastcall_drill.servers import Asked, Target, expected
 from lastcall_drill.verdicts import Moment, Result, Run, Source, Verdict
@@ -66,7 +66,7 @@ def judge(
         for attempt in range(1, tries + 1):
             if watcher is not None:
                 watcher.begun(target.label, scenario.id, attempt)
-            verdict, sentence, rig = _attempt(target, scenario, scale)
+            verdict, sentence, harness = _attempt(target, scenario, scale)
             sentences.append(sentence)
             if verdict in (Verdict.PASS, Verdict.UNSUPPORTED):
                 break
@@ -77,12 +77,12 @@ def judge(
             target.label,
             verdict,
             sentence,
-            few(rig.timeline.moments),
+            few(harness.timeline.moments),
             len(sentences),
             round(time.monotonic() - begin, 3),
-            rig.server.exit_code if rig.started else None,
+            harness.server.exit_code if harness.started else None,
             expectation,
-            rig.server.output()[-OUTPUT:] if rig.started else "",
+            harness.server.output()[-OUTPUT:] if harness.started else "",
         )
     if watcher is not None:
         watcher.done(result)
@@ -100,11 +100,11 @@ def few(moments: Sequence[Moment]) -> tuple[Moment, ...]:
     return (*moments[:half], *middle, note, *moments[-half:])
 
 
-def _attempt(target: Target, scenario: Scenario, scale: float) -> tuple[Verdict, str, Rig]:
+def _attempt(target: Target, scenario: Scenario, scale: float) -> tuple[Verdict, str, Harness]:
     with tempfile.TemporaryDirectory(prefix="drill-") as directory:
-        with Rig(target, Path(directory), scale=scale, deadline=scenario.deadline) as rig:
+        with Harness(target, Path(directory), scale=scale, deadline=scenario.deadline) as harness:
             try:
-                verdict, sentence = Verdict.PASS, scenario.steps(rig)
+                verdict, sentence = Verdict.PASS, scenario.steps(harness)
             except Failed as failed:
                 verdict, sentence = Verdict.FAIL, str(failed)
             except NotOffered as found:
@@ -117,7 +117,7 @@ def _attempt(target: Target, scenario: Scenario, scale: float) -> tuple[Verdict,
                 verdict, sentence = Verdict.ERROR, f"a client had no connection: {error}"
             except Exception as error:  # one broken scenario must not hide the others' verdicts
                 verdict, sentence = Verdict.ERROR, f"the drill itself failed: {type(error).__name__}: {error}"
-        return verdict, sentence, rig
+        return verdict, sentence, harness
 
 
 def drill(

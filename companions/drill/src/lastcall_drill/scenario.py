@@ -1,8 +1,8 @@
 """What a scenario is, and where all of them are found.
 
-A scenario is a function of a :class:`~lastcall_drill.rig.Rig`, in a module of its own in ``lastcall_drill.scenarios``.
-It returns a sentence that says what was seen, which is a pass, or raises :class:`Failed` with one that says what was
-seen instead. Sentences are neutral: what happened and when, measured, against what was asked for.
+A scenario is a function of a :class:`~lastcall_drill.harness.Harness`, in a module of its own in
+``lastcall_drill.scenarios``. It returns a sentence that says what was seen, which is a pass, or raises :class:`Failed`
+with one that says what was seen instead. Sentences do not judge: what happened and when, and what was asked for.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lastcall_drill.record import Record
 from lastcall_drill.verdicts import ScenarioInfo
 
 if TYPE_CHECKING:
-    from lastcall_drill.rig import Rig
+    from lastcall_drill.harness import Harness
 
 GROUPS: Final = (
     "Requests",
@@ -53,7 +53,7 @@ class Scenario(Record):
     """
 
     info: ScenarioInfo
-    steps: Callable[[Rig], str]
+    steps: Callable[[Harness], str]
     needs: frozenset[str] = frozenset()
     deadline: float = DEADLINE
 
@@ -78,10 +78,10 @@ class Description(TypedDict):
 
 def scenario(
     *needs: str, deadline: float = DEADLINE, **described: Unpack[Description]
-) -> Callable[[Callable[[Rig], str]], Scenario]:
+) -> Callable[[Callable[[Harness], str]], Scenario]:
     """Make a scenario of its steps. ``needs`` are features, ``deadline`` is in seconds, the rest is told."""
 
-    def make(steps: Callable[[Rig], str]) -> Scenario:
+    def make(steps: Callable[[Harness], str]) -> Scenario:
         return Scenario(ScenarioInfo(**described), steps, frozenset(needs), deadline)
 
     return make

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from lastcall.base.options import ServerOptions
 from lastcall.server.server import RESERVED_DESCRIPTORS
-from lastcall_doctor import facts_manifest, facts_proxy, facts_unit, rules_place
-from lastcall_doctor.facts import Launch, Place, Proxy, UnreadableError
+from lastcall_doctor import facts_manifest, facts_proxy, facts_unit, rules_host
+from lastcall_doctor.facts import Deployment, Launch, Proxy, UnreadableError
 from lastcall_doctor.facts_proxy import parse_nginx, read_proxy, routes_for
 from lastcall_doctor.facts_server import server_elsewhere
 from lastcall_doctor.launch import SHELLS, launch_of
@@ -47,7 +47,7 @@ def test_systemd_spans(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", " ", "soon", "-1", "5 parsecs", "s5", "1e3", "1,5s", "inf"])
 def test_what_is_no_systemd_span(text: str) -> None:
-    with pytest.raises(ValueError, match="a time span, as in 90"):
+    with pytest.raises(ValueError, match="time span"):
         systemd_span(text)
 
 
@@ -111,8 +111,8 @@ LINES = st.sampled_from(
 @given(st.lists(LINES | st.text(max_size=20)))
 def test_a_unit_is_read_or_refused_with_its_line(lines: list[str]) -> None:
     text = "\n".join(lines)
-    found = place_or_line(lambda: facts_unit.place_of(facts_unit.parse(text, "x.service"), "x.service"))
-    assert found.timer > 0 if isinstance(found, Place) else found in range(1, len(text.split("\n")) + 1)
+    found = place_or_line(lambda: facts_unit.deployment_of(facts_unit.parse(text, "x.service"), "x.service"))
+    assert found.timer > 0 if isinstance(found, Deployment) else found in range(1, len(text.split("\n")) + 1)
 
 
 def place_or_line(read: Callable[[], T]) -> T | int | None:
@@ -134,7 +134,7 @@ def test_only_the_service_section_counts(lines: list[str]) -> None:
     [("", 90), ("TimeoutStopSec=0", math.inf), ("TimeoutSec=20\nTimeoutStopSec=1m", 60), ("TimeoutStopSec=", 90)],
 )
 def test_the_kill_timer_of_a_unit(text: str, timer: float) -> None:
-    assert facts_unit.place_of(facts_unit.parse(f"[Service]\n{text}\n", "x"), "x").timer == timer
+    assert facts_unit.deployment_of(facts_unit.parse(f"[Service]\n{text}\n", "x"), "x").timer == timer
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_the_kill_timer_of_a_unit(text: str, timer: float) -> None:
 )
 def test_signals_have_many_names(word: str, name: str) -> None:
     section = facts_unit.parse(f"[Service]\nKillSignal={word}\n", "x")
-    assert facts_unit.place_of(section, "x").signal == name
+    assert facts_unit.deployment_of(section, "x").signal == name
 
 
 # -- commands ---------------------------------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ def test_any_manifest_is_read_or_refused_with_its_line(value: dict[str, object],
     text = yaml.safe_dump({**value, **({"kind": kind} if kind else {})})
     found = place_or_line(lambda: facts_manifest.choose(facts_manifest.candidates(text, "x.yaml")))
     assert found is not None
-    assert isinstance(found, int) or all(place.timer >= 0 for place in found)
+    assert isinstance(found, int) or all(deployment.timer >= 0 for deployment in found)
 
 
 @given(st.text(alphabet=st.sampled_from(list("ab:-[]{}&*!|>?,#'\"% \n\t<<0")), max_size=40))
@@ -252,8 +252,8 @@ services:
   two: { stop_grace_period: 2m, <<: *base }
   three: *base
 """
-    places = facts_manifest.choose(facts_manifest.candidates(text, "x.yaml"))
-    assert [place.timer for place in places] == [60, 120, 40]
+    deployments = facts_manifest.choose(facts_manifest.candidates(text, "x.yaml"))
+    assert [deployment.timer for deployment in deployments] == [60, 120, 40]
 
 
 def test_aliases_do_not_multiply() -> None:
@@ -269,8 +269,12 @@ def test_pods_are_found_in_what_makes_them(kind: str) -> None:
         "CronJob": f"{{jobTemplate: {{spec: {{template: {{spec: {pod}}}}}}}}}",
     }.get(kind, f"{{template: {{spec: {pod}}}}}")
     text = f"kind: List\nitems:\n- {{kind: {kind}, metadata: {{name: n}}, spec: {nested}}}\n"
-    (place,) = facts_manifest.choose(facts_manifest.candidates(text, "x"))
-    assert (place.timer, place.where, place.public) == (7, f"x: {kind} n, container a", kind != "CronJob")
+    (deployment,) = facts_manifest.choose(facts_manifest.candidates(text, "x"))
+    assert (deployment.timer, deployment.where, deployment.public) == (
+        7,
+        f"x: {kind} n, container a",
+        kind != "CronJob",
+    )
 
 
 # -- proxies ----------------------------------------------------------------------------------------------------------
@@ -354,7 +358,7 @@ def test_haproxy_is_told_from_nginx(tmp_path: Path) -> None:
 
 
 def test_the_numbers_of_the_server_are_the_servers() -> None:
-    assert rules_place.RESERVED == RESERVED_DESCRIPTORS
+    assert rules_host.RESERVED == RESERVED_DESCRIPTORS
     server = server_elsewhere("x", "a:b", {}, {})
     options = ServerOptions()
     assert server.worst_case == 28

@@ -166,7 +166,7 @@ MIXED_SHELL = "ExecStart=/bin/sh -c 'cd /srv && lastcall app:app'"
 PROBE = "          readinessProbe:\n            httpGet: { path: /-/ready, port: 8000 }\n"
 
 WRONG = [
-    # file, what stands there, what is wrong in its place: the finding, its severity, a line that mends it
+    # file, what stands there, what is wrong in its deployment: the finding, its severity, a line that mends it
     (UNIT, "TimeoutStopSec=35", "TimeoutStopSec=10s", "stop-timeout", "error", "TimeoutStopSec=29"),
     (UNIT, "TimeoutStopSec=35", "TimeoutStopSec=28", "stop-timeout", "warning", "TimeoutStopSec=29"),
     (UNIT, "TimeoutStopSec=35", "TimeoutSec=0min 20s", "stop-timeout", "error", "TimeoutSec=29"),

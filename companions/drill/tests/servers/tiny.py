@@ -109,12 +109,12 @@ class Server:
     async def listen(self) -> asyncio.Server:
         if not self.options.uds:
             return await asyncio.start_server(self.connected, "127.0.0.1", self.options.port, backlog=200)
-        door = socket.socket(socket.AF_UNIX)
+        listener = socket.socket(socket.AF_UNIX)
         if self.fault != "stubborn-file":
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.options.uds)
-        door.bind(self.options.uds)
-        return await asyncio.start_unix_server(self.connected, sock=door)
+        listener.bind(self.options.uds)
+        return await asyncio.start_unix_server(self.connected, sock=listener)
 
     async def stop(self, listener: asyncio.Server) -> None:
         if self.fault != "keeps-listener":

@@ -15,7 +15,7 @@ _REPLAYED = (b"idempotent-replayed", b"true")
 
 
 class Answer(Record):
-    """A whole answer. ``body`` is None if it was too large to be kept: the work is done, and cannot be replayed."""
+    """A complete answer. ``body`` is None if it was too large to be kept: the work is done, and cannot be replayed."""
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
@@ -48,8 +48,8 @@ def decode(result: bytes | None) -> Answer | None:
         return None
     head, newline, body = result[len(_MARK) :].partition(b"\n")
     try:
-        told = json.loads(head)
-        headers = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in told["headers"])
-        return Answer(int(told["status"]), headers, body if told["kept"] and newline else None)
+        fields = json.loads(head)
+        headers = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in fields["headers"])
+        return Answer(int(fields["status"]), headers, body if fields["kept"] and newline else None)
     except (ValueError, LookupError, TypeError, AttributeError):
         return None

@@ -1,4 +1,4 @@
-"""What the Python face of ``once`` raises, besides :class:`lastcall_once.store.StoreError`.
+"""What the Python API of ``once`` raises, besides :class:`lastcall_once.store.StoreError`.
 
 OnceError
 ├── InFlight      somebody else is at it; carries when to ask again

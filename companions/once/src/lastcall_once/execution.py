@@ -3,8 +3,8 @@
 Theory of operation
 -------------------
 The handler's messages pass through :meth:`Execution.send`, which keeps a copy of the answer up to a cap. The message
-with which the client would have the whole answer is held back until the record has it: that is the last one, or the one
-that completes the ``Content-Length``, or, where there is no body at all, the first. What was held goes out behind it.
+that would complete the client's answer is held back until the record has it: that is the last one, or the one that
+completes the ``Content-Length``, or, where there is no body at all, the first. What was held goes out behind it.
 
 How a run ends, and what its record says:
 
@@ -16,7 +16,7 @@ unfinished; a cancel by the server                        (frameworks answer 500
                                                           502 and 504 say that somebody else's answer is missing)
 ================================================= ======= =============================================================
 
-With ``store_5xx`` every whole 5xx is an answer too.
+With ``store_5xx`` every complete 5xx is an answer too.
 
 Once the client has left, what the handler sends goes nowhere but into the record. Only when there is nothing left to
 keep, the answer being over the cap, does ``send()`` say that nobody listens (OSError): a stream without an end has
@@ -34,18 +34,18 @@ from lastcall_once import problems
 from lastcall_once._record import Record
 from lastcall_once._types import ASGIApp, Message, Scope, Send
 from lastcall_once.answers import answer_of
-from lastcall_once.metrics import Watch
+from lastcall_once.metrics import Observer
 from lastcall_once.records import Attempt, Event
 from lastcall_once.store import Store, StoreError
 
 if TYPE_CHECKING:
     from lastcall_once.fingerprint import Body
 
-BEATS = 3  # renewals within one lease, so that one may fail
+RENEWALS_PER_LEASE = 3  # renewals within one lease, so that one may fail
 _TRIES = 3  # to record an end
 _PAUSE = 0.1  # seconds between them
 _ENDS = {Event.COMPLETE: "completed", Event.FAIL: "failed", Event.ABANDON: "abandoned"}
-_TURNS = 20  # of the loop, for receive() to answer: a framework's own may have tasks in between
+_ITERATIONS = 20  # of the loop, for receive() to answer: a framework's own may have tasks in between
 _NOT_DONE = frozenset((401, 408, 425, 429))
 _NO_BODY = frozenset((204, 205, 304))
 _NOT_RECORDED = "It was carried out, but that could not be recorded. Look at its effect before you repeat it."
@@ -63,10 +63,10 @@ class Rules(Record):
 class Heartbeat:
     """Renews a lease until it is stopped. It costs a timer, and a task only for each renewal."""
 
-    def __init__(self, store: Store, attempt: Attempt, watch: Watch) -> None:
+    def __init__(self, store: Store, attempt: Attempt, observer: Observer) -> None:
         self._store = store
         self._attempt = attempt
-        self._watch = watch
+        self._observer = observer
         self._loop = asyncio.get_running_loop()
         self._renewal: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -74,7 +74,7 @@ class Heartbeat:
         self._wait()
 
     def _wait(self) -> None:
-        self._timer = self._loop.call_later(self._attempt.lease / BEATS, self._beat)
+        self._timer = self._loop.call_later(self._attempt.lease / RENEWALS_PER_LEASE, self._beat)
 
     def _beat(self) -> None:
         self._renewal = self._loop.create_task(self._renew())
@@ -83,10 +83,10 @@ class Heartbeat:
         attempt = self._attempt
         try:
             if not await self._store.renew(attempt.key, attempt.token, lease=attempt.lease, ttl=attempt.ttl):
-                self._watch.lease_lost(attempt.key)  # and the work cannot be taken back
+                self._observer.lease_lost(attempt.key)  # and the work cannot be taken back
                 return
         except StoreError as exc:
-            self._watch.warn("renew", "once: a lease could not be renewed (key %r): %s", attempt.key, exc)
+            self._observer.warn("renew", "once: a lease could not be renewed (key %r): %s", attempt.key, exc)
         if not self._stopped:
             self._wait()
 
@@ -102,9 +102,8 @@ class Heartbeat:
 class Execution:
     """One run. ``send`` and the body's ``receive`` are what the handler gets in place of the server's.
 
-    ``gone`` says that the client is known to have left, ``settled`` that the record has, or is getting, the handler's
-    own end, ``down`` why that failed, where the answer was withheld for it. ``ended`` is called each time the record
-    has been given an end.
+    ``disconnected``: the client is known to have left. ``settled``: the handler's own end is recorded, or is being.
+    ``down``: why that failed, where the answer was withheld for it. ``ended`` is called each time an end is recorded.
     """
 
     def __init__(
@@ -112,23 +111,23 @@ class Execution:
         store: Store,
         attempt: Attempt,
         rules: Rules,
-        watch: Watch,
+        observer: Observer,
         *,
         body: Body,
         send: Send,
         ended: Callable[[], object],
     ) -> None:
-        self.gone = False
+        self.disconnected = False
         self.settled = False
         self.down: StoreError | None = None
         self._store = store
         self._attempt = attempt
         self._rules = rules
-        self._watch = watch
+        self._observer = observer
         self._body = body
         self._send = send
         self._ended = ended
-        self._heartbeat = Heartbeat(store, attempt, watch)
+        self._heartbeat = Heartbeat(store, attempt, observer)
         self._since = asyncio.get_running_loop().time()
         self._recording: asyncio.Task[None] | None = None
         self._status = 0
@@ -152,8 +151,8 @@ class Execution:
         await self.abandon()
         if self._recording is not None:  # the handler may have been cancelled while that was on its way
             await asyncio.wait({self._recording})
-        if self.gone and self.settled:
-            self._watch.undelivered(self._attempt.key)
+        if self.disconnected and self.settled:
+            self._observer.undelivered(self._attempt.key)
         if error is None and not self._replaced:
             return self.down
         return error
@@ -166,15 +165,16 @@ class Execution:
                 await self._record(Event.ABANDON, None, tries=1)
             except StoreError as exc:
                 key = self._attempt.key
-                self._watch.warn(
+                self._observer.warn(
                     "abandon", "once: work was cut short, and its lease has to run out (key %r): %s", key, exc
                 )
 
     async def client_has_left(self) -> bool:
         """Whether the client has left, as far as that can be told in this moment."""
-        if not self.gone and self._body.whole:  # what the server's receive() has to say now can be nothing else
+        # Once the body is complete, the server's receive() can only return the disconnect.
+        if not self.disconnected and self._body.complete:
             asking = asyncio.ensure_future(self._body.ask())
-            for _ in range(_TURNS):
+            for _ in range(_ITERATIONS):
                 if asking.done():
                     break
                 with contextlib.suppress(asyncio.CancelledError):  # the caller knows: anyio's scopes cancel each turn
@@ -182,14 +182,14 @@ class Execution:
             if not asking.done():
                 asking.cancel()
             elif not asking.cancelled() and asking.exception() is None:
-                self.gone = asking.result()["type"] == "http.disconnect"
-        return self.gone
+                self.disconnected = asking.result()["type"] == "http.disconnect"
+        return self.disconnected
 
     async def receive(self) -> Message:
         """ASGI's ``receive``."""
         message = await self._body.receive()
         if message["type"] == "http.disconnect":
-            self.gone = True
+            self.disconnected = True
         return message
 
     async def send(self, message: Message) -> None:
@@ -239,7 +239,7 @@ class Execution:
         return self._size > self._rules.max_stored
 
     async def _finish(self) -> None:
-        """The answer is whole: have it recorded."""
+        """The answer is complete: have it recorded."""
         status = self._status
         short = self._expected is not None and self._size < self._expected
         error = status >= 500 and not self._rules.store_5xx
@@ -259,9 +259,11 @@ class Execution:
             await self._record(event, result, tries=_TRIES)
         except StoreError as exc:
             key, fail_open = self._attempt.key, self._rules.fail_open
-            self._watch.store_error(key, "finish", exc, fail_open=fail_open)
+            self._observer.store_error(key, "finish", exc, fail_open=fail_open)
             if not fail_open:
-                self._watch.warn("finish", "once: an answer is withheld that cannot be recorded (key %r): %s", key, exc)
+                self._observer.warn(
+                    "finish", "once: an answer is withheld that cannot be recorded (key %r): %s", key, exc
+                )
                 self.down = exc
 
     async def _record(self, event: Event, result: bytes | None, *, tries: int) -> None:
@@ -293,9 +295,9 @@ class Execution:
         finally:
             self._ended()
         if ours:
-            self._watch.ended(_ENDS[event], attempt.key, asyncio.get_running_loop().time() - self._since)
+            self._observer.ended(_ENDS[event], attempt.key, asyncio.get_running_loop().time() - self._since)
         else:
-            self._watch.lease_lost(attempt.key)
+            self._observer.lease_lost(attempt.key)
 
     async def _release(self) -> None:
         """Let go what was held back. A store that is down takes the answer's place, where that is still possible."""
@@ -305,8 +307,8 @@ class Execution:
                 await self._pass(message)
         elif not self._passed:
             self._passed = self._replaced = True
-            told = problems.problem(problems.STORE_DOWN, _NOT_RECORDED, retry_after=1)
-            await self._deliver(lambda: problems.answer(self._send, told))
+            not_recorded = problems.problem(problems.STORE_DOWN, _NOT_RECORDED, retry_after=1)
+            await self._deliver(lambda: problems.answer(self._send, not_recorded))
 
     async def _pass(self, message: Message) -> None:
         if self.down is None:
@@ -315,12 +317,12 @@ class Execution:
 
     async def _deliver(self, sending: Callable[[], Awaitable[None]]) -> None:
         """Send to the client, if there still is one."""
-        if not self.gone:
+        if not self.disconnected:
             try:
                 await sending()
             except OSError:
-                self.gone = True
-        if self.gone and self._too_large and not self.settled:
+                self.disconnected = True
+        if self.disconnected and self._too_large and not self.settled:
             raise OSError("the client has left, and the answer is too large to be kept")
 
 

@@ -57,12 +57,12 @@ def has_cookie(scope: Scope) -> bool:
 class Body:
     """A request's body, read ahead up to ``most`` bytes and then given to the application as if nobody had.
 
-    ``whole`` says whether ``read`` came to its end. Then ``receive`` is the server's own from there on: what it says is
-    ``http.disconnect``, when it is time.
+    ``complete`` says whether ``read`` came to the body's end. From then on ``receive`` is the server's own, and returns
+    ``http.disconnect`` when the client has left.
     """
 
     def __init__(self, receive: Receive, most: int) -> None:
-        self.whole = False
+        self.complete = False
         self._receive = receive
         self._most = most
         self._size = 0
@@ -71,13 +71,13 @@ class Body:
 
     async def read(self) -> bool:
         """Read ahead. False: the client has left, and nothing is to be done for it."""
-        while not (self.whole or self.large):
+        while not (self.complete or self.large):
             message = await self._receive()
             if message["type"] != "http.request":
                 return False
             self._messages.append(message)
             self._size += len(message.get("body", b""))
-            self.whole = not message.get("more_body", False)
+            self.complete = not message.get("more_body", False)
         return True
 
     async def receive(self) -> Message:

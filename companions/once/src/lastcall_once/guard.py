@@ -1,4 +1,4 @@
-"""The Python face: ``AsyncOnce`` and its ``Lease``. ``lastcall_once.sync`` has the same for code without a loop.
+"""The Python API: ``AsyncOnce`` and its ``Lease``. ``lastcall_once.sync`` has the same for code without a loop.
 
 A lease is taken when its block is entered, renewed every third of its length while the block runs, and ended with it:
 ``COMPLETE`` at its end, ``FAIL`` at an exception, ``ABANDON`` when it is cancelled. A cancelled block may have had its
@@ -24,11 +24,11 @@ from typing import Any, Self, TypeVar
 from lastcall_once._record import Record as _Record
 from lastcall_once._record import replace
 from lastcall_once.errors import InFlight, LeaseLost, NotReplayable, OnceError, Refused
-from lastcall_once.metrics import Counters, MemoryCounters, OnceEvent, Watch
+from lastcall_once.late_acquires import LateAcquireCleanup, release_if_granted
+from lastcall_once.metrics import Counters, MemoryCounters, Observer, OnceEvent
 from lastcall_once.records import Attempt, Event, Outcome, Policy, Record, State, Verdict
 from lastcall_once.store import Store, StoreError
 from lastcall_once.stores import store_from_url
-from lastcall_once.withdrawals import Withdrawals, give_back
 
 T = TypeVar("T")
 
@@ -256,11 +256,11 @@ class Lease:
                 "finish", once.store.finish(attempt.key, attempt.token, event, ttl=attempt.ttl, result=result)
             )
         except StoreError as exc:
-            once.watch.store_error(self.key, "finish", exc, fail_open=once.fail_open)
+            once.observer.store_error(self.key, "finish", exc, fail_open=once.fail_open)
             if once.fail_open:
                 return
             raise
-        once.watch.ended(_ENDS[event], self.key, asyncio.get_running_loop().time() - self._since)
+        once.observer.ended(_ENDS[event], self.key, asyncio.get_running_loop().time() - self._since)
         if not held:
             self._lose()
             raise LeaseLost(self.key)
@@ -278,8 +278,8 @@ class Lease:
                 "renew", once.store.renew(attempt.key, attempt.token, lease=attempt.lease, ttl=attempt.ttl)
             )
         except StoreError as exc:
-            once.watch.store_error(self.key, "renew", exc, fail_open=False)
-            once.watch.warn("renew", "A lease could not be renewed; trying again (%s)", exc)
+            once.observer.store_error(self.key, "renew", exc, fail_open=False)
+            once.observer.warn("renew", "A lease could not be renewed; trying again (%s)", exc)
             held = True  # as far as we know
         if self._ended:
             return
@@ -291,7 +291,7 @@ class Lease:
     def _lose(self) -> None:
         if not self.lost:
             self.lost = True
-            self._once.watch.lease_lost(self.key)
+            self._once.observer.lease_lost(self.key)
 
 
 class AsyncOnce:
@@ -321,7 +321,7 @@ class AsyncOnce:
         _check_spans(lease, ttl)
         self.store: Store = store_from_url(store) if isinstance(store, str) else store
         self.fail_open = fail_open
-        self.watch = Watch(MemoryCounters() if metrics is None else metrics, on_event)
+        self.observer = Observer(MemoryCounters() if metrics is None else metrics, on_event)
         self._lease = lease
         self._ttl = ttl
         self._on_unknown = on_unknown
@@ -329,7 +329,7 @@ class AsyncOnce:
         self._pid = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._worker = ""
-        self._withdrawals = Withdrawals()
+        self._late_acquires = LateAcquireCleanup()
         self._opening: asyncio.Task[None] | None = None
         self._failed: tuple[float, StoreError] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -337,7 +337,7 @@ class AsyncOnce:
     @property
     def metrics(self) -> Counters:
         """The counters."""
-        return self.watch.counters
+        return self.observer.counters
 
     async def __aenter__(self) -> Self:
         """Open the store."""
@@ -380,7 +380,7 @@ class AsyncOnce:
         """Wait for what is being stored, and close the store. It may be opened again, in another loop too."""
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._withdrawals.end()
+        await self._late_acquires.stop()
         if self._pid == os.getpid():
             self._pid, self._loop = 0, None
             await self.store.close()
@@ -472,7 +472,7 @@ class AsyncOnce:
             self._on_failed if on_failed is None else on_failed,
         )
 
-    # -- for the other faces of once -----------------------------------------------------------------------------------
+    # -- for the other APIs of once ------------------------------------------------------------------------------------
 
     async def attempt(self, attempt: Attempt) -> Outcome | None:
         """Make an attempt, and count it. None if the store fails and ``fail_open`` is set; else raises StoreError."""
@@ -486,27 +486,27 @@ class AsyncOnce:
             asked = True
             outcome = await self.store.acquire(attempt)
         except StoreError as exc:
-            self.watch.store_error(attempt.key, "acquire", exc, fail_open=self.fail_open)
+            self.observer.store_error(attempt.key, "acquire", exc, fail_open=self.fail_open)
             if self.fail_open:
                 return None
             if asked:
-                self._withdrawals.begin(self.store, attempt)
+                self._late_acquires.start(self.store, attempt)
             raise
         except asyncio.CancelledError:
             if attempt.lease > 0 and self._pid == os.getpid():
-                self.spawn(self._give_back(attempt))
+                self.spawn(self._release_cancelled(attempt))
             raise
         seconds = time.perf_counter() - started
-        self.watch.took("acquire", seconds)
-        self.watch.attempt(attempt.key, outcome, seconds)
+        self.observer.took("acquire", seconds)
+        self.observer.attempt(attempt.key, outcome, seconds)
         return outcome
 
-    async def _give_back(self, attempt: Attempt) -> None:
+    async def _release_cancelled(self, attempt: Attempt) -> None:
         """Nobody will run what was granted to an attempt that was cancelled, if it was."""
         try:
-            await give_back(self.store, attempt)
+            await release_if_granted(self.store, attempt)
         except StoreError as exc:
-            self.watch.store_error(attempt.key, "finish", exc, fail_open=False)
+            self.observer.store_error(attempt.key, "finish", exc, fail_open=False)
 
     async def until_free(self, key: str, until: float) -> bool:
         """Wait while the key is leased, until a point of the loop's time; False if it still is then."""
@@ -529,7 +529,7 @@ class AsyncOnce:
         try:
             return await work
         finally:
-            self.watch.took(operation, time.perf_counter() - started)
+            self.observer.took(operation, time.perf_counter() - started)
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """A task that ``close`` waits for."""

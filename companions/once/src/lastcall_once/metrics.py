@@ -194,8 +194,8 @@ class OnceEvent(Record):
     detail: str = ""
 
 
-class Watch:
-    """Turns what happens into figures, events and log lines. ``clock`` is monotonic, in seconds."""
+class Observer:
+    """GilHandoff what happens into figures, events and log lines. ``clock`` is monotonic, in seconds."""
 
     _QUIET = 10.0  # seconds between two log lines about the same thing
 

@@ -4,7 +4,7 @@ Theory of operation
 -------------------
 A request with a key (draft-ietf-httpapi-idempotency-key-header-07) is identified by its caller, its key and its
 fingerprint, for which its body is read first. Then the store decides (``lastcall_once.records``): the request runs
-under a lease (``lastcall_once.execution``), or is answered from the record, or is told by a problem why not.
+under a lease (``lastcall_once.execution``), or is answered from the record, or gets a problem that says why not.
 
 The handler runs in a task of its own, for which the request's task waits. Who cancels the latter decides what becomes
 of the former: a cancel because the client has left is not passed on; any other is, and the record is UNKNOWN at once.
@@ -33,20 +33,20 @@ from lastcall_once._types import ASGIApp, Message, Receive, Scope, Send
 from lastcall_once.answers import decode
 from lastcall_once.execution import Execution, Rules
 from lastcall_once.fingerprint import Body, credentials_of, fingerprint_of, has_cookie, hash_of_caller, parse_key
-from lastcall_once.metrics import Counters, MemoryCounters, OnceEvent, Watch
+from lastcall_once.late_acquires import LateAcquireCleanup, release_if_granted
+from lastcall_once.metrics import Counters, MemoryCounters, Observer, OnceEvent
 from lastcall_once.records import Attempt, Outcome, Policy, Verdict
 from lastcall_once.store import Store, StoreError
-from lastcall_once.withdrawals import Withdrawals, give_back
 
 HEADER = b"idempotency-key"
 # Extensions by which an answer would go past what is kept of it.
 _NOT_OFFERED = frozenset(("http.response.pathsend", "http.response.zerocopysend", "http.response.trailers"))
 _OLDER = frozenset(("2.0", "2.1", "2.2", "2.3"))  # versions of ASGI's HTTP in which send() after a disconnect is silent
-_FIRST_LOOK = 0.05  # seconds until a waiter looks at another process's record; each further look comes twice as late
-_LAST_LOOK = 1.0
-_FAREWELL = 1.0  # seconds that handlers without a client get at the application's shutdown
-_PARTING = 0.1  # seconds for closing a store that another event loop has opened
-_STEP = 0.25  # seconds between two looks at the drain, for a handler without a client
+_FIRST_POLL = 0.05  # seconds until a waiter looks at another process's record; each further look comes twice as late
+_LONGEST_POLL = 1.0
+_SHUTDOWN_GRACE = 1.0  # seconds that handlers without a client get at the application's shutdown
+_CLOSE_TIMEOUT = 0.1  # seconds for closing a store that another event loop has opened
+_DRAIN_POLL = 0.25  # seconds between two looks at the drain, for a handler without a client
 
 logger = logging.getLogger("lastcall.once")
 
@@ -83,8 +83,8 @@ class IdempotencyMiddleware:
     :param optional: globs of paths where it may have one. Elsewhere keys are ignored.
     :param lease: seconds after which work whose process died may be taken over. Renewed while it runs.
     :param ttl: seconds for which a record is kept after the work has ended.
-    :param wait: seconds for which a retry waits for work that still runs, to be answered as it was. None: it is told at
-        once (409).
+    :param wait: seconds for which a retry waits for work that still runs, to be answered as it was. None: it gets
+        409 at once.
     :param caller: ``caller(scope)`` names who sends a request, as a string that stays the same over retries; may be
         ``async``. One caller's keys are not another's. None, for a caller that cannot be told, is refused. Default:
         the ``Authorization`` header; all who send neither that nor a ``Cookie`` are one caller; who sends only a
@@ -159,11 +159,11 @@ class IdempotencyMiddleware:
         self._fail_open = fail_open
         self._on_unknown = Policy(on_unknown)
         self._rules = Rules(ttl, max_stored, store_5xx, fail_open)
-        self._watch = Watch(self.metrics, on_event)
+        self._observer = Observer(self.metrics, on_event)
         self._namespace = namespace
         self._waiting: dict[str, set[asyncio.Event]] = {}
-        self._left_alone: set[asyncio.Task[BaseException | None]] = set()
-        self._withdrawals = Withdrawals()
+        self._detached: set[asyncio.Task[BaseException | None]] = set()
+        self._late_acquires = LateAcquireCleanup()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI 3."""
@@ -181,33 +181,33 @@ class IdempotencyMiddleware:
 
     async def aclose(self) -> None:
         """End handlers that go on without their client, and close the store. The application's shutdown does that."""
-        if self._left_alone:
-            _, late = await asyncio.wait(self._left_alone, timeout=_FAREWELL)
+        if self._detached:
+            _, late = await asyncio.wait(self._detached, timeout=_SHUTDOWN_GRACE)
             for task in late:
                 task.cancel()
             if late:
-                await asyncio.wait(late, timeout=_FAREWELL)
-        await self._withdrawals.end()
+                await asyncio.wait(late, timeout=_SHUTDOWN_GRACE)
+        await self._late_acquires.stop()
         await self._store.close()
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def told() -> Message:
+        async def receive_opening_store() -> Message:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 try:
                     await self._store.ready()
                 except StoreError as exc:
-                    self._watch.warn(
+                    self._observer.warn(
                         "open", "once: the store is not ready, and is tried again by each request: %s", exc
                     )
             return message
 
-        async def tell(message: Message) -> None:
+        async def send_closing_store(message: Message) -> None:
             if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
                 await self.aclose()
             await send(message)
 
-        await self.app(scope, told, tell)
+        await self.app(scope, receive_opening_store, send_closing_store)
 
     # -- one request ---------------------------------------------------------------------------------------------------
 
@@ -242,9 +242,9 @@ class IdempotencyMiddleware:
         try:
             outcome = await self._decide(attempt, notice)
         except StoreError as exc:
-            self._watch.store_error(key, "acquire", exc, fail_open=self._fail_open)
+            self._observer.store_error(key, "acquire", exc, fail_open=self._fail_open)
             if not self._fail_open:
-                self._watch.warn("acquire", "once: the store failed, and a request was refused for it: %s", exc)
+                self._observer.warn("acquire", "once: the store failed, and a request was refused for it: %s", exc)
                 raise _Refusal(problems.STORE_DOWN, "Nothing was done. Try again.", retry_after=1) from None
             await self.app(scope, body.receive, send)
             return
@@ -297,8 +297,8 @@ class IdempotencyMiddleware:
                 raise _no_new_work()
         if outcome.verdict is Verdict.GRANTED and outcome.record.token != attempt.token:
             raise _no_new_work()
-        self._watch.took("acquire", took)
-        self._watch.attempt(attempt.key, outcome, took)
+        self._observer.took("acquire", took)
+        self._observer.attempt(attempt.key, outcome, took)
         if outcome.verdict is Verdict.IN_FLIGHT:
             raise _Refusal(problems.IN_FLIGHT, "Try again in a moment, with the same key.", retry_after=1)
         if outcome.verdict is Verdict.MISMATCH:
@@ -324,12 +324,12 @@ class IdempotencyMiddleware:
             return await asyncio.shield(acquiring)
         except StoreError:
             if not self._fail_open:
-                self._withdrawals.begin(self._store.store, attempt)
+                self._late_acquires.start(self._store.store, attempt)
             raise
         except asyncio.CancelledError:
             with contextlib.suppress(StoreError):
                 await acquiring  # as long as the store's timeout at most
-                await give_back(self._store.store, attempt)
+                await release_if_granted(self._store.store, attempt)
             raise
 
     async def _wait_for(self, attempt: Attempt, notice: _Notice | None, until: float) -> Outcome:
@@ -340,7 +340,7 @@ class IdempotencyMiddleware:
         waiting.add(woken)
         if notice is not None:
             notice.add_callback(woken.set)
-        pause = _FIRST_LOOK
+        pause = _FIRST_POLL
         try:
             while True:
                 woken.clear()  # before the look: an end that comes behind it wakes
@@ -353,7 +353,7 @@ class IdempotencyMiddleware:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(min(pause, left)):
                         await woken.wait()
-                pause = min(2 * pause, _LAST_LOOK)
+                pause = min(2 * pause, _LONGEST_POLL)
         finally:
             waiting.discard(woken)
             if not waiting and self._waiting.get(attempt.key) is waiting:
@@ -372,44 +372,44 @@ class IdempotencyMiddleware:
         scope["asgi"] = _with_errors_from_send(scope.get("asgi") or {})
         key = attempt.key
         execution = Execution(
-            self._store.store, attempt, self._rules, self._watch, body=body, send=send, ended=lambda: self._wake(key)
+            self._store.store, attempt, self._rules, self._observer, body=body, send=send, ended=lambda: self._wake(key)
         )
         task = asyncio.get_running_loop().create_task(execution.run(self.app, scope), name=f"once {key}")
-        if await self._attend(task, execution, notice):
+        if await self._wait_for_handler(task, execution, notice):
             raise asyncio.CancelledError
         error = task.result()
         if error is not None:
             raise error
 
-    async def _attend(
+    async def _wait_for_handler(
         self, task: asyncio.Task[BaseException | None], execution: Execution, notice: _Notice | None
     ) -> bool:
         """Wait for the handler; True if it was cancelled, by an order that nobody has raised yet."""
-        alone = False
+        detached = False  # the client has left, and the handler goes on
         while not task.done():
             try:
-                await asyncio.wait({task}, timeout=_STEP if alone else None)
+                await asyncio.wait({task}, timeout=_DRAIN_POLL if detached else None)
             except asyncio.CancelledError:
                 if not await execution.client_has_left() or _is_over(notice):
                     await self._cut_short(task, execution)
                     raise
-                if alone or notice is None:
-                    self._left_alone.add(task)
-                    task.add_done_callback(self._alone_no_more)
+                if detached or notice is None:
+                    self._detached.add(task)
+                    task.add_done_callback(self._on_detached_done)
                     raise
-                alone = True
+                detached = True
                 current = asyncio.current_task()
                 if current is not None:
                     current.uncancel()
             else:
-                if alone and not task.done() and _is_over(notice):
+                if detached and not task.done() and _is_over(notice):
                     await self._cut_short(task, execution)
                     return True
         return False
 
-    def _alone_no_more(self, task: asyncio.Task[BaseException | None]) -> None:
-        """Nobody waits for this handler: what it raised is told here, or nowhere."""
-        self._left_alone.discard(task)
+    def _on_detached_done(self, task: asyncio.Task[BaseException | None]) -> None:
+        """Log what the handler raised: nobody waits for it."""
+        self._detached.discard(task)
         error = None if task.cancelled() else task.exception() or task.result()
         if error is not None and not isinstance(error, asyncio.CancelledError):
             logger.error("once: a handler failed that had gone on without its client", exc_info=error)
@@ -430,31 +430,31 @@ class _StoreInUse:
 
             store = store_from_url(store)
         self.store = store
-        self._home: asyncio.AbstractEventLoop | None = None
+        self._open_in: asyncio.AbstractEventLoop | None = None
         self._opening: asyncio.Task[None] | None = None
 
     async def ready(self) -> None:
         """Return when the store is open in this event loop. Raises StoreError."""
         loop = asyncio.get_running_loop()
-        if self._home is loop:
+        if self._open_in is loop:
             return
         if self._opening is None or self._opening.get_loop() is not loop or self._opening.done():
             self._opening = loop.create_task(self._open(loop))
         await asyncio.shield(self._opening)
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._home is not None:  # as in tests, where each client may have a loop of its own
-            self._home = None
+        if self._open_in is not None:  # as in tests, where each client may have a loop of its own
+            self._open_in = None
             with contextlib.suppress(Exception):
-                async with asyncio.timeout(_PARTING):  # what it waits for may be the other loop's, which is gone
+                async with asyncio.timeout(_CLOSE_TIMEOUT):  # what it waits for may be the other loop's, which is gone
                     await self.store.close()
         await self.store.open()
-        self._home = loop
+        self._open_in = loop
 
     async def close(self) -> None:
         """Close the store, if it is open here."""
-        if self._home is asyncio.get_running_loop():
-            self._home = None
+        if self._open_in is asyncio.get_running_loop():
+            self._open_in = None
             with contextlib.suppress(StoreError):
                 await self.store.close()
 

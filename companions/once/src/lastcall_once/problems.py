@@ -1,4 +1,4 @@
-"""What a keyed request is told that gets no answer of the application: problem+json (RFC 9457) with stable codes."""
+"""The answers to keyed requests that the application does not answer: problem+json (RFC 9457) with stable codes."""
 
 from __future__ import annotations
 
@@ -57,15 +57,15 @@ def problem(code: str, detail: str, *, retry_after: int = 0, status: int | None 
     return Problem(code, detail, CODES[code][0] if status is None else status, retry_after)
 
 
-async def answer(send: Send, told: Problem) -> None:
-    """Send ``told`` as the whole response."""
-    body = told.body
+async def answer(send: Send, problem: Problem) -> None:
+    """Send ``problem`` as the complete response."""
+    body = problem.body
     headers = [
         (b"content-type", b"application/problem+json"),
         (b"content-length", b"%d" % len(body)),
         (b"cache-control", b"no-store"),
     ]
-    if told.retry_after:
-        headers.append((b"retry-after", b"%d" % told.retry_after))
-    await send({"type": "http.response.start", "status": told.status, "headers": headers})
+    if problem.retry_after:
+        headers.append((b"retry-after", b"%d" % problem.retry_after))
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 from onceonly import OnceOnly
 
+from lastcall_once.document_stores import document_store_of
 from lastcall_once.service.keys import create
-from lastcall_once.shelves import shelf_of
 from lastcall_once.stores import store_from_url
 from testing.process import ServerProcess
 
@@ -35,7 +35,7 @@ def new_key(url: str, account: str = "") -> str:
         store = store_from_url(url)
         await store.open()
         try:
-            return (await create(shelf_of(store), now=time.time(), account=account))[0]
+            return (await create(document_store_of(store), now=time.time(), account=account))[0]
         finally:
             await store.close()
 

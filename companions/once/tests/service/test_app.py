@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from companions.once.tests.service.asking import Kit, with_kit
+from companions.once.tests.service.requests import Kit, with_kit
 from lastcall.drain.ladder import Phase
 from lastcall.notice.notice import DrainNotice
 from lastcall.notice.signal import DrainSignal
@@ -231,12 +231,12 @@ def test_a_key_is_stored_as_a_hash_only() -> None:
     async def test(kit: Kit) -> None:
         secret = kit.key.split("_", 2)[2]
         await kit.ask("GET", "/v1/me")
-        stored = await kit.service.shelf.documents(keys.COLLECTION)
+        stored = await kit.service.documents.list_documents(keys.COLLECTION)
         assert len(stored) == 1
         assert secret not in stored[0].data
         assert secret not in str(vars(kit.service._keys))
         other = await kit.new_key(account="x")
-        salts = {key.salt for key in await keys.known(kit.service.shelf)}
+        salts = {key.salt for key in await keys.known(kit.service.documents)}
         assert len(salts) == 2
         assert other != kit.key
 
@@ -251,13 +251,13 @@ def test_a_revocation_acts_within_seconds() -> None:
         ring._clock = lambda: now[0]
         assert (await kit.ask("GET", "/v1/me")).status == 200
         identity = kit.key.split("_")[1]
-        assert await keys.revoke(kit.service.shelf, identity, now=1.0) is not None
+        assert await keys.revoke(kit.service.documents, identity, now=1.0) is not None
         now[0] = keys.REMEMBERED_SECONDS - 0.001
         assert (await kit.ask("GET", "/v1/me")).status == 200
         now[0] = keys.REMEMBERED_SECONDS
         told = await kit.ask("GET", "/v1/me")
         assert (told.status, told.code) == (403, "api_key_revoked")
-        assert await keys.revoke(kit.service.shelf, "0" * 12, now=1.0) is None
+        assert await keys.revoke(kit.service.documents, "0" * 12, now=1.0) is None
         assert keys.REMEMBERED_SECONDS <= 5
 
     with_kit(test)
@@ -333,17 +333,17 @@ def test_a_store_that_fails_is_503_everywhere(caplog: pytest.LogCaptureFixture) 
 
 def test_a_permission_that_could_not_be_recorded_is_none() -> None:
     async def test(kit: Kit) -> None:
-        shelf: Any = kit.service.shelf
-        whole = shelf.append
+        documents: Any = kit.service.documents
+        whole = documents.append
 
         async def failing(*_: Any, **__: Any) -> None:
             kit.store.down = True
             kit.store.now()
 
-        shelf.append = failing
+        documents.append = failing
         told = await kit.ask("POST", "/v1/ai/run", {"agent_id": "a", "tool": "t"})
         assert told.code == "store_unavailable"
-        shelf.append, kit.store.down = whole, False
+        documents.append, kit.store.down = whole, False
         kit.clock.now += 20  # its lease could not be given back
         assert (await kit.tool("a", "t"))["decision"] == "allowed"
 
@@ -464,7 +464,7 @@ def test_statistics_reach_the_store_by_themselves() -> None:
         await kit.lock("k")
         assert kit.service._core._timer is not None
         counter = f"a{kit.key.split('_')[1]}/statistic/make/2023-11-14"
-        while await kit.service.shelf.counts([counter]) != [1]:
+        while await kit.service.documents.counts([counter]) != [1]:
             await asyncio.sleep(0.02)
 
     with_kit(test)

@@ -104,7 +104,7 @@ def test_options_of_the_service() -> None:
         "LASTCALL_ONCE_ON_FAILED": "retry",
     }
     assert settings_of(told) == Settings(lease=5, ttl=6, dedup_window=7, on_failed=Policy.RETRY)
-    with pytest.raises(ValueError, match="replay or for retry"):
+    with pytest.raises(ValueError, match="forget"):
         settings_of({"LASTCALL_ONCE_ON_FAILED": "forget"})
 
 

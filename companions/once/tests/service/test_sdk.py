@@ -401,7 +401,7 @@ def test_keys_of_one_account_share_it(client: Sdk, served: tuple[Serving, str]) 
 
 
 def test_wrong_keys_and_fields(client: Sdk, served: tuple[Serving, str]) -> None:
-    with sdk(served[1], "once_live_wrong", client.mode) as wrong, pytest.raises(UnauthorizedError, match="unknown"):
+    with sdk(served[1], "once_live_wrong", client.mode) as wrong, pytest.raises(UnauthorizedError):
         wrong("check_lock", "k")
     for key, ttl in (("", 1), ("k" * 256, 1), ("a\nb", 1), ("k", 0), ("k", 10**9)):
         with pytest.raises(ValidationError, match=r"key|ttl"):

@@ -1,6 +1,6 @@
 r"""Patterns whose search takes time linear in the text, whatever the text is.
 
-Logs are written by strangers, in part: a pattern that backtracks is a way to stop the reader. So a pattern is turned
+Parts of a log come from clients: a pattern that backtracks is a way to stop the reader. So a pattern is turned
 into a nondeterministic automaton whose states are all followed at once (Thompson 1968): each character of the text is
 looked at once. The syntax is the common part of everybody's:
 

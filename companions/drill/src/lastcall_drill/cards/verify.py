@@ -14,8 +14,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
+from lastcall_drill.cards.card_run import CardRun, Observed, RunSettings
 from lastcall_drill.cards.format import Card, Observation, Role, Setup, described
-from lastcall_drill.cards.scene import Scene, Seen, Stage
 from lastcall_drill.environments import EnvironmentError_, environment_for
 from lastcall_drill.errors import DrillError
 from lastcall_drill.process import exit_words, free_port
@@ -180,7 +180,7 @@ def _perform(card: Card, app: Path, base: Evidence, argv: Sequence[str], program
         directory = Path(name).resolve()
         shutil.copyfile(app, directory / "app.py")
         port = free_port()
-        stage = Stage(
+        settings = RunSettings(
             argv=[word.replace("{port}", str(port)) for word in argv],
             env=_environment(programs, directory),
             cwd=directory,
@@ -193,26 +193,26 @@ def _perform(card: Card, app: Path, base: Evidence, argv: Sequence[str], program
             str((programs / "python").resolve().parents[1]): "PYTHON",
             str(Path.home()): "HOME",
         }
-        return _play(card, base, stage, hidden)
+        return _play(card, base, settings, hidden)
 
 
-def _play(card: Card, base: Evidence, stage: Stage, hidden: Mapping[str, str]) -> Evidence:
+def _play(card: Card, base: Evidence, settings: RunSettings, hidden: Mapping[str, str]) -> Evidence:
     sentence = ""
-    failure: list[tuple[Observation, Seen]] = []
-    healthy: list[tuple[Observation, Seen]] = []
-    with Scene(stage) as scene:
+    failure: list[tuple[Observation, Observed]] = []
+    healthy: list[tuple[Observation, Observed]] = []
+    with CardRun(settings) as run:
         try:
             for step in card.reproduction.steps:
-                scene.do(step)
-            failure = [(one, scene.see(one)) for one in card.reproduction.failure]
-            healthy = [(one, scene.see(one)) for one in card.reproduction.healthy]
+                run.do(step)
+            failure = [(one, run.observe(one)) for one in card.reproduction.failure]
+            healthy = [(one, run.observe(one)) for one in card.reproduction.healthy]
         except DrillError as error:
             sentence = _hide(str(error), hidden)
-        running = scene.process is None or scene.process.exit_code is None
-        ended = "" if scene.process is None or running else exit_words(scene.process.exit_code or 0)
-        seconds = scene.exit_seconds
-        output = "" if scene.process is None else scene.process.output()
-        moments = scene.timeline.moments
+        running = run.process is None or run.process.exit_code is None
+        ended = "" if run.process is None or running else exit_words(run.process.exit_code or 0)
+        seconds = run.exit_seconds
+        output = "" if run.process is None else run.process.output()
+        moments = run.timeline.moments
     checks = [*_checks("failure", failure, hidden), *_checks("healthy", healthy, hidden)]
     return Evidence(
         base.role,
@@ -234,7 +234,7 @@ def _play(card: Card, base: Evidence, stage: Stage, hidden: Mapping[str, str]) -
     )
 
 
-def judged(failure: Sequence[tuple[Observation, Seen]], healthy: Sequence[tuple[Observation, Seen]]) -> Outcome:
+def judged(failure: Sequence[tuple[Observation, Observed]], healthy: Sequence[tuple[Observation, Observed]]) -> Outcome:
     """The outcome of a run, from what was seen: all of one list and not all of the other, or neither."""
     shown = all(seen.holds for _, seen in failure)
     sound = all(seen.holds for _, seen in healthy)
@@ -243,14 +243,14 @@ def judged(failure: Sequence[tuple[Observation, Seen]], healthy: Sequence[tuple[
     return Outcome.SHOWN if shown else Outcome.HEALTHY
 
 
-def _checks(name: str, seen: Sequence[tuple[Observation, Seen]], hidden: Mapping[str, str]) -> list[Check]:
+def _checks(name: str, seen: Sequence[tuple[Observation, Observed]], hidden: Mapping[str, str]) -> list[Check]:
     return [Check(name, described(one.see, one.fields), found.holds, _hide(found.what, hidden)) for one, found in seen]
 
 
 def _hide(text: str, hidden: Mapping[str, str]) -> str:
-    """A text without the places of this machine."""
-    for place, name in hidden.items():
-        text = text.replace(place, name) if place != os.sep else text
+    """A text without the line_numbers of this machine."""
+    for path, name in hidden.items():
+        text = text.replace(path, name) if path != os.sep else text
     return text
 
 

@@ -234,7 +234,7 @@ def match_command(ctx: click.Context, file: str, as_json: bool) -> None:
 
 
 def _tell(match: Match) -> None:
-    # A log is written by strangers, in part: nothing of it is to reach the terminal as an escape sequence, or reversed.
+    # Parts of a log come from clients: nothing of it may reach the terminal as an escape sequence, or reversed.
     text = match.text.translate(_ESCAPED)
     click.echo(f"line {match.line}: {match.card.id} ({match.signature.confidence.value}): {text}")
 

@@ -31,7 +31,7 @@ Line = list[Piece]
 class Plan(Record):
     """How the matrix fits a width.
 
-    ``first`` and ``columns`` are widths in characters. ``worded`` says whether the words of the verdicts have room.
+    ``first`` and ``columns`` are widths in characters. ``worded`` says whether the words of the verdicts fit.
     ``legend`` is empty unless the headings are numbers.
     """
 

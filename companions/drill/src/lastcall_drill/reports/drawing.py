@@ -2,8 +2,7 @@
 
 The moments that matter lie within milliseconds of the signal, and what follows may be half a minute of nothing. So what
 came before the signal has a scale of its own, and one gap that takes most of the time after it is drawn shorter. Labels
-hang below their mark like flags on a staircase: the rightmost at the top, each that would touch a deeper or equal one a
-step lower, so no line crosses a label.
+are below their mark: the rightmost at the top, each that would touch another one below it, so no line crosses a label.
 ``layout`` decides where everything is, ``draw`` only writes it down.
 """
 
@@ -19,7 +18,7 @@ from lastcall_drill.reports.facts import Stretch
 from lastcall_drill.reports.markup import Markup, join, tag
 from lastcall_drill.verdicts import Moment, Result, Source
 
-# All in units of the drawing, which are CSS pixels where it has room.
+# All in units of the drawing, which are CSS pixels where it has the space.
 WIDE, NARROW = 720, 340
 _GUTTER = 62  # the lanes' names
 _TOP = 24  # the axis' figures
@@ -27,7 +26,7 @@ _LANE_PAD = 15  # above a lane's line
 _STEP = 14  # from one label to the one below
 _CHARACTER = 6.3  # the widest usual sans-serif at 10.5 px
 _TICK_GAP = 58
-_MOST_FLAGS_BEFORE, _MOST_FLAGS = 6, 10  # of one lane; with more, each kind of moment is labelled once
+_MOST_LABELS_BEFORE, _MOST_LABELS = 6, 10  # of one lane; with more, each kind of moment is labelled once
 _QUIET_SHARE = 0.5  # a gap longer than this share of the time …
 _QUIET_SECONDS = 1.0  # … and than this is drawn shorter
 _QUIET_WIDTH = 0.35  # share of the width after the signal
@@ -67,7 +66,7 @@ _PATHS = {
 }
 
 
-class Piece(Record):
+class Segment(Record):
     """A part of the axis, from second ``t0`` at ``x0`` to ``t1`` at ``x1``; a quiet one is drawn shorter than it is."""
 
     t0: float
@@ -77,7 +76,7 @@ class Piece(Record):
     quiet: bool = False
 
 
-class Flag(Record):
+class Label(Record):
     """A label below its mark: it takes ``x`` to ``x + width``, on the step ``level`` below the lane's line."""
 
     x: float
@@ -87,80 +86,80 @@ class Flag(Record):
 
 
 class Lane(Record):
-    """One side's line at ``y``, drawn firm from ``x0`` to ``x1``, with its marks (place, stretch) and flags."""
+    """One side's line at ``y``, drawn firm from ``x0`` to ``x1``, with its marks (position, event) and labels."""
 
     source: Source
     y: float
     x0: float
     x1: float
     marks: Sequence[tuple[float, Moment]]
-    flags: Sequence[Flag]
+    labels: Sequence[Label]
 
 
 class Layout(Record):
-    """Where everything of a drawing is. ``ticks`` are places and words on the axis, ``signals`` places."""
+    """Where everything of a drawing is. ``ticks`` are positions and texts on the axis, ``signals`` positions."""
 
     width: float
     height: float
-    pieces: Sequence[Piece]
+    segments: Sequence[Segment]
     lanes: Sequence[Lane]
     ticks: Sequence[tuple[float, str]]
     signals: Sequence[float]
 
 
-def place(pieces: Sequence[Piece], at: float) -> float:
+def position(segments: Sequence[Segment], at: float) -> float:
     """Where second ``at`` is on the axis."""
-    piece = next((one for one in pieces if at <= one.t1), pieces[-1])
-    span = piece.t1 - piece.t0
-    return piece.x0 if span <= 0 else piece.x0 + (at - piece.t0) / span * (piece.x1 - piece.x0)
+    segment = next((one for one in segments if at <= one.t1), segments[-1])
+    span = segment.t1 - segment.t0
+    return segment.x0 if span <= 0 else segment.x0 + (at - segment.t0) / span * (segment.x1 - segment.x0)
 
 
-def axis(times: Sequence[float], left: float, right: float) -> list[Piece]:
-    """The pieces of the axis for sorted ``times``.
+def axis(times: Sequence[float], left: float, right: float) -> list[Segment]:
+    """The segments of the axis for sorted ``times``.
 
     One up to the signal and one from it on, or one of the two where the other has nothing. What follows the signal is
-    in three pieces, the middle one quiet, where a gap takes most of that time.
+    in three segments, the middle one quiet, where a gap takes most of that time.
     """
     first, last = times[0], times[-1]
     if last - first < _SHORTEST:  # a moment on its own: any length will do, it only has to have a scale
-        return [Piece(first - _SHORTEST, last + _SHORTEST, left, right)]
+        return [Segment(first - _SHORTEST, last + _SHORTEST, left, right)]
     if first >= 0 or last <= 0:
-        return _broken(times, left, right) if first >= 0 else [Piece(first, last, left, right)]
+        return _broken(times, left, right) if first >= 0 else [Segment(first, last, left, right)]
     middle = left + _BEFORE_WIDTH * (right - left)
-    return [Piece(first, 0.0, left, middle), *_broken([0.0, *(one for one in times if one > 0)], middle, right)]
+    return [Segment(first, 0.0, left, middle), *_broken([0.0, *(one for one in times if one > 0)], middle, right)]
 
 
-def _broken(times: Sequence[float], left: float, right: float) -> list[Piece]:
+def _broken(times: Sequence[float], left: float, right: float) -> list[Segment]:
     first, last = times[0], times[-1]
     gap, start, end = max(((b - a, a, b) for a, b in itertools.pairwise(times)), default=(0.0, first, last))
     if gap <= max(_QUIET_SECONDS, _QUIET_SHARE * (last - first)):
-        return [Piece(first, last, left, right)]
+        return [Segment(first, last, left, right)]
     width = right - left
     least = 0.08 * width  # for the part before and the part after, which may be a single moment
     rest = width * (1 - _QUIET_WIDTH) - 2 * least
     share = (start - first) / (last - first - gap) if last - first - gap > 0 else 0.5
     cut = left + (least + rest * share if start > first else 0.0)
     resume = min(left + least + rest * share, right) + width * _QUIET_WIDTH
-    pieces = [Piece(start, end, cut, resume, quiet=True), Piece(end, max(last, end + _SHORTEST), resume, right)]
-    return [Piece(first, start, left, cut), *pieces] if start > first else pieces
+    segments = [Segment(start, end, cut, resume, quiet=True), Segment(end, max(last, end + _SHORTEST), resume, right)]
+    return [Segment(first, start, left, cut), *segments] if start > first else segments
 
 
-def ticks(pieces: Sequence[Piece]) -> list[tuple[float, str]]:
+def ticks(segments: Sequence[Segment]) -> list[tuple[float, str]]:
     """Round times on the axis, far enough apart to be read."""
     found: list[tuple[float, str]] = []
-    taken = -math.inf  # by the words of a quiet piece
-    for piece in pieces:
-        if piece.quiet:
-            taken = piece.x1 + 18
+    taken = -math.inf  # by the words of a quiet segment
+    for segment in segments:
+        if segment.quiet:
+            taken = segment.x1 + 18
             if not found:
-                found.append((piece.x0, _tick_words(piece.t0, 1, fine=False)))
+                found.append((segment.x0, _tick_words(segment.t0, 1, fine=False)))
             continue
-        span = piece.t1 - piece.t0
-        step = _round_up(max(span, _SHORTEST) * _TICK_GAP / (piece.x1 - piece.x0))
-        for number in range(math.ceil(piece.t0 / step - 1e-9), math.floor(piece.t1 / step + 1e-9) + 1):
-            x = place([piece], number * step)
+        span = segment.t1 - segment.t0
+        step = _round_up(max(span, _SHORTEST) * _TICK_GAP / (segment.x1 - segment.x0))
+        for number in range(math.ceil(segment.t0 / step - 1e-9), math.floor(segment.t1 / step + 1e-9) + 1):
+            x = position([segment], number * step)
             if x >= taken and (not found or x - found[-1][0] >= _TICK_GAP * 0.75):
-                found.append((x, _tick_words(number * step, step, fine=max(-piece.t0, piece.t1) < 1)))
+                found.append((x, _tick_words(number * step, step, fine=max(-segment.t0, segment.t1) < 1)))
     return found
 
 
@@ -199,7 +198,7 @@ def _labelled(moments: Sequence[Moment]) -> list[Stretch]:
     """
     nameless = [Moment(one.at, one.source, one.what, "", one.detail) for one in moments]
     before = [one for one in nameless if one.at < 0]
-    return _folded(before, _MOST_FLAGS_BEFORE) + _folded(nameless[len(before) :], _MOST_FLAGS)
+    return _folded(before, _MOST_LABELS_BEFORE) + _folded(nameless[len(before) :], _MOST_LABELS)
 
 
 def _folded(moments: Sequence[Moment], most: int) -> list[Stretch]:
@@ -212,13 +211,13 @@ def _folded(moments: Sequence[Moment], most: int) -> list[Stretch]:
     return [Stretch(tuple(one)) for one in kinds.values()]
 
 
-def flags(labels: Sequence[tuple[float, str]]) -> list[Flag]:
-    """The labels (place, words) as a staircase of flags, from left to right."""
-    found: list[Flag] = []
+def place_labels(labels: Sequence[tuple[float, str]]) -> list[Label]:
+    """Place labels (position, text) so that none overlaps another, from left to right."""
+    found: list[Label] = []
     for x, said in sorted(labels, key=lambda one: -one[0]):
         width = len(said) * _CHARACTER + 8
         level = 1 + max((one.level for one in found if one.x < x + width), default=-1)
-        found.append(Flag(x, width, level, said))
+        found.append(Label(x, width, level, said))
     return found[::-1]
 
 
@@ -227,11 +226,11 @@ def layout(result: Result, width: float = WIDE) -> Layout:
     moments = facts.in_order(result.moments)
     times = [one.at for one in moments] or [0.0]
     right = float(width - 10)
-    pieces = axis(times, _GUTTER + 8, right)
-    for _ in range(2):  # room for the flags at the right end; it moves them a little, hence twice
+    segments = axis(times, _GUTTER + 8, right)
+    for _ in range(2):  # space for the labels at the right end; it moves them a little, hence twice
         over = max(
             (
-                place(pieces, one.first.at) + len(words(one, result)) * _CHARACTER + 8 - width
+                position(segments, one.first.at) + len(words(one, result)) * _CHARACTER + 8 - width
                 for source in Source
                 for one in _labelled([each for each in moments if each.source is source])
             ),
@@ -239,24 +238,24 @@ def layout(result: Result, width: float = WIDE) -> Layout:
         )
         if over > 0:
             right = max(right - over, width / 2)
-            pieces = axis(times, _GUTTER + 8, right)
+            segments = axis(times, _GUTTER + 8, right)
     lanes = []
     y = float(_TOP)
     for source in Source:
         own = [one for one in moments if one.source is source]
-        hung = flags([(place(pieces, one.first.at), words(one, result)) for one in _labelled(own)])
-        places = [(place(pieces, one.at), one) for one in own]
-        ends = (places[0][0], places[-1][0]) if places else (0.0, 0.0)
-        lanes.append(Lane(source, y + _LANE_PAD, *ends, tuple(_seen(places)), tuple(hung)))
+        hung = place_labels([(position(segments, one.first.at), words(one, result)) for one in _labelled(own)])
+        marks = [(position(segments, one.at), one) for one in own]
+        ends = (marks[0][0], marks[-1][0]) if marks else (0.0, 0.0)
+        lanes.append(Lane(source, y + _LANE_PAD, *ends, tuple(_seen(marks)), tuple(hung)))
         y += _LANE_PAD + 8 + _STEP * (1 + max((one.level for one in hung), default=-1)) + 6
-    signals = tuple(place(pieces, one.at) for one in moments if one.what == "signal")
-    return Layout(width, y, tuple(pieces), tuple(lanes), tuple(ticks(pieces)), signals)
+    signals = tuple(position(segments, one.at) for one in moments if one.what == "signal")
+    return Layout(width, y, tuple(segments), tuple(lanes), tuple(ticks(segments)), signals)
 
 
-def _seen(places: Sequence[tuple[float, Moment]]) -> list[tuple[float, Moment]]:
+def _seen(marks: Sequence[tuple[float, Moment]]) -> list[tuple[float, Moment]]:
     """The marks without those that would cover one of their own kind."""
     found: dict[tuple[int, str], tuple[float, Moment]] = {}
-    for x, one in places:
+    for x, one in marks:
         found.setdefault((round(x), one.what), (x, one))
     return list(found.values())
 
@@ -266,17 +265,23 @@ def draw(result: Result, width: float = WIDE, *, class_: str = "") -> Markup:
     plan = layout(result, width)
     bottom = plan.height
     parts: list[Markup] = []
-    if plan.pieces[0].t1 == 0:
+    if plan.segments[0].t1 == 0:
         parts.append(
-            _rect("before", plan.pieces[0].x0 - 6, _TOP - 4, plan.pieces[0].x1 - plan.pieces[0].x0 + 6, bottom - _TOP)
+            _rect(
+                "before",
+                plan.segments[0].x0 - 6,
+                _TOP - 4,
+                plan.segments[0].x1 - plan.segments[0].x0 + 6,
+                bottom - _TOP,
+            )
         )
-    for piece in plan.pieces:
-        if piece.quiet:
-            middle = (piece.x0 + piece.x1) / 2
-            parts.append(_rect("quiet", piece.x0, _TOP - 4, piece.x1 - piece.x0, bottom - _TOP))
-            said = text.duration(piece.t1 - piece.t0)
+    for segment in plan.segments:
+        if segment.quiet:
+            middle = (segment.x0 + segment.x1) / 2
+            parts.append(_rect("quiet", segment.x0, _TOP - 4, segment.x1 - segment.x0, bottom - _TOP))
+            said = text.duration(segment.t1 - segment.t0)
             more = f"{said}, nothing"
-            fits = piece.x1 - piece.x0 > len(more) * _CHARACTER + 50
+            fits = segment.x1 - segment.x0 > len(more) * _CHARACTER + 50
             parts.append(_text("quiet-words", middle, 12, more if fits else said, text_anchor="middle"))
     for x, said in plan.ticks:
         parts.append(_line("grid", x, _TOP - 4, x, bottom - 4))
@@ -304,10 +309,10 @@ def _lane(lane: Lane, plan: Layout) -> list[Markup]:
     ]
     if lane.x1 > lane.x0:
         parts.append(_line("alive", lane.x0, lane.y, lane.x1, lane.y))
-    for flag in lane.flags:
-        foot = lane.y + 8 + _STEP * (flag.level + 1)
-        parts.append(_line("pole", flag.x, lane.y, flag.x, foot))
-        parts.append(_text("flag", flag.x + 3.5, foot, flag.words))
+    for label in lane.labels:
+        foot = lane.y + 8 + _STEP * (label.level + 1)
+        parts.append(_line("pole", label.x, lane.y, label.x, foot))
+        parts.append(_text("flag", label.x + 3.5, foot, label.words))
     parts.extend(_mark(x, lane.y, one) for x, one in lane.marks)
     return parts
 

@@ -1,6 +1,6 @@
 """An application that blocks the event loop."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import scenario
 
 
@@ -14,11 +14,11 @@ from lastcall_drill.scenario import scenario
     tolerance="see the rule",
     sources=("Abilityai/trinity#131",),
 )
-def app_blocks_loop(rig: Rig) -> str:
+def app_blocks_loop(harness: Harness) -> str:
     """A request that blocks, SIGTERM."""
-    rig.serve(grace=1, lifespan_timeout=1)
-    rig.open("/block?s=60")
-    rig.must_see("note", "/block")
-    rig.signal()
-    seconds = rig.must_exit(10.0, f"with a grace of 1 s{rig.no_grace}")
-    return f"exited {seconds:.2f} s after the signal; {rig.exit_words}"
+    harness.serve(grace=1, lifespan_timeout=1)
+    harness.open("/block?s=60")
+    harness.must_see("note", "/block")
+    harness.signal()
+    seconds = harness.must_exit(10.0, f"with a grace of 1 s{harness.no_grace}")
+    return f"exited {seconds:.2f} s after the signal; {harness.exit_words}"

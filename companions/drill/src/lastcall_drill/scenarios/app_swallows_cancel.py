@@ -1,6 +1,6 @@
 """An application that does not want to end."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import scenario
 
 
@@ -13,10 +13,10 @@ from lastcall_drill.scenario import scenario
     rule="A handler ignores every cancel; the grace is 1 s. Exits within 6 s.",
     tolerance="see the rule",
 )
-def app_swallows_cancel(rig: Rig) -> str:
+def app_swallows_cancel(harness: Harness) -> str:
     """A request that ignores cancels, SIGTERM."""
-    rig.serve(grace=1)
-    rig.stream("/swallow")
-    rig.signal()
-    seconds = rig.must_exit(6.0, f"with a grace of 1 s{rig.no_grace}")
-    return f"exited {seconds:.2f} s after the signal; {rig.exit_words}"
+    harness.serve(grace=1)
+    harness.stream("/swallow")
+    harness.signal()
+    seconds = harness.must_exit(6.0, f"with a grace of 1 s{harness.no_grace}")
+    return f"exited {seconds:.2f} s after the signal; {harness.exit_words}"

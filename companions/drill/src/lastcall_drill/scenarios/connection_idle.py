@@ -1,7 +1,7 @@
 """Kept-alive connections without a request."""
 
 from lastcall_drill.connection import End
-from lastcall_drill.rig import Rig, resets
+from lastcall_drill.harness import Harness, resets
 from lastcall_drill.scenario import Failed, scenario
 
 CLIENTS = 20
@@ -17,14 +17,14 @@ CLIENTS = 20
     tolerance="1 s more for the exit",
     sources=("emmett-framework/granian#611", "benoitc/gunicorn#3661"),
 )
-def connection_idle(rig: Rig) -> str:
+def connection_idle(harness: Harness) -> str:
     """Use each connection once, SIGTERM."""
-    rig.serve()
-    clients = [rig.connect(f"client-{number}") for number in range(CLIENTS)]
+    harness.serve()
+    clients = [harness.connect(f"client-{number}") for number in range(CLIENTS)]
     kept = [client for client in clients if client.get("/ok").complete and not client.responses[0].says_close]
-    rig.signal()
-    seconds = rig.must_exit(2.0, "with idle connections only")
-    ends = [client.wait_end(rig.long(1.0)) for client in kept]
+    harness.signal()
+    seconds = harness.must_exit(2.0, "with idle connections only")
+    ends = [client.wait_end(harness.long(1.0)) for client in kept]
     if End.RST in ends:
         raise Failed(f"{len(resets(kept))} of {len(kept)} idle connections were reset")
     return f"exited {seconds:.2f} s after the signal; {ends.count(End.FIN)} connections got a FIN"

@@ -4,7 +4,7 @@ import time
 
 from lastcall_drill.client import HTTPClient
 from lastcall_drill.connection import End
-from lastcall_drill.rig import Rig, resets
+from lastcall_drill.harness import Harness, resets
 from lastcall_drill.scenario import Failed, scenario
 
 ROUNDS = 4
@@ -25,12 +25,12 @@ WINDOW = 0.01  # seconds on either side of the timeout
     tolerance="none",
     sources=("lsst-sqre/phalanx#5103", "conbench/conbench#1156"),
 )
-def connection_idle_race(rig: Rig) -> str:
+def connection_idle_race(harness: Harness) -> str:
     """Use each connection once, and again at its timeout."""
-    rig.serve(keep_alive=TIMEOUT)
+    harness.serve(keep_alive=TIMEOUT)
     clients: list[HTTPClient] = []
     for number in range(ROUNDS):
-        clients += used_twice(rig, number)
+        clients += used_twice(harness, number)
         if resets(clients):
             break
     answered = sum(client.responses[-1].complete for client in clients)
@@ -40,18 +40,18 @@ def connection_idle_race(rig: Rig) -> str:
     return f"{answered} of {len(clients)} were answered, {closed} got a FIN"
 
 
-def used_twice(rig: Rig, number: int) -> list[HTTPClient]:
+def used_twice(harness: Harness, number: int) -> list[HTTPClient]:
     """Connections of one round, when all have got what they get."""
     due: list[tuple[float, HTTPClient]] = []
-    until = time.monotonic() + rig.long(TIMEOUT) / 2
+    until = time.monotonic() + harness.long(TIMEOUT) / 2
     while len(due) < CLIENTS and time.monotonic() < until:
-        client = rig.connect(f"client-{number}-{len(due)}")
+        client = harness.connect(f"client-{number}-{len(due)}")
         ended = client.get("/ok").ended or time.monotonic()
-        due.append((ended + rig.long(TIMEOUT) + WINDOW * (2 * (len(due) % 100) / 100 - 1), client))
+        due.append((ended + harness.long(TIMEOUT) + WINDOW * (2 * (len(due) % 100) / 100 - 1), client))
     for moment, client in sorted(due, key=lambda one: one[0]):
         time.sleep(max(0.0, moment - time.monotonic()))
         client.request("/ok")
     for _, client in due:
-        client.wait(client.responses[-1], rig.long(2.0))
+        client.wait(client.responses[-1], harness.long(2.0))
         client.close()
     return [client for _, client in due]

@@ -1,7 +1,7 @@
 """A client that goes on asking."""
 
 from lastcall_drill.connection import End
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 NOTICED = 1.3  # seconds in which a server has noticed a signal
@@ -19,18 +19,18 @@ NOTICED = 1.3  # seconds in which a server has noticed a signal
     tolerance="1.3 s in which the server may still be unaware of the signal",
     sources=("emmett-framework/granian#548", "benoitc/gunicorn#1236"),
 )
-def connection_kept_alive(rig: Rig) -> str:
+def connection_kept_alive(harness: Harness) -> str:
     """One request that holds the drain, and a connection that is used again and again."""
-    rig.serve()
-    rig.open("/slow?s=3.3", "holder")
-    rig.must_see("request", "/slow")
-    client = rig.connect("asker")
+    harness.serve()
+    harness.open("/slow?s=3.3", "holder")
+    harness.must_see("request", "/slow")
+    client = harness.connect("asker")
     client.get("/ok")
-    rig.signal()
+    harness.signal()
     late = closing = 0
-    while client.end is None and rig.since_signal() < 3.0:
-        asked = rig.since_signal()
-        response = client.get("/ok", rig.long(1.0))
+    while client.end is None and harness.since_signal() < 3.0:
+        asked = harness.since_signal()
+        response = client.get("/ok", harness.long(1.0))
         closing += response.complete and response.says_close
         if response.complete and asked > NOTICED:
             late += 1
@@ -38,10 +38,10 @@ def connection_kept_alive(rig: Rig) -> str:
                 how = "answered again" if response.says_close else "answered without Connection: close"
                 raise Failed(f"asked {asked:.1f} s after the signal, it was {how}")
         if client.end is None:
-            rig.sleep(0.1)
-    if client.wait_end(rig.long(0.5)) is End.RST:
-        raise Failed(f"the connection was reset {rig.since_signal(client.ended):.2f} s after the signal")
+            harness.sleep(0.1)
+    if client.wait_end(harness.long(0.5)) is End.RST:
+        raise Failed(f"the connection was reset {harness.since_signal(client.ended):.2f} s after the signal")
     if client.end is None:
         raise Failed("the connection was still open 3 s after the signal")
     announced = "announced by Connection: close" if closing else "not announced, with no request under way"
-    return f"a FIN {rig.since_signal(client.ended):.2f} s after the signal, {announced}"
+    return f"a FIN {harness.since_signal(client.ended):.2f} s after the signal, {announced}"

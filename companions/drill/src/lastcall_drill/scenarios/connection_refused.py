@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 
@@ -18,15 +18,15 @@ from lastcall_drill.scenario import Failed, scenario
     tolerance="none",
     sources=("pgjones/hypercorn#128", "Kludex/uvicorn#2010"),
 )
-def connection_refused(rig: Rig) -> str:
+def connection_refused(harness: Harness) -> str:
     """A slow lifespan.shutdown, and a client that comes meanwhile."""
-    rig.serve(shutdown="slow:3")
-    rig.signal()
-    rig.until(1.5)
+    harness.serve(shutdown="slow:3")
+    harness.signal()
+    harness.until(1.5)
     with suppress(ConnectionRefusedError):
-        client = rig.connect("late")
+        client = harness.connect("late")
         response = client.request("/ok")
-        if client.wait(response, rig.long(1.0)):
+        if client.wait(response, harness.long(1.0)):
             raise Failed(f"the caller was answered with {response.status} while the application shut down")
         raise Failed("the caller was let in, and had no answer within 1 s")
     return "refused"

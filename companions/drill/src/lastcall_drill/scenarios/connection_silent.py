@@ -1,6 +1,6 @@
 """A connection without a byte."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import scenario
 
 
@@ -14,10 +14,10 @@ from lastcall_drill.scenario import scenario
     tolerance="0.5 s",
     sources=("hyperium/hyper#2730", "benoitc/gunicorn#3735"),
 )
-def connection_silent(rig: Rig) -> str:
+def connection_silent(harness: Harness) -> str:
     """Connect, send nothing, SIGTERM."""
-    rig.serve()
-    rig.connect()
-    rig.sleep(0.2)
-    rig.signal()
-    return f"exited {rig.must_exit(2.5, 'with one silent connection only'):.2f} s after the signal"
+    harness.serve()
+    harness.connect()
+    harness.sleep(0.2)
+    harness.signal()
+    return f"exited {harness.must_exit(2.5, 'with one silent connection only'):.2f} s after the signal"

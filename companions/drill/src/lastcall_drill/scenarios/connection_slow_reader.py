@@ -1,6 +1,6 @@
 """A client that does not read."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import scenario
 
 
@@ -14,12 +14,12 @@ from lastcall_drill.scenario import scenario
     tolerance="1.5 s",
     sources=("Kludex/uvicorn#2754",),
 )
-def connection_slow_reader(rig: Rig) -> str:
+def connection_slow_reader(harness: Harness) -> str:
     """Ask for much, read nothing, SIGTERM."""
-    rig.serve(grace=2)
-    client = rig.connect("slow", paused=True, receive_buffer=4096)
+    harness.serve(grace=2)
+    client = harness.connect("slow", paused=True, receive_buffer=4096)
     client.request("/big?kib=32768")
-    rig.must_see("request", "/big")
-    rig.sleep(0.3)
-    rig.signal()
-    return f"exited {rig.must_exit_after_grace():.2f} s after the signal"
+    harness.must_see("request", "/big")
+    harness.sleep(0.3)
+    harness.signal()
+    return f"exited {harness.must_exit_after_grace():.2f} s after the signal"

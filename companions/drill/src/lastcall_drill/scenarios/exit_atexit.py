@@ -1,6 +1,6 @@
 """What Python does at an exit."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 
@@ -13,11 +13,11 @@ from lastcall_drill.scenario import Failed, scenario
     rule="SIGTERM to an idle server: a function that the application has registered with atexit runs.",
     tolerance="3 s for the exit",
 )
-def exit_atexit(rig: Rig) -> str:
+def exit_atexit(harness: Harness) -> str:
     """SIGTERM."""
-    rig.serve()
-    rig.signal()
-    rig.must_exit(3.0)
-    if not rig.events("note", detail="atexit"):
-        raise Failed(f"atexit functions did not run; {rig.exit_words}")
-    return f"they ran; {rig.exit_words}"
+    harness.serve()
+    harness.signal()
+    harness.must_exit(3.0)
+    if not harness.events("note", detail="atexit"):
+        raise Failed(f"atexit functions did not run; {harness.exit_words}")
+    return f"they ran; {harness.exit_words}"

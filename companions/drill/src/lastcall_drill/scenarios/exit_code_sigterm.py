@@ -2,7 +2,7 @@
 
 import signal
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 CLEAN = (0, -signal.SIGTERM)
@@ -18,11 +18,11 @@ CLEAN = (0, -signal.SIGTERM)
     tolerance="3 s for the exit",
     sources=("Kludex/uvicorn#1600", "immich-app/immich#17488"),
 )
-def exit_code_sigterm(rig: Rig) -> str:
+def exit_code_sigterm(harness: Harness) -> str:
     """SIGTERM."""
-    rig.serve()
-    rig.signal()
-    rig.must_exit(3.0)
-    if rig.server.exit_code not in CLEAN:
-        raise Failed(f"{rig.exit_words} after a clean stop")
-    return f"{rig.exit_words}"
+    harness.serve()
+    harness.signal()
+    harness.must_exit(3.0)
+    if harness.server.exit_code not in CLEAN:
+        raise Failed(f"{harness.exit_words} after a clean stop")
+    return f"{harness.exit_words}"

@@ -1,6 +1,6 @@
 """The exit code of a start that failed."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 
@@ -14,20 +14,20 @@ from lastcall_drill.scenario import Failed, scenario
     rule="The application answers with startup.failed: the process exits within 5 s, and its code is not 0.",
     tolerance="see the rule",
 )
-def exit_code_startup(rig: Rig) -> str:
+def exit_code_startup(harness: Harness) -> str:
     """Start, and wait for the end."""
-    return failed_start(rig, workers=1)
+    return failed_start(harness, workers=1)
 
 
-def failed_start(rig: Rig, workers: int) -> str:
+def failed_start(harness: Harness, workers: int) -> str:
     """A start that fails, with so many workers."""
     if workers > 1:
-        rig.serve(startup="failed", ready=False, workers=workers)
+        harness.serve(startup="failed", ready=False, workers=workers)
     else:
-        rig.serve(startup="failed", ready=False)
-    rig.must_see("lifespan-startup", within=15)
-    if rig.server.wait(rig.long(5.0)) is None:
+        harness.serve(startup="failed", ready=False)
+    harness.must_see("lifespan-startup", within=15)
+    if harness.server.wait(harness.long(5.0)) is None:
         raise Failed("still running 5 s after startup.failed")
-    if rig.server.exit_code == 0:
+    if harness.server.exit_code == 0:
         raise Failed("exit code 0")
-    return rig.exit_words
+    return harness.exit_words

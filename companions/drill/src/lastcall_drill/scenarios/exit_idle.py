@@ -1,6 +1,6 @@
 """Nothing to do."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import scenario
 
 
@@ -14,8 +14,8 @@ from lastcall_drill.scenario import scenario
     tolerance="1 s",
     sources=("benoitc/gunicorn#3661",),
 )
-def exit_idle(rig: Rig) -> str:
+def exit_idle(harness: Harness) -> str:
     """SIGTERM."""
-    rig.serve()
-    rig.signal()
-    return f"exited {rig.must_exit(2.0, 'with nothing to do'):.2f} s after the signal; {rig.exit_words}"
+    harness.serve()
+    harness.signal()
+    return f"exited {harness.must_exit(2.0, 'with nothing to do'):.2f} s after the signal; {harness.exit_words}"

@@ -1,6 +1,6 @@
 """All phases together."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 
@@ -15,17 +15,17 @@ from lastcall_drill.scenario import Failed, scenario
     "and a shutdown of 1 s: exits within the grace of 2 s, 0.3 s and 1 s.",
     tolerance="2 s",
 )
-def exit_within_budget(rig: Rig) -> str:
+def exit_within_budget(harness: Harness) -> str:
     """All at once, SIGTERM."""
-    rig.serve(grace=2, shutdown="slow:1")
-    rig.stream("/inf", "stream")
-    rig.open("/slow?s=60&cleanup=0.3", "slow")
-    rig.open("/bg?s=60", "work")
-    rig.connect("idle").get("/ok")
+    harness.serve(grace=2, shutdown="slow:1")
+    harness.stream("/inf", "stream")
+    harness.open("/slow?s=60&cleanup=0.3", "slow")
+    harness.open("/bg?s=60", "work")
+    harness.connect("idle").get("/ok")
     for path in ("/slow", "/bg"):
-        rig.must_see("request", path)
-    rig.signal()
-    seconds = rig.must_exit(3.3 + 2.0, f"with 3.3 s for the whole stop{rig.no_grace}")
-    if not rig.events("lifespan-end"):
+        harness.must_see("request", path)
+    harness.signal()
+    seconds = harness.must_exit(3.3 + 2.0, f"with 3.3 s for the whole stop{harness.no_grace}")
+    if not harness.events("lifespan-end"):
         raise Failed(f"exited {seconds:.2f} s after the signal, without a complete lifespan.shutdown")
     return f"exited {seconds:.2f} s after the signal, with 3.3 s for the whole stop"

@@ -1,6 +1,6 @@
 """Time for the shutdown when the grace is used up."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 
@@ -15,13 +15,13 @@ from lastcall_drill.scenario import Failed, scenario
     tolerance="2 s for the exit",
     sources=("Kludex/uvicorn#280",),
 )
-def lifespan_after_grace(rig: Rig) -> str:
+def lifespan_after_grace(harness: Harness) -> str:
     """Open the stream, SIGTERM, wait for the shutdown."""
-    rig.serve(grace=2, shutdown="slow:1")
-    rig.stream("/inf")
-    rig.signal()
-    seconds = rig.must_exit(2.0 + 1.0 + 2.0, "with a grace of 2 s and a shutdown of 1 s")
-    if not rig.events("lifespan-end"):
-        begun = "began but did not end" if rig.events("lifespan-shutdown") else "was not run"
+    harness.serve(grace=2, shutdown="slow:1")
+    harness.stream("/inf")
+    harness.signal()
+    seconds = harness.must_exit(2.0 + 1.0 + 2.0, "with a grace of 2 s and a shutdown of 1 s")
+    if not harness.events("lifespan-end"):
+        begun = "began but did not end" if harness.events("lifespan-shutdown") else "was not run"
         raise Failed(f"exited {seconds:.2f} s after the signal; lifespan.shutdown {begun}")
     return f"lifespan.shutdown was complete; exited {seconds:.2f} s after the signal"

@@ -1,6 +1,6 @@
 """A shutdown that fails."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 
@@ -15,11 +15,11 @@ from lastcall_drill.scenario import Failed, scenario
     tolerance="see the rule",
     sources=("ASGI lifespan specification",),
 )
-def lifespan_failed(rig: Rig) -> str:
+def lifespan_failed(harness: Harness) -> str:
     """SIGTERM to an idle server whose application fails."""
-    rig.serve(shutdown="failed")
-    rig.signal()
-    seconds = rig.must_exit(3.0)
-    if "the drill's application says so" not in rig.server.output():
+    harness.serve(shutdown="failed")
+    harness.signal()
+    seconds = harness.must_exit(3.0)
+    if "the drill's application says so" not in harness.server.output():
         raise Failed(f"exited {seconds:.2f} s after the signal; the message is not in the output")
-    return f"the message was logged; exited {seconds:.2f} s after the signal; {rig.exit_words}"
+    return f"the message was logged; exited {seconds:.2f} s after the signal; {harness.exit_words}"

@@ -1,6 +1,6 @@
 """A shutdown that never ends."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import scenario
 
 
@@ -15,9 +15,9 @@ from lastcall_drill.scenario import scenario
     tolerance="see the rule",
     sources=("Kludex/uvicorn#2751",),
 )
-def lifespan_hang(rig: Rig) -> str:
+def lifespan_hang(harness: Harness) -> str:
     """SIGTERM to an idle server whose application does not end."""
-    rig.serve(grace=2, lifespan_timeout=2, shutdown="hang")
-    rig.signal()
-    seconds = rig.must_exit(10.0, "with a lifespan.shutdown that does not end")
-    return f"exited {seconds:.2f} s after the signal; {rig.exit_words}"
+    harness.serve(grace=2, lifespan_timeout=2, shutdown="hang")
+    harness.signal()
+    seconds = harness.must_exit(10.0, "with a lifespan.shutdown that does not end")
+    return f"exited {seconds:.2f} s after the signal; {harness.exit_words}"

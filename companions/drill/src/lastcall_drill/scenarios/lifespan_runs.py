@@ -1,6 +1,6 @@
 """The plain case."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 
@@ -15,12 +15,12 @@ from lastcall_drill.scenario import Failed, scenario
     tolerance="3 s for the exit",
     sources=("Kludex/uvicorn#280",),
 )
-def lifespan_runs(rig: Rig) -> str:
+def lifespan_runs(harness: Harness) -> str:
     """SIGTERM to an idle server."""
-    rig.serve(shutdown="slow:0.5")
-    rig.signal()
-    seconds = rig.must_exit(0.5 + 3.0)
-    if not rig.events("lifespan-end"):
-        begun = "began but did not end" if rig.events("lifespan-shutdown") else "was not run"
+    harness.serve(shutdown="slow:0.5")
+    harness.signal()
+    seconds = harness.must_exit(0.5 + 3.0)
+    if not harness.events("lifespan-end"):
+        begun = "began but did not end" if harness.events("lifespan-shutdown") else "was not run"
         raise Failed(f"exited {seconds:.2f} s after the signal; lifespan.shutdown {begun}")
     return f"lifespan.shutdown was complete before the exit, {seconds:.2f} s after the signal"

@@ -1,6 +1,6 @@
 """What a stop writes."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 
@@ -14,17 +14,17 @@ from lastcall_drill.scenario import Failed, scenario
     tolerance="3 s for the exit",
     sources=("PrefectHQ/fastmcp#3025", "cenodude/CrossWatch#1136"),
 )
-def log_quiet(rig: Rig) -> str:
+def log_quiet(harness: Harness) -> str:
     """Two requests, SIGTERM."""
-    rig.serve(grace=1)
-    rig.stream("/inf", "stream")
-    rig.open("/slow?s=60", "slow")
-    rig.must_see("request", "/slow")
-    rig.signal()
-    rig.exited(1.0 + 3.0)
-    found = rig.server.output().count("Traceback (most recent call last)")
+    harness.serve(grace=1)
+    harness.stream("/inf", "stream")
+    harness.open("/slow?s=60", "slow")
+    harness.must_see("request", "/slow")
+    harness.signal()
+    harness.exited(1.0 + 3.0)
+    found = harness.server.output().count("Traceback (most recent call last)")
     if found:
         raise Failed(f"{found} {'traceback' if found == 1 else 'tracebacks'} in the output")
-    if rig.server.exit_code is None:
-        raise Failed(f"still running 3.0 s after its grace of 1 s{rig.no_grace}")
-    return f"{len(rig.server.output().splitlines())} lines of output, no traceback"
+    if harness.server.exit_code is None:
+        raise Failed(f"still running 3.0 s after its grace of 1 s{harness.no_grace}")
+    return f"{len(harness.server.output().splitlines())} lines of output, no traceback"

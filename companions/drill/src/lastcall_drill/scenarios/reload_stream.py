@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 
@@ -18,19 +18,19 @@ from lastcall_drill.scenario import Failed, scenario
     tolerance="see the rule",
     sources=("Kludex/uvicorn#2943", "adamchainz/django-browser-reload#255"),
 )
-def reload_stream(rig: Rig) -> str:
+def reload_stream(harness: Harness) -> str:
     """Open the stream, change the file, ask."""
-    rig.serve(grace=2, reload=True)
-    rig.stream("/inf")
-    file = rig.directory / "drill_subject" / "routes.py"
-    rig.sleep(1.0)  # watchers compare times of files
+    harness.serve(grace=2, reload=True)
+    harness.stream("/inf")
+    file = harness.directory / "drill_subject" / "routes.py"
+    harness.sleep(1.0)  # watchers compare times of files
     file.write_text(
         file.read_text() + "\n\nasync def new(request):\n    await request.answer('new')\n\n\nROUTES['/ok'] = new\n"
     )
-    rig.timeline.signal("the application's file is changed")
-    while rig.since_signal() < 6.0:
+    harness.timeline.signal("the application's file is changed")
+    while harness.since_signal() < 6.0:
         with suppress(OSError):
-            if rig.ask("/ok", within=1.0).body == b"new":
-                return f"the new code answered {rig.since_signal():.2f} s after the change"
-        rig.sleep(0.05)
+            if harness.ask("/ok", within=1.0).body == b"new":
+                return f"the new code answered {harness.since_signal():.2f} s after the change"
+        harness.sleep(0.05)
     raise Failed("the new code did not answer within 6 s of the change")

@@ -4,7 +4,7 @@ import time
 
 from lastcall_drill.client import HTTPClient, Response
 from lastcall_drill.connection import End
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 ROUNDS = 20  # some lose all that was sent before the signal, but in one stop of five
@@ -27,29 +27,31 @@ Sent = tuple[HTTPClient, Response, float]
     tolerance="none",
     sources=("Kludex/uvicorn#3124",),
 )
-def request_at_signal(rig: Rig) -> str:
+def request_at_signal(harness: Harness) -> str:
     """Connect, send around the signal, wait for all; until something is lost, or twenty times."""
     before = after = 0
     for number in range(1, ROUNDS + 1):
-        rig.serve()
-        sent, signalled = around_signal(rig, [rig.connect(f"client-{number}-{one}") for one in range(BEFORE + AFTER)])
+        harness.serve()
+        sent, signalled = around_signal(
+            harness, [harness.connect(f"client-{number}-{one}") for one in range(BEFORE + AFTER)]
+        )
         lost = reset = 0
         for client, response, at in sent:
-            client.wait(response, rig.long(3.0 - rig.since_signal()))
+            client.wait(response, harness.long(3.0 - harness.since_signal()))
             if at < signalled:
                 before += 1
                 lost += not response.complete
             else:
                 after += 1
                 reset += not response.complete and client.end is End.RST
-        rig.exited(3.0)
+        harness.exited(3.0)
         if lost or reset:
             seen = f"in stop {number} of {ROUNDS}, {lost} of {BEFORE} requests sent before the signal had no answer"
             raise Failed(f"{seen}, {reset} of {AFTER} sent after it were reset")
     return f"all {before} requests sent before the signal were answered, none of {after} sent after it was reset"
 
 
-def around_signal(rig: Rig, clients: list[HTTPClient]) -> tuple[list[Sent], float]:
+def around_signal(harness: Harness, clients: list[HTTPClient]) -> tuple[list[Sent], float]:
     """Send a request by each client, spread over the time, and the signal between two: when each was sent."""
     sent: list[Sent] = []
     signalled = 0.0
@@ -59,7 +61,7 @@ def around_signal(rig: Rig, clients: list[HTTPClient]) -> tuple[list[Sent], floa
             _wait_until(middle - BEFORE_SECONDS * (BEFORE - number) / BEFORE)
         elif number == BEFORE:
             _wait_until(middle)
-            signalled = rig.signal()
+            signalled = harness.signal()
         else:
             _wait_until(middle + AFTER_SECONDS * (number - BEFORE) / AFTER)
         response = client.request("/ok")

@@ -1,6 +1,6 @@
 """Clients whom the kernel has let in while the event loop was busy."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 CLIENTS = 50
@@ -19,16 +19,16 @@ BLOCK = 0.5  # seconds
     tolerance="none; grace of 5 s",
     sources=("Kludex/uvicorn#3124", "benoitc/gunicorn#3323"),
 )
-def request_backlog(rig: Rig) -> str:
+def request_backlog(harness: Harness) -> str:
     """Block, connect, SIGTERM; ten times."""
     for _ in range(ROUNDS):
-        rig.serve()
-        rig.open(f"/block?s={BLOCK:g}", "blocker")
-        rig.must_see("note", "/block")
-        opened = [rig.open("/ok", f"client-{number}") for number in range(CLIENTS)]
-        rig.signal()
+        harness.serve()
+        harness.open(f"/block?s={BLOCK:g}", "blocker")
+        harness.must_see("note", "/block")
+        opened = [harness.open("/ok", f"client-{number}") for number in range(CLIENTS)]
+        harness.signal()
         for client, response in opened:
-            client.wait(response, rig.long(5.0 - rig.since_signal()))
+            client.wait(response, harness.long(5.0 - harness.since_signal()))
         answered = sum(response.complete for _, response in opened)
         if answered < CLIENTS:
             first = next(response for _, response in opened if not response.complete)

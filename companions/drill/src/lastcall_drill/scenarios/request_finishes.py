@@ -1,6 +1,6 @@
 """A request in flight."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 
@@ -14,13 +14,13 @@ from lastcall_drill.scenario import Failed, scenario
     tolerance="none",
     sources=("django/daphne#177",),
 )
-def request_finishes(rig: Rig) -> str:
+def request_finishes(harness: Harness) -> str:
     """SIGTERM while the application works."""
-    rig.serve()
-    client, response = rig.open("/slow?s=2")
-    rig.must_see("request", "/slow")
-    rig.sleep(0.5)
-    rig.signal()
-    if not client.wait(response, rig.long(4.0)) or response.status != 200:
-        raise Failed(f"{response.outcome}, {rig.since_signal(response.ended):.2f} s after the signal")
-    return f"answered with 200, {rig.since_signal(response.ended):.2f} s after the signal"
+    harness.serve()
+    client, response = harness.open("/slow?s=2")
+    harness.must_see("request", "/slow")
+    harness.sleep(0.5)
+    harness.signal()
+    if not client.wait(response, harness.long(4.0)) or response.status != 200:
+        raise Failed(f"{response.outcome}, {harness.since_signal(response.ended):.2f} s after the signal")
+    return f"answered with 200, {harness.since_signal(response.ended):.2f} s after the signal"

@@ -1,6 +1,6 @@
 """A head that is half there."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 
@@ -14,16 +14,16 @@ from lastcall_drill.scenario import Failed, scenario
     tolerance="none",
     sources=("Kludex/uvicorn#3124",),
 )
-def request_half_head(rig: Rig) -> str:
+def request_half_head(harness: Harness) -> str:
     """Half a head, SIGTERM, the other half."""
-    rig.serve()
-    client = rig.connect()
+    harness.serve()
+    client = harness.connect()
     response = client.expect()
     client.send(b"GET /ok HTTP/1.1\r\nHost: dr")
-    rig.sleep(0.2)
-    rig.signal()
-    rig.until(0.2)
+    harness.sleep(0.2)
+    harness.signal()
+    harness.until(0.2)
     client.send(b"ill\r\n\r\n")
-    if not client.wait(response, rig.long(3.0)):
-        raise Failed(f"{response.outcome}, {rig.since_signal(response.ended):.2f} s after the signal")
-    return f"answered with {response.status}, {rig.since_signal(response.ended):.2f} s after the signal"
+    if not client.wait(response, harness.long(3.0)):
+        raise Failed(f"{response.outcome}, {harness.since_signal(response.ended):.2f} s after the signal")
+    return f"answered with {response.status}, {harness.since_signal(response.ended):.2f} s after the signal"

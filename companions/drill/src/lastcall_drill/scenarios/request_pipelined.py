@@ -2,7 +2,7 @@
 
 from lastcall_drill.client import head
 from lastcall_drill.connection import End
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 
@@ -17,19 +17,19 @@ from lastcall_drill.scenario import Failed, scenario
     "it is complete too, and the connection ends with a FIN.",
     tolerance="none",
 )
-def request_pipelined(rig: Rig) -> str:
+def request_pipelined(harness: Harness) -> str:
     """Three requests at once, SIGTERM while the first is at work."""
-    rig.serve()
-    client = rig.connect()
+    harness.serve()
+    client = harness.connect()
     responses = [client.expect() for _ in range(3)]
     client.send(head("/slow") + head("/ok") + head("/ok"))
-    rig.must_see("request", "/slow")
-    rig.sleep(0.3)
-    rig.signal()
+    harness.must_see("request", "/slow")
+    harness.sleep(0.3)
+    harness.signal()
     first = responses[0]
-    if not client.wait(first, rig.long(4.0)):
-        raise Failed(f"the first: {first.outcome}, {rig.since_signal(first.ended):.2f} s after the signal")
-    end = client.wait_end(rig.long(5.0))
+    if not client.wait(first, harness.long(4.0)):
+        raise Failed(f"the first: {first.outcome}, {harness.since_signal(first.ended):.2f} s after the signal")
+    end = client.wait_end(harness.long(5.0))
     answered = sum(one.complete for one in responses)
     begun = sum(one.status != 0 for one in responses)
     if end is End.RST:

@@ -2,7 +2,7 @@
 
 import signal
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import scenario
 
 
@@ -15,11 +15,11 @@ from lastcall_drill.scenario import scenario
     rule="A silent stream is open; SIGINT and SIGTERM in turn, five in a second. Exits when the grace of 2 s is over.",
     tolerance="2 s",
 )
-def signal_burst(rig: Rig) -> str:
+def signal_burst(harness: Harness) -> str:
     """Open a stream, five signals."""
-    rig.serve(grace=2)
-    rig.stream("/mute")
+    harness.serve(grace=2)
+    harness.stream("/mute")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT, signal.SIGTERM, signal.SIGINT):
-        rig.signal(number)
-        rig.sleep(0.2)
-    return f"exited {rig.must_exit_after_grace(2.0):.2f} s after the first signal"
+        harness.signal(number)
+        harness.sleep(0.2)
+    return f"exited {harness.must_exit_after_grace(2.0):.2f} s after the first signal"

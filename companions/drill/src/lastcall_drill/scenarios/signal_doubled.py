@@ -2,7 +2,7 @@
 
 import signal
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 
@@ -16,13 +16,13 @@ from lastcall_drill.scenario import Failed, scenario
     tolerance="none; grace of 5 s",
     sources=("Kludex/uvicorn#1160", "eventum-generator/eventum#143"),
 )
-def signal_doubled(rig: Rig) -> str:
+def signal_doubled(harness: Harness) -> str:
     """Open a finite stream, two signals."""
-    rig.serve()
-    client, response = rig.stream("/fin?n=8&every=0.2")
-    rig.signal(signal.SIGTERM, group=True)
-    rig.sleep(0.02)
-    rig.signal(signal.SIGTERM)
-    if not client.wait(response, rig.long(4.0)):
-        raise Failed(f"{response.outcome}, {rig.since_signal(response.ended):.2f} s after the signal")
-    return f"the stream was complete {rig.since_signal(response.ended):.2f} s after the first signal"
+    harness.serve()
+    client, response = harness.stream("/fin?n=8&every=0.2")
+    harness.signal(signal.SIGTERM, group=True)
+    harness.sleep(0.02)
+    harness.signal(signal.SIGTERM)
+    if not client.wait(response, harness.long(4.0)):
+        raise Failed(f"{response.outcome}, {harness.since_signal(response.ended):.2f} s after the signal")
+    return f"the stream was complete {harness.since_signal(response.ended):.2f} s after the first signal"

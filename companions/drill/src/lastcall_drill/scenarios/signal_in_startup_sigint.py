@@ -2,7 +2,7 @@
 
 import signal
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import scenario
 
 
@@ -17,15 +17,15 @@ from lastcall_drill.scenario import scenario
     tolerance="see the rule",
     sources=("Kludex/uvicorn#2751", "Kludex/uvicorn#3069"),
 )
-def signal_startup_sigint(rig: Rig) -> str:
+def signal_startup_sigint(harness: Harness) -> str:
     """Start, wait for lifespan.startup, SIGINT."""
-    return interrupted(rig, signal.SIGINT)
+    return interrupted(harness, signal.SIGINT)
 
 
-def interrupted(rig: Rig, number: signal.Signals) -> str:
+def interrupted(harness: Harness, number: signal.Signals) -> str:
     """A signal while lifespan.startup hangs."""
-    rig.serve(startup="hang", ready=False, grace=1)
-    rig.must_see("lifespan-startup", within=15)
-    rig.sleep(0.3)
-    rig.signal(number)
-    return f"exited {rig.must_exit(3.0, 'in lifespan.startup'):.2f} s after the signal"
+    harness.serve(startup="hang", ready=False, grace=1)
+    harness.must_see("lifespan-startup", within=15)
+    harness.sleep(0.3)
+    harness.signal(number)
+    return f"exited {harness.must_exit(3.0, 'in lifespan.startup'):.2f} s after the signal"

@@ -2,7 +2,7 @@
 
 import signal
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import scenario
 from lastcall_drill.scenarios.signal_in_startup_sigint import interrupted
 
@@ -18,6 +18,6 @@ from lastcall_drill.scenarios.signal_in_startup_sigint import interrupted
     tolerance="see the rule",
     sources=("Kludex/uvicorn#2751",),
 )
-def signal_startup_sigterm(rig: Rig) -> str:
+def signal_startup_sigterm(harness: Harness) -> str:
     """Start, wait for lifespan.startup, SIGTERM."""
-    return interrupted(rig, signal.SIGTERM)
+    return interrupted(harness, signal.SIGTERM)

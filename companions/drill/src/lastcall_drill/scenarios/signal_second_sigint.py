@@ -2,7 +2,7 @@
 
 import signal
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 
@@ -18,20 +18,20 @@ from lastcall_drill.scenario import Failed, scenario
     tolerance="1.5 s",
     sources=("Kludex/uvicorn#451", "eventum-generator/eventum#143"),
 )
-def signal_second_sigint(rig: Rig) -> str:
+def signal_second_sigint(harness: Harness) -> str:
     """Open a stream, SIGINT, SIGINT."""
-    return twice(rig, signal.SIGINT)
+    return twice(harness, signal.SIGINT)
 
 
-def twice(rig: Rig, number: signal.Signals) -> str:
+def twice(harness: Harness, number: signal.Signals) -> str:
     """Two signals, a second apart, with an endless stream open."""
-    rig.serve(grace=3)
-    rig.stream("/inf")
-    rig.signal(number)
-    rig.until(1.0)
-    rig.signal(number)
-    seconds = rig.must_exit_after_grace()
-    if not rig.events("lifespan-end"):
-        begun = "began but did not end" if rig.events("lifespan-shutdown") else "was not run"
+    harness.serve(grace=3)
+    harness.stream("/inf")
+    harness.signal(number)
+    harness.until(1.0)
+    harness.signal(number)
+    seconds = harness.must_exit_after_grace()
+    if not harness.events("lifespan-end"):
+        begun = "began but did not end" if harness.events("lifespan-shutdown") else "was not run"
         raise Failed(f"exited {seconds:.2f} s after the first signal; lifespan.shutdown {begun}")
     return f"lifespan.shutdown was complete; exited {seconds:.2f} s after the first signal"

@@ -2,7 +2,7 @@
 
 import signal
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import scenario
 from lastcall_drill.scenarios.signal_second_sigint import twice
 
@@ -18,6 +18,6 @@ from lastcall_drill.scenarios.signal_second_sigint import twice
     "when the grace of 3 s is over, or before.",
     tolerance="1.5 s",
 )
-def signal_second_sigterm(rig: Rig) -> str:
+def signal_second_sigterm(harness: Harness) -> str:
     """Open a stream, SIGTERM, SIGTERM."""
-    return twice(rig, signal.SIGTERM)
+    return twice(harness, signal.SIGTERM)

@@ -2,7 +2,7 @@
 
 import signal
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 
@@ -17,12 +17,12 @@ from lastcall_drill.scenario import Failed, scenario
     tolerance="3 s for the exit",
     sources=("eventum-generator/eventum#143",),
 )
-def signal_sigint(rig: Rig) -> str:
+def signal_sigint(harness: Harness) -> str:
     """SIGINT to an idle server."""
-    rig.serve(shutdown="slow:0.5")
-    rig.signal(signal.SIGINT)
-    seconds = rig.must_exit(0.5 + 3.0)
-    if not rig.events("lifespan-end"):
-        begun = "began but did not end" if rig.events("lifespan-shutdown") else "was not run"
+    harness.serve(shutdown="slow:0.5")
+    harness.signal(signal.SIGINT)
+    seconds = harness.must_exit(0.5 + 3.0)
+    if not harness.events("lifespan-end"):
+        begun = "began but did not end" if harness.events("lifespan-shutdown") else "was not run"
         raise Failed(f"exited {seconds:.2f} s after the signal; lifespan.shutdown {begun}")
     return f"lifespan.shutdown was complete before the exit, {seconds:.2f} s after the signal"

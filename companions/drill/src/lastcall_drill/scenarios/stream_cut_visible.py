@@ -1,6 +1,6 @@
 """Honest truncation."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 
@@ -13,14 +13,14 @@ from lastcall_drill.scenario import Failed, scenario
     rule="An endless stream that is ended at a grace of 1 s has no last chunk.",
     tolerance="none",
 )
-def stream_cut_visible(rig: Rig) -> str:
+def stream_cut_visible(harness: Harness) -> str:
     """Open the stream, SIGTERM, see how it ends."""
-    rig.serve(grace=1)
-    client, response = rig.stream("/inf")
-    rig.signal()
-    end = client.wait_end(rig.long(rig.grace + 1.5))
+    harness.serve(grace=1)
+    client, response = harness.stream("/inf")
+    harness.signal()
+    end = client.wait_end(harness.long(harness.grace + 1.5))
     if response.complete:
-        raise Failed(f"the stream got a proper end {rig.since_signal(response.ended):.2f} s after the signal")
+        raise Failed(f"the stream got a proper end {harness.since_signal(response.ended):.2f} s after the signal")
     if end is None:
-        raise Failed(f"the stream still ran 1.5 s after the grace of {rig.grace:g} s{rig.no_grace}")
+        raise Failed(f"the stream still ran 1.5 s after the grace of {harness.grace:g} s{harness.no_grace}")
     return f"the stream was cut without a last chunk, by a {end.name}"

@@ -1,6 +1,6 @@
 """The order at the end of the grace."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 
@@ -15,19 +15,19 @@ from lastcall_drill.scenario import Failed, scenario
     tolerance="grace of 2 s, and 1.5 s",
     sources=("django/asgiref#588", "Kludex/uvicorn#2913"),
 )
-def stream_disconnect_first(rig: Rig) -> str:
+def stream_disconnect_first(harness: Harness) -> str:
     """Open the stream, SIGTERM, wait for its end."""
-    rig.serve(grace=2)
-    rig.stream("/infr")
-    rig.signal()
-    rig.exited(rig.grace + 1.5)
-    disconnects, cancels = rig.events("disconnect", "/infr"), rig.events("cancel", "/infr")
+    harness.serve(grace=2)
+    harness.stream("/infr")
+    harness.signal()
+    harness.exited(harness.grace + 1.5)
+    disconnects, cancels = harness.events("disconnect", "/infr"), harness.events("cancel", "/infr")
     if not disconnects:
-        seen = f"cancelled {rig.since_signal(cancels[0].at):.2f} s after the signal" if cancels else "told nothing"
-        raise Failed(f"no http.disconnect; the application was {seen}{rig.no_grace}")
-    at = rig.since_signal(disconnects[0].at)
+        seen = f"cancelled {harness.since_signal(cancels[0].at):.2f} s after the signal" if cancels else "told nothing"
+        raise Failed(f"no http.disconnect; the application was {seen}{harness.no_grace}")
+    at = harness.since_signal(disconnects[0].at)
     if cancels and cancels[0].at < disconnects[0].at:
         raise Failed(
-            f"cancelled {rig.since_signal(cancels[0].at):.2f} s after the signal, http.disconnect at {at:.2f} s"
+            f"cancelled {harness.since_signal(cancels[0].at):.2f} s after the signal, http.disconnect at {at:.2f} s"
         )
     return f"http.disconnect {at:.2f} s after the signal, {'then cancelled' if cancels else 'not cancelled'}"

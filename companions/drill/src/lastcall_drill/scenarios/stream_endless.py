@@ -1,6 +1,6 @@
 """An endless stream that looks at nothing."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import scenario
 
 
@@ -15,10 +15,10 @@ from lastcall_drill.scenario import scenario
     tolerance="1.5 s",
     sources=("Kludex/uvicorn#451", "Kludex/uvicorn#2829"),
 )
-def stream_endless(rig: Rig) -> str:
+def stream_endless(harness: Harness) -> str:
     """Open the stream, SIGTERM, wait."""
-    rig.serve(grace=2)
-    rig.stream("/inf")
-    rig.signal()
-    seconds = rig.must_exit_after_grace()
+    harness.serve(grace=2)
+    harness.stream("/inf")
+    harness.signal()
+    seconds = harness.must_exit_after_grace()
     return f"exited {seconds:.2f} s after the signal"

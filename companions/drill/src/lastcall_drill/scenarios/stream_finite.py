@@ -1,6 +1,6 @@
 """A stream that would end in time."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 CHUNKS = 10
@@ -16,14 +16,14 @@ CHUNKS = 10
     tolerance="none",
     sources=("sysid/sse-starlette#157", "a2aproject/a2a-python#1221"),
 )
-def stream_finite(rig: Rig) -> str:
+def stream_finite(harness: Harness) -> str:
     """Open the stream, SIGTERM while it runs, read it to its end."""
-    rig.serve(grace=6)
-    client, response = rig.stream(f"/fin?n={CHUNKS}&every=0.2")
-    rig.signal()
-    complete = client.wait(response, rig.long(5.0))
+    harness.serve(grace=6)
+    client, response = harness.stream(f"/fin?n={CHUNKS}&every=0.2")
+    harness.signal()
+    complete = client.wait(response, harness.long(5.0))
     chunks = response.body.count(b"data:") - response.body.count(b"data: end")
-    when = rig.since_signal(response.ended)
+    when = harness.since_signal(response.ended)
     if not complete:
         why = response.error or "no end came"
         raise Failed(f"{chunks} of {CHUNKS} chunks arrived; {why}, {when:.2f} s after the signal")

@@ -1,6 +1,6 @@
 """A stream that listens for its client's leaving."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import scenario
 
 
@@ -14,12 +14,12 @@ from lastcall_drill.scenario import scenario
     tolerance="1.5 s",
     sources=("Kludex/uvicorn#2829", "Kludex/uvicorn#2913"),
 )
-def stream_heeds_disconnect(rig: Rig) -> str:
+def stream_heeds_disconnect(harness: Harness) -> str:
     """Open the stream, SIGTERM, wait."""
-    rig.serve(grace=2)
-    rig.stream("/infr")
-    rig.signal()
-    seconds = rig.must_exit_after_grace()
-    ends = [one.detail for one in rig.events("task-end", "/infr")]
+    harness.serve(grace=2)
+    harness.stream("/infr")
+    harness.signal()
+    seconds = harness.must_exit_after_grace()
+    ends = [one.detail for one in harness.events("task-end", "/infr")]
     how = {"returned": "ended by itself", "cancelled": "was cancelled"}.get(ends[0] if ends else "", "did not end")
     return f"exited {seconds:.2f} s after the signal; the stream {how}"

@@ -1,6 +1,6 @@
 """A stream that is silent."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import scenario
 
 
@@ -14,9 +14,9 @@ from lastcall_drill.scenario import scenario
     tolerance="1.5 s",
     sources=("modelcontextprotocol/python-sdk#514",),
 )
-def stream_mute(rig: Rig) -> str:
+def stream_mute(harness: Harness) -> str:
     """Open the stream, SIGTERM, wait."""
-    rig.serve(grace=2)
-    rig.stream("/mute")
-    rig.signal()
-    return f"exited {rig.must_exit_after_grace():.2f} s after the signal"
+    harness.serve(grace=2)
+    harness.stream("/mute")
+    harness.signal()
+    return f"exited {harness.must_exit_after_grace():.2f} s after the signal"

@@ -1,6 +1,6 @@
 """What a signal is not."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 
@@ -15,13 +15,13 @@ from lastcall_drill.scenario import Failed, scenario
     tolerance="none",
     sources=("Kludex/uvicorn#2829", "Kludex/uvicorn#2913"),
 )
-def stream_no_early_disconnect(rig: Rig) -> str:
+def stream_no_early_disconnect(harness: Harness) -> str:
     """Open the stream, SIGTERM, and look what the application gets to see."""
-    rig.serve(grace=4)
-    rig.stream("/infr")
-    rig.signal()
-    rig.until(2.0)
+    harness.serve(grace=4)
+    harness.stream("/infr")
+    harness.signal()
+    harness.until(2.0)
     for what, words in (("disconnect", "http.disconnect came"), ("cancel", "the task was cancelled")):
-        for event in rig.events(what, "/infr"):
-            raise Failed(f"{words} {rig.since_signal(event.at):.2f} s after the signal, with the client connected")
+        for event in harness.events(what, "/infr"):
+            raise Failed(f"{words} {harness.since_signal(event.at):.2f} s after the signal, with the client connected")
     return "nothing of the kind in 2 s"

@@ -1,6 +1,6 @@
 """A notice that is no disconnect."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 
@@ -16,15 +16,15 @@ from lastcall_drill.scenario import Failed, scenario
     tolerance="see the rule",
     sources=("django/asgiref#588", "emmett-framework/granian#796"),
 )
-def stream_notice(rig: Rig) -> str:
+def stream_notice(harness: Harness) -> str:
     """Open a stream that waits for the notice, SIGTERM."""
-    rig.serve(grace=8)
-    client, response = rig.stream("/notice")
-    rig.signal()
-    event = rig.wait_event("notice", "/notice", within=1.0)
+    harness.serve(grace=8)
+    client, response = harness.stream("/notice")
+    harness.signal()
+    event = harness.wait_event("notice", "/notice", within=1.0)
     if event is None:
         raise Failed("the application was not told within 1 s")
-    if not client.wait(response, rig.long(2.0)) or not response.body.endswith(b"data: bye\n\n"):
+    if not client.wait(response, harness.long(2.0)) or not response.body.endswith(b"data: bye\n\n"):
         raise Failed(f"the farewell did not arrive: {response.outcome}")
-    seconds = rig.must_exit(4.0, "with nothing left to wait for")
-    return f"told {rig.since_signal(event.at):.2f} s after the signal, farewell sent, exited after {seconds:.2f} s"
+    seconds = harness.must_exit(4.0, "with nothing left to wait for")
+    return f"told {harness.since_signal(event.at):.2f} s after the signal, farewell sent, exited after {seconds:.2f} s"

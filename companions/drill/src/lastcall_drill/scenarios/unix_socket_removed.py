@@ -1,6 +1,6 @@
 """The file of a unix socket."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 
@@ -14,12 +14,12 @@ from lastcall_drill.scenario import Failed, scenario
     rule="After SIGTERM and the exit the file is not there.",
     tolerance="3 s for the exit",
 )
-def unix_socket_removed(rig: Rig) -> str:
+def unix_socket_removed(harness: Harness) -> str:
     """Serve on a unix socket, SIGTERM."""
-    path = rig.directory / "s"
-    rig.serve(path=path)
-    rig.signal()
-    rig.must_exit(3.0)
+    path = harness.directory / "s"
+    harness.serve(path=path)
+    harness.signal()
+    harness.must_exit(3.0)
     if path.exists():
-        raise Failed(f"the file is still there; {rig.exit_words}")
-    return f"the file is gone; {rig.exit_words}"
+        raise Failed(f"the file is still there; {harness.exit_words}")
+    return f"the file is gone; {harness.exit_words}"

@@ -3,7 +3,7 @@
 import socket
 
 from lastcall_drill.errors import DrillError
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 
@@ -17,15 +17,15 @@ from lastcall_drill.scenario import Failed, scenario
     rule="The file of a socket that nobody listens on is there; the server starts and answers.",
     tolerance="20 s for the start",
 )
-def unix_socket_stale(rig: Rig) -> str:
+def unix_socket_stale(harness: Harness) -> str:
     """Leave a socket file, start, ask."""
-    path = rig.directory / "s"
+    path = harness.directory / "s"
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
-    rig.serve(path=path, ready=False)
+    harness.serve(path=path, ready=False)
     try:
-        rig.wait_ready()
+        harness.wait_ready()
     except DrillError:
-        how = "did not answer within 20 s" if rig.server.exit_code is None else f"ended: {rig.exit_words}"
+        how = "did not answer within 20 s" if harness.server.exit_code is None else f"ended: {harness.exit_words}"
         raise Failed(f"the start {how}") from None
     return "started and answered"

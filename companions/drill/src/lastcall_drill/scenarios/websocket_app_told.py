@@ -1,6 +1,6 @@
 """What the application gets to see of a WebSocket's end."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 ROUNDS = 5
@@ -17,18 +17,18 @@ ROUNDS = 5
     tolerance="1.5 s",
     sources=("Kludex/uvicorn#2865",),
 )
-def websocket_app_told(rig: Rig) -> str:
+def websocket_app_told(harness: Harness) -> str:
     """Open a WebSocket, SIGTERM; five times."""
     codes = []
     for number in range(1, ROUNDS + 1):
-        rig.serve(grace=2)
-        client = rig.websocket()
-        rig.signal()
-        event = rig.wait_event("disconnect", "/ws", within=3.5)
+        harness.serve(grace=2)
+        client = harness.websocket()
+        harness.signal()
+        event = harness.wait_event("disconnect", "/ws", within=3.5)
         if event is None:
-            how = "cancelled" if rig.events("cancel", "/ws") else "not ended"
+            how = "cancelled" if harness.events("cancel", "/ws") else "not ended"
             raise Failed(f"no websocket.disconnect in stop {number} of {ROUNDS}; the task was {how}")
-        code = client.wait_close(rig.long(0.5))
+        code = client.wait_close(harness.long(0.5))
         if code is not None and event.detail != str(code):
             raise Failed(f"websocket.disconnect with {event.detail}, while the Close frame had {code}")
         codes.append(event.detail)

@@ -1,6 +1,6 @@
 """An open WebSocket and the exit."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import scenario
 
 
@@ -15,9 +15,9 @@ from lastcall_drill.scenario import scenario
     tolerance="1.5 s",
     sources=("polarsource/polar#3100",),
 )
-def websocket_bounded(rig: Rig) -> str:
+def websocket_bounded(harness: Harness) -> str:
     """Open a WebSocket, SIGTERM, say nothing."""
-    rig.serve(grace=2)
-    rig.websocket(mute=True)
-    rig.signal()
-    return f"exited {rig.must_exit_after_grace():.2f} s after the signal"
+    harness.serve(grace=2)
+    harness.websocket(mute=True)
+    harness.signal()
+    return f"exited {harness.must_exit_after_grace():.2f} s after the signal"

@@ -1,6 +1,6 @@
 """How a WebSocket ends."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 GOING_AWAY, RESTART = 1001, 1012
@@ -17,16 +17,16 @@ GOING_AWAY, RESTART = 1001, 1012
     tolerance="1.5 s",
     sources=("Kludex/uvicorn#1344", "Kludex/uvicorn#1816"),
 )
-def websocket_close_code(rig: Rig) -> str:
+def websocket_close_code(harness: Harness) -> str:
     """Open a WebSocket, SIGTERM."""
-    rig.serve(grace=2)
-    client = rig.websocket()
-    rig.signal()
-    code = client.wait_close(rig.long(3.5))
+    harness.serve(grace=2)
+    client = harness.websocket()
+    harness.signal()
+    code = client.wait_close(harness.long(3.5))
     if code is None:
         how = f"the connection ended with a {client.end.name}" if client.end else "the connection stayed open"
         raise Failed(f"no Close frame within 3.5 s of the signal; {how}")
-    at = rig.since_signal(client.closed_at)
+    at = harness.since_signal(client.closed_at)
     if code not in (GOING_AWAY, RESTART):
         raise Failed(f"a Close frame with {code}, {at:.2f} s after the signal")
     return f"a Close frame with {code}, {at:.2f} s after the signal"

@@ -1,6 +1,6 @@
 """The last words of a WebSocket."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 
@@ -16,12 +16,12 @@ from lastcall_drill.scenario import Failed, scenario
     tolerance="grace of 4 s",
     sources=("emmett-framework/granian#796",),
 )
-def websocket_goodbye(rig: Rig) -> str:
+def websocket_goodbye(harness: Harness) -> str:
     """Open a WebSocket whose application says farewell, SIGTERM."""
-    rig.serve(grace=4)
-    client = rig.websocket("/ws?bye=1")
-    rig.signal()
-    code = client.wait_close(rig.long(5.0))
+    harness.serve(grace=4)
+    client = harness.websocket("/ws?bye=1")
+    harness.signal()
+    code = client.wait_close(harness.long(5.0))
     texts = [text for _, text in client.messages]
     if "bye" not in texts:
         raise Failed(f"no last message; {'no Close frame' if code is None else f'a Close frame with {code}'}")

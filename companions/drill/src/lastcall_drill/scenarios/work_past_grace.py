@@ -1,6 +1,6 @@
 """Background work without time enough."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 
@@ -14,16 +14,16 @@ from lastcall_drill.scenario import Failed, scenario
     tolerance="1.5 s",
     sources=("fastapi/fastapi#3115", "fractal-analytics-platform/fractal-server#1499"),
 )
-def work_past_grace(rig: Rig) -> str:
+def work_past_grace(harness: Harness) -> str:
     """A request that works on after its response, SIGTERM."""
-    rig.serve(grace=2)
-    client, response = rig.open("/bg?s=60")
-    client.wait(response, rig.long(3.0))
-    rig.must_see("note", "/bg", "works")
-    rig.signal()
-    seconds = rig.must_exit_after_grace()
-    cancels = rig.events("cancel", "/bg")
-    if not rig.events("note", "/bg", "finally"):
+    harness.serve(grace=2)
+    client, response = harness.open("/bg?s=60")
+    client.wait(response, harness.long(3.0))
+    harness.must_see("note", "/bg", "works")
+    harness.signal()
+    seconds = harness.must_exit_after_grace()
+    cancels = harness.events("cancel", "/bg")
+    if not harness.events("note", "/bg", "finally"):
         raise Failed(f"exited {seconds:.2f} s after the signal; the work's finally block did not run")
     if len(cancels) > 1:
         raise Failed(f"cancelled {len(cancels)} times")

@@ -1,6 +1,6 @@
 """Background work with time enough."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 
@@ -14,16 +14,16 @@ from lastcall_drill.scenario import Failed, scenario
     tolerance="none",
     sources=("fastapi/fastapi#3115", "Kludex/uvicorn#2119"),
 )
-def work_within_grace(rig: Rig) -> str:
+def work_within_grace(harness: Harness) -> str:
     """A request that works on after its response, SIGTERM."""
-    rig.serve()
-    client, response = rig.open("/bg?s=2")
-    client.wait(response, rig.long(3.0))
-    rig.must_see("note", "/bg", "works")
-    rig.signal()
-    done = rig.wait_event("note", "/bg", "work done", within=4.0)
+    harness.serve()
+    client, response = harness.open("/bg?s=2")
+    client.wait(response, harness.long(3.0))
+    harness.must_see("note", "/bg", "works")
+    harness.signal()
+    done = harness.wait_event("note", "/bg", "work done", within=4.0)
     if done is None:
-        ends = rig.events("task-end", "/bg")
-        seen = f"{ends[0].detail} {rig.since_signal(ends[0].at):.2f} s after the signal" if ends else "never ended"
+        ends = harness.events("task-end", "/bg")
+        seen = f"{ends[0].detail} {harness.since_signal(ends[0].at):.2f} s after the signal" if ends else "never ended"
         raise Failed(f"the work was not finished: its task {seen}")
-    return f"finished {rig.since_signal(done.at):.2f} s after the signal"
+    return f"finished {harness.since_signal(done.at):.2f} s after the signal"

@@ -1,6 +1,6 @@
 """A signal to every process."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import scenario
 from lastcall_drill.scenarios.workers_drain import drain
 
@@ -15,6 +15,6 @@ from lastcall_drill.scenarios.workers_drain import drain
     rule="As in workers-drain, with SIGTERM to parent and workers at once: all streams are complete.",
     tolerance="none",
 )
-def workers_group_signal(rig: Rig) -> str:
+def workers_group_signal(harness: Harness) -> str:
     """Open streams, SIGTERM to the group."""
-    return drain(rig, group=True)
+    return drain(harness, group=True)

@@ -5,7 +5,7 @@ import signal
 from contextlib import suppress
 
 from lastcall_drill.errors import DrillError
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 from lastcall_drill.scenarios.workers_drain import by_worker
 
@@ -22,30 +22,30 @@ from lastcall_drill.scenarios.workers_drain import by_worker
     tolerance="see the rule",
     sources=("benoitc/gunicorn#3354", "pgjones/hypercorn: run.py"),
 )
-def workers_killed(rig: Rig) -> str:
+def workers_killed(harness: Harness) -> str:
     """A stream on each worker, SIGKILL to one of them."""
-    rig.serve(workers=2)
-    found = by_worker(rig)
+    harness.serve(workers=2)
+    found = by_worker(harness)
     if len(found) < 2:
         raise DrillError("all connections were served by one worker")
     victim, other = sorted(found)[:2]
     opened = {
-        pid: (clients[0], clients[0].request(f"/fin?n=10&every={rig.long(0.2):g}")) for pid, clients in found.items()
+        pid: (clients[0], clients[0].request(f"/fin?n=10&every={harness.long(0.2):g}"))
+        for pid, clients in found.items()
     }
     for client, response in opened.values():
-        client.wait_body(response, 1, rig.long(3.0))
-    rig.timeline.signal(f"SIGKILL to worker {victim}")
+        client.wait_body(response, 1, harness.long(3.0))
+    harness.timeline.signal(f"SIGKILL to worker {victim}")
     os.kill(victim, signal.SIGKILL)
     client, response = opened[other]
-    if not client.wait(response, rig.long(4.0)):
-        when = rig.since_signal(response.ended)
+    if not client.wait(response, harness.long(4.0)):
+        when = harness.since_signal(response.ended)
         raise Failed(f"the other worker's stream: {response.outcome}, {when:.2f} s after the kill")
-    rig.until(3.0)
+    harness.until(3.0)
     for _ in range(10):
         with suppress(OSError):
-            if rig.ask("/ok").status == 200:
-                return (
-                    f"the other worker's stream was complete; answered again {rig.since_signal():.2f} s after the kill"
-                )
-        rig.sleep(0.05)
+            if harness.ask("/ok").status == 200:
+                seconds = harness.since_signal()
+                return f"the other worker's stream was complete; answered again {seconds:.2f} s after the kill"
+        harness.sleep(0.05)
     raise Failed("the other worker's stream was complete; 3 s after the kill no request was answered")

@@ -1,6 +1,6 @@
 """The lifespan of each worker."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 
@@ -16,14 +16,14 @@ from lastcall_drill.scenario import Failed, scenario
     "are complete.",
     tolerance="3.5 s for the exit",
 )
-def workers_lifespan(rig: Rig) -> str:
+def workers_lifespan(harness: Harness) -> str:
     """SIGTERM."""
-    rig.serve(workers=2, shutdown="stagger:0.5")
-    started = rig.wait_for(lambda: len(rig.events("ready")) >= 2, 10.0) and rig.events("ready")
-    rig.signal()
-    seconds = rig.must_exit(5.0)
-    ended = {event.who for event in rig.events("lifespan-end")}
-    missing = {event.who for event in started or rig.events("ready")} - ended
+    harness.serve(workers=2, shutdown="stagger:0.5")
+    started = harness.wait_for(lambda: len(harness.events("ready")) >= 2, 10.0) and harness.events("ready")
+    harness.signal()
+    seconds = harness.must_exit(5.0)
+    ended = {event.who for event in harness.events("lifespan-end")}
+    missing = {event.who for event in started or harness.events("ready")} - ended
     if missing:
         raise Failed(
             f"exited {seconds:.2f} s after the signal; {len(ended)} lifespans of {len(ended) + len(missing)} ended"

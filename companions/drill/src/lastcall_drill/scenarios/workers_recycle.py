@@ -2,7 +2,7 @@
 
 import threading
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 
 LIMIT = 30
@@ -23,15 +23,15 @@ EACH = 100
     tolerance="5 s for each",
     sources=("benoitc/gunicorn#2567", "benoitc/gunicorn#3038"),
 )
-def workers_recycle(rig: Rig) -> str:
+def workers_recycle(harness: Harness) -> str:
     """Ask and ask."""
-    rig.serve(workers=2, max_requests=LIMIT)
+    harness.serve(workers=2, max_requests=LIMIT)
     lost: list[str] = []
 
     def ask_on(number: int) -> None:
         for _ in range(EACH):
             try:
-                response = rig.ask("/ok", f"client-{number}")
+                response = harness.ask("/ok", f"client-{number}")
             except OSError as error:
                 lost.append(type(error).__name__)
             else:
@@ -45,5 +45,5 @@ def workers_recycle(rig: Rig) -> str:
         thread.join()
     if lost:
         raise Failed(f"{len(lost)} of {CLIENTS * EACH} requests had no answer; the first: {lost[0]}")
-    recycled = len({event.who for event in rig.events("lifespan-startup")})
+    recycled = len({event.who for event in harness.events("lifespan-startup")})
     return f"all {CLIENTS * EACH} requests were answered, by {recycled} workers one after another"

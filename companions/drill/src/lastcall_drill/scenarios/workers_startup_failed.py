@@ -1,6 +1,6 @@
 """A start that fails in the workers."""
 
-from lastcall_drill.rig import Rig
+from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import scenario
 from lastcall_drill.scenarios.exit_code_startup import failed_start
 
@@ -16,6 +16,6 @@ from lastcall_drill.scenarios.exit_code_startup import failed_start
     rule="The application answers with startup.failed in 2 workers: exits within 5 s, and the code is not 0.",
     tolerance="see the rule",
 )
-def workers_startup_failed(rig: Rig) -> str:
+def workers_startup_failed(harness: Harness) -> str:
     """Start, and wait for the end."""
-    return failed_start(rig, workers=2)
+    return failed_start(harness, workers=2)

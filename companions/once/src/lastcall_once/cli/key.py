@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import click
 
-from lastcall_once.cli.store import with_shelf
-from lastcall_once.shelf import Shelf
+from lastcall_once.cli.store import with_documents
+from lastcall_once.documents import DocumentStore
 
 NOT_DONE: Final = 1
 _FACTS: Final = ("id", "account", "name", "created_at", "revoked_at")
@@ -57,10 +57,10 @@ def create(name: str, account: str, url: str, as_json: bool) -> None:
     if account and keys.ACCOUNT.fullmatch(account) is None:
         raise click.UsageError(f"--account: expected 1 to 64 letters, digits, - and _, got {account!r}")
 
-    async def work(shelf: Shelf) -> tuple[str, keys.Key]:
-        return await keys.create(shelf, now=time.time(), name=name, account=account)
+    async def work(documents: DocumentStore) -> tuple[str, keys.Key]:
+        return await keys.create(documents, now=time.time(), name=name, account=account)
 
-    secret, key = with_shelf(url, work)
+    secret, key = with_documents(url, work)
     if as_json:
         click.echo(json.dumps({"id": key.id, "account": key.account, "name": key.name, "key": secret}))
     else:
@@ -74,7 +74,7 @@ def list_keys(url: str, as_json: bool) -> None:
     """List keys, the revoked ones too. With --json: one object on each line."""
     from lastcall_once.service import keys  # noqa: PLC0415 - not for --help
 
-    found = with_shelf(url, keys.known)
+    found = with_documents(url, keys.known)
     if found and not as_json:
         click.echo(_row("ID", "ACCOUNT", "CREATED", "REVOKED", "NAME"))
     for key in found:
@@ -96,10 +96,10 @@ def revoke(identity: str, url: str) -> None:
     # People paste what they have: the id is the middle of the key.
     wanted = identity.split("_")[1] if identity.startswith("once_") and identity.count("_") > 1 else identity
 
-    async def work(shelf: Shelf) -> keys.Key | None:
-        return await keys.revoke(shelf, wanted, now=time.time())
+    async def work(documents: DocumentStore) -> keys.Key | None:
+        return await keys.revoke(documents, wanted, now=time.time())
 
-    key = with_shelf(url, work) if wanted.isalnum() and wanted.isascii() else None
+    key = with_documents(url, work) if wanted.isalnum() and wanted.isascii() else None
     if key is None:
         raise click.ClickException(f"there is no key {ascii(wanted)[1:-1]}: `key ls` has those that are")
     click.echo(f"Key {key.id} of account {key.account} was revoked at {key.revoked_at}.")

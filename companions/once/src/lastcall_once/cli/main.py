@@ -194,14 +194,14 @@ def _described(record: Record, now: float) -> list[tuple[str, str]]:
     """What ``show`` says, line by line."""
     facts = facts_of(record)
     lines = [("key", escaped(record.key)), ("state", record.state.value)]
-    for name, title, moment in (
+    for name, title, timestamp in (
         ("first_seen_at", "first seen", record.first_seen_at),
         ("updated_at", "updated", record.updated_at),
         ("lease_until", "leased until", record.lease_until),
         ("expires_at", "expires", record.expires_at),
     ):
         if facts[name] is not None:
-            lines.append((title, f"{facts[name]} ({span(moment - now)})"))
+            lines.append((title, f"{facts[name]} ({span(timestamp - now)})"))
     if facts["expires_at"] is None:
         lines.append(("expires", "never"))
     lines += [("attempts", str(record.attempts)), ("executions", str(record.executions))]
@@ -254,10 +254,10 @@ def _ask(record: Record) -> None:
     """Have a lease's end confirmed. Raises _Failed where nobody can be asked, or says no."""
     by = f" by {record.worker}" if record.worker else ""
     until = span(record.lease_until - time.time())
-    told = f"the work of {record.key} is running{by}; its lease ends {until}, unless it is renewed"
+    message = f"the work of {record.key} is running{by}; its lease ends {until}, unless it is renewed"
     if not sys.stdin.isatty():
-        raise _Failed(f"{told}. Nothing was released: give --yes if the next attempt may run beside it")
-    click.echo(escaped(f"{told}. The next attempt would run beside it."), err=True)
+        raise _Failed(f"{message}. Nothing was released: give --yes if the next attempt may run beside it")
+    click.echo(escaped(f"{message}. The next attempt would run beside it."), err=True)
     if not click.confirm("Release it all the same?", err=True):
         raise _Failed("nothing was released")
 

@@ -14,10 +14,10 @@ from typing import Final, NoReturn
 
 import click
 
-from lastcall_once.cli.store import with_shelf, without_password
+from lastcall_once.cli.store import with_documents, without_password
+from lastcall_once.documents import DocumentStore
 from lastcall_once.service import factory
 from lastcall_once.service.core import Settings
-from lastcall_once.shelf import Shelf
 
 SERVER: Final = "lastcall"
 NO_SERVER: Final = (
@@ -101,7 +101,7 @@ def _serve(ctx: click.Context, /, url: str, server_options: tuple[str, ...], **o
             raise click.UsageError(f"{word} is not for this server, which serves once and nothing else", ctx)
     if find_spec(SERVER) is None:
         raise click.UsageError(NO_SERVER, ctx)
-    if not with_shelf(url, _has_keys):
+    if not with_documents(url, _has_keys):
         command = f"{ctx.find_root().info_name} key create --store {without_password(url)}"
         click.echo(f"once: there is no API key yet; make one with: {command}", err=True)
     for name, variable in (
@@ -124,11 +124,11 @@ def _become(words: list[str]) -> NoReturn:
     os.execv(words[0], words)
 
 
-async def _has_keys(shelf: Shelf) -> bool:
+async def _has_keys(documents: DocumentStore) -> bool:
     """Whether there is a key that is good."""
     from lastcall_once.service.keys import known  # noqa: PLC0415 - not for --help
 
-    return any(not key.revoked_at for key in await known(shelf))
+    return any(not key.revoked_at for key in await known(documents))
 
 
 serve_command: Final = _ServeCommand(

@@ -1,4 +1,4 @@
-"""The store that a command of ``once`` is given by ``--store``: found, opened, and told of without its password."""
+"""The store that a command of ``once`` is given by ``--store``: found, opened, and named without its password."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from lastcall_once.shelf import Shelf
+from lastcall_once.documents import DocumentStore
 from lastcall_once.store import Store, StoreError
 
 T = TypeVar("T")
@@ -26,20 +26,20 @@ class StoreFailed(click.ClickException):
     exit_code = STORE_FAILED
 
 
-def with_shelf(url: str, work: Callable[[Shelf], Awaitable[T]]) -> T:
-    """Await ``work(shelf)`` with the store open, and close it. Not in a running event loop.
+def with_documents(url: str, work: Callable[[DocumentStore], Awaitable[T]]) -> T:
+    """Await ``work(documents)`` with the store open, and close it. Not in a running event loop.
 
     Raises UsageError (exit code 2) for a URL that cannot be read, and for the memory store, StoreFailed if the store
     cannot be used.
     """
-    from lastcall_once.shelves import shelf_of  # noqa: PLC0415 - not for --help
+    from lastcall_once.document_stores import document_store_of  # noqa: PLC0415 - not for --help
 
     store = _store_at(url)
 
     async def run() -> T:
         await store.open()
         try:
-            return await work(shelf_of(store))
+            return await work(document_store_of(store))
         finally:
             await store.close()
 

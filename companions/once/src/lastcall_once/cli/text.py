@@ -35,7 +35,7 @@ def _escape(letter: str) -> str:
     return letter.encode("unicode_escape").decode("ascii")
 
 
-def moment(seconds: float) -> str | None:
+def iso(seconds: float) -> str | None:
     """A point in time (Unix time) as ISO 8601 in UTC; None for never, and for what no calendar has."""
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -61,9 +61,9 @@ def row_of(record: Record, now: float) -> str:
     end = record.lease_until if record.state is State.LEASED else record.expires_at
     return _ROW.format(
         record.state.value,
-        moment(record.updated_at) or "?",
+        iso(record.updated_at) or "?",
         span(min(0.0, record.updated_at - now)).removesuffix(" ago"),
-        "never" if moment(end) is None else span(end - now),
+        "never" if iso(end) is None else span(end - now),
         record.attempts,
         record.executions,
         escaped(record.key),
@@ -79,10 +79,10 @@ def facts_of(record: Record) -> dict[str, Any]:
     return {
         "key": record.key,
         "state": record.state.value,
-        "first_seen_at": moment(record.first_seen_at),
-        "updated_at": moment(record.updated_at),
-        "lease_until": moment(record.lease_until) if leased else None,
-        "expires_at": moment(record.expires_at),
+        "first_seen_at": iso(record.first_seen_at),
+        "updated_at": iso(record.updated_at),
+        "lease_until": iso(record.lease_until) if leased else None,
+        "expires_at": iso(record.expires_at),
         "attempts": record.attempts,
         "executions": record.executions,
         "worker": record.worker,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from lastcall_once.documents import Document
 from lastcall_once.metrics import MemoryCounters
 from lastcall_once.service.core import STATISTICS_DAYS, TIMELINE_KEPT, Answer, Call, text_of
-from lastcall_once.service.kinds import Invalid
-from lastcall_once.service.moments import day_of, days_between, days_of_month, iso
-from lastcall_once.shelf import Document
+from lastcall_once.service.timestamps import day_of, days_between, days_of_month, iso
+from lastcall_once.service.validators import Invalid
 
 STATISTICS = (
     "make",
@@ -38,7 +38,7 @@ PREFERENCES = {
 
 async def me(call: Call) -> Answer:
     """Whose key this is."""
-    document = await call.shelf.read(call.place("settings"), "notifications")
+    document = await call.documents.read(call.scoped_name("settings"), "notifications")
     return Answer(
         {
             "account": call.account,
@@ -52,11 +52,11 @@ async def me(call: Call) -> Answer:
 async def put_notifications(call: Call) -> Answer:
     """Change preferences, those that are given. They are kept for programs that ask for them; nothing is sent."""
     while True:
-        document = await call.shelf.read(call.place("settings"), "notifications")
+        document = await call.documents.read(call.scoped_name("settings"), "notifications")
         preferences = {**_preferences(document), **call.body}
         version = 0 if document is None else document.version
         data = text_of(preferences)
-        if await call.shelf.write(call.place("settings"), "notifications", data, version=version) is not None:
+        if await call.documents.write(call.scoped_name("settings"), "notifications", data, version=version) is not None:
             return Answer(preferences)
 
 
@@ -101,7 +101,7 @@ async def post_event(call: Call) -> Answer:
 async def list_events(call: Call) -> Answer:
     """What happened in the account, the newest first: own events, and what became of leases."""
     limit, offset = call.query["limit"], call.query["offset"]
-    found = await call.shelf.entries(call.place("events"), limit=limit, offset=offset)
+    found = await call.documents.entries(call.scoped_name("events"), limit=limit, offset=offset)
     items = [{**json.loads(entry.data), "number": entry.number} for entry in found]
     return Answer({"items": items, "limit": limit, "offset": offset})
 
@@ -109,7 +109,7 @@ async def list_events(call: Call) -> Answer:
 async def run_timeline(call: Call) -> Answer:
     """What happened in a run, the oldest first. A run that nobody has heard of has no events."""
     run_id, limit, offset = call.path["run_id"], call.query["limit"], call.query["offset"]
-    entries = await call.shelf.entries(call.timeline(run_id), limit=TIMELINE_KEPT)
+    entries = await call.documents.entries(call.timeline(run_id), limit=TIMELINE_KEPT)
     events = [event for entry in reversed(entries) if (event := json.loads(entry.data))["run_id"] == run_id]
     items = events[offset : offset + limit]
     return Answer({"run_id": run_id, "items": items, "total": len(events), "limit": limit, "offset": offset})

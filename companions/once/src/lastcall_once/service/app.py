@@ -12,15 +12,15 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from lastcall_once._types import Message, Receive, Scope, Send
+from lastcall_once.document_stores import document_store_of
+from lastcall_once.documents import DocumentStore
 from lastcall_once.guard import AsyncOnce
 from lastcall_once.service import openapi
 from lastcall_once.service.core import LARGEST, Answer, Call, Core, Settings
 from lastcall_once.service.faults import Fault
 from lastcall_once.service.keys import KeyRing
-from lastcall_once.service.kinds import Choice, Integer, Invalid, Shape
-from lastcall_once.service.routes import Found, Route, Router, path_kind
-from lastcall_once.shelf import Shelf
-from lastcall_once.shelves import shelf_of
+from lastcall_once.service.routes import Found, Route, Router, path_validator
+from lastcall_once.service.validators import Enumeration, Integer, Invalid, Object
 from lastcall_once.store import Store, StoreError
 
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
@@ -37,7 +37,7 @@ class Service:
     end by the store's clock.
 
     Raises ValueError for a URL that cannot be read, ImportError where a store's package is missing, TypeError for a
-    store without a shelf.
+    store without a document store.
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class Service:
     ) -> None:
         settings = Settings() if settings is None else settings
         self.once = AsyncOnce(store, lease=float(settings.lease), ttl=float(settings.ttl))
-        self.shelf: Shelf = shelf_of(self.once.store)
-        self._core = Core(self.once, self.shelf, settings)
-        self._keys = KeyRing(self.shelf, clock=time.monotonic)
+        self.documents: DocumentStore = document_store_of(self.once.store)
+        self._core = Core(self.once, self.documents, settings)
+        self._keys = KeyRing(self.documents, clock=time.monotonic)
         self._router = Router()
         self._clock = clock
 
@@ -87,13 +87,13 @@ class Service:
         try:
             answer = await self._answer(scope, receive)
         except Fault as exc:
-            answer = _told(exc)
+            answer = _error_answer(exc)
         except Invalid as exc:
             errors = [{"field": exc.field, "expected": exc.expected}]
-            answer = _told(Fault("invalid_request", str(exc), errors=errors))
+            answer = _error_answer(Fault("invalid_request", str(exc), errors=errors))
         except StoreError as exc:
-            self.once.watch.warn("service", "once: the store failed, and a request was refused for it: %s", exc)
-            answer = _told(Fault("store_unavailable"))
+            self.once.observer.warn("service", "once: the store failed, and a request was refused for it: %s", exc)
+            answer = _error_answer(Fault("store_unavailable"))
         if answer is not None:
             await _send(send, answer, _request_id(scope), head=scope["method"] == "HEAD")
 
@@ -132,7 +132,7 @@ class Service:
         )
 
 
-def _told(fault: Fault) -> Answer:
+def _error_answer(fault: Fault) -> Answer:
     return Answer(fault.body, fault.status, fault.headers)
 
 
@@ -151,7 +151,7 @@ def _only(method: str, allowed: tuple[str, ...]) -> None:
 
 
 def _values(found: Found) -> Mapping[str, str]:
-    return {name: path_kind(name).check(value, name) for name, value in found.values.items()}
+    return {name: path_validator(name).check(value, name) for name, value in found.values.items()}
 
 
 def _query(route: Route, raw: bytes) -> Mapping[str, Any]:
@@ -168,9 +168,9 @@ def _query(route: Route, raw: bytes) -> Mapping[str, Any]:
     return {**_defaults(shape), **shape.check(given, "")}
 
 
-def _defaults(shape: Shape) -> dict[str, Any]:
-    kinds = shape.fields.items()
-    found = {name: kind.default for name, kind in kinds if isinstance(kind, Integer | Choice)}
+def _defaults(shape: Object) -> dict[str, Any]:
+    validators = shape.fields.items()
+    found = {name: validator.default for name, validator in validators if isinstance(validator, Integer | Enumeration)}
     if "scope_id" in shape.fields:
         found["scope_id"] = "global"
     return {name: default for name, default in found.items() if default is not None}

@@ -1,4 +1,4 @@
-"""What the endpoints share: the store and its shelf, who asks, and what is answered."""
+"""What the endpoints share: the stores, the request with its caller, and the answer."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lastcall_once._record import Record
+from lastcall_once.documents import Charge, Document, DocumentStore, Entry
 from lastcall_once.guard import AsyncOnce
 from lastcall_once.records import Policy
 from lastcall_once.service.faults import Fault
 from lastcall_once.service.keys import Key
-from lastcall_once.service.moments import DAY, day_of, iso
-from lastcall_once.shelf import Charge, Document, Entry, Shelf
+from lastcall_once.service.timestamps import DAY, day_of, iso
 from lastcall_once.store import StoreError
 
 LARGEST = 1 << 20  # bytes of a body
@@ -27,7 +27,7 @@ _FLUSH_SECONDS = 1.0
 
 
 class Settings(Record):
-    """What the service is told at its start; times are seconds.
+    """The options of the service; times are seconds.
 
     ``lease`` is the length of a lease whose request has no ``ttl``, ``ttl`` how long a claim (without a ``ttl``) and
     the end of a lease are kept. ``dedup_window`` is how long a tool call that was allowed is not allowed again with the
@@ -49,11 +49,11 @@ class Answer(Record):
 
 
 class Core:
-    """What there is one of, in each process. The truth is in the store; here are only statistics on their way to it."""
+    """What a process has one of. The store is authoritative: statistics are kept here until it has them."""
 
-    def __init__(self, once: AsyncOnce, shelf: Shelf, settings: Settings) -> None:
+    def __init__(self, once: AsyncOnce, documents: DocumentStore, settings: Settings) -> None:
         self.once = once
-        self.shelf = shelf
+        self.documents = documents
         self.settings = settings
         self._counted: dict[str, int] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -75,19 +75,19 @@ class Core:
         if not counted:
             return
         try:
-            await self.shelf.charge(
+            await self.documents.charge(
                 [Charge(name, amount, None, float(STATISTICS_DAYS * DAY)) for name, amount in counted.items()]
             )
         except StoreError as exc:
             for name, amount in counted.items():
                 self._counted[name] = self._counted.get(name, 0) + amount
-            self.once.watch.warn("statistics", "once: statistics could not be stored yet: %s", exc)
+            self.once.observer.warn("statistics", "once: statistics could not be stored yet: %s", exc)
 
     async def sums(self, account: str, what: Sequence[str], days: Sequence[str]) -> dict[str, list[int]]:
         """Statistics by name, one figure for each of the days. Raises StoreError."""
         await self.flush()
         names = [statistic(account, each, day) for each in what for day in days]
-        counts = await self.shelf.counts(names)
+        counts = await self.documents.counts(names)
         return {each: list(counts[start : start + len(days)]) for each, start in _starts(what, len(days))}
 
 
@@ -117,51 +117,51 @@ class Call(Record):
         return self.key.account
 
     @property
-    def shelf(self) -> Shelf:
-        """The shelf."""
-        return self.core.shelf
+    def documents(self) -> DocumentStore:
+        """The document store."""
+        return self.core.documents
 
     def count(self, what: str) -> None:
         """Add one to a statistic of the account."""
         self.core.count(self.account, what, self.now)
 
-    def place(self, *parts: str) -> str:
+    def scoped_name(self, *parts: str) -> str:
         """The name of a collection, stream or counter of the account."""
         return "/".join((self.account, *parts))
 
     async def journal(self, kind: str, run_id: str | None, **facts: Any) -> None:
         """Tell what has happened in the account's events, and in the run's timeline.
 
-        What has happened has happened: a store that fails here is logged, and nobody else is told.
+        What has happened has happened: a store that fails here is logged, and nobody else learns of it.
         """
         event = {"type": kind, "ts": int(self.now), "at": iso(self.now), "run_id": run_id, **facts}
         try:
             await self.note(event)
         except StoreError as exc:
-            self.core.once.watch.warn("journal", "once: an event could not be stored: %s", exc)
+            self.core.once.observer.warn("journal", "once: an event could not be stored: %s", exc)
 
     async def note(self, event: Mapping[str, Any]) -> Entry:
         """Append an event to the account's, and to its run's timeline. Raises StoreError."""
         text = text_of(event)
-        appended = [self.shelf.append(self.place("events"), text, keep=EVENTS_KEPT)]
+        appended = [self.documents.append(self.scoped_name("events"), text, keep=EVENTS_KEPT)]
         if event["run_id"] is not None:
-            appended.append(self.shelf.append(self.timeline(event["run_id"]), text, keep=TIMELINE_KEPT))
+            appended.append(self.documents.append(self.timeline(event["run_id"]), text, keep=TIMELINE_KEPT))
         return (await asyncio.gather(*appended))[0]
 
     def timeline(self, run_id: str) -> str:
         """The stream with the events of a run, and of others."""
-        return self.place("runs", str(zlib.crc32(run_id.encode("utf-8", "surrogatepass")) % TIMELINES))
+        return self.scoped_name("runs", str(zlib.crc32(run_id.encode("utf-8", "surrogatepass")) % TIMELINES))
 
 
 def text_of(value: Mapping[str, Any]) -> str:
-    """The JSON text that the shelf keeps, in ASCII. Raises Fault where it is too large for it."""
+    """The JSON text that the document store keeps, in ASCII. Raises Fault where it is too large for it."""
     text = json.dumps(value, separators=(",", ":"))
     if len(text) > LARGEST_KEPT:
         raise Fault("too_large", "As the store has to keep it, in ASCII, this is more than 64 KiB.")
     return text
 
 
-def told(document: Document) -> dict[str, Any]:
+def content_of(document: Document) -> dict[str, Any]:
     """What a document says, with its version and the time of its last change."""
     found: dict[str, Any] = json.loads(document.data)
     return {**found, "version": document.version, "updated_at": iso(document.updated_at)}

@@ -11,7 +11,7 @@ from lastcall_once.service.core import Settings
 from lastcall_once.service.locks import policy_named
 
 FACTORY: Final = "lastcall_once.service.factory:make"
-"""``make``, as a server is told of it."""
+"""The import string of ``make``, for servers."""
 
 STORE: Final = "LASTCALL_ONCE_STORE"
 LEASE: Final = "LASTCALL_ONCE_LEASE"

@@ -16,9 +16,9 @@ import secrets
 from collections.abc import Callable, Sequence
 
 from lastcall_once._record import Record, replace
+from lastcall_once.documents import Document, DocumentStore
 from lastcall_once.service.faults import Fault
-from lastcall_once.service.moments import iso
-from lastcall_once.shelf import Document, Shelf
+from lastcall_once.service.timestamps import iso
 
 COLLECTION = "once/keys"
 REMEMBERED_SECONDS = 3.0
@@ -30,7 +30,7 @@ _MOST_REMEMBERED = 10_000
 
 
 class Key(Record):
-    """What is stored of a key. ``revoked_at`` is empty while it is good; moments are ISO 8601, in UTC."""
+    """What is stored of a key. ``revoked_at`` is empty while it is good; timestamps are ISO 8601, in UTC."""
 
     id: str
     account: str
@@ -46,7 +46,7 @@ class Key(Record):
         return json.dumps(self.__dict__)
 
 
-async def create(shelf: Shelf, *, now: float, name: str = "", account: str = "") -> tuple[str, Key]:
+async def create(documents: DocumentStore, *, now: float, name: str = "", account: str = "") -> tuple[str, Key]:
     """Make a key, of a new account unless one is named; return it, and what was stored of it.
 
     Raises ValueError for an account's name that cannot be, StoreError.
@@ -63,29 +63,29 @@ async def create(shelf: Shelf, *, now: float, name: str = "", account: str = "")
             digest=_digest(salt, secret),
             created_at=iso(now),
         )
-        if await shelf.write(COLLECTION, identity, key.data, version=0) is not None:
+        if await documents.write(COLLECTION, identity, key.data, version=0) is not None:
             return f"once_{identity}_{secret}", key
 
 
-async def known(shelf: Shelf) -> Sequence[Key]:
+async def known(documents: DocumentStore) -> Sequence[Key]:
     """All keys, by id. Raises StoreError."""
     found: list[Key] = []
-    while page := await shelf.documents(COLLECTION, after=found[-1].id if found else ""):
+    while page := await documents.list_documents(COLLECTION, after=found[-1].id if found else ""):
         found += map(_read, page)
     return found
 
 
-async def revoke(shelf: Shelf, identity: str, *, now: float) -> Key | None:
+async def revoke(documents: DocumentStore, identity: str, *, now: float) -> Key | None:
     """Revoke the key of that id; return it, or None if there is none. Once revoked, it stays so. Raises StoreError."""
     while True:
-        document = await shelf.read(COLLECTION, identity)
+        document = await documents.read(COLLECTION, identity)
         if document is None:
             return None
         key = _read(document)
         if key.revoked_at:
             return key
         key = replace(key, revoked_at=iso(now))
-        if await shelf.write(COLLECTION, identity, key.data, version=document.version) is not None:
+        if await documents.write(COLLECTION, identity, key.data, version=document.version) is not None:
             return key
 
 
@@ -95,8 +95,8 @@ class KeyRing:
     What was found good is remembered for ``REMEMBERED_SECONDS``, by its hash; the key itself is kept nowhere.
     """
 
-    def __init__(self, shelf: Shelf, *, clock: Callable[[], float]) -> None:
-        self._shelf = shelf
+    def __init__(self, documents: DocumentStore, *, clock: Callable[[], float]) -> None:
+        self._documents = documents
         self._clock = clock
         self._good: dict[bytes, tuple[Key, float]] = {}
 
@@ -113,7 +113,7 @@ class KeyRing:
         remembered = self._good.get(name)
         if remembered is not None and now < remembered[1]:
             return remembered[0]
-        document = await self._shelf.read(COLLECTION, match[1])
+        document = await self._documents.read(COLLECTION, match[1])
         key = None if document is None else _read(document)
         if key is None or not hmac.compare_digest(key.digest, _digest(key.salt, match[2])):
             raise _unauthorized("api_key_invalid")

@@ -19,7 +19,7 @@ from lastcall_once.guard import check_key
 from lastcall_once.records import Attempt, Event, Outcome, Policy, Record, State, Verdict
 from lastcall_once.service.core import Answer, Call
 from lastcall_once.service.faults import Fault
-from lastcall_once.service.moments import iso
+from lastcall_once.service.timestamps import iso
 from lastcall_once.store import StoreError
 
 RETRY_AFTER = 1  # seconds until a client looks again

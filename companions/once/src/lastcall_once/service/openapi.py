@@ -8,7 +8,7 @@ from typing import Any
 
 from lastcall_once._version import __version__
 from lastcall_once.service.faults import CODES
-from lastcall_once.service.routes import ROUTES, Route, path_kind
+from lastcall_once.service.routes import ROUTES, Route, path_validator
 
 ALWAYS = ("api_key_required", "api_key_invalid", "api_key_revoked", "invalid_request", "store_unavailable", "draining")
 WITH_BODY = ("invalid_json", "too_large", "unsupported_media_type")
@@ -70,11 +70,12 @@ def _operation(route: Route) -> dict[str, Any]:
         "responses": {"200": _answer(route), **_errors(route)},
     }
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": path_kind(name).schema()} for name in route.variables
+        {"name": name, "in": "path", "required": True, "schema": path_validator(name).schema()}
+        for name in route.variables
     ]
     parameters += [
-        {"name": name, "in": "query", "required": name in route.query.required, "schema": kind.schema()}
-        for name, kind in route.query.fields.items()
+        {"name": name, "in": "query", "required": name in route.query.required, "schema": validator.schema()}
+        for name, validator in route.query.fields.items()
     ]
     if parameters:
         operation["parameters"] = parameters

@@ -20,8 +20,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from lastcall_once._record import Record
-from lastcall_once.service.moments import DAY, HOUR, day_of, hour_of
-from lastcall_once.shelf import Charge
+from lastcall_once.documents import Charge
+from lastcall_once.service.timestamps import DAY, HOUR, day_of, hour_of
 
 ALLOWED = "allowed"
 BLOCKED = "blocked"

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 
 from lastcall_once import records
 from lastcall_once._record import Record as _Record
+from lastcall_once.documents import Document, Entry
 from lastcall_once.records import Attempt, Event, Outcome, Record, State
-from lastcall_once.shelf import Document, Entry
 from lastcall_once.store import StoreError
 
 _PURGE_EVERY = 60.0
@@ -24,14 +24,14 @@ _REFUSED = (
 
 
 class Counter(_Record):
-    """A counter of the shelf; it does not exist any more from ``expires_at`` on."""
+    """A counter of the document store; it does not exist any more from ``expires_at`` on."""
 
     value: int
     expires_at: float
 
 
-class Shelved:
-    """What the shelf has in this store (``lastcall_once.shelves.memory``)."""
+class ServiceData:
+    """What the document store keeps here (``lastcall_once.document_stores.memory``)."""
 
     def __init__(self) -> None:
         self.documents: dict[str, dict[str, Document]] = {}  # by collection and name
@@ -54,7 +54,7 @@ class MemoryStore:
         self._clock = clock
         self._records: dict[str, Record] = {}
         self._keys: list[str] = []  # sorted
-        self.shelved = Shelved()
+        self.service_data = ServiceData()
         self._pid = 0
         self._purged = 0.0
 
@@ -128,7 +128,7 @@ class MemoryStore:
             del self._records[key]
         if gone:
             self._keys = sorted(self._records)
-        self.shelved.purge(now)
+        self.service_data.purge(now)
         return len(gone)
 
     def _put(self, record: Record | None) -> bool:

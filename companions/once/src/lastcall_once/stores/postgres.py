@@ -10,9 +10,9 @@ keeps it, since ``RETURNING`` sees no other way what was decided.
 The clock is read when a statement begins, before it waits for a row; the wait is short, and bounded by the timeout.
 
 The table is made, or brought up to date, by ``open``, under an advisory lock; its version is in a second table,
-``<table>_schema``, and the shelf's are beside them (``lastcall_once.shelves.postgres``). What has expired counts as
-gone, but stays until ``purge``, which also happens by itself, about once a minute of use. A row is as safe as a commit
-is: see PostgreSQL's ``synchronous_commit``.
+``<table>_schema``, and those of the document store are beside them (``lastcall_once.document_stores.postgres``). What
+has expired counts as absent, but stays until ``purge``, which also happens by itself, about once a minute of use. A row
+is as safe as a commit is: see PostgreSQL's ``synchronous_commit``.
 
 A connection that has died is found by a look at its socket before it is used; connecting anew is the pool's work. Calls
 that wait for that fail when it does, not only at their timeout. A call that the server does not answer is ended by
@@ -63,7 +63,7 @@ MIGRATIONS = (
     ) WITH (fillfactor = 80);
     CREATE INDEX {index} ON {table} (expires_at);
     """,
-    # What the shelf has (lastcall_once.shelves.postgres). {streams} has the number of each stream's last entry.
+    # Tables of lastcall_once.document_stores.postgres. {streams} has the number of each stream's last entry.
     """
     CREATE TABLE {documents} (
         collection text COLLATE "C" NOT NULL,

@@ -9,7 +9,7 @@ by far the most frequent call, is answered with the time alone: the record follo
 
 ``<prefix>schema`` holds the version of all this. There is no index of the keys: ``scan`` walks the database
 (``SCAN``, in as many round trips as it has thousands of keys, each within the timeout) for every page, and is meant
-for operators, not for requests. What else has the prefix is the shelf's: ``lastcall_once.shelves.redis``.
+for operators, not for requests. The other keys with the prefix belong to ``lastcall_once.document_stores.redis``.
 
 What Redis forgets, ``once`` forgets: run it with ``appendonly yes`` and ``maxmemory-policy noeviction``. A failover to
 a replica loses what had not been copied.
@@ -156,7 +156,7 @@ return 1
 # -> stamp, fields and values
 _GET = Script(_CLOCK + "return {stamp, redis.call('HGETALL', key)}")
 
-# -> 1 | 0. What has expired by the clock is gone already.
+# -> 1 | 0. What has expired by the clock counts as absent already.
 _DELETE = Script(
     _CLOCK
     + """

@@ -9,7 +9,7 @@ steps. Answers are handed out after the commit, in one call of the loop.
 A transaction reads the records of all its keys with one SELECT, applies the functions of ``lastcall_once.records`` to
 them, and writes what has changed with one INSERT for each 64. There are so few statements because of the GIL:
 ``sqlite3`` releases it in each, and has to wait for up to 5 ms to get it back from a loop that is at work all the time;
-``turns`` deals with one that would never give it back.
+``gil_handoff`` deals with one that would never give it back.
 
 Results, which may be large, have a table of their own, so that counting an attempt does not write them again. Any error
 of SQLite undoes the transaction, and all its steps fail.
@@ -37,8 +37,8 @@ from urllib.parse import quote
 from lastcall_once import records
 from lastcall_once.records import Attempt, Event, Outcome, Record, State
 from lastcall_once.store import StoreError
+from lastcall_once.stores.gil_handoff import GilHandoff
 from lastcall_once.stores.sqlite_schema import migrate
-from lastcall_once.stores.turns import Turns
 
 T = TypeVar("T")
 
@@ -176,7 +176,7 @@ class SQLiteStore:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._waiting: deque[_Job] = deque()
         self._watchdog: asyncio.TimerHandle | None = None
-        self._turns: Turns | None = None
+        self._handoff: GilHandoff | None = None
         self._purged = time.monotonic()
 
     @property
@@ -197,10 +197,10 @@ class SQLiteStore:
         opened: asyncio.Future[Any] = loop.create_future()
         self._loop, self._pid, self._jobs, self._closing = loop, os.getpid(), SimpleQueue(), []
         self._waiting.clear()
-        self._turns = Turns(loop)
+        self._handoff = GilHandoff(loop)
         self._thread = threading.Thread(
             target=self._run,
-            args=(self._jobs, self._turns, opened, self._closing),
+            args=(self._jobs, self._handoff, opened, self._closing),
             name=f"lastcall-once {self._path.name}",
             daemon=True,
         )
@@ -227,8 +227,8 @@ class SQLiteStore:
         if self._watchdog is not None:
             self._watchdog.cancel()
             self._watchdog = None
-        if self._turns is not None:
-            self._turns.close()
+        if self._handoff is not None:
+            self._handoff.close()
 
     async def acquire(self, attempt: Attempt) -> Outcome:
         """Like :meth:`lastcall_once.store.Store.acquire`."""
@@ -318,8 +318,8 @@ class SQLiteStore:
         return job.future
 
     def _job(self, *, writes: bool) -> _Job:
-        loop, turns = self._loop, self._turns
-        if self._thread is None or loop is None or turns is None:
+        loop, handoff = self._loop, self._handoff
+        if self._thread is None or loop is None or handoff is None:
             raise StoreError(f"the store {self._path} is not open")
         if self._pid != os.getpid():
             raise StoreError(f"the store {self._path} was opened before a fork: open it in each process")
@@ -328,7 +328,7 @@ class SQLiteStore:
         while waiting and waiting[0].future.done():
             waiting.popleft()
         waiting.append(job)
-        turns.asked()
+        handoff.requested()
         if self._watchdog is None:
             self._watchdog = loop.call_later(self._timeout + _PATIENCE, self._watch)
         return job
@@ -356,7 +356,7 @@ class SQLiteStore:
     def _run(
         self,
         jobs: SimpleQueue[_Job | None],
-        turns: Turns,
+        handoff: GilHandoff,
         opened: asyncio.Future[Any],
         closing: list[asyncio.Future[Any]],
     ) -> None:
@@ -371,7 +371,7 @@ class SQLiteStore:
                 todo = [job for job in batch if not job.future.done()]
                 if todo:
                     _tell(self._execute(connection, todo))
-                turns.answered(len(batch))
+                handoff.answered(len(batch))
         finally:
             connection.close()
             for closed in closing:

@@ -19,7 +19,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX once_records_expires_at ON once_records (expires_at)",
         "CREATE TABLE once_results (key TEXT NOT NULL PRIMARY KEY, result BLOB NOT NULL)",
     ),
-    # What the shelf has. Documents and entries may be large, and have rowids: an index of theirs is then small.
+    # Tables of the document store. Documents and entries may be large, so these have rowids: their indexes stay small.
     (
         """CREATE TABLE once_documents (
             collection TEXT NOT NULL, name TEXT NOT NULL, data TEXT NOT NULL, version INTEGER NOT NULL,

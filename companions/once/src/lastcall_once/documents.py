@@ -44,7 +44,7 @@ class Charge(_Record):
     keep: float
 
 
-class Shelf(Protocol):
+class DocumentStore(Protocol):
     """Where the service keeps its own things. Every method is one atomic step for all processes that share the store.
 
     Times are on the store's own clock. All raise :class:`lastcall_once.store.StoreError`, and nothing else, where the
@@ -64,7 +64,7 @@ class Shelf(Protocol):
     async def remove(self, collection: str, name: str) -> bool:
         """Forget the document. False if there was none."""
 
-    async def documents(
+    async def list_documents(
         self, collection: str, *, prefix: str = "", after: str = "", limit: int = 100
     ) -> Sequence[Document]:
         """Documents whose names begin with ``prefix`` and sort behind ``after``, in the order of their names."""

@@ -1,4 +1,4 @@
-"""The shelf of the Redis store: one Lua script for each step, with the server's clock.
+"""The document store of the Redis store: one Lua script for each step, with the server's clock.
 
 A collection is the hash ``<prefix>d:<collection>``, each of its fields a document as ``VERSION UPDATED_AT DATA``, and
 the sorted set ``<prefix>n:<collection>`` has the names in their order: all scores are 0. A stream is the list
@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lastcall_once.shelf import Charge, Document, Entry
-from lastcall_once.shelves.rules import bounded, check_charges, check_keep, limit_of
+from lastcall_once.document_stores.rules import bounded, check_charges, check_keep, limit_of
+from lastcall_once.documents import Charge, Document, Entry
 from lastcall_once.store import StoreError
 from lastcall_once.stores.redis import RedisStore, Script
 
@@ -23,7 +23,7 @@ local time = redis.call('TIME')
 local stamp = string.format('%d.%06d', time[1], time[2])
 local function number_of(text)
     if not text then return 0 end
-    return tonumber(string.match(text, '^%d+')) or error('what is there is not of the shelf')
+    return tonumber(string.match(text, '^%d+')) or error('the value is not one of the document store')
 end
 """
 
@@ -110,31 +110,31 @@ return answer
 )
 
 
-class RedisShelf:
-    """The shelf (``lastcall_once.shelf.Shelf``) of a :class:`lastcall_once.stores.redis.RedisStore`."""
+class RedisDocumentStore:
+    """A ``DocumentStore`` of a :class:`lastcall_once.stores.redis.RedisStore`."""
 
     def __init__(self, store: RedisStore) -> None:
         self._store = store
 
     async def read(self, collection: str, name: str) -> Document | None:
-        """Like :meth:`lastcall_once.shelf.Shelf.read`."""
+        """Like :meth:`lastcall_once.documents.DocumentStore.read`."""
         found = await self._store.run_script(_READ, self._collection(collection)[:1], name)
         return None if found is None else _document(collection, name, found)
 
     async def write(self, collection: str, name: str, data: str, *, version: int | None = None) -> Document | None:
-        """Like :meth:`lastcall_once.shelf.Shelf.write`."""
+        """Like :meth:`lastcall_once.documents.DocumentStore.write`."""
         expected = "" if version is None else str(version)
         found = await self._store.run_script(_WRITE, self._collection(collection), name, data, expected)
         return None if found is None else Document(collection, name, data, found[0], float(found[1]))
 
     async def remove(self, collection: str, name: str) -> bool:
-        """Like :meth:`lastcall_once.shelf.Shelf.remove`."""
+        """Like :meth:`lastcall_once.documents.DocumentStore.remove`."""
         return bool(await self._store.run_script(_REMOVE, self._collection(collection), name))
 
-    async def documents(
+    async def list_documents(
         self, collection: str, *, prefix: str = "", after: str = "", limit: int = 100
     ) -> Sequence[Document]:
-        """Like :meth:`lastcall_once.shelf.Shelf.documents`."""
+        """Like :meth:`lastcall_once.documents.DocumentStore.list_documents`."""
         # Python compares texts by code point, which is the order of their bytes in UTF-8.
         least = f"({after}" if after >= prefix else f"[{prefix}"
         keys = self._collection(collection)
@@ -143,19 +143,19 @@ class RedisShelf:
         return [_document(collection, name.decode(), document) for name, document in named]
 
     async def append(self, stream: str, data: str, *, keep: int) -> Entry:
-        """Like :meth:`lastcall_once.shelf.Shelf.append`."""
+        """Like :meth:`lastcall_once.documents.DocumentStore.append`."""
         check_keep(keep)
         number, stamp = await self._store.run_script(_APPEND, self._keys("e", stream), data, str(keep))
         return Entry(stream, number, float(stamp), data)
 
     async def entries(self, stream: str, *, limit: int = 100, offset: int = 0) -> Sequence[Entry]:
-        """Like :meth:`lastcall_once.shelf.Shelf.entries`."""
+        """Like :meth:`lastcall_once.documents.DocumentStore.entries`."""
         keys = self._keys("e", stream)
         found = await self._store.run_script(_ENTRIES, keys, str(bounded(offset)), str(bounded(limit)))
         return [_entry(stream, entry) for entry in found]
 
     async def charge(self, charges: Sequence[Charge]) -> str | None:
-        """Like :meth:`lastcall_once.shelf.Shelf.charge`."""
+        """Like :meth:`lastcall_once.documents.DocumentStore.charge`."""
         check_charges(charges)
         arguments: list[str] = []
         for charge in charges:
@@ -166,7 +166,7 @@ class RedisShelf:
         return charges[place - 1].counter if place else None
 
     async def counts(self, counters: Sequence[str]) -> Sequence[int]:
-        """Like :meth:`lastcall_once.shelf.Shelf.counts`."""
+        """Like :meth:`lastcall_once.documents.DocumentStore.counts`."""
         found = await self._store.run_script(_COUNTS, self._keys("c", *counters))
         return [_count(value) for value in found]
 
@@ -205,5 +205,5 @@ def _count(found: bytes | None) -> int:
 
 def _not_ours(found: bytes | None) -> StoreError:
     return StoreError(
-        f"Redis has {found[:40] if found else found!r} where the shelf writes: the prefix is another's too"
+        f"Redis has {found[:40] if found else found!r} where the service's data should be: others use the prefix"
     )

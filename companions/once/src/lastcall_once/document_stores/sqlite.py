@@ -1,4 +1,4 @@
-"""The shelf of the SQLite store: work for the store's thread, in its transactions."""
+"""The document store of the SQLite store: work for the store's thread, in its transactions."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
-from lastcall_once.shelf import Charge, Document, Entry
-from lastcall_once.shelves.rules import bounded, check_charges, check_keep, first_refused, sums
+from lastcall_once.document_stores.rules import bounded, check_charges, check_keep, first_refused, sums
+from lastcall_once.documents import Charge, Document, Entry
 from lastcall_once.stores.sqlite import SQLiteStore, check_texts
 
 _READ = "SELECT collection, name, data, version, updated_at FROM once_documents WHERE collection = ? AND name = ?"
@@ -27,8 +27,8 @@ _COUNTERS = """SELECT counter, value, expires_at FROM once_counters
 _CHARGE = "INSERT OR REPLACE INTO once_counters (counter, value, expires_at) VALUES (?, ?, ?)"
 
 
-class SQLiteShelf:
-    """The shelf (``lastcall_once.shelf.Shelf``) in the file of a :class:`lastcall_once.stores.sqlite.SQLiteStore`.
+class SQLiteDocumentStore:
+    """A ``DocumentStore`` in the file of a :class:`lastcall_once.stores.sqlite.SQLiteStore`.
 
     A step is one piece of work in a transaction that holds the file for writing, so that what it reads stays as it is
     until it has written.
@@ -38,7 +38,7 @@ class SQLiteShelf:
         self._store = store
 
     async def read(self, collection: str, name: str) -> Document | None:
-        """Like :meth:`lastcall_once.shelf.Shelf.read`."""
+        """Like :meth:`lastcall_once.documents.DocumentStore.read`."""
         check_texts(collection, name)
 
         def work(connection: sqlite3.Connection, _now: float) -> Document | None:
@@ -48,7 +48,7 @@ class SQLiteShelf:
         return await self._store.work(work, writes=False)
 
     async def write(self, collection: str, name: str, data: str, *, version: int | None = None) -> Document | None:
-        """Like :meth:`lastcall_once.shelf.Shelf.write`."""
+        """Like :meth:`lastcall_once.documents.DocumentStore.write`."""
         check_texts(collection, name, data)
 
         def work(connection: sqlite3.Connection, now: float) -> Document | None:
@@ -62,16 +62,16 @@ class SQLiteShelf:
         return await self._store.work(work)
 
     async def remove(self, collection: str, name: str) -> bool:
-        """Like :meth:`lastcall_once.shelf.Shelf.remove`."""
+        """Like :meth:`lastcall_once.documents.DocumentStore.remove`."""
         check_texts(collection, name)
         return await self._store.work(
             lambda connection, _: connection.execute(_REMOVE, (collection, name)).rowcount > 0
         )
 
-    async def documents(
+    async def list_documents(
         self, collection: str, *, prefix: str = "", after: str = "", limit: int = 100
     ) -> Sequence[Document]:
-        """Like :meth:`lastcall_once.shelf.Shelf.documents`."""
+        """Like :meth:`lastcall_once.documents.DocumentStore.list_documents`."""
         check_texts(collection, prefix, after)
 
         def work(connection: sqlite3.Connection, _now: float) -> list[Document]:
@@ -85,7 +85,7 @@ class SQLiteShelf:
         return await self._store.work(work, writes=False)
 
     async def append(self, stream: str, data: str, *, keep: int) -> Entry:
-        """Like :meth:`lastcall_once.shelf.Shelf.append`."""
+        """Like :meth:`lastcall_once.documents.DocumentStore.append`."""
         check_keep(keep)
         check_texts(stream, data)
 
@@ -98,7 +98,7 @@ class SQLiteShelf:
         return await self._store.work(work)
 
     async def entries(self, stream: str, *, limit: int = 100, offset: int = 0) -> Sequence[Entry]:
-        """Like :meth:`lastcall_once.shelf.Shelf.entries`."""
+        """Like :meth:`lastcall_once.documents.DocumentStore.entries`."""
         check_texts(stream)
 
         def work(connection: sqlite3.Connection, _now: float) -> list[Entry]:
@@ -108,7 +108,7 @@ class SQLiteShelf:
         return await self._store.work(work, writes=False)
 
     async def charge(self, charges: Sequence[Charge]) -> str | None:
-        """Like :meth:`lastcall_once.shelf.Shelf.charge`."""
+        """Like :meth:`lastcall_once.documents.DocumentStore.charge`."""
         check_charges(charges)
         check_texts(*(charge.counter for charge in charges))
         added = sums(charges)
@@ -125,7 +125,7 @@ class SQLiteShelf:
         return await self._store.work(work)
 
     async def counts(self, counters: Sequence[str]) -> Sequence[int]:
-        """Like :meth:`lastcall_once.shelf.Shelf.counts`."""
+        """Like :meth:`lastcall_once.documents.DocumentStore.counts`."""
         check_texts(*counters)
 
         def work(connection: sqlite3.Connection, now: float) -> list[int]:

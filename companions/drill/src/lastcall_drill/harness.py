@@ -62,7 +62,7 @@ class Start(TypedDict, total=False):
     ready: bool
 
 
-class Rig:
+class Harness:
     """One run of one scenario, with a ``directory`` of its own. Use it as a context manager: it kills the server."""
 
     def __init__(self, target: Target, directory: Path, *, scale: float = 1.0, deadline: float = 60.0) -> None:

@@ -10,11 +10,11 @@ import pytest
 
 from companions.once.tests.calls import Handler, call
 from lastcall_once import AsyncOnce, Policy
+from lastcall_once.late_acquires import LateAcquireCleanup
 from lastcall_once.middleware import IdempotencyMiddleware
 from lastcall_once.records import Attempt, Event, State, Verdict
 from lastcall_once.store import StoreError
 from lastcall_once.stores.memory import MemoryStore
-from lastcall_once.withdrawals import Withdrawals
 from testing.loop import VirtualLoop
 
 LEASE = 30.0
@@ -91,17 +91,17 @@ def test_a_store_that_is_away_is_asked_again_until_the_lease_would_be_over(loop:
 
     async def body() -> None:
         await store.open()
-        withdrawals = Withdrawals()
+        cleanup = LateAcquireCleanup()
         attempt = Attempt("k", "t", LEASE, 100.0)
         with pytest.raises(StoreError):
             await store.acquire(attempt)
-        withdrawals.begin(store, attempt)
+        cleanup.start(store, attempt)
         await asyncio.sleep(12.0)
         assert await store.get("k") is None
         assert store.asked < 20
         store.down_until = loop.time() + 100.0
         store.asked = 0
-        withdrawals.begin(store, attempt)
+        cleanup.start(store, attempt)
         await asyncio.sleep(LEASE + 5.0)
         asked = store.asked
         await asyncio.sleep(LEASE)
@@ -169,11 +169,11 @@ def test_a_crowd_of_failures_makes_no_crowd_of_questions(loop: VirtualLoop) -> N
 
     async def body() -> None:
         await store.open()
-        withdrawals = Withdrawals()
+        cleanup = LateAcquireCleanup()
         for number in range(1000):
-            withdrawals.begin(store, Attempt(f"k{number}", "t", LEASE, 100.0))
+            cleanup.start(store, Attempt(f"k{number}", "t", LEASE, 100.0))
         await asyncio.sleep(0.15)
         assert store.asked == 100
-        await withdrawals.end()
+        await cleanup.stop()
 
     loop.run(body())

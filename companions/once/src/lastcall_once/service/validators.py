@@ -1,4 +1,4 @@
-"""A small declarative validator. A kind checks a value, and is the JSON Schema of the values that it takes.
+"""A small declarative validator. A validator checks a value, and is the JSON Schema of the values that it takes.
 
 Both come from the same fields, so that what the OpenAPI description says is what is checked. ``check`` returns the
 value, or raises :class:`Invalid`, which names the field and what was expected.
@@ -26,7 +26,7 @@ class Invalid(Exception):
         self.expected = expected
 
 
-class Kind(Protocol):
+class Validator(Protocol):
     """What a value may be."""
 
     def check(self, value: Any, field: str) -> Any:
@@ -36,7 +36,7 @@ class Kind(Protocol):
         """JSON Schema (2020-12) of what ``check`` takes."""
 
 
-class Text(Record):
+class String(Record):
     """A string of ``least`` to ``most`` characters that ``pattern``, a regular expression, fits as a whole."""
 
     least: int = 0
@@ -107,7 +107,7 @@ class Number(Record):
         return {"type": "number", "minimum": self.least, "maximum": self.most}
 
 
-class Flag(Record):
+class Boolean(Record):
     """True or false."""
 
     def check(self, value: Any, field: str) -> bool:
@@ -121,7 +121,7 @@ class Flag(Record):
         return {"type": "boolean"}
 
 
-class Choice(Record):
+class Enumeration(Record):
     """One of some words."""
 
     words: tuple[str, ...]
@@ -139,10 +139,10 @@ class Choice(Record):
         return found if self.default is None else {**found, "default": self.default}
 
 
-class Items(Record):
+class Array(Record):
     """A list of up to ``most`` values of one kind."""
 
-    of: Kind
+    of: Validator
     most: int
 
     def check(self, value: Any, field: str) -> list[Any]:
@@ -156,11 +156,11 @@ class Items(Record):
         return {"type": "array", "items": self.of.schema(), "maxItems": self.most}
 
 
-class Members(Record):
+class Map(Record):
     """An object of up to ``most`` members, each with a name and a value of one kind."""
 
-    names: Text
-    of: Kind
+    names: String
+    of: Validator
     most: int
 
     def check(self, value: Any, field: str) -> dict[str, Any]:
@@ -179,7 +179,7 @@ class Members(Record):
         }
 
 
-class Anything(Record):
+class AnyObject(Record):
     """Any JSON object, not nested deeper than ``DEEPEST``; the service stores it and looks at nothing in it."""
 
     about: str = ""
@@ -197,10 +197,10 @@ class Anything(Record):
         return {"type": "object", "description": f"{about}Nested {DEEPEST} deep at most."}
 
 
-class Maybe(Record):
+class Nullable(Record):
     """A value of a kind, or null."""
 
-    of: Kind
+    of: Validator
 
     def check(self, value: Any, field: str) -> Any:
         """The value, or None."""
@@ -211,13 +211,13 @@ class Maybe(Record):
         return {"anyOf": [self.of.schema(), {"type": "null"}]}
 
 
-class Shape(Record):
+class Object(Record):
     """An object with known members. ``extra``: others may be there too, and are kept; else they are refused.
 
     ``least`` is how many members there have to be, whichever.
     """
 
-    fields: Mapping[str, Kind]
+    fields: Mapping[str, Validator]
     required: tuple[str, ...] = ()
     extra: bool = False
     least: int = 0
@@ -247,7 +247,7 @@ class Shape(Record):
         """Of an object."""
         found: dict[str, Any] = {
             "type": "object",
-            "properties": {name: kind.schema() for name, kind in self.fields.items()},
+            "properties": {name: validator.schema() for name, validator in self.fields.items()},
             "additionalProperties": self.extra,
         }
         if self.required:
@@ -257,10 +257,10 @@ class Shape(Record):
         return found
 
 
-class Either(Record):
+class AnyOf(Record):
     """An object of one shape or another: of the first one whose required members are there, else the last."""
 
-    shapes: tuple[Shape, ...]
+    shapes: tuple[Object, ...]
 
     def check(self, value: Any, field: str) -> dict[str, Any]:
         """The object."""

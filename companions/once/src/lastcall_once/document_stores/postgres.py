@@ -1,4 +1,4 @@
-"""The shelf of the PostgreSQL store: tables beside the one of the records, which ``open`` makes too.
+"""The document store of the PostgreSQL store: tables beside the one of the records, which ``open`` makes too.
 
 Each step is one statement, except for charges: they are one in a transaction, which is undone where a limit says no.
 It adds to its counters in the order of their names, and so takes the locks of their rows in that order: charges never
@@ -13,8 +13,8 @@ from typing import Any
 import psycopg
 from psycopg import AsyncConnection
 
-from lastcall_once.shelf import Charge, Document, Entry
-from lastcall_once.shelves.rules import MOST, bounded, check_charges, check_keep, first_refused, sums
+from lastcall_once.document_stores.rules import MOST, bounded, check_charges, check_keep, first_refused, sums
+from lastcall_once.documents import Charge, Document, Entry
 from lastcall_once.stores.postgres import NOW, PostgresStore, end_of
 
 _READ = """
@@ -86,51 +86,51 @@ WHERE c.counter = ANY (%(counters)s::text[]) AND c.expires_at > clock.now
 """
 
 
-class PostgresShelf:
-    """The shelf (``lastcall_once.shelf.Shelf``) of a :class:`lastcall_once.stores.postgres.PostgresStore`."""
+class PostgresDocumentStore:
+    """A ``DocumentStore`` of a :class:`lastcall_once.stores.postgres.PostgresStore`."""
 
     def __init__(self, store: PostgresStore) -> None:
         self._store = store
         self._named: dict[str, bytes] = {}  # statements with the names of the tables
 
     async def read(self, collection: str, name: str) -> Document | None:
-        """Like :meth:`lastcall_once.shelf.Shelf.read`."""
+        """Like :meth:`lastcall_once.documents.DocumentStore.read`."""
         rows = await self._rows(_READ, {"collection": collection, "name": name})
         return Document(*rows[0]) if rows else None
 
     async def write(self, collection: str, name: str, data: str, *, version: int | None = None) -> Document | None:
-        """Like :meth:`lastcall_once.shelf.Shelf.write`."""
+        """Like :meth:`lastcall_once.documents.DocumentStore.write`."""
         statement = _WRITE_ANY if version is None else _WRITE_OLD if version else _WRITE_NEW
         values = {"collection": collection, "name": name, "data": data, "version": version}
         rows = await self._rows(statement, values)
         return Document(collection, name, data, *rows[0]) if rows else None
 
     async def remove(self, collection: str, name: str) -> bool:
-        """Like :meth:`lastcall_once.shelf.Shelf.remove`."""
+        """Like :meth:`lastcall_once.documents.DocumentStore.remove`."""
         return bool(await self._rows(_REMOVE, {"collection": collection, "name": name}))
 
-    async def documents(
+    async def list_documents(
         self, collection: str, *, prefix: str = "", after: str = "", limit: int = 100
     ) -> Sequence[Document]:
-        """Like :meth:`lastcall_once.shelf.Shelf.documents`."""
+        """Like :meth:`lastcall_once.documents.DocumentStore.list_documents`."""
         where = {"collection": collection, "prefix": prefix, "after": after, "end": end_of(prefix)}
         rows = await self._rows(_DOCUMENTS, where | {"limit": bounded(limit)})
         return [Document(*row) for row in rows]
 
     async def append(self, stream: str, data: str, *, keep: int) -> Entry:
-        """Like :meth:`lastcall_once.shelf.Shelf.append`."""
+        """Like :meth:`lastcall_once.documents.DocumentStore.append`."""
         check_keep(keep)
         rows = await self._rows(_APPEND, {"stream": stream, "data": data, "keep": keep})
         number, at = rows[0]
         return Entry(stream, number, at, data)
 
     async def entries(self, stream: str, *, limit: int = 100, offset: int = 0) -> Sequence[Entry]:
-        """Like :meth:`lastcall_once.shelf.Shelf.entries`."""
+        """Like :meth:`lastcall_once.documents.DocumentStore.entries`."""
         rows = await self._rows(_ENTRIES, {"stream": stream, "limit": bounded(limit), "offset": bounded(offset)})
         return [Entry(*row) for row in rows]
 
     async def charge(self, charges: Sequence[Charge]) -> str | None:
-        """Like :meth:`lastcall_once.shelf.Shelf.charge`."""
+        """Like :meth:`lastcall_once.documents.DocumentStore.charge`."""
         check_charges(charges)
         # No more than is too much for any limit: the server's integers end somewhere too.
         added = {each.counter: min(each.amount, MOST) for each in sums(charges)}
@@ -152,7 +152,7 @@ class PostgresShelf:
         return await self._store.run(work)
 
     async def counts(self, counters: Sequence[str]) -> Sequence[int]:
-        """Like :meth:`lastcall_once.shelf.Shelf.counts`."""
+        """Like :meth:`lastcall_once.documents.DocumentStore.counts`."""
         there = dict(await self._rows(_COUNTS, {"counters": list(counters)}))
         return [there.get(name, 0) for name in counters]
 

@@ -1,4 +1,4 @@
-"""What else is wrong with the place where the server runs. Pure."""
+"""Host rules: what is wrong with the unit or container, the machine and its Python. Pure."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ NOTIFIES: Final = frozenset({"gunicorn"})
 
 def commands(facts: Facts) -> Iterator[Finding]:
     """Commands that would not start, or could not be read."""
-    for file in facts.strangers:
+    for file in facts.unrecognized:
         text = "No command in this file starts a server that is known, and no container leaves it to its image."
         fix = "Name the file that starts it; a script that starts it cannot be looked into."
         yield Finding("no-server", Severity.WARNING, file, text, fix)
-    for place in facts.places:
-        if place.unknown:
+    for deployment in facts.deployments:
+        if deployment.unknown:
             fix = "Look at its options yourself: the longest stop, the keep-alive timeout, the address."
-            yield Finding("server-unknown", Severity.NOTE, place.where, place.unknown, fix)
+            yield Finding("server-unknown", Severity.NOTE, deployment.where, deployment.unknown, fix)
     for server in facts.servers:
         if server.unresolved:
             text = f"Words of the command are not known here: {' '.join(server.unresolved)}."
@@ -42,91 +42,95 @@ def commands(facts: Facts) -> Iterator[Finding]:
 
 def service_type(facts: Facts) -> Iterator[Finding]:
     """What systemd waits for, and lastcall does not do."""
-    for place in facts.places:
-        service = place.service
+    for deployment in facts.deployments:
+        service = deployment.service
         if service is None:
             continue
         if service.type in ("notify", "notify-reload", "forking", "oneshot"):
-            if place.launch is not None and place.launch.server in NOTIFIES and service.type.startswith("notify"):
+            if (
+                deployment.launch is not None
+                and deployment.launch.server in NOTIFIES
+                and service.type.startswith("notify")
+            ):
                 continue
-            name = place.launch.server if place.launch is not None else "lastcall"
+            name = deployment.launch.server if deployment.launch is not None else "lastcall"
             waits = {"forking": "the server to fork and its parent to end", "oneshot": "the server to end"}
             what = waits.get(service.type, f"READY=1, which {name} does not send")
             text = f"Type={service.type} waits for {what}: the start of the unit times out, or never completes."
             fix = "Let the unit count as started when the process is."
-            yield Finding("service-type", Severity.ERROR, place.where, text, fix, ("Type=exec",))
+            yield Finding("service-type", Severity.ERROR, deployment.where, text, fix, ("Type=exec",))
         if 0 < service.watchdog < math.inf:
             text = (
                 f"WatchdogSec={service.watchdog:g} s kills a service that sends no WATCHDOG=1, and this one sends none."
             )
-            yield Finding("service-type", Severity.ERROR, place.where, text, "Take it out.", ("WatchdogSec=0",))
+            yield Finding("service-type", Severity.ERROR, deployment.where, text, "Take it out.", ("WatchdogSec=0",))
 
 
 def restart(facts: Facts) -> Iterator[Finding]:
     """Whether systemd starts the server again."""
-    for place in facts.places:
-        if place.service is None:
+    for deployment in facts.deployments:
+        if deployment.service is None:
             continue
-        mode = place.service.restart
-        limit = place.server.limit_max_requests if place.server else None
+        mode = deployment.service.restart
+        limit = deployment.server.limit_max_requests if deployment.server else None
         if limit is not None and mode not in ("always", "on-success"):
             text = (
                 f"After --limit-max-requests {limit} the server ends with exit code 0, and Restart={mode} leaves it so."
             )
             fix = "Start it again whatever the exit code is."
-            yield Finding("restart", Severity.WARNING, place.where, text, fix, ("Restart=always",))
+            yield Finding("restart", Severity.WARNING, deployment.where, text, fix, ("Restart=always",))
         elif mode == "no":
             text = "Restart=no: a server that has crashed stays down."
             fix = "Start it again after a failure, but not after a wrong option."
             lines = ("Restart=on-failure", "RestartPreventExitStatus=2")
-            yield Finding("restart", Severity.WARNING, place.where, text, fix, lines)
+            yield Finding("restart", Severity.WARNING, deployment.where, text, fix, lines)
 
 
 def readiness(facts: Facts) -> Iterator[Finding]:
     """What Kubernetes asks before it sends requests."""
-    for place in facts.places:
-        server = place.server
-        if place.kind != "kubernetes" or not place.public or server is None or server.refused:
+    for deployment in facts.deployments:
+        server = deployment.server
+        if deployment.kind != "kubernetes" or not deployment.public or server is None or server.refused:
             continue
         if server.name != "lastcall":
-            if place.readiness is None:
+            if deployment.readiness is None:
                 text = "Without a readinessProbe the pod gets connections while the server still starts."
                 fix = "Let the application answer one; it should say no from the signal on."
-                yield Finding("readiness", Severity.WARNING, place.where, text, fix)
+                yield Finding("readiness", Severity.WARNING, deployment.where, text, fix)
             continue
         prefix = server.health_path or "/-"
         line = f"httpGet: {{ path: {prefix}/ready, port: {server.port} }}"
         lines = ["readinessProbe:", f"  {line}", "  periodSeconds: 2", "  failureThreshold: 1"]
         if not server.health_path:
             lines.insert(0, f"--health-path {prefix}")
-        if place.readiness is None:
+        if deployment.readiness is None:
             text = "Without a readinessProbe the pod gets connections while the server still starts, and refuses them."
             fix = "Let lastcall answer the probe."
-            yield Finding("readiness", Severity.WARNING, place.where, text, fix, tuple(lines))
-        elif server.health_path and place.readiness.path == f"{server.health_path}/live":
-            text = f"The readinessProbe asks {place.readiness.path}, which says yes during a stop too."
-            yield Finding("readiness", Severity.WARNING, place.where, text, "Ask for readiness.", (line,))
+            yield Finding("readiness", Severity.WARNING, deployment.where, text, fix, tuple(lines))
+        elif server.health_path and deployment.readiness.path == f"{server.health_path}/live":
+            text = f"The readinessProbe asks {deployment.readiness.path}, which says yes during a stop too."
+            yield Finding("readiness", Severity.WARNING, deployment.where, text, "Ask for readiness.", (line,))
 
 
 def loopback(facts: Facts) -> Iterator[Finding]:
     """A container's server that only the container can reach."""
-    for place in facts.places:
-        server = place.server
-        if place.kind == "systemd" or not place.public or place.launch is None or server is None:
+    for deployment in facts.deployments:
+        server = deployment.server
+        if deployment.kind == "systemd" or not deployment.public or deployment.launch is None or server is None:
             continue
         if server.loopback and not server.refused:
             text = "The server listens on 127.0.0.1 inside of its container, where nobody else can reach it."
             yield Finding(
-                "loopback", Severity.ERROR, place.where, text, "Listen on every interface.", ("--host 0.0.0.0",)
+                "loopback", Severity.ERROR, deployment.where, text, "Listen on every interface.", ("--host 0.0.0.0",)
             )
 
 
 def descriptors(facts: Facts) -> Iterator[Finding]:
     """The limit of open descriptors against the limits of connections and requests."""
-    for place in facts.places:
-        if place.service is not None and place.server is not None:
-            yield from _descriptors(place.server, place.service.nofile, "LimitNOFILE={}")
-    if not facts.places and facts.own is not None:
+    for deployment in facts.deployments:
+        if deployment.service is not None and deployment.server is not None:
+            yield from _descriptors(deployment.server, deployment.service.nofile, "LimitNOFILE={}")
+    if not facts.deployments and facts.own is not None:
         yield from _descriptors(facts.own, facts.machine.nofile, "ulimit -n {}")
 
 
@@ -151,7 +155,7 @@ def _descriptors(server: Server, soft: float, line: str) -> Iterator[Finding]:
 def backlog(facts: Facts) -> Iterator[Finding]:
     """The kernel's limit of a listener's backlog, on the machine that the doctor runs on."""
     most = facts.machine.somaxconn
-    if most is None or any(place.service is None for place in facts.places):
+    if most is None or any(deployment.service is None for deployment in facts.deployments):
         return
     for server in facts.servers:
         if server.name == "lastcall" and server.backlog > most:
@@ -175,7 +179,9 @@ def python(facts: Facts) -> Iterator[Finding]:
         text = f"These compiled modules of lastcall are missing: {', '.join(facts.machine.missing_modules)}."
         line = "pip install --force-reinstall lastcall"
         yield Finding("missing-modules", Severity.ERROR, "this Python", text, "Install lastcall again.", (line,))
-    debugs = [(place.where, place.launch.debug) for place in facts.places if place.launch is not None]
+    debugs = [
+        (deployment.where, deployment.launch.debug) for deployment in facts.deployments if deployment.launch is not None
+    ]
     for where, debug in debugs or [("this Python", facts.machine.debug)]:
         if debug:
             text = f"Python runs in a debug mode here ({debug}): several times slower, and with other warnings."

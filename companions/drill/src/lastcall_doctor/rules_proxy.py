@@ -1,4 +1,4 @@
-"""What stands between clients and the server: balancers, proxies, and the headers that they heed. Pure."""
+"""Proxy rules: what is wrong with load balancers, proxies, and the headers that they heed. Pure."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""``POST /v1/ai/run`` with an agent and a tool: whether it may call the tool, with these arguments, now.
+"""Authorization of tool calls, ``POST /v1/ai/run`` with an agent and a tool: may the agent call it so now.
 
 Theory of operation
 -------------------
 The service calls no tool. ``decision`` says what was decided, and is on record before the answer goes out:
 
 - ``allowed`` (``allowed`` is true): the caller goes ahead. The call has been charged.
-- ``blocked``: a rule is in the way, ``policy_reason`` names it. Nothing was charged.
+- ``blocked``: a rule forbids it, ``policy_reason`` names it. Nothing was charged.
 - ``dedup``: the same agent was allowed to call the same tool with the same arguments (as JSON, whatever its white space
   and order) less than a window ago, or is being so right now. ``allowed`` is false: who goes ahead does it twice.
 
@@ -23,15 +23,15 @@ import secrets
 from contextlib import suppress
 from typing import Any
 
+from lastcall_once.documents import Document
 from lastcall_once.guard import check_key
 from lastcall_once.records import Attempt, Event, Verdict
 from lastcall_once.service.agents import audit, tools_of
 from lastcall_once.service.core import Answer, Call
 from lastcall_once.service.faults import Fault
 from lastcall_once.service.locks import hash_of
-from lastcall_once.service.moments import iso
 from lastcall_once.service.policies import BLOCKED, DEDUP, Decision, Meters, ToolCall, Usage, decide, dollars
-from lastcall_once.shelf import Document
+from lastcall_once.service.timestamps import iso
 from lastcall_once.store import StoreError
 
 _DECIDING = 15.0  # seconds: the lease of a decision, longer than a store's timeouts
@@ -40,8 +40,8 @@ _TRIES = 5
 GLOBAL = "global"
 
 
-class _Standing:
-    """What is known of an agent and a tool, as read once."""
+class _AgentState:
+    """The stored state of an agent and a tool, as read once."""
 
     def __init__(self, agent: Document | None, policy: Document | None, tools: list[Document | None]) -> None:
         registered = [json.loads(tool.data) for tool in tools if tool is not None]
@@ -51,7 +51,7 @@ class _Standing:
         self.risk: str | None = next((tool["risk_level"] for tool in registered if tool.get("risk_level")), None)
 
 
-async def run_tool(call: Call) -> Answer:
+async def authorize(call: Call) -> Answer:
     """Decide, charge, record."""
     body = call.body
     asked = ToolCall(body["agent_id"], body["tool"], body.get("spend_usd") or 0.0)
@@ -66,9 +66,9 @@ async def run_tool(call: Call) -> Answer:
     first: str | None = None
     if outcome.verdict is Verdict.GRANTED:
         try:
-            standing = await _standing(call, asked)
-            decision = await _decided(call, asked, standing)
-            await _record(call, asked, args_hash, decision, standing)
+            state = await _read_state(call, asked)
+            decision = await _decide_and_charge(call, asked, state)
+            await _record(call, asked, args_hash, decision, state)
         except BaseException:
             with suppress(StoreError):
                 await once.shielded(once.store.finish(attempt.key, attempt.token, Event.RELEASE, ttl=1.0))
@@ -77,8 +77,8 @@ async def run_tool(call: Call) -> Answer:
     else:
         word = "duplicate_call" if outcome.verdict is Verdict.DONE else "duplicate_call_in_progress"
         decision, first = Decision(DEDUP, word), iso(outcome.record.first_seen_at)
-        standing = await _standing(call, asked)
-        await _record(call, asked, args_hash, decision, standing)
+        state = await _read_state(call, asked)
+        await _record(call, asked, args_hash, decision, state)
     call.count(f"tool_{decision.word}")
     return Answer(
         {
@@ -86,7 +86,7 @@ async def run_tool(call: Call) -> Answer:
             "allowed": decision.allowed,
             "decision": decision.word,
             "policy_reason": decision.reason,
-            "risk_level": standing.risk,
+            "risk_level": state.risk,
             "result": None,
             "agent_id": asked.agent,
             "tool": asked.tool,
@@ -106,13 +106,13 @@ async def _settle(call: Call, attempt: Attempt, decision: Decision) -> None:
         raise StoreError("a decision took longer than its lease")
 
 
-async def _standing(call: Call, asked: ToolCall) -> _Standing:
+async def _read_state(call: Call, asked: ToolCall) -> _AgentState:
     agent, policy, *tools = await asyncio.gather(
-        call.shelf.read(call.place("agents"), asked.agent),
-        call.shelf.read(call.place("policies"), asked.agent),
-        *(call.shelf.read(tools_of(call, scope), asked.tool) for scope in _scopes(asked.agent)),
+        call.documents.read(call.scoped_name("agents"), asked.agent),
+        call.documents.read(call.scoped_name("policies"), asked.agent),
+        *(call.documents.read(tools_of(call, scope), asked.tool) for scope in _scopes(asked.agent)),
     )
-    return _Standing(agent, policy, tools)
+    return _AgentState(agent, policy, tools)
 
 
 def _scopes(agent: str) -> tuple[str, ...]:
@@ -120,26 +120,26 @@ def _scopes(agent: str) -> tuple[str, ...]:
     return GLOBAL, agent, f"agent:{agent}"
 
 
-async def _decided(call: Call, asked: ToolCall, standing: _Standing) -> Decision:
+async def _decide_and_charge(call: Call, asked: ToolCall, state: _AgentState) -> Decision:
     """The decision, charged."""
     meters = Meters(call.account, asked.agent)
     for _ in range(_TRIES):
-        actions, spent, calls = await call.shelf.counts(meters.read_for(asked.tool, call.now))
-        usage = Usage(standing.agent_enabled, standing.tool_enabled, actions, spent, calls)
-        decision = decide(standing.policy, usage, asked, call.now, meters)
-        if await call.shelf.charge(decision.charges) is None:
+        actions, spent, calls = await call.documents.counts(meters.read_for(asked.tool, call.now))
+        usage = Usage(state.agent_enabled, state.tool_enabled, actions, spent, calls)
+        decision = decide(state.policy, usage, asked, call.now, meters)
+        if await call.documents.charge(decision.charges) is None:
             return decision
-    raise StoreError("a charge was refused again and again, though there is room for it")
+    raise StoreError("a charge was refused again and again, though the limits allow it")
 
 
-async def _record(call: Call, asked: ToolCall, args_hash: str, decision: Decision, standing: _Standing) -> None:
+async def _record(call: Call, asked: ToolCall, args_hash: str, decision: Decision, state: _AgentState) -> None:
     facts = {
         "tool": asked.tool,
         "allowed": decision.allowed,
         "decision": decision.word,
         "policy_reason": decision.reason,
         "args_hash": args_hash,
-        "risk_level": standing.risk,
+        "risk_level": state.risk,
         "spend_usd": dollars(decision.spend),
     }
     await audit(call, asked.agent, facts)

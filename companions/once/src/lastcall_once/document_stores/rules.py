@@ -1,4 +1,4 @@
-"""What may be asked of a shelf, and how charges are decided: the same for all of them. Pure.
+"""What may be asked of a document store, and how charges are decided: the same for all of them. Pure.
 
 Numbers end at ``MOST``, the largest integer that Lua, in Redis, adds without an error: nine milliards of a currency,
 in millionths.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from lastcall_once._record import Record as _Record
-from lastcall_once.shelf import Charge
+from lastcall_once.documents import Charge
 
 MOST = 2**53 - 1
 

@@ -18,7 +18,7 @@ from lastcall_once.stores.memory import MemoryStore
 Headers = Sequence[tuple[bytes, bytes]]
 
 
-class Told:
+class Response:
     """A response."""
 
     def __init__(self, messages: list[Message]) -> None:
@@ -66,7 +66,7 @@ class Kit:
         self.notice: Any = None
 
     async def new_key(self, **options: Any) -> str:
-        return (await create(self.service.shelf, now=self.clock(), **options))[0]
+        return (await create(self.service.documents, now=self.clock(), **options))[0]
 
     async def ask(
         self,
@@ -78,7 +78,7 @@ class Kit:
         headers: Headers = (),
         raw: bytes | Iterable[bytes] | None = None,
         **more: Any,
-    ) -> Told:
+    ) -> Response:
         """A request, answered; ``raw`` is a body as it is, or its pieces."""
         path, _, query = target.partition("?")
         found = [*headers]
@@ -109,9 +109,9 @@ class Kit:
             sent.append(message)
 
         await self.service(scope, receive, send)
-        return Told(sent)
+        return Response(sent)
 
-    async def lock(self, key: str, **options: Any) -> Told:
+    async def lock(self, key: str, **options: Any) -> Response:
         return await self.ask("POST", "/v1/check-lock", {"key": key}, **options)
 
     async def lease(self, key: str, **body: Any) -> Any:

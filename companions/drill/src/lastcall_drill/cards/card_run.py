@@ -1,6 +1,6 @@
-"""One run of a reproduction: the steps are done, and then it is seen what holds.
+"""One run of a card's reproduction: its steps are carried out, and then its observations are made.
 
-The names of ``ACTIONS`` are those of ``STEPS``, and the names of ``SIGHTS`` those of ``OBSERVATIONS``, in
+The names of ``ACTIONS`` are those of ``STEPS``, and the names of ``OBSERVERS`` those of ``OBSERVATIONS``, in
 :mod:`lastcall_drill.cards.format`.
 """
 
@@ -24,8 +24,8 @@ from lastcall_drill.timeline import Timeline
 POLL: Final = 0.01
 
 
-class Stage(Record):
-    """Where a run takes place: the command, its environment, its directory and port, its hard deadline (seconds)."""
+class RunSettings(Record):
+    """What a run needs: the command, its environment, its directory and port, its hard deadline (seconds)."""
 
     argv: Sequence[str]
     env: Mapping[str, str]
@@ -34,18 +34,18 @@ class Stage(Record):
     deadline: float
 
 
-class Seen(Record):
+class Observed(Record):
     """Whether an observation holds, and what was there instead or as well, in plain words."""
 
     holds: bool
     what: str
 
 
-class Scene:
+class CardRun:
     """A server, its clients, and what has happened to them. A context manager that leaves no process behind."""
 
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
+    def __init__(self, settings: RunSettings) -> None:
+        self.settings = settings
         self.timeline = Timeline()
         self.signals: list[float] = []
         self.clients: dict[str, HTTPClient | WebSocketClient] = {}
@@ -59,11 +59,11 @@ class Scene:
             who = step.fields.get("client", "the server")
             raise DrillError(f"step {step.do!r} with {who}: {error.strerror or error}") from None
 
-    def see(self, observation: Observation) -> Seen:
-        """Look whether an observation holds, now."""
-        return SIGHTS[observation.see](self, observation.fields)
+    def observe(self, observation: Observation) -> Observed:
+        """Check whether an observation holds, now."""
+        return OBSERVERS[observation.see](self, observation.fields)
 
-    def __enter__(self) -> Scene:
+    def __enter__(self) -> CardRun:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -105,7 +105,7 @@ class Scene:
     def connected(self, name: str) -> HTTPClient:
         """The HTTP client of this name; a new one if there is none."""
         if name not in self.clients:
-            self.clients[name] = HTTPClient(self.stage.port, self.timeline, name)
+            self.clients[name] = HTTPClient(self.settings.port, self.timeline, name)
         return self.http(name)
 
     def response(self, name: str) -> Response:
@@ -128,85 +128,85 @@ class Scene:
 # steps
 
 
-def _start(scene: Scene, fields: Mapping[str, Any]) -> None:
-    stage = scene.stage
-    scene.process = ServerProcess(
-        stage.argv, env=stage.env, cwd=stage.cwd, timeline=scene.timeline, deadline=stage.deadline
+def _start(run: CardRun, fields: Mapping[str, Any]) -> None:
+    settings = run.settings
+    run.process = ServerProcess(
+        settings.argv, env=settings.env, cwd=settings.cwd, timeline=run.timeline, deadline=settings.deadline
     )
-    scene.process.wait_for_port(stage.port, fields["within"])
+    run.process.wait_for_port(settings.port, fields["within"])
 
 
-def _wait_output(scene: Scene, fields: Mapping[str, Any]) -> None:
+def _wait_output(run: CardRun, fields: Mapping[str, Any]) -> None:
     pattern: Pattern = fields["pattern"]
-    if not _wait(lambda: _matches(pattern, _output(scene)), fields["within"]):
+    if not _wait(lambda: _matches(pattern, _output(run)), fields["within"]):
         raise DrillError(
-            f"the server wrote no line with {pattern.text!r} within {fields['within']:g} s:\n{scene.server.tail()}"
+            f"the server wrote no line with {pattern.text!r} within {fields['within']:g} s:\n{run.server.tail()}"
         )
 
 
-def _open(scene: Scene, fields: Mapping[str, Any]) -> None:
-    scene.connected(fields["client"])
+def _open(run: CardRun, fields: Mapping[str, Any]) -> None:
+    run.connected(fields["client"])
 
 
-def _request(scene: Scene, fields: Mapping[str, Any]) -> None:
+def _request(run: CardRun, fields: Mapping[str, Any]) -> None:
     body = fields["body"].encode() or None
-    scene.connected(fields["client"]).request(fields["path"], method=fields["method"], body=body)
+    run.connected(fields["client"]).request(fields["path"], method=fields["method"], body=body)
 
 
-def _send(scene: Scene, fields: Mapping[str, Any]) -> None:
-    client = scene.connected(fields["client"])
+def _send(run: CardRun, fields: Mapping[str, Any]) -> None:
+    client = run.connected(fields["client"])
     if fields["response"]:
         client.expect()
     client.send(fields["text"].encode())
 
 
-def _websocket(scene: Scene, fields: Mapping[str, Any]) -> None:
+def _websocket(run: CardRun, fields: Mapping[str, Any]) -> None:
     name = fields["client"]
-    client = WebSocketClient(scene.stage.port, scene.timeline, name, fields["path"])
-    scene.clients[name] = client
+    client = WebSocketClient(run.settings.port, run.timeline, name, fields["path"])
+    run.clients[name] = client
     if not client.wait_open(fields["within"]):
-        raise DrillError(f"the WebSocket {name} was not accepted:\n{scene.server.tail()}")
+        raise DrillError(f"the WebSocket {name} was not accepted:\n{run.server.tail()}")
 
 
-def _message(scene: Scene, fields: Mapping[str, Any]) -> None:
-    scene.websocket(fields["client"]).send_text(fields["text"])
+def _message(run: CardRun, fields: Mapping[str, Any]) -> None:
+    run.websocket(fields["client"]).send_text(fields["text"])
 
 
-def _read_until(scene: Scene, fields: Mapping[str, Any]) -> None:
+def _read_until(run: CardRun, fields: Mapping[str, Any]) -> None:
     name = fields["client"]
     pattern: Pattern = fields["pattern"]
-    if not _wait(lambda: _matches(pattern, scene.read(name)), fields["within"]):
+    if not _wait(lambda: _matches(pattern, run.read(name)), fields["within"]):
         raise DrillError(
-            f"{name} read no line with {pattern.text!r} within {fields['within']:g} s:\n{scene.server.tail()}"
+            f"{name} read no line with {pattern.text!r} within {fields['within']:g} s:\n{run.server.tail()}"
         )
 
 
-def _wait_response(scene: Scene, fields: Mapping[str, Any]) -> None:
-    scene.http(fields["client"]).wait(scene.response(fields["client"]), fields["within"])
+def _wait_response(run: CardRun, fields: Mapping[str, Any]) -> None:
+    run.http(fields["client"]).wait(run.response(fields["client"]), fields["within"])
 
 
-def _wait_close(scene: Scene, fields: Mapping[str, Any]) -> None:
-    scene.clients[fields["client"]].wait_end(fields["within"])
+def _wait_close(run: CardRun, fields: Mapping[str, Any]) -> None:
+    run.clients[fields["client"]].wait_end(fields["within"])
 
 
-def _signal(scene: Scene, fields: Mapping[str, Any]) -> None:
+def _signal(run: CardRun, fields: Mapping[str, Any]) -> None:
     number = signal.Signals[fields["signal"]]
-    scene.signals.append(scene.server.signal(number, group=fields["to"] == "group"))
+    run.signals.append(run.server.signal(number, group=fields["to"] == "group"))
 
 
-def _sleep(_scene: Scene, fields: Mapping[str, Any]) -> None:
+def _sleep(_run: CardRun, fields: Mapping[str, Any]) -> None:
     time.sleep(fields["seconds"])
 
 
-def _wait_exit(scene: Scene, fields: Mapping[str, Any]) -> None:
-    scene.server.wait(fields["within"])
+def _wait_exit(run: CardRun, fields: Mapping[str, Any]) -> None:
+    run.server.wait(fields["within"])
 
 
-def _close(scene: Scene, fields: Mapping[str, Any]) -> None:
-    scene.clients[fields["client"]].close()
+def _close(run: CardRun, fields: Mapping[str, Any]) -> None:
+    run.clients[fields["client"]].close()
 
 
-ACTIONS: Final[Mapping[str, Callable[[Scene, Mapping[str, Any]], None]]] = {
+ACTIONS: Final[Mapping[str, Callable[[CardRun, Mapping[str, Any]], None]]] = {
     "start": _start,
     "wait-output": _wait_output,
     "open": _open,
@@ -227,92 +227,94 @@ ACTIONS: Final[Mapping[str, Callable[[Scene, Mapping[str, Any]], None]]] = {
 # observations
 
 
-def _exit_within(scene: Scene, fields: Mapping[str, Any]) -> Seen:
-    seconds = scene.exit_seconds
-    return Seen(seconds is not None and seconds <= fields["seconds"], _exit_words(scene))
+def _exit_within(run: CardRun, fields: Mapping[str, Any]) -> Observed:
+    seconds = run.exit_seconds
+    return Observed(seconds is not None and seconds <= fields["seconds"], _exit_words(run))
 
 
-def _exit_not_within(scene: Scene, fields: Mapping[str, Any]) -> Seen:
-    seconds = scene.exit_seconds
+def _exit_not_within(run: CardRun, fields: Mapping[str, Any]) -> Observed:
+    seconds = run.exit_seconds
     if seconds is None:  # no claim about a time that was not waited for
-        waited = time.monotonic() - (scene.signals[-1] if scene.signals else scene.server.started)
-        return Seen(waited >= fields["seconds"], _exit_words(scene))
-    return Seen(seconds > fields["seconds"], _exit_words(scene))
+        waited = time.monotonic() - (run.signals[-1] if run.signals else run.server.started)
+        return Observed(waited >= fields["seconds"], _exit_words(run))
+    return Observed(seconds > fields["seconds"], _exit_words(run))
 
 
-def _exit_code(scene: Scene, fields: Mapping[str, Any]) -> Seen:
-    return Seen(scene.server.exit_code == fields["code"], _exit_words(scene))
+def _exit_code(run: CardRun, fields: Mapping[str, Any]) -> Observed:
+    return Observed(run.server.exit_code == fields["code"], _exit_words(run))
 
 
-def _exit_signal(scene: Scene, fields: Mapping[str, Any]) -> Seen:
-    return Seen(scene.server.exit_code == -signal.Signals[fields["signal"]], _exit_words(scene))
+def _exit_signal(run: CardRun, fields: Mapping[str, Any]) -> Observed:
+    return Observed(run.server.exit_code == -signal.Signals[fields["signal"]], _exit_words(run))
 
 
-def _output_matches(scene: Scene, fields: Mapping[str, Any]) -> Seen:
-    return _first(fields["pattern"], _output(scene), "the output", True)
+def _output_matches(run: CardRun, fields: Mapping[str, Any]) -> Observed:
+    return _first(fields["pattern"], _output(run), "the output", True)
 
 
-def _output_lacks(scene: Scene, fields: Mapping[str, Any]) -> Seen:
-    return _first(fields["pattern"], _output(scene), "the output", False)
+def _output_lacks(run: CardRun, fields: Mapping[str, Any]) -> Observed:
+    return _first(fields["pattern"], _output(run), "the output", False)
 
 
-def _output_order(scene: Scene, fields: Mapping[str, Any]) -> Seen:
-    lines = _output(scene)
-    places = []
+def _output_order(run: CardRun, fields: Mapping[str, Any]) -> Observed:
+    lines = _output(run)
+    line_numbers = []
     for pattern in fields["patterns"]:
-        place = next((number for number, line in enumerate(lines, 1) if pattern.found_in(line)), None)
-        if place is None:
-            return Seen(False, f"the output has no line with {pattern.text!r}")
-        places.append(place)
-    return Seen(
-        all(before < after for before, after in pairwise(places)),
-        f"lines {', '.join(map(str, places))} of the output",
+        line_number = next((number for number, line in enumerate(lines, 1) if pattern.found_in(line)), None)
+        if line_number is None:
+            return Observed(False, f"the output has no line with {pattern.text!r}")
+        line_numbers.append(line_number)
+    return Observed(
+        all(before < after for before, after in pairwise(line_numbers)),
+        f"lines {', '.join(map(str, line_numbers))} of the output",
     )
 
 
-def _client_saw(scene: Scene, fields: Mapping[str, Any]) -> Seen:
-    return _first(fields["pattern"], scene.read(fields["client"]), fields["client"], True)
+def _client_saw(run: CardRun, fields: Mapping[str, Any]) -> Observed:
+    return _first(fields["pattern"], run.read(fields["client"]), fields["client"], True)
 
 
-def _client_lacks(scene: Scene, fields: Mapping[str, Any]) -> Seen:
-    return _first(fields["pattern"], scene.read(fields["client"]), fields["client"], False)
+def _client_lacks(run: CardRun, fields: Mapping[str, Any]) -> Observed:
+    return _first(fields["pattern"], run.read(fields["client"]), fields["client"], False)
 
 
-def _client_status(scene: Scene, fields: Mapping[str, Any]) -> Seen:
-    status = scene.response(fields["client"]).status
-    return Seen(status == fields["status"], f"{fields['client']} got {status or 'no response'}")
+def _client_status(run: CardRun, fields: Mapping[str, Any]) -> Observed:
+    status = run.response(fields["client"]).status
+    return Observed(status == fields["status"], f"{fields['client']} got {status or 'no response'}")
 
 
-def _client_complete(scene: Scene, fields: Mapping[str, Any]) -> Seen:
-    response = scene.response(fields["client"])
-    return Seen(response.complete, f"{fields['client']}'s response: {_how_far(response)}")
+def _client_complete(run: CardRun, fields: Mapping[str, Any]) -> Observed:
+    response = run.response(fields["client"])
+    return Observed(response.complete, f"{fields['client']}'s response: {_how_far(response)}")
 
 
-def _client_incomplete(scene: Scene, fields: Mapping[str, Any]) -> Seen:
-    response = scene.response(fields["client"])
-    return Seen(not response.complete, f"{fields['client']}'s response: {_how_far(response)}")
+def _client_incomplete(run: CardRun, fields: Mapping[str, Any]) -> Observed:
+    response = run.response(fields["client"])
+    return Observed(not response.complete, f"{fields['client']}'s response: {_how_far(response)}")
 
 
-def _client_ended(scene: Scene, fields: Mapping[str, Any]) -> Seen:
-    end = scene.clients[fields["client"]].end
+def _client_ended(run: CardRun, fields: Mapping[str, Any]) -> Observed:
+    end = run.clients[fields["client"]].end
     how = "open" if end is None else end.value
     words = {"open": "is still open", End.FIN.value: "was closed in order", End.RST.value: "was reset"}
-    return Seen(how == fields["how"], f"{fields['client']}'s connection {words.get(how, 'was closed by the drill')}")
+    return Observed(
+        how == fields["how"], f"{fields['client']}'s connection {words.get(how, 'was closed by the drill')}"
+    )
 
 
-def _close_frame(scene: Scene, fields: Mapping[str, Any]) -> Seen:
-    client = scene.websocket(fields["client"])
+def _close_frame(run: CardRun, fields: Mapping[str, Any]) -> Observed:
+    client = run.websocket(fields["client"])
     wanted = fields["code"]
     holds = client.closed_at is not None and wanted in (None, client.close_code)
-    return Seen(holds, _close_words(client))
+    return Observed(holds, _close_words(client))
 
 
-def _no_close_frame(scene: Scene, fields: Mapping[str, Any]) -> Seen:
-    client = scene.websocket(fields["client"])
-    return Seen(client.closed_at is None and client.end is not None, _close_words(client))
+def _no_close_frame(run: CardRun, fields: Mapping[str, Any]) -> Observed:
+    client = run.websocket(fields["client"])
+    return Observed(client.closed_at is None and client.end is not None, _close_words(client))
 
 
-SIGHTS: Final[Mapping[str, Callable[[Scene, Mapping[str, Any]], Seen]]] = {
+OBSERVERS: Final[Mapping[str, Callable[[CardRun, Mapping[str, Any]], Observed]]] = {
     "exit.within": _exit_within,
     "exit.not-within": _exit_not_within,
     "exit.code": _exit_code,
@@ -331,18 +333,18 @@ SIGHTS: Final[Mapping[str, Callable[[Scene, Mapping[str, Any]], Seen]]] = {
 }
 
 
-def _output(scene: Scene) -> list[str]:
-    return scene.server.output().splitlines()
+def _output(run: CardRun) -> list[str]:
+    return run.server.output().splitlines()
 
 
 def _matches(pattern: Pattern, lines: Sequence[str]) -> bool:
     return any(pattern.found_in(line) for line in lines)
 
 
-def _first(pattern: Pattern, lines: Sequence[str], where: str, wanted: bool) -> Seen:
+def _first(pattern: Pattern, lines: Sequence[str], where: str, wanted: bool) -> Observed:
     found = next((line for line in lines if pattern.found_in(line)), None)
     what = f"{where} has no line with {pattern.text!r}" if found is None else f"{where} has: {found.strip()[:160]}"
-    return Seen((found is not None) is wanted, what)
+    return Observed((found is not None) is wanted, what)
 
 
 def _wait(condition: Callable[[], bool], timeout: float) -> bool:
@@ -354,13 +356,13 @@ def _wait(condition: Callable[[], bool], timeout: float) -> bool:
     return True
 
 
-def _exit_words(scene: Scene) -> str:
-    seconds = scene.exit_seconds
-    since = "the last signal" if scene.signals else "its start"
+def _exit_words(run: CardRun) -> str:
+    seconds = run.exit_seconds
+    since = "the last signal" if run.signals else "its start"
     if seconds is None:
-        waited = time.monotonic() - (scene.signals[-1] if scene.signals else scene.server.started)
+        waited = time.monotonic() - (run.signals[-1] if run.signals else run.server.started)
         return f"it still ran {waited:.1f} s after {since}"
-    code = scene.server.exit_code or 0
+    code = run.server.exit_code or 0
     how = f"with code {code}" if code >= 0 else f"by {signal.Signals(-code).name}"
     return f"it exited {how}, {abs(seconds):.1f} s {'after' if seconds >= 0 else 'before'} {since}"
 
