@@ -92,7 +92,7 @@ valgrind: $(BIN)/.built $(BIN)/.tools ## memory checks of the codecs: valgrind's
 	@$(BIN)/python scripts/valgrind
 
 asan: $(BIN)/.tools ## the tests of the compiled modules with AddressSanitizer (a scratch build)
-	@PYTHON=$(BIN)/python scripts/asan tests/wire tests/connection tests/net tests/drain tests/observe
+	@PYTHON=$(BIN)/python scripts/asan tests/wire tests/asgi tests/connection tests/net tests/drain tests/notice tests/observe
 
 coverage: $(BIN)/.tools ## line coverage, compiled modules included (slow: they are built with line tracing)
 	@rm -f $(BIN)/.built
