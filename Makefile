@@ -13,7 +13,7 @@ COMPILED := setup.py $(MODULES) $(shell find src -name '*.pxd')
 TESTS    ?= all
 WAITING  := tests/process/ tests/server/
 SUITES   := $(filter-out $(WAITING),$(wildcard tests/*/)) companions/once/tests companions/drill/tests
-SPREAD   := -n 3 --dist loadgroup
+SPREAD   := -n 3 --dist loadfile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
