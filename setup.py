@@ -73,6 +73,7 @@ class Flavour:
             if windows:
                 raise SystemExit("lastcall: LASTCALL_SANITIZE works with gcc and clang only.")
             names.append("sanitize")
+            self.directives["nonecheck"] = True  # a None where an object must be is an exception then, and no crash
             self.compile_args[:] = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address"]
             self.link_args.append("-fsanitize=address")
         self.name = "-".join(names) or "release"

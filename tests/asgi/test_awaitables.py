@@ -6,11 +6,12 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
 
+from lastcall.asgi import cycle
 from lastcall.asgi.awaitables import Done, OneTurn
 from lastcall.base.errors import LocalProtocolError
 from lastcall.base.types import Message, Receive, Scope, Send
@@ -190,6 +191,42 @@ def test_a_send_called_in_another_thread_acts_where_it_is_awaited(bench: MakeBen
     with pytest.raises(ZeroDivisionError):
         second.throw(ZeroDivisionError())
     second.close()
+
+
+def test_a_send_awaited_in_another_thread_is_refused_there(bench: MakeBench) -> None:
+    """``asyncio.run(send(message))`` in a worker thread: an error for that thread, and nothing worse."""
+    scene = Scene(bench)
+
+    async def wrong(awaitable: Any) -> None:
+        await awaitable
+
+    for awaitable in (lambda: scene.send(start()), scene.receive):
+        with pytest.raises(RuntimeError):
+            in_another_thread(lambda make: asyncio.run(wrong(make())), awaitable)
+    step(scene.send(start()))
+    step(scene.send(body(b"ok")))
+
+
+def test_a_coroutine_that_has_ended_does_not_call_the_application_again(bench: MakeBench) -> None:
+    calls: list[Scope] = []
+    coroutines: list[Any] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        calls.append(scope)
+        coroutines.append(cast("asyncio.Task[None]", asyncio.current_task()).get_coro())
+        await send(start(200, (b"content-length", b"0")))
+        await send(body())
+
+    bench(app).ask(GET)
+    with pytest.raises(RuntimeError):
+        coroutines[0].send(None)
+    assert len(calls) == 1
+
+
+def test_nobody_else_makes_them() -> None:
+    for kind in (cycle.AppCoroutine, cycle.Receive, cycle.Writable):
+        with pytest.raises(TypeError):
+            kind()
 
 
 # -- by the libraries --------------------------------------------------------------------------------------------------

@@ -108,6 +108,7 @@ def test_a_fin_that_was_seen_is_known_to_the_successor(bench: MakeBench) -> None
     successor = hand_over(client)
     assert successor.received == b"the last words"
     assert not client.stream.reading, "nothing can come any more"
+    assert successor.ended, "or it would wait for it for ever"
     client.stream.arriving = b"never"
     client.read()
     assert client.answer().complete

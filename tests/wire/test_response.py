@@ -6,6 +6,7 @@ again, and with names that are equal but other objects.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -412,3 +413,38 @@ def test_no_injection_gets_through(headers: Headers, at: int, name: bytes, value
     refused(headers)
     with pytest.raises(LocalProtocolError):
         checked(200, None, headers)
+
+
+def kept(headers: Headers) -> bool:
+    """Whether the head of a response with ``headers`` is kept for the next one that sends the same objects."""
+    return checked(200, headers) is checked(200, list(headers))
+
+
+def test_a_head_of_constants_is_made_once() -> None:
+    assert kept([(b"content-type", b"text/plain"), (b"content-length", b"13")])
+
+
+def test_what_was_made_for_one_response_is_not_kept() -> None:
+    """Memory must not hold the values of past responses."""
+    value = bytes([65]) * 20
+    head = checked(200, [(b"x-kept", value)])
+    assert head.fields == ((b"x-kept", value),)
+    del head
+    assert sys.getrefcount(value) == 2
+
+
+@pytest.mark.parametrize("pair", [(b"Set-Cookie", b"id=1"), (b"location", b"/?token=1"), (b"x", b"v" * 2000)])
+def test_nothing_that_may_hold_a_secret_and_nothing_large_is_kept(pair: tuple[bytes, bytes]) -> None:
+    assert not kept([pair])
+
+
+def test_the_same_pairs_with_another_status_or_other_defaults_are_another_head() -> None:
+    pairs = [(b"content-type", b"text/plain"), (b"content-length", b"0")]
+    first = checked(200, pairs)
+    assert checked(204, pairs).fields == ((b"content-type", b"text/plain"),)
+    assert checked(200, pairs, [(b"x", b"1")]).fields[-1] == (b"x", b"1")
+    assert checked(200, pairs[:1]).content_length == -1
+    assert checked(200, pairs).fields == first.fields
+    for status in (10**30, True, 200.0):
+        with pytest.raises(LocalProtocolError):
+            checked(status, pairs)  # type: ignore[arg-type]

@@ -108,7 +108,10 @@ cdef class Later(Awaitable):
 
     cdef object step(self, object value):
         if self._awaitable is None:
-            self._awaitable = self._function(self._argument)
+            awaitable = self._function(self._argument)
+            if type(awaitable) is Later:
+                raise RuntimeError("send() has to be awaited in the thread of the server's event loop")
+            self._awaitable = awaitable
         yielded = self._awaitable.step(value)
         self.result = self._awaitable.result
         return yielded

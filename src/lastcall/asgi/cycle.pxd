@@ -34,7 +34,7 @@ cdef enum:
 
 cdef class AppCycle(RunningTask):
     cdef AppRuntime runtime
-    cdef object task
+    cdef readonly object task
     cdef dict scope                     # only until the application is called: no reference cycle while it runs
     cdef bytes raw_path
     cdef bytes query_string
@@ -66,7 +66,7 @@ cdef class AppCycle(RunningTask):
     cdef Py_ssize_t unsent(self) noexcept
     cdef int flush(self) except -1
     cdef object bound_send(self)
-    cdef bint expects_end(self) noexcept
+    cdef bint leave_is_limited(self) noexcept
     cdef int suspended(self) except -1
     cdef bint answers(self) noexcept
     cdef int unfinished(self, bint raised) except -1
@@ -75,7 +75,7 @@ cdef class AppCycle(RunningTask):
     # -- for its subclasses
     cdef object after_send(self, Py_ssize_t n)
     cdef void response_begun(self) noexcept
-    cdef int expect_end(self) except -1
+    cdef int start_leave_timer(self) except -1
     # -- private
     cdef int _ended(self, object exc) except -1
     cdef int _log_failure(self, object exc) except -1

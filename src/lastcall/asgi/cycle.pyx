@@ -2,8 +2,8 @@
 """One run of an ASGI application, whatever protocol carries it: its task, what it waits for, how it ends.
 
 ``AppCycle`` knows no protocol. ``HTTPCycle`` (``asgi.http``) adds the messages of HTTP, and a subclass of that in
-``connection`` puts bytes on its own wire; a WebSocket's cycle stands beside ``HTTPCycle``. A cycle is also the running
-task itself, from the head of the request to the task's end.
+``connection`` puts bytes on its own wire. A WebSocket's cycle would stand beside ``HTTPCycle``. A cycle is also the running
+task itself, until the application's task has ended.
 
 A message is taken out of the cycle when the awaitable of ``receive()`` is stepped, not when ``receive()`` is called: a
 ``receive()`` that is cancelled, in whatever moment, loses nothing.
@@ -23,6 +23,7 @@ from lastcall.asgi.failures import follows_a_cancel, is_disconnect
 from lastcall.asgi.runtime cimport EAGER, AppRuntime
 from lastcall.base.errors import ClientDisconnected
 from lastcall.drain.policy import Policy
+from lastcall.drain.report import CLOSED_BY_POLICY
 from lastcall.notice.notice cimport CURRENT, WANTED, notice_of
 
 cdef extern from "Python.h":
@@ -32,8 +33,8 @@ cdef extern from "Python.h":
     int PyIter_Send(PyObject* iterator, PyObject* value, PyObject** result)
     object PyContext_Copy(object context)
     object PyContextVar_Set(object variable, object value)
-    object PyObject_Call(object callable, tuple arguments, dict keywords)
     size_t PY_VECTORCALL_ARGUMENTS_OFFSET
+    PyObject* call_type "PyObject_Call"(object kind, tuple arguments, dict keywords)
     PyObject* PyObject_Vectorcall(object callable, PyObject** arguments, size_t count, PyObject* names)
     bint PyCoro_CheckExact(object o)
     ctypedef struct PyMethodDescrObject:
@@ -120,17 +121,22 @@ cdef class AppCycle(RunningTask):
         """Start the application's task, in a context of its own (never inside another request's ``send()``)."""
         cdef AppRuntime runtime = self.runtime
         cdef AppCoroutine coro = AppCoroutine.__new__(AppCoroutine)
+        cdef PyObject* task
         coro.owner = self
         runtime.thread = lastcall_thread()
-        runtime.tasks.add(self, runtime.clock())
+        runtime.tasks.add(self, self.since)
         if not EAGER:
             runtime.tasks.steps_due += 1
         # One dict of keyword arguments for all: Task() does not keep it, and no task starts inside another's start.
         runtime.task_arguments["context"] = PyContext_Copy(runtime.context)
-        task = PyObject_Call(Task, (coro,), runtime.task_arguments)
+        task = call_type(Task, (coro,), runtime.task_arguments)
         runtime.task_arguments["context"] = None
+        if task == NULL:
+            runtime.tasks.remove(self)     # what never ran must not be waited for
+            raise raised()
         if not self.ended:
-            self.task = task
+            self.task = <object>task
+        Py_DECREF(task)
         return 0
 
     cdef int disconnect(self) except -1:
@@ -138,8 +144,8 @@ cdef class AppCycle(RunningTask):
         if self.disconnected:
             return 0
         self.disconnected = True
-        if not self.complete and not self.ended and self.expects_end():
-            self.expect_end()
+        if not self.complete and not self.ended and self.leave_is_limited():
+            self.start_leave_timer()
         self.wake_receivers()
         return self.wake_sender()
 
@@ -181,7 +187,7 @@ cdef class AppCycle(RunningTask):
         """``self.send``, which is what the application calls."""
         return self.send
 
-    cdef bint expects_end(self) noexcept:
+    cdef bint leave_is_limited(self) noexcept:
         """Whether a task whose client has left gets ``--timeout-disconnect`` seconds to notice."""
         return True
 
@@ -262,7 +268,7 @@ cdef class AppCycle(RunningTask):
             except RuntimeError:           # the loop is closed: all is over
                 pass
         elif self.policy == CLOSE:
-            self.disconnect_response("closed by policy")
+            self.disconnect_response(CLOSED_BY_POLICY)
 
     @property
     def client_disconnected(self):
@@ -290,7 +296,7 @@ cdef class AppCycle(RunningTask):
             self._awaited = False
             self.runtime.tasks.awaited -= 1
 
-    cdef int expect_end(self) except -1:
+    cdef int start_leave_timer(self) except -1:
         """The client is gone, or is treated so: the task has a while to notice. Frameworks need not look at
         ``receive()`` at all (Starlette does not, at spec_version 2.4 and above), and a quiet stream never sends."""
         cdef double seconds = self.runtime.timeout_disconnect
@@ -362,6 +368,9 @@ cdef class AppCoroutine(Awaitable):
     loop. A compiled object in place of an ``async def`` wrapper saves a frame per step.
     """
 
+    def __init__(self):
+        raise TypeError("a cycle makes these")
+
     cdef object step(self, object value):
         return self._step(value, None)
 
@@ -377,11 +386,14 @@ cdef class AppCoroutine(Awaitable):
         """Pass one step on; what the application's coroutine yields, or ENDED."""
         cdef PyObject* result = NULL
         cdef AppCycle cycle = <AppCycle>self.owner
-        cdef object exc
+        cdef object exc, coro
         cdef int outcome
         if self.inner is None:
+            if self.done:
+                raise RuntimeError("cannot reuse an already awaited coroutine")
             exc = self._call(cycle, thrown)
             if exc is not None:
+                self.done = True
                 cycle._ended(exc)
                 return ENDED
             value = None
@@ -390,7 +402,8 @@ cdef class AppCoroutine(Awaitable):
         cycle.stepping = True
         if thrown is not None:
             return self._throw(cycle, thrown)
-        outcome = PyIter_Send(<PyObject*>self.inner, <PyObject*>value, &result)
+        coro = self.inner
+        outcome = PyIter_Send(<PyObject*>coro, <PyObject*>value, &result)
         cycle.stepping = False
         exc = None
         if outcome == PYGEN_ERROR:          # without a try statement, which would cost each step as much as this does
@@ -401,6 +414,7 @@ cdef class AppCoroutine(Awaitable):
             if outcome == PYGEN_NEXT:
                 return self._suspended(cycle, value)
         self.inner = None
+        self.done = True
         cycle._ended(exc)
         return ENDED
 
@@ -449,6 +463,7 @@ cdef class AppCoroutine(Awaitable):
             exc = error
         cycle.stepping = False
         self.inner = None
+        self.done = True
         cycle._ended(exc)
         return ENDED
 
@@ -502,6 +517,9 @@ cdef class AppCoroutine(Awaitable):
 cdef class Receive(Awaitable):
     """The awaitable of one ``receive()``: it takes a message in the step that returns it, and in no other."""
 
+    def __init__(self):
+        raise TypeError("receive() makes these")
+
     cdef object thrown(self, object exc):
         """A cancelled receive takes no message."""
         self.closed()
@@ -520,6 +538,8 @@ cdef class Receive(Awaitable):
         cdef object message, future
         if self.done:
             raise RuntimeError("cannot reuse an already awaited receive()")
+        if lastcall_thread() != cycle.runtime.thread:
+            raise RuntimeError("receive() has to be awaited in the thread of the server's event loop")
         while True:
             if self.inner is not None:
                 try:
@@ -547,6 +567,9 @@ cdef class Receive(Awaitable):
 @cython.final
 cdef class Writable(Awaitable):
     """The awaitable of a ``send()`` that has to wait until the client has read more, or has left."""
+
+    def __init__(self):
+        raise TypeError("send() makes these")
 
     cdef object thrown(self, object exc):
         if self.future is not None:

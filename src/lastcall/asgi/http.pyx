@@ -150,7 +150,7 @@ cdef class HTTPCycle(AppCycle):
             return {"type": "http.request", "body": b"", "more_body": False}
         return None
 
-    cdef bint expects_end(self) noexcept:
+    cdef bint leave_is_limited(self) noexcept:
         return self.head is not None    # a handler that has not answered is not cancelled because its client left
 
     cdef bint answers(self) noexcept:
@@ -230,29 +230,33 @@ cdef class HTTPCycle(AppCycle):
         Raises LocalProtocolError for what ASGI or HTTP does not allow, ClientDisconnected after the client has left.
         """
         cdef Parts parts
-        cdef object kind
+        cdef object kind, first, second      # references of our own: a truth test or an iteration may run any code
         if lastcall_thread() != self.runtime.thread:
             return later(self.send, message)
         if not take_apart(message, &parts):
             return self._send_unusual(message)
         kind = <object>parts.type
-        if kind is BODY or (kind is not START and is_body(kind)):
-            return self._send_body(<object>parts.body, <object>parts.more_body)
-        return self._send_other(kind, message, <object>parts.status, <object>parts.headers)
+        if kind is BODY:
+            first, second = <object>parts.body, <object>parts.more_body
+            return self._send_body(first, second)
+        if kind is START:
+            first, second = <object>parts.status, <object>parts.headers
+            return self._send_other(kind, message, first, second)
+        return self._send_unusual(message)
 
     cdef object _send_unusual(self, object message):
-        """A message that is no plain dict, or has keys that are not known, or not the interned ones."""
+        """A message that is no plain dict, or has other keys, or a type that is not the object seen last."""
         cdef object kind = item(message, "type")
-        if kind == "http.response.body":
+        if is_body(kind):
             return self._send_body(item(message, "body"), item(message, "more_body"))
         return self._send_other(kind, message, item(message, "status"), item(message, "headers"))
 
     cdef object _send_body(self, object data, bint more):
         cdef bytes body
-        if self.head is None:
-            raise LocalProtocolError("http.response.body came before http.response.start")
         if self.disconnected:     # first: a request that was refused halfway is complete as well
             raise ClientDisconnected("the client has disconnected")
+        if self.head is None:
+            raise LocalProtocolError("http.response.body came before http.response.start")
         if self.complete:
             return DONE           # ASGI: messages after the end of the response are ignored
         if data is None:

@@ -18,4 +18,3 @@ cdef class AppRuntime:
     cdef object policies                # drain.policy.PolicyTable, or None
     cdef double timeout_disconnect      # infinity: none
     cdef unsigned long thread           # the one that runs the loop
-    cdef double clock(self) noexcept

@@ -33,7 +33,3 @@ cdef class AppRuntime:
         self.task_arguments = {"loop": loop, "context": None}
         if EAGER:
             self.task_arguments["eager_start"] = True
-
-    cdef double clock(self) noexcept:
-        """Seconds on the loop's clock; the package ``connection`` knows a cheaper way."""
-        return 0.0

@@ -23,7 +23,7 @@ PROGRAM: Final = "lastcall"
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """RunningTask point of the command. Always ends in ``SystemExit`` with one of the exit codes."""
+    """Entry point of the command. Always ends in ``SystemExit`` with one of the exit codes."""
     words = list(sys.argv[1:] if argv is None else argv)
     command, program = None, PROGRAM
     if words and can_be_command(words[0]):

@@ -63,6 +63,8 @@ cdef class HTTP1Connection(Connection):
     # reading
     cdef Py_ssize_t advance(self, const unsigned char* p, Py_ssize_t n) except -1
     cdef int advance_pending(self) except -1
+    cdef HTTP1Cycle new_exchange(self)
+    cdef int let_go(self, HTTP1Cycle cycle) except -1
     cdef int begin_request(self) except -1
     cdef int start_request(self) except -1
     cdef int after_input(self) except -1

@@ -42,7 +42,7 @@ from lastcall.drain.state cimport ANNOUNCED
 from lastcall.notice.notice cimport notice_of
 from lastcall.wire.buffer cimport ByteBuffer, reserved
 from lastcall.wire.head cimport ResponseHead
-from lastcall.wire.http1 cimport DATA, END, HEAD, NEED_DATA, RequestParser
+from lastcall.wire.http1 cimport DATA, END, HEAD, HEAD_METHOD, NEED_DATA, RequestParser
 from lastcall.wire.response cimport fields_size, put_fields, status_line
 
 cdef extern from "string.h" nogil:
@@ -57,7 +57,6 @@ cdef enum:
     STATES = 16
 
 cdef const char* HEX = b"0123456789abcdef"
-cdef str HEAD_METHOD = "HEAD"              # the parser gives the registered methods as these very objects
 cdef bytes CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 cdef bytes LINE_CHUNKED = b"transfer-encoding: chunked\r\n"
 cdef bytes LINE_CLOSE = b"connection: close\r\n"
@@ -417,27 +416,39 @@ cdef class HTTP1Connection(Connection):
             self.advancing = False
         return parser.pos
 
+    cdef HTTP1Cycle new_exchange(self):
+        """Enter EXCHANGE with a cycle that knows nothing of its request yet."""
+        cdef HTTP1Cycle cycle = HTTP1Cycle.__new__(HTTP1Cycle)
+        self.become(EXCHANGE)
+        cycle.runtime = self.service
+        cycle.connection = self
+        cycle.since = self.scheduler.time()
+        cycle.flush_count = &self.scheduler.flushes
+        self.cycle = cycle
+        return cycle
+
+    cdef int let_go(self, HTTP1Cycle cycle) except -1:
+        """The exchange is over. A task that goes on may still be asked for its client, so it keeps the connection."""
+        self.cycle = None
+        if cycle.ended:
+            cycle.connection = None
+        return 0
+
     cdef int begin_request(self) except -1:
         """A head is complete: make the exchange, and start it now if its body is not still to come."""
         cdef HTTPService service = self.service
         cdef RequestParser parser = self.parser
-        cdef HTTP1Cycle cycle = HTTP1Cycle.__new__(HTTP1Cycle)
+        cdef HTTP1Cycle cycle = self.new_exchange()
         cdef int admission
         unset(&self.read_node)
-        cycle.runtime = service
-        cycle.connection = self
         cycle.method = parser.method
         cycle.raw_path = parser.raw_path
         cycle.query_string = parser.query_string
         cycle.minor = parser.minor
         cycle.keep_alive = parser.keep_alive and service.keep_alive
         cycle.head_only = parser.method is HEAD_METHOD
-        cycle.since = self.scheduler.time()
         cycle.expects_continue = parser.expect_continue
         cycle.request_read = not parser.has_body
-        cycle.flush_count = &self.scheduler.flushes
-        self.cycle = cycle
-        self.become(EXCHANGE)
         if parser.upgrade_websocket:
             service.warn_websocket()
         admission = service.admit(parser.path)
@@ -547,9 +558,9 @@ cdef class HTTP1Connection(Connection):
         return (self.parser.between_requests() and self.nothing_pending()) or self.head_at < self.service.drain.since
 
     def close_idle(self, double since=0.0):
-        """Close if no request is being served or read; read once before, and serve what has already come.
+        """Close if no exchange is under way; read once before, and serve what has already come.
 
-        A head that has begun at ``since`` or later may be finished: its own timeout counts.
+        A head that has begun at ``since`` or later may be finished: its own timeout counts. An earlier one may not.
         """
         if self.state != AWAIT_HEAD or self.waiting:
             return
@@ -571,9 +582,7 @@ cdef class HTTP1Connection(Connection):
         if self.accepted_in_drain:
             self.accepted_in_drain = False
             self.service.backlog_answered += 1
-        self.cycle = None
-        if cycle.ended:
-            cycle.connection = None
+        self.let_go(cycle)
         if not cycle.keep_alive:
             return self.finish()
         self.resume()
@@ -617,20 +626,15 @@ cdef class HTTP1Connection(Connection):
         if self.state == DISCARDING:
             return self.finish()               # its answer is out already
         if self.state == AWAIT_HEAD:
-            cycle = HTTP1Cycle.__new__(HTTP1Cycle)
-            cycle.runtime = self.service
-            cycle.connection = self
+            cycle = self.new_exchange()
             named = self.parser.named
             cycle.method = self.parser.method if named else "-"
             cycle.raw_path = self.parser.raw_path if named else b"-"
             cycle.query_string = self.parser.query_string if named else b""
             cycle.head_only = named and self.parser.method == "HEAD"
             cycle.minor = 1
-            cycle.since = self.scheduler.time()
             cycle.ended = True
             cycle.request_read = True
-            self.cycle = cycle
-            self.become(EXCHANGE)
         elif cycle.started:
             return self.client_left()
         cycle.called = True
@@ -642,12 +646,9 @@ cdef class HTTP1Connection(Connection):
         """Tell the application, close the connection. Answers to the requests before still go out."""
         cdef HTTP1Cycle cycle = self.cycle
         if cycle is not None and not cycle.started:
-            self.cycle = None
+            self.let_go(cycle)
             self.finish()
-            cycle.disconnect()
-            if cycle.ended:
-                cycle.connection = None
-            return 0
+            return cycle.disconnect()
         return self.cut_response()
 
     cdef int cut_response(self) except -1:
@@ -700,20 +701,28 @@ cdef class HTTP1Connection(Connection):
         self.scheduler.keep(self)
         self.stream.connection = None
         if cycle is not None:
-            self.cycle = None
             if cycle.started or cycle.head is not None:
                 self.record(cycle)
+            self.let_go(cycle)
             cycle.disconnect()
-            if cycle.ended:
-                cycle.connection = None
         return 0
+
+    cdef int detach(self, Connection successor, bytes unread) except -1:
+        """An exchange that is under way is over: its request has become the successor's affair."""
+        cdef HTTP1Cycle cycle = self.cycle
+        if cycle is not None:
+            self.let_go(cycle)
+            cycle.connection = None
+        self.pending.clear()
+        if self.service.drain.phase >= ANNOUNCED:
+            successor.begin_drain()
+        return Connection.detach(self, successor, unread)
 
     def hand_over(self, Connection successor not None):
         """Detach: ``successor`` gets the socket, and the bytes that have come behind the last request."""
         cdef bytes unread = bytes(self.pending)
         if self.state != AWAIT_HEAD or self.advancing:     # what ``advance`` has not consumed yet is not in ``pending``
             raise RuntimeError("an exchange is under way: the socket is not free")
-        self.pending.clear()
         self.detach(successor, unread)
 
     # -- words ----------------------------------------------------------------------------------------------------

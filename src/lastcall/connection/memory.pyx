@@ -99,19 +99,24 @@ cdef class MemoryConnection(Connection):
 
     cdef public bytes received
     cdef public bint opened_once
+    cdef public bint ended             # the FIN was heard of
 
     def __init__(self, Stream stream not None):
         self.scheduler = stream.scheduler
         self.stream = stream
         self.received = b""
 
+    cdef int on_data(self, const unsigned char* p, Py_ssize_t n) except -1:
+        self.received += <bytes>p[:n]
+        return 0
+
     cdef int opened(self) except -1:
         self.opened_once = True
         return 0
 
-    cdef int on_data(self, const unsigned char* p, Py_ssize_t n) except -1:
-        self.received += <bytes>p[:n]
-        return 0
+    cdef int on_eof(self) except -1:
+        self.ended = True
+        return Connection.on_eof(self)
 
     def write(self, bytes data not None):
         """Queue bytes."""

@@ -6,6 +6,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
 import logging
+from http import HTTPStatus
 
 from lastcall.asgi.http cimport HTTPCycle
 from lastcall.asgi.runtime cimport AppRuntime
@@ -14,7 +15,6 @@ from lastcall.connection.scheduler cimport Scheduler
 from lastcall.drain.state cimport ANNOUNCED
 from lastcall.notice.running cimport RunningTasks
 from lastcall.wire.head cimport check_head
-from lastcall.wire.response cimport status_line
 
 cdef object logger = logging.getLogger("lastcall.error")
 
@@ -48,9 +48,6 @@ cdef class HTTPService(AppRuntime):
         self.max_requests = options.limit_max_requests or 0
         self.on_max_requests = on_max_requests
 
-    cdef double clock(self) noexcept:
-        return self.scheduler.time()
-
     # -- admission ------------------------------------------------------------------------------------------------
 
     cdef int admit(self, str path) except -1:
@@ -82,8 +79,7 @@ cdef class HTTPService(AppRuntime):
 
     cdef int answer(self, HTTPCycle cycle, int status, bytes detail) except -1:
         """Answer a request in the application's place: the status's phrase, and ``detail`` if there is any."""
-        cdef bytes phrase = status_line(status)[len(b"HTTP/1.1 400 "):-2]
-        cdef bytes body = phrase + (b": " + detail if detail else b"") + b"\n"
+        cdef bytes body = HTTPStatus(status).phrase.encode("ascii") + (b": " + detail if detail else b"") + b"\n"
         cdef list headers = [PLAIN_TEXT, (b"content-length", b"%d" % len(body))]
         if status == 503:
             headers.append(RETRY_AFTER)

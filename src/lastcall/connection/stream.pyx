@@ -229,15 +229,17 @@ cdef class Connection(Runnable):
         unset(&self.read_node)
         unset(&self.write_node)
         stream.connection = successor
-        successor.eof = self.eof
         self.scheduler.keep(self)              # a method of ours may still be under way
         successor.opened()
         if stream.blocked:
             self.scheduler.deadlines.set(&successor.write_node, successor, WRITE, self.scheduler.time())
         elif stream.unsent():
             self.scheduler.mark_dirty(stream)
-        if not self.eof:
-            stream.set_reading(True)
+        if self.eof:                           # it has been read, and will not come a second time
+            if unread:
+                return successor.on_last_data(<const unsigned char*><const char*>unread, len(unread))
+            return successor.on_eof()
+        stream.set_reading(True)
         if unread:
             successor.on_data(<const unsigned char*><const char*>unread, len(unread))
         return 0

@@ -20,7 +20,7 @@ OUTCOMES = (FINISHED, CLOSED_BY_POLICY, DISCONNECTED, CANCELLED, ABANDONED)
 NAMED_AT_MOST = 5
 
 
-class Work(Protocol):
+class ReportedTask(Protocol):
     """A running task, as far as the tally looks at it (``notice.running.RunningTask``)."""
 
     outcome: str | None
@@ -151,16 +151,16 @@ class Tally:
         self.ran_before = 0
         self.background_finished = 0
         self.left: tuple[str, ...] = ()
-        self._pending: dict[Work, Cut] = {}  # told to end; a cut only if they do before they are finished
+        self._pending: dict[ReportedTask, Cut] = {}  # told to end; a cut only if they do before they are finished
         self._cut: list[Cut] = []
 
-    def begin(self, running: Iterable[Work], ran_before: int) -> None:
+    def begin(self, running: Iterable[ReportedTask], ran_before: int) -> None:
         """The stop is ordered: ``running`` run, ``ran_before`` is how many there have ever been."""
         self.ran_before = ran_before
         for work in running:
             self.in_flight[work.kind] = self.in_flight.get(work.kind, 0) + 1
 
-    def told(self, work: Work, outcome: str, now: float, phase: str) -> None:
+    def told(self, work: ReportedTask, outcome: str, now: float, phase: str) -> None:
         """``work`` is about to be ended, by ``outcome``. The first counts, but to be abandoned is more than all."""
         if outcome == ABANDONED or work.outcome is None:
             work.outcome = outcome
@@ -172,7 +172,7 @@ class Tally:
                 Cut(kind=work.kind, outcome=work.outcome, age=now - work.since, phase=phase, **work.details()),
             )
 
-    def ended(self, work: Work) -> None:
+    def ended(self, work: ReportedTask) -> None:
         """``work`` has ended."""
         cut = self._pending.pop(work, None)
         if cut is not None and not work.response_complete:
@@ -181,7 +181,7 @@ class Tally:
         if work.outcome is None and work.ran_after_response:
             self.background_finished += 1
 
-    def abandon(self, work: Work) -> None:
+    def abandon(self, work: ReportedTask) -> None:
         """``work`` goes on, but nobody waits for it any more."""
         cut = self._pending.pop(work, None)
         if cut is not None and not work.response_complete:

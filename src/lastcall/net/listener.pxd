@@ -14,6 +14,7 @@ cdef class Listener:
     cdef readonly int owner
     cdef readonly str scheme
     cdef readonly object tls           # ssl.SSLContext, or None
+    cdef public str root_path
     cdef public object protocol
     cdef public object inode
     cdef public str path

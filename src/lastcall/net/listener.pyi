@@ -20,6 +20,7 @@ class Listener:
     owner: int
     scheme: str
     tls: SSLContext | None
+    root_path: str
     protocol: Callable[[Stream], object] | None
     inode: tuple[int, int] | None
     path: str

@@ -32,9 +32,11 @@ assert (OURS, INHERITED, SLOT) == (Owner.OURS, Owner.INHERITED, Owner.SLOT)
 
 @cython.final
 cdef class Listener:
-    """One listening socket. ``scheme`` is that of the scopes of its requests, ``tls`` its SSLContext, or None.
+    """One listening socket. ``scheme`` and ``root_path`` are those of the scopes of its requests, ``tls`` its SSLContext,
+    or None.
 
-    ``protocol(stream)`` makes the connection of a client that came in here; it is set before a driver listens.
+    ``protocol(stream)`` makes the connection of a client that came in here, and sets ``stream.connection``; it is given
+    before a driver listens.
     ``inode`` is that of the unix socket's file that we made: (device, inode), or None; ``path`` is where it is,
     whatever becomes of the working directory.
     """
@@ -47,6 +49,7 @@ cdef class Listener:
         self.tls = tls
         self.protocol = protocol
         self.path = ""
+        self.root_path = ""
         if sock.family == socket.AF_UNIX:
             self.server = (self.address, None)
         else:

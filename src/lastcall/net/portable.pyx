@@ -231,8 +231,15 @@ cdef class PortableDriver(Driver):
         stream.out = ByteBuffer.__new__(ByteBuffer)
         stream.reading = True
         stream.blocked = True           # until there is a transport
+        try:
+            listener.protocol(stream)
+            if stream.connection is None:
+                raise TypeError("a listener's protocol must make a Connection of the stream")
+        except BaseException:
+            stream.closed = True
+            sock.close()
+            raise
         self.streams.add(stream)
-        listener.protocol(stream)
         stream.connection.opened()
         task = self.loop.create_task(self._join(stream, sock))
         self.joining.add(task)

@@ -288,14 +288,20 @@ cdef class Reactor(Driver):
         self.generations = (self.generations + 1) & 0x7FFFFFFF
         stream.generation = self.generations
         stream.interest = EPOLLIN | EPOLLRDHUP
-        event.events = stream.interest | EPOLLET
-        event.data.u64 = (<uint64_t>stream.generation << 32) | <uint32_t>fd
-        if epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event) != 0:
+        try:
+            listener.protocol(stream)              # which gives the stream its connection
+            if stream.connection is None:
+                raise TypeError("a listener's protocol must make a Connection of the stream")
+            event.events = stream.interest | EPOLLET
+            event.data.u64 = (<uint64_t>stream.generation << 32) | <uint32_t>fd
+            if epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event) != 0:
+                raise OSError(errno, os.strerror(errno))
+        except BaseException:
+            stream.closed = True
             c_close(fd)
-            raise OSError(errno, os.strerror(errno))
+            raise
         self._place(fd, stream)
         self.streams.add(stream)
-        listener.protocol(stream)
         stream.connection.opened()
         return 0
 

@@ -70,21 +70,25 @@ cdef class DrainNotice:
     def add_callback(self, function):
         """Call ``function()`` in the thread of the server's loop when the notice is set; now, if it is set already.
 
-        It is forgotten when the request ends.
+        It is forgotten when the request ends. One that is added after that is the server's.
         """
         cdef RunningTask task = self._task
         if not callable(function):
             raise TypeError(f"add_callback() takes a callable, not {function!r}")
         if self._signal.is_set:
             call(function)
+        elif self is NEVER:
+            pass                           # nobody will ever call it: keeping it would only cost memory
         elif task is None or task._tasks is None:
             self._signal.add_callback(function)
         else:
             if task._callbacks is None:
                 task._callbacks = []
-            task._callbacks.append(function)
-            if self._signal.is_set:        # meanwhile, where this is another thread
-                task.notified()
+            waiting = task._callbacks
+            waiting.append(function)
+            if self._signal.is_set and function in waiting and task._callbacks is waiting:
+                waiting.remove(function)   # it was set meanwhile, where this is another thread; the others are the loop's
+                call(function)
 
     def finish(self):
         """Let this response finish, as long as the server's budget allows. After a disconnect it does nothing."""

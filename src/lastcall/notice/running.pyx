@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""The running tasks of one worker: one per ASGI task, from the request's head to the task's end.
+"""The running tasks of one worker: one per ASGI task, and those that applications have tracked.
 
 They sit in the hot path, so a running task is a base class of the cycle object itself: joining and leaving a doubly
 linked list costs a few pointer writes and no allocation. Work after the response (background tasks) stays in it.
@@ -64,6 +64,11 @@ cdef class RunningTask:
     def ran_after_response(self):
         """Whether a task went on after its response: work that nobody waits for but this server."""
         return False
+
+    @property
+    def task(self):
+        """The asyncio.Task, or whatever future it is; None once it has ended."""
+        return None
 
     @property
     def policy(self):

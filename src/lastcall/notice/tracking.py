@@ -22,6 +22,11 @@ class TrackedTask(RunningTask):
         self._home = tasks
 
     @property
+    def task(self) -> asyncio.Future[Any]:
+        """What was tracked."""
+        return self._task
+
+    @property
     def kind(self) -> str:
         """What the report calls it."""
         return "app task"

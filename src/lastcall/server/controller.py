@@ -14,7 +14,6 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from lastcall.asgi.cycle import AppCoroutine
 from lastcall.base.exit_code import ExitCode
 from lastcall.base.record import Record
 from lastcall.drain.ladder import (
@@ -36,6 +35,7 @@ from lastcall.net.listener import Owner
 if TYPE_CHECKING:
     from lastcall.asgi.lifespan import Lifespan, LifespanOutcome
     from lastcall.connection.service import HTTPService
+    from lastcall.connection.stream import Connection
     from lastcall.net.driver import Driver
     from lastcall.net.listener import Listener
     from lastcall.notice.running import RunningTask
@@ -126,8 +126,9 @@ class ShutdownController:
 
     def give_order(self, cause: str, level: int = 1) -> None:
         """Order the stop (``level`` 1), or that what still runs is cancelled (2). From any thread, and in a handler."""
-        self._orders.append((cause, level))
-        if self._work is not None and len(self._orders) == 1:
+        order = (cause, level)
+        self._orders.append(order)
+        if self._work is not None and self._orders[0] is order:
             # A loop that is blocked does not hear of it, maybe for ever. When it does, the time begins anew.
             self._bound(self.budgets.worst_case(interactive=cause == "SIGINT"))
         if self._loop is not None:
@@ -212,9 +213,14 @@ class ShutdownController:
         return report
 
     async def close_unserved(self, lifespan: Lifespan) -> None:
-        """The application is up, but cannot be served: shut it down all the same."""
+        """The application is up, but cannot be served: shut it down all the same.
+
+        Raises CancelledError at the end if the caller was cancelled meanwhile.
+        """
         self._bound(time_left(State(Phase.CLOSING), self._time(), self.budgets))
-        await shut_down(lifespan, self.budgets.lifespan_shutdown)
+        _, cancelled = await shut_down(lifespan, self.budgets.lifespan_shutdown)
+        if cancelled:
+            raise asyncio.CancelledError
 
     def interrupted(self) -> StopReport:
         """An order came before the application was up: there is nothing to stop."""
@@ -339,7 +345,7 @@ class ShutdownController:
 
     def _stop_new_connections(self, work: Work) -> None:
         for listener in work.listeners:
-            listener.unlink()
+            self._guarded(listener.unlink, "a listener")
         work.driver.stop_new_connections()
 
     def _give_notice(self, work: Work) -> None:
@@ -366,7 +372,7 @@ class ShutdownController:
         self._guarded(work.driver.accept_backlog, "the accept queue")
         for listener in work.listeners:
             if listener.owner == Owner.OURS:
-                listener.close()
+                self._guarded(listener.close, "a listener")
         for connection in work.driver.connections:
             self._guarded(partial(connection.close_idle, self._drain.since), "a connection")
 
@@ -378,8 +384,7 @@ class ShutdownController:
     def _disconnect(self, work: Work) -> None:
         for task in work.service.tasks:
             if task.disconnectable:
-                self._tally.told(task, DISCONNECTED, self._time(), Phase.DISCONNECTING.name)
-                self._guarded(partial(task.disconnect_response, DISCONNECTED), task.describe())
+                self._end(task, DISCONNECTED, Phase.DISCONNECTING, partial(task.disconnect_response, DISCONNECTED))
 
     def _refuse_new(self, _work: Work) -> None:
         self._drain.refusing = True
@@ -387,8 +392,13 @@ class ShutdownController:
     def _cancel_tasks(self, work: Work) -> None:
         self._give_times()
         for task in work.service.tasks:
-            self._tally.told(task, CANCELLED, self._time(), Phase.CANCELLING.name)
-            self._guarded(task.cancel, task.describe())
+            self._end(task, CANCELLED, Phase.CANCELLING, task.cancel)
+
+    def _end(self, task: RunningTask, outcome: str, phase: Phase, act: Callable[[], object]) -> None:
+        """Account for what is about to be done to ``task``, and do it."""
+        told = partial(self._tally.told, task, outcome, self._time(), phase.name)
+        self._guarded(told, task.describe())
+        self._guarded(act, task.describe())
 
     def _abandon(self, work: Work) -> None:
         tasks = work.service.tasks
@@ -399,11 +409,12 @@ class ShutdownController:
         if not left:
             return
         for task in left:
-            self._tally.told(task, ABANDONED, self._time(), Phase.CANCELLING.name)
-            self._tally.abandon(task)
-            self._guarded(task.abandon, task.describe())
+            self._end(task, ABANDONED, Phase.CANCELLING, partial(self._tally.abandon, task))
+            self._guarded(
+                task.abandon, task.describe()
+            )  # it answers 503 where it can: for the account it is cut before
         self._tally.left = tuple(task.describe() for task in left)
-        self.abandoned = {task for task in asyncio.all_tasks() if isinstance(task.get_coro(), AppCoroutine)}
+        self.abandoned = {task.task for task in left if isinstance(task.task, asyncio.Task)}
         names = ", ".join(self._tally.left[:NAMED_AT_MOST])
         more = len(left) - NAMED_AT_MOST
         logger.error(
@@ -415,9 +426,12 @@ class ShutdownController:
 
     def _close_connections(self, work: Work) -> None:
         for connection in work.driver.connections:
-            client = connection.peer()
-            if (left := connection.flush_and_close()) > 0:
-                self._tally.unsent(client, left)
+            self._guarded(partial(self._close_connection, connection), "a connection")
+
+    def _close_connection(self, connection: Connection) -> None:
+        client = connection.peer()
+        if (left := connection.flush_and_close()) > 0:
+            self._tally.unsent(client, left)
 
     async def _shut_down_lifespan(self, work: Work) -> None:
         self._signal.tasks = None  # what is tracked from now on is nobody's to wait for

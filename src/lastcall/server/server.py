@@ -235,7 +235,6 @@ class Server:
             raise
         finally:
             self.started = False
-            awake.close()
             unregister(self._signal, last=handler is not None)
             for listener in self._listeners:
                 listener.close()
@@ -245,6 +244,7 @@ class Server:
                 app.close()
             if own_handler and self._handler is not None:
                 self._handler.restore()
+            awake.close()
 
     def _load(self) -> LoadedApp | None:
         """Import the application; None if a signal interrupted that."""
@@ -315,6 +315,7 @@ class Server:
         )
         stack.callback(driver.close)
         for listener in self._listeners:
+            listener.root_path = options.http.root_path
             listener.protocol = http1_protocol(service, listener)
             listener.listen(options.net.backlog)
         for listener in self._listeners:
@@ -388,7 +389,7 @@ def budgets_of(stop: StopOptions) -> Budgets:
 
 def http1_protocol(service: HTTPService, listener: Listener) -> Callable[[Stream], HTTP1Connection]:
     """What makes the connections of a listener that speaks HTTP/1.1."""
-    scopes = HTTPScopes(scheme=listener.scheme, root_path=service.options.root_path, state=service.state)
+    scopes = HTTPScopes(scheme=listener.scheme, root_path=listener.root_path, state=service.state)
     return lambda stream: HTTP1Connection(service, scopes, stream)
 
 

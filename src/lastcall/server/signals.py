@@ -149,6 +149,7 @@ def waking(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
             yield
         finally:
             loop.remove_reader(reader)
-            now = signal.set_wakeup_fd(-1)
-            if now not in (-1, writer.fileno()):
-                signal.set_wakeup_fd(now)  # somebody has set another one meanwhile
+            with contextlib.suppress(ValueError):  # a coroutine that is finalized in another thread
+                now = signal.set_wakeup_fd(-1)
+                if now not in (-1, writer.fileno()):
+                    signal.set_wakeup_fd(now)  # somebody has set another one meanwhile

@@ -24,6 +24,7 @@ cdef enum:
     NAME_BUFFER = 24             # longer than every name that is special here
     KNOWN_NAMES = 64             # a power of two
     KNOWN_HEADS = 32             # a power of two
+    LARGEST_HEAD = 1024          # bytes of names and values
 
 cdef enum Meaning:
     ORDINARY
@@ -42,6 +43,9 @@ cdef Meaning[KNOWN_NAMES] _meanings
 
 # And whole heads that were made of constants alone: a head is immutable, so an equal one need not be made again.
 cdef list _heads = [None] * KNOWN_HEADS
+cdef frozenset SENSITIVE = frozenset(
+    (b"set-cookie", b"location", b"authorization", b"authentication-info", b"www-authenticate")
+)
 
 
 cdef void _make_table() noexcept:
@@ -194,7 +198,7 @@ cdef ResponseHead check_head(object status, object headers, tuple defaults):
 cdef bint _is_same(ResponseHead head, object status, list headers, tuple defaults):
     """Whether ``head`` was made of these very objects."""
     cdef Py_ssize_t i, n = PyList_GET_SIZE(headers)
-    if head.asked != n or head.defaults is not defaults or type(status) is not int or <int>status != head.status:
+    if head.asked != n or head.defaults is not defaults or type(status) is not int or status != head.status:
         return False
     for i in range(n):
         if PyList_GET_ITEM(headers, i) != PyList_GET_ITEM(head.pairs, i):
@@ -203,14 +207,19 @@ cdef bint _is_same(ResponseHead head, object status, list headers, tuple default
 
 
 cdef bint _is_constant(ResponseHead head, list headers):
-    """Whether these pairs are constants of the application's code: they go out as they are (so none was dropped, copied
-    or added), and somebody else holds them too. A pair that was made for one response is never kept here."""
+    """Whether these pairs look like constants of the application's code: they go out as they are (so none was dropped,
+    copied or added), and somebody else holds them too. What is kept is little, and nothing that may hold a secret."""
     cdef Py_ssize_t i, n = PyList_GET_SIZE(headers)
-    if PyList_GET_SIZE(head.pairs) != n:
+    if PyList_GET_SIZE(head.pairs) != n or head.size > LARGEST_HEAD:
         return False
     for i in range(n):
         # 2: the list that was sent, and ours.
-        if PyList_GET_ITEM(headers, i) != PyList_GET_ITEM(head.pairs, i) or Py_REFCNT(<object>PyList_GET_ITEM(headers, i)) <= 2:
+        if PyList_GET_ITEM(headers, i) != PyList_GET_ITEM(head.pairs, i) or (
+            Py_REFCNT(<object>PyList_GET_ITEM(headers, i)) <= 2
+        ):
+            return False
+    for name, _ in head.pairs:
+        if name.lower() in SENSITIVE:
             return False
     return True
 

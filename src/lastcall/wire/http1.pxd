@@ -80,3 +80,6 @@ cdef class RequestParser:
     cdef int _head_complete(self) except -1
     cdef int _chunk_size(self, const unsigned char* p, Py_ssize_t n) except -1
     cdef int _body(self, const unsigned char* p, Py_ssize_t n) except -1
+
+
+cdef str HEAD_METHOD             # the object that ``RequestParser.method`` is for HEAD

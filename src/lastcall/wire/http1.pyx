@@ -90,8 +90,10 @@ cdef unsigned char[256] REG_NAME
 cdef KnownName[SLOTS] KNOWN
 cdef list _kept_alive = []       # owns the bytes objects behind KNOWN
 
+cdef str HEAD_METHOD = "HEAD"
 cdef str OPTIONS = "OPTIONS"
-cdef dict METHODS = {m.encode(): m for m in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE")}
+# Each registered method is always the same object, so that who compares need not look at the letters.
+cdef dict METHODS = {m.encode(): m for m in ("GET", HEAD_METHOD, "POST", "PUT", "DELETE", OPTIONS, "PATCH", "TRACE")}
 
 cdef bytes EMPTY = b""
 cdef bytes HOST_NAME        # the shared object that every parsed Host field begins with
