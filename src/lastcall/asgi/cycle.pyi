@@ -4,6 +4,7 @@ from typing import final
 
 from lastcall.asgi.awaitables import Awaitable
 from lastcall.base.types import Message
+from lastcall.drain.report import CLOSED_BY_POLICY as CLOSED_BY_POLICY
 from lastcall.notice.notice import DrainNotice
 from lastcall.notice.running import RunningTask
 
