@@ -18,7 +18,7 @@ ROWS: dict[str, tuple[str, set[str]]] = {
     ),
     "Budgets": (
         "budget",
-        {"sum", "kept", "margin", "linger", "G = none", "G = 0", "C = 0", "wrong values", "Python"},
+        {"sum", "kept", "margin", "linger", "grace `none`", "grace 0", "cancel 0", "wrong values", "Python"},
     ),
     "Rules of the ladder": (
         "rule",
