@@ -35,7 +35,7 @@ ROWS: dict[str, tuple[str, set[str]]] = {
     "Connections": (
         "who",
         {
-            *("backlog", "new clients", "unix socket", "shared listener", "±5 ms", "quiet connections"),
+            *("backlog", "new clients", "unix socket", "shared listener", "±5 ms", "idle connections"),
             *("kept-alive connections", "idle close", "last byte", "unread body", "work after the response", "HTTP/2"),
         },
     ),

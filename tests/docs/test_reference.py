@@ -68,11 +68,11 @@ def test_the_numbers_of_a_stop_are_the_defaults() -> None:
     }
     numbers = {name.split()[0].strip("*"): [_first_number(cell) for cell in cells] for name, cells in rows.items()}
     assert numbers == {
-        "D": [budgets.delay, 0],
-        "G": [budgets.graceful, budgets.interrupt],
-        "C": [budgets.cancel] * 2,
-        "L": [budgets.lifespan_shutdown] * 2,
-        "T": [TEARDOWN] * 2,
+        "delay": [budgets.delay, 0],
+        "grace": [budgets.graceful, budgets.interrupt],
+        "cancel": [budgets.cancel] * 2,
+        "lifespan": [budgets.lifespan_shutdown] * 2,
+        "teardown": [TEARDOWN] * 2,
         "worst": [28, 11],
     }
 
@@ -87,7 +87,16 @@ def test_the_example_for_docker_fits_into_ten_seconds() -> None:
 
 def test_the_budgets_for_kubernetes_add_up() -> None:
     one = page("docs/how-to/stop-under-kubernetes.md")
-    head = ("", "D `--drain-delay`", "G", "C", "L", "T", "worst case", "`terminationGracePeriodSeconds`")
+    head = (
+        "",
+        "`--drain-delay`",
+        "grace",
+        "cancel",
+        "lifespan",
+        "teardown",
+        "worst case",
+        "`terminationGracePeriodSeconds`",
+    )
     rows = one.rows(*head)
     for name, *cells in rows:
         d, g, c, ell, t, worst, kill = map(_first_number, cells)

@@ -165,7 +165,7 @@ class Lifespan:
             if not ready:
                 await lifespan.cancel(timeout_cancel)
         ...                                       # serve; every request gets a shallow copy of lifespan.state
-        outcome = await lifespan.shutdown(timeout_shutdown)  # once, when the last request's task has ended or is abandoned
+        outcome = await lifespan.shutdown(timeout_shutdown)  # once, when no request's task runs any more
 
     To interrupt a start-up (a signal), call :meth:`interrupt` in the loop's thread: ``startup()`` returns False at
     once. When it has returned True, end it by :meth:`shutdown`; :meth:`cancel` would not tell the application.

@@ -410,9 +410,7 @@ class ShutdownController:
             return
         for task in left:
             self._end(task, ABANDONED, Phase.CANCELLING, partial(self._tally.abandon, task))
-            self._guarded(
-                task.abandon, task.describe()
-            )  # which answers 503 where it can
+            self._guarded(task.abandon, task.describe())  # which answers 503 where it can
         self._tally.left = tuple(task.describe() for task in left)
         self.abandoned = {task.task for task in left if isinstance(task.task, asyncio.Task)}
         names = ", ".join(self._tally.left[:NAMED_AT_MOST])
