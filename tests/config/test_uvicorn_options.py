@@ -196,10 +196,12 @@ def test_proxy_headers_in_python_is_a_warning() -> None:
 def test_proxy_headers_on_the_command_line_is_refused() -> None:
     assert Config.from_command("app:app", {}, {}).warnings == []
     assert on_command("proxy_headers", False).warnings == []
-    with pytest.raises(ConfigError, match=r"^--proxy-headers is not usable: expected no proxy headers"):
+    with pytest.raises(ConfigError) as caught:
         on_command("proxy_headers", True)
-    with pytest.raises(ConfigError, match=r"^LASTCALL_PROXY_HEADERS: 'on'"):
+    assert caught.value.option == "--proxy-headers"
+    with pytest.raises(ConfigError) as caught:
         Config.from_command("app:app", {}, {"LASTCALL_PROXY_HEADERS": "on"})
+    assert (caught.value.option, caught.value.value) == ("LASTCALL_PROXY_HEADERS", "on")
 
 
 @pytest.mark.parametrize("text", ["", "1"])
