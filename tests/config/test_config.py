@@ -263,7 +263,8 @@ def test_an_address_without_effect_is_a_warning() -> None:
         "port has no effect beside uds",
     ]
     config = command({"fd": ("3", "--fd")}, LASTCALL_UDS="/x")
-    assert config.warnings == ["LASTCALL_UDS has no effect beside --fd"]
+    (warning,) = config.warnings
+    assert all(name in warning for name in ("LASTCALL_UDS", "--fd"))
 
 
 # -- Precedence and names ----------------------------------------------------------------------------------------
@@ -344,7 +345,7 @@ def test_an_error_shows_the_wrong_one_of_several_values() -> None:
 def test_an_unknown_keyword(keyword: str, suggestion: str) -> None:
     error = refused(**{keyword: 1})
     assert error.option == keyword
-    assert f"did you mean {suggestion!r}?" in error.expected
+    assert repr(suggestion) in error.expected
 
 
 def test_an_unknown_keyword_that_resembles_nothing() -> None:

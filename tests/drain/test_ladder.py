@@ -83,7 +83,8 @@ JUMPS = [(phase, event) for (phase, event), target in TRANSITIONS.items() if pha
 def test_a_jump_does_what_the_phases_on_the_way_do(phase: Phase, event: Input) -> None:
     """Filter, backlog, notice, listeners, disconnect, cancel: in the ladder's order, however far the jump goes."""
     state, actions = step(State(phase), event, 1.0, Budgets())
-    walked, on_the_way = State(phase), []
+    walked = State(phase)
+    on_the_way: list[Action] = []
     for one in WALK:
         if walked.phase < min(state.phase, Phase.CLOSING) and (walked.phase, one) in TRANSITIONS:
             walked, done = step(walked, one, 1.0, Budgets())

