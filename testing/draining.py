@@ -98,7 +98,7 @@ class FakeListener:
         self._diary.note("close listener")
 
 
-class Rig(Bench):
+class StoppableBench(Bench):
     """A worker that can be stopped. ``budgets`` are those of its stop; ``close`` and ``finish`` its globs."""
 
     def __init__(
@@ -224,12 +224,12 @@ class Rig(Bench):
 
 
 @pytest.fixture
-def rig() -> Iterator[Callable[..., Rig]]:
-    """Make rigs, and close them with a look at what went wrong."""
-    made: list[Rig] = []
+def stoppable() -> Iterator[Callable[..., StoppableBench]]:
+    """Make stoppable benches, and close them with a look at what went wrong."""
+    made: list[StoppableBench] = []
 
-    def make(*args: Any, **options: Any) -> Rig:
-        made.append(Rig(*args, **options))
+    def make(*args: Any, **options: Any) -> StoppableBench:
+        made.append(StoppableBench(*args, **options))
         return made[-1]
 
     yield make

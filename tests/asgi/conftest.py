@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from testing.draining import rig
+from testing.draining import stoppable
 from testing.fixtures import bench
 
-__all__ = ["bench", "rig"]
+__all__ = ["bench", "stoppable"]

@@ -57,7 +57,7 @@ def test_receive_does_not_suspend_when_a_message_is_there(bench: MakeBench) -> N
     assert step(scene.receive()) == ("done", DISCONNECT)
 
 
-def test_send_does_not_suspend_while_there_is_room(bench: MakeBench) -> None:
+def test_send_does_not_suspend_while_the_buffer_has_space(bench: MakeBench) -> None:
     scene = Scene(bench)
     for message in (start(), body(b"x" * 60_000, more=True), body(b"end"), body(b"ignored")):
         assert step(scene.send(message)) == ("done", None)
@@ -104,7 +104,7 @@ def test_a_receive_serves_once(bench: MakeBench) -> None:
     scene = Scene(bench)
     receive = scene.receive()
     assert step(receive) == ("done", REQUEST)
-    with pytest.raises(RuntimeError, match="already awaited"):
+    with pytest.raises(RuntimeError):
         step(receive)
 
 

@@ -57,7 +57,7 @@ def test_a_command_is_told_by_its_name(capsys: pytest.CaptureFixture[str]) -> No
 
 @pytest.mark.usefixtures("package")
 def test_a_command_has_to_be_one() -> None:
-    with pytest.raises(TypeError, match="a_package:nothing, registered as 'lastcall broken', is not a click command"):
+    with pytest.raises(TypeError, match=r"a_package:nothing.*lastcall broken"):
         main(["broken"])
 
 

@@ -24,6 +24,15 @@ class Marker:
     """Something that an application holds for as long as its request lasts."""
 
 
+@pytest.fixture(scope="module", autouse=True)
+def frozen() -> Iterator[None]:
+    """What was there before is not looked at again and again: the collector sees what these tests make."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture
 def no_gc() -> Iterator[None]:
     """Reference counts alone must do."""

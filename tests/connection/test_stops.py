@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from lastcall.base.types import Receive, Scope, Send
 from lastcall.drain.ladder import Budgets, Phase
 from lastcall.notice.tracking import track
-from testing.draining import Rig
+from testing.draining import StoppableBench
 from testing.memory import GET, Stage, answering, body, get, post, start
 
-MakeRig = Callable[..., Rig]
+MakeStoppable = Callable[..., StoppableBench]
 
 
-def test_a_stop_with_work_to_the_end(rig: MakeRig) -> None:
+def test_a_stop_with_work_to_the_end(stoppable: MakeStoppable) -> None:
     """Every act, in its order and at its time."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -30,7 +30,7 @@ def test_a_stop_with_work_to_the_end(rig: MakeRig) -> None:
         finally:
             one.diary.note("task ends")
 
-    one = rig(app, budgets=Budgets(delay=5.0))
+    one = stoppable(app, budgets=Budgets(delay=5.0))
     one.connect().send(GET)
     one.order()
     report = one.finish()
@@ -55,7 +55,7 @@ def test_a_stop_with_work_to_the_end(rig: MakeRig) -> None:
     assert report.seconds == pytest.approx(25)
 
 
-def test_a_second_signal_does_all_of_it_at_once(rig: MakeRig) -> None:
+def test_a_second_signal_does_all_of_it_at_once(stoppable: MakeStoppable) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await asyncio.sleep(1000)
@@ -63,7 +63,7 @@ def test_a_second_signal_does_all_of_it_at_once(rig: MakeRig) -> None:
             await asyncio.sleep(0.5)
             one.diary.note("task ends")
 
-    one = rig(app)
+    one = stoppable(app)
     one.connect().send(GET)
     one.force()
     report = one.finish()
@@ -83,8 +83,8 @@ def test_a_second_signal_does_all_of_it_at_once(rig: MakeRig) -> None:
 
 
 @pytest.mark.parametrize("grace", [20.0, math.inf])
-def test_a_stop_with_nobody_there_takes_fifty_milliseconds(rig: MakeRig, grace: float) -> None:
-    one = rig(answering(), budgets=Budgets(graceful=grace))
+def test_a_stop_with_nobody_there_takes_fifty_milliseconds(stoppable: MakeStoppable, grace: float) -> None:
+    one = stoppable(answering(), budgets=Budgets(graceful=grace))
     client = one.connect()
     client.send(GET)
     client.eof()
@@ -96,9 +96,9 @@ def test_a_stop_with_nobody_there_takes_fifty_milliseconds(rig: MakeRig, grace: 
     assert not one.polled or one.diary.at("poll") == pytest.approx(0.05), "made up for, when there is nobody to see it"
 
 
-def test_an_answer_ends_the_stop_at_once(rig: MakeRig) -> None:
+def test_an_answer_ends_the_stop_at_once(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     client = one.connect()
     client.send(GET)
     one.order()
@@ -111,9 +111,9 @@ def test_an_answer_ends_the_stop_at_once(rig: MakeRig) -> None:
     assert one.stopped().seconds == pytest.approx(7, abs=0.05)
 
 
-def test_who_comes_to_the_door_of_an_idle_server_is_served(rig: MakeRig) -> None:
+def test_who_connects_while_an_idle_server_stops_is_served(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     one.order()
     one.reach(0.03)
     client = one.connect()
@@ -130,9 +130,9 @@ def test_who_comes_to_the_door_of_an_idle_server_is_served(rig: MakeRig) -> None
 # -- what each piece of work is, and comes to --------------------------------------------------------------------------
 
 
-def test_kinds(rig: MakeRig) -> None:
+def test_kinds(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     for number in range(4):
         one.connect().send(get(f"/{number}"))
     upload = one.connect()
@@ -157,10 +157,10 @@ def test_kinds(rig: MakeRig) -> None:
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["a connection each", "one connection"])
-def test_work_that_goes_on_behind_its_response(rig: MakeRig, shared: bool) -> None:
+def test_work_that_goes_on_behind_its_response(stoppable: MakeStoppable, shared: bool) -> None:
     """It is running work until its task ends, and in nobody's way."""
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     client = one.connect()
     client.send(GET)
     first = stage.last
@@ -184,15 +184,15 @@ def test_work_that_goes_on_behind_its_response(rig: MakeRig, shared: bool) -> No
     assert (report.in_flight, report.finished, report.background_finished) == ({"background": 1}, 1, 1)
 
 
-def test_a_task_that_ends_with_its_response_was_no_background_work(rig: MakeRig) -> None:
-    one = rig(answering())
+def test_a_task_that_ends_with_its_response_was_no_background_work(stoppable: MakeStoppable) -> None:
+    one = stoppable(answering())
     one.order()
     one.connect().send(GET)
     report = one.finish()
     assert (report.finished, report.background_finished) == (1, 0)
 
 
-def test_background_work_is_cancelled_at_the_grace_and_is_no_cut(rig: MakeRig) -> None:
+def test_background_work_is_cancelled_at_the_grace_and_is_no_cut(stoppable: MakeStoppable) -> None:
     ended: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -203,7 +203,7 @@ def test_background_work_is_cancelled_at_the_grace_and_is_no_cut(rig: MakeRig) -
         finally:
             ended.append("cleaned up")
 
-    one = rig(app, nonzero_on_cut=True)
+    one = stoppable(app, nonzero_on_cut=True)
     client = one.connect()
     client.send(GET)
     one.order()
@@ -213,7 +213,7 @@ def test_background_work_is_cancelled_at_the_grace_and_is_no_cut(rig: MakeRig) -
     assert (report.cancelled, report.cut, report.exit_code) == (1, (), 0)
 
 
-def test_every_outcome_in_one_stop(rig: MakeRig) -> None:
+def test_every_outcome_in_one_stop(stoppable: MakeStoppable) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
         if path in ("/quick", "/late"):
@@ -232,7 +232,7 @@ def test_every_outcome_in_one_stop(rig: MakeRig) -> None:
             await asyncio.sleep(1000)
         await send(body(b"done"))
 
-    one = rig(app, close=("/closed",), nonzero_on_cut=True)
+    one = stoppable(app, close=("/closed",), nonzero_on_cut=True)
     for path in ("/quick", "/closed", "/inf", "/unstarted", "/stubborn"):
         one.connect(client=("10.0.0.1", 4711)).send(get(path))
         one.advance(1)
@@ -254,25 +254,25 @@ def test_every_outcome_in_one_stop(rig: MakeRig) -> None:
 
 
 @pytest.mark.parametrize("nonzero", [False, True])
-def test_a_cut_is_an_exit_code_if_somebody_wants_that(rig: MakeRig, nonzero: bool) -> None:
+def test_a_cut_is_an_exit_code_if_somebody_wants_that(stoppable: MakeStoppable, nonzero: bool) -> None:
     stage = Stage()
-    one = rig(stage, nonzero_on_cut=nonzero)
+    one = stoppable(stage, nonzero_on_cut=nonzero)
     one.connect().send(GET)
     one.order()
     assert one.finish().exit_code == (6 if nonzero else 0)
 
 
-def test_a_client_on_a_unix_socket_is_nameless(rig: MakeRig) -> None:
+def test_a_client_on_a_unix_socket_is_nameless(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     one.connect(client=None, server=("/run/app.sock", None)).send(GET)
     one.order()
     assert [cut.client for cut in one.finish().cut] in ([""], ["a client on a unix socket"])
 
 
-def test_a_path_is_as_it_was_sent_without_the_query(rig: MakeRig) -> None:
+def test_a_path_is_as_it_was_sent_without_the_query(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     one.connect().send(get("/a%20b%0a?token=secret"))
     one.order()
     report = one.finish()
@@ -280,7 +280,7 @@ def test_a_path_is_as_it_was_sent_without_the_query(rig: MakeRig) -> None:
     assert "secret" not in str(report)
 
 
-def test_tasks_of_the_application_are_drained(rig: MakeRig) -> None:
+def test_tasks_of_the_application_are_drained(stoppable: MakeStoppable) -> None:
     tasks: list[asyncio.Task[Any]] = []
 
     async def job(seconds: float) -> None:
@@ -292,7 +292,7 @@ def test_tasks_of_the_application_are_drained(rig: MakeRig) -> None:
         await send(start())
         await send(body(b"ok"))
 
-    one = rig(app)
+    one = stoppable(app)
     client = one.connect()
     client.send(GET)
     client.eof()
@@ -309,9 +309,9 @@ def test_tasks_of_the_application_are_drained(rig: MakeRig) -> None:
 # -- orders that come later --------------------------------------------------------------------------------------------
 
 
-def test_ctrl_c_in_a_drain_tells_the_applications_the_new_times(rig: MakeRig) -> None:
+def test_ctrl_c_in_a_drain_tells_the_applications_the_new_times(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     client = one.connect()
     client.send(GET)
     stage.last.sends(start(), body(b"some", more=True))
@@ -330,9 +330,9 @@ def test_ctrl_c_in_a_drain_tells_the_applications_the_new_times(rig: MakeRig) ->
     assert report.seconds == pytest.approx(10)
 
 
-def test_remaining_after_a_jump_is_nothing(rig: MakeRig) -> None:
+def test_remaining_after_a_jump_is_nothing(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     one.connect().send(GET)
     notice = stage.last.scope["extensions"]["lastcall.drain"]["notice"]
     seen: list[float | None] = []
@@ -341,9 +341,9 @@ def test_remaining_after_a_jump_is_nothing(rig: MakeRig) -> None:
     assert seen == [0.0]
 
 
-def test_cancelling_the_run_is_a_jump_and_the_lifespan_ends_all_the_same(rig: MakeRig) -> None:
+def test_cancelling_the_run_is_a_jump_and_the_lifespan_ends_all_the_same(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     client = one.connect()
     client.send(GET)
     one.loop.call(one.task.cancel)
@@ -357,9 +357,9 @@ def test_cancelling_the_run_is_a_jump_and_the_lifespan_ends_all_the_same(rig: Ma
 # -- what the lines say ------------------------------------------------------------------------------------------------
 
 
-def test_progress_is_said_once_a_second_while_work_remains(rig: MakeRig) -> None:
+def test_progress_is_said_once_a_second_while_work_remains(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage, budgets=Budgets(delay=2.0, graceful=10.0))
+    one = stoppable(stage, budgets=Budgets(delay=2.0, graceful=10.0))
     for number in range(4):
         client = one.connect()
         client.send(get(f"/{number}"))
@@ -431,8 +431,8 @@ async def anything(scope: Scope, receive: Receive, send: Send) -> None:
 def test_the_report_adds_up_and_the_budget_is_kept(
     before: list[str], script: list[tuple[str, Any]], grace: float, close: bool
 ) -> None:
-    """Requests, clients that leave, and orders at any moment of the stop. ``Rig.stopped`` does the sum."""
-    one = Rig(anything, budgets=Budgets(graceful=grace, cancel=1.0), close=("*",) if close else ())
+    """Requests, clients that leave, and orders at any moment of the stop. ``StoppableBench.stopped`` does the sum."""
+    one = StoppableBench(anything, budgets=Budgets(graceful=grace, cancel=1.0), close=("*",) if close else ())
     for path in before:
         one.connect().send(get(path))
     one.order()

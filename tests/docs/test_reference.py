@@ -13,7 +13,6 @@ import pytest
 import lastcall
 from lastcall.asgi.lifespan import LifespanOutcome
 from lastcall.base import errors
-from lastcall.base.errors import StartupError
 from lastcall.base.exit_code import ExitCode
 from lastcall.base.types import Receive, Scope, Send
 from lastcall.drain import ladder, report
@@ -39,22 +38,15 @@ OF_OTHER_PACKAGES = {
 def test_the_exit_codes_are_those_of_the_code() -> None:
     rows = page("docs/reference/exit-codes.md").rows("code", "meaning", "what to do")
     documented = {int(code): meaning for code, meaning, _ in rows}
-    assert list(documented) == list(ExitCode) == [0, 1, 2, 3, 4, 5, 6]
-    assert "wrong option" in documented[ExitCode.USAGE]
-    assert "start failed" in documented[ExitCode.STARTUP]
-    assert "abandoned" in documented[ExitCode.ABANDONED]
-    assert "`lifespan.shutdown` failed" in documented[ExitCode.LIFESPAN]
+    assert list(documented) == list(ExitCode)
+    assert "`lifespan.shutdown`" in documented[ExitCode.LIFESPAN]
     assert "`--exit-nonzero-on-cut`" in documented[ExitCode.CUT]
-    assert StartupError.exit_code == ExitCode.STARTUP
-    assert LifespanOutcome.FAILED.exit_code == ExitCode.LIFESPAN
-    assert LifespanOutcome.ABANDONED.exit_code == ExitCode.ABANDONED
-    assert {outcome.exit_code for outcome in LifespanOutcome} <= set(documented)
 
 
 def test_the_readme_has_every_exit_code() -> None:
     sentence = re.search(r"exit code: (.*?)\n\n", page("README.md").text, re.DOTALL)
     assert sentence is not None
-    assert re.findall(r"\b(\d) ", sentence[1]) == ["0", "1", "2", "3", "4", "5", "6"]
+    assert re.findall(r"\b(\d) ", sentence[1]) == [str(int(code)) for code in ExitCode]
 
 
 # -- the numbers of a stop --------------------------------------------------------------------------------------------
@@ -145,9 +137,6 @@ def _first_number(cell: str) -> float:
 
 
 def test_every_name_of_the_api_has_a_place() -> None:
-    assert {"run", "Config", "Server", "StopReport", "drain_notice", "DrainNotice", "track"} <= {
-        heading.strip() for heading in re.findall("^## (.*)", API.text, re.M)
-    }
     first = API.text.partition("\n## ")[0]
     assert {name for name in lastcall.__all__ if f"`{name}`" in first or f"`lastcall.{name}`" in first} == set(
         lastcall.__all__

@@ -29,6 +29,10 @@ def loop(request: pytest.FixtureRequest) -> str:
     return name
 
 
+WAITING = pytest.mark.parametrize(("driver", "loop"), [("native", "uvloop"), ("asyncio", "asyncio")])
+"""For what takes a second or more and is no matter of the pair: each driver and each loop once."""
+
+
 @pytest.fixture
 def log() -> Iterator[Lines]:
     """The server's messages. None of them may be about an internal error."""

@@ -27,7 +27,7 @@ from lastcall.server.server import http1_protocol, make_driver, make_scheduler
 from testing.peer import Peer, eventually, filter_instructions
 from testing.process import ServerProcess
 from testing.running import hello, respond, routes
-from tests.net.conftest import Serve
+from tests.net.conftest import WAITING, Serve
 
 
 def descriptors() -> dict[str, int]:
@@ -333,6 +333,7 @@ def switches(thread_id: int) -> int:
 
 
 @pytest.mark.slow
+@WAITING
 def test_idle_connections_cost_no_wake_ups(serve: Serve) -> None:
     server = serve(hello)
     with ExitStack() as stack:
@@ -347,6 +348,7 @@ def test_idle_connections_cost_no_wake_ups(serve: Serve) -> None:
 
 
 @pytest.mark.slow
+@WAITING
 def test_without_free_descriptors_accepting_pauses_with_one_line(driver: str, loop: str, tmp_path: Path) -> None:
     (tmp_path / "scarce.py").write_text(
         "import os, resource\n"

@@ -14,7 +14,7 @@ from lastcall.base.types import Receive, Scope, Send
 from lastcall.server import Server
 from testing.peer import Peer, eventually, request
 from testing.running import Gate, Lines, Running, respond, routes
-from tests.net.conftest import Serve
+from tests.net.conftest import WAITING, Serve
 
 MEBI = 1024 * 1024
 
@@ -221,6 +221,7 @@ def test_a_response_that_ends_with_the_connection_breaks_off_by_a_reset(serve: S
 
 
 @pytest.mark.slow
+@WAITING
 def test_a_client_that_does_not_answer_the_fin_is_left_after_a_second(serve: Serve) -> None:
     server = serve(routes(), limit_connections=1)
     with server.peer() as peer:

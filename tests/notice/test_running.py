@@ -84,7 +84,7 @@ class TasksMachine(RuleBasedStateMachine):
     def join_twice(self, which: int) -> None:
         for model in self.models:
             for work in model[:1]:
-                with pytest.raises(ValueError, match="running already"):
+                with pytest.raises(ValueError, match="running"):
                     self.workers[which].join(work, 1.0)
 
     @invariant()
@@ -162,7 +162,7 @@ def test_plain_work_is_a_whole_request_that_nobody_can_cut() -> None:
 
 def test_a_task_says_what_it_cannot_do() -> None:
     assert RunningTask().describe() == "RunningTask"
-    with pytest.raises(TypeError, match="Work cannot be cancelled"):
+    with pytest.raises(TypeError, match="Work"):
         Work().cancel()
 
 
