@@ -251,7 +251,7 @@ cdef class Reactor(Driver):
     cdef int _serve(self, void* what) except -1:
         """One ready listener or connection."""
         cdef epoll_event* event = <epoll_event*>what
-        cdef uint32_t fd = <uint32_t>(event.data.u64 & 0xFFFFFFFF)
+        cdef uint32_t fd = <uint32_t>event.data.u64     # its lower half
         cdef uint32_t generation = <uint32_t>(event.data.u64 >> 32)
         cdef object found = self.by_fd[fd]
         cdef NativeStream stream

@@ -17,6 +17,7 @@ from lastcall.base.errors import LocalProtocolError
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(object o)
+    long PyLong_AsLongAndOverflow(object o, int* overflow) noexcept
 
 cdef enum:
     LOWEST_STATUS = 200          # interim responses are the server's affair
@@ -198,7 +199,10 @@ cdef ResponseHead check_head(object status, object headers, tuple defaults):
 cdef bint _is_same(ResponseHead head, object status, list headers, tuple defaults):
     """Whether ``head`` was made of these very objects."""
     cdef Py_ssize_t i, n = PyList_GET_SIZE(headers)
-    if head.asked != n or head.defaults is not defaults or type(status) is not int or status != head.status:
+    cdef int overflow = 0
+    if head.asked != n or head.defaults is not defaults or type(status) is not int:
+        return False
+    if PyLong_AsLongAndOverflow(status, &overflow) != head.status:
         return False
     for i in range(n):
         if PyList_GET_ITEM(headers, i) != PyList_GET_ITEM(head.pairs, i):
