@@ -260,19 +260,15 @@ def test_a_connection_that_is_aborted_in_the_moment_of_its_birth_leaves_nothing(
             assert peer.ended() in {"FIN", "RST"}
 
 
-@pytest.mark.slow
-def test_a_connection_that_is_used_again_around_its_idle_timeout_is_never_reset(serve: Serve) -> None:
-    """A request that comes before the FIN is answered; one that crosses it is not started, and sees a clean end."""
-    idle = 0.2
-    server = serve(routes(), timeout_keep_alive=idle)
+def use_around_the_timeout(server: Running, idle: float, outcomes: Counter[str]) -> None:
+    """Use 250 connections again, each at another moment: from 2 ms before its timeout to behind the last at which the
+    timer may fire."""
     peers = [server.peer() for _ in range(250)]
     used = []
     for peer in peers:
         assert peer.get().status == 200
         used.append(time.monotonic())
-    outcomes = Counter[str]()
     for number, (peer, since) in enumerate(zip(peers, used, strict=True)):
-        # From 2 ms before the timeout to behind the last moment at which the timer may fire.
         time.sleep(max(0.0, since + idle - 0.002 + 0.08 * number / len(peers) - time.monotonic()))
         with peer:
             try:
@@ -282,4 +278,16 @@ def test_a_connection_that_is_used_again_around_its_idle_timeout_is_never_reset(
                 outcomes["FIN"] += 1
             except ConnectionResetError:
                 outcomes["RST"] += 1
+
+
+@pytest.mark.slow
+def test_a_connection_that_is_used_again_around_its_idle_timeout_is_never_reset(serve: Serve) -> None:
+    """A request that comes before the FIN is answered; one that crosses it is not started, and sees a clean end."""
+    idle = 0.2
+    server = serve(routes(), timeout_keep_alive=idle)
+    outcomes = Counter[str]()
+    for _ in range(10):  # a busy machine may ask too late each time
+        use_around_the_timeout(server, idle, outcomes)
+        if outcomes.keys() != {"FIN"}:
+            break
     assert outcomes.keys() == {"200", "FIN"}, outcomes

@@ -33,3 +33,5 @@ cdef class Later(Awaitable):
 cdef object ENDED
 cdef Done DONE
 cdef Later later(object function, object argument)
+cdef object add_waiter(object waiting, object future)
+cdef int wake(object waiting) except -1

@@ -1,5 +1,6 @@
 # cython: language_level=3
-"""Awaitables in place of coroutine objects: the coroutine protocol once, and the awaitables of ``send()``.
+"""Awaitables in place of coroutine objects: the coroutine protocol once, the awaitables of ``send()``, and the futures
+that tasks wait for.
 
 A coroutine object per ``send()`` would cost more than the send. These implement the whole coroutine protocol
 (``__await__``, ``send``, ``throw``, ``close``), so that ``asyncio.create_task(send(...))``, ``gather`` and anyio's
@@ -131,6 +132,28 @@ cdef Later later(object function, object argument):
     awaitable._function = function
     awaitable._argument = argument
     return awaitable
+
+
+cdef object add_waiter(object waiting, object future):
+    """One future, or a list of them: nearly always there is at most one task that waits. Those of cancelled tasks are
+    dropped, so that polling with a timeout does not collect them."""
+    if waiting is None:
+        return future
+    if type(waiting) is not list:
+        return future if waiting.done() else [waiting, future]
+    waiting = [one for one in waiting if not one.done()]
+    waiting.append(future)
+    return waiting
+
+
+cdef int wake(object waiting) except -1:
+    if type(waiting) is list:
+        for future in <list>waiting:
+            if not future.done():
+                future.set_result(None)
+    elif not waiting.done():
+        waiting.set_result(None)
+    return 0
 
 
 DONE = Done()

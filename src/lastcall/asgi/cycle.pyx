@@ -18,7 +18,7 @@ import asyncio
 import logging
 from asyncio import CancelledError
 
-from lastcall.asgi.awaitables cimport DONE, ENDED, Awaitable, OneTurn
+from lastcall.asgi.awaitables cimport DONE, ENDED, Awaitable, OneTurn, add_waiter, wake
 from lastcall.asgi.failures import follows_a_cancel, is_disconnect
 from lastcall.asgi.runtime cimport EAGER, AppRuntime
 from lastcall.base.errors import ClientDisconnected
@@ -57,28 +57,6 @@ cdef enum:
     YIELD_SENDS = 100            # after so many sends, or bytes, without a suspension the next one gives the loop a turn
     YIELD_BYTES = 65536
     FRAMING = 32                 # bytes that a protocol may put around what was sent
-
-
-cdef object add_waiter(object waiting, object future):
-    """One future, or a list of them: nearly always there is at most one task that waits. Those of cancelled tasks are
-    dropped, so that polling with a timeout does not collect them."""
-    if waiting is None:
-        return future
-    if type(waiting) is not list:
-        return future if waiting.done() else [waiting, future]
-    waiting = [one for one in waiting if not one.done()]
-    waiting.append(future)
-    return waiting
-
-
-cdef int wake(object waiting) except -1:
-    if type(waiting) is list:
-        for future in <list>waiting:
-            if not future.done():
-                future.set_result(None)
-    elif not waiting.done():
-        waiting.set_result(None)
-    return 0
 
 
 cdef PyMethodDef* method_def(object kind, str name) except NULL:
