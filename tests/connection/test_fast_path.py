@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 
 from lastcall.base.types import Receive, Scope, Send
 from testing.memory import Bench, body, get, start
 
 MakeBench = Callable[..., Bench]
+EAGER = sys.version_info >= (3, 12)  # before that each task waits for the loop, which has to have its turn then
 
 
 def ask(bench: MakeBench, before: Callable[[Scope, Receive, Send], object] | None) -> bool:
@@ -48,15 +50,15 @@ async def background(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def test_with_nothing_else_under_way_nothing_waits(bench: MakeBench) -> None:
-    assert ask(bench, None)
+    assert ask(bench, None) is EAGER
 
 
 def test_one_long_stream_does_not_switch_the_fast_path_off(bench: MakeBench) -> None:
-    assert ask(bench, stream)
+    assert ask(bench, stream) is EAGER
 
 
 def test_nor_does_background_work(bench: MakeBench) -> None:
-    assert ask(bench, background)
+    assert ask(bench, background) is EAGER
 
 
 def test_a_request_that_waits_for_its_answer_gives_the_loop_its_turn(bench: MakeBench) -> None:

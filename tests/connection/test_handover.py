@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from itertools import accumulate
 
@@ -141,7 +142,8 @@ def test_within_an_exchange_the_socket_is_not_free(bench: MakeBench) -> None:
 
 
 def test_while_bytes_are_read_the_socket_is_not_free(bench: MakeBench) -> None:
-    """An application that answers at once does so while the rest of the packet is still being looked at."""
+    """An application that answers at once does so while the rest of the packet is still being looked at. (Before CPython
+    3.12 a task begins in the next turn, and the packet has been looked at by then.)"""
     refused: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -153,9 +155,12 @@ def test_while_bytes_are_read_the_socket_is_not_free(bench: MakeBench) -> None:
 
     client = bench(app).connect()
     client.send(GET + b"hel")
-    assert len(refused) == 1
     assert client.answer().status == 200
-    assert hand_over(client).received == b"hel"
+    if sys.version_info >= (3, 12):
+        assert len(refused) == 1
+        assert hand_over(client).received == b"hel"
+    else:
+        assert refused == []
 
 
 @pytest.mark.parametrize("end", ["finished", "closed", "handed over"])
