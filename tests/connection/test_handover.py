@@ -142,8 +142,10 @@ def test_within_an_exchange_the_socket_is_not_free(bench: MakeBench) -> None:
 
 
 def test_while_bytes_are_read_the_socket_is_not_free(bench: MakeBench) -> None:
-    """An application that answers at once does so while the rest of the packet is still being looked at. (Before CPython
-    3.12 a task begins in the next turn, and the packet has been looked at by then.)"""
+    """An application that answers at once does so while the rest of the packet is still being looked at.
+
+    Before CPython 3.12 a task begins in the next turn, and the packet has been looked at by then.
+    """
     refused: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

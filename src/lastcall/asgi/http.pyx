@@ -20,6 +20,9 @@ from lastcall.wire.head cimport check_head
 
 cdef extern from "Python.h":
     bint PyUnicode_CheckExact(object o)
+    PyObject* Py_True
+    PyObject* Py_False
+    PyObject* Py_None
 
 cdef object logger = logging.getLogger("lastcall.error")
 
@@ -57,7 +60,12 @@ cdef bint is_start(object kind):
     return True
 
 
-cdef bint take_apart(object message, Parts* parts) noexcept:
+cdef inline bint is_plain(PyObject* flag) noexcept:
+    """Whether a truth value is one of those that need not be asked."""
+    return flag == Py_True or flag == Py_False or flag == Py_None
+
+
+cdef inline bint take_apart(object message, Parts* parts) noexcept:
     """Find the values of a message in one pass, by the identity of its keys: they are interned constants nearly always.
     False where that does not do."""
     cdef Py_ssize_t at = 0, left
@@ -231,10 +239,22 @@ cdef class HTTPCycle(AppCycle):
         """
         cdef Parts parts
         cdef object kind, first, second      # references of our own: a truth test or an iteration may run any code
+        cdef bytes body
+        cdef bint more
         if lastcall_thread() != self.runtime.thread:
             return later(self.send, message)
         if not take_apart(message, &parts):
             return self._send_unusual(message)
+        if parts.type == <PyObject*>BODY and PyBytes_CheckExact(<object>parts.body) and is_plain(parts.more_body) and (
+            self.head is not None and not self.disconnected and not self.complete
+        ):
+            # What nearly every message is. Nothing here runs anybody's code before the bytes are queued.
+            body = <bytes>parts.body
+            more = parts.more_body == Py_True
+            self.write_body(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), more)
+            if not more or self.disconnected or self.complete:
+                return DONE
+            return self.after_send(PyBytes_GET_SIZE(body))
         kind = <object>parts.type
         if kind is BODY:
             first, second = <object>parts.body, <object>parts.more_body
