@@ -2,17 +2,18 @@
 #
 #   PYTHON=/path/to/python   the Python for .venv (default: what scripts/find-python prints)
 #   PORT=8000                for `make run`
-#   TESTS=tests/wire         for `make check`
+#   TESTS=tests/wire         for `make check`: some of the tests, such as companions/once/tests
 #   DURATION=600             for `make soak` (600) and `make fuzz` (300), in seconds
 
 VENV     := .venv
 COMPAT   := .venv-3.11
 BIN      := $(VENV)/bin
-ROOMS    := $(shell find src -name '*.pyx')
-COMPILED := setup.py $(ROOMS) $(shell find src -name '*.pxd')
-TESTS    ?= tests
+MODULES  := $(shell find src -name '*.pyx')
+COMPILED := setup.py $(MODULES) $(shell find src -name '*.pxd')
+TESTS    ?= all
 WAITING  := tests/process/ tests/server/
-SPREAD   := -n 3 --dist loadgroup
+SUITES   := $(filter-out $(WAITING),$(wildcard tests/*/)) companions/once/tests companions/drill/tests
+SPREAD   := -n 3 --dist loadfile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -21,7 +22,7 @@ SPREAD   := -n 3 --dist loadgroup
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 export PYTHON PORT
 
-.PHONY: help run build lint check check-3.11 test test-all bench soak fuzz valgrind asan coverage clean
+.PHONY: help run build lint check check-3.11 test test-all wheels bench soak fuzz valgrind asan coverage clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,7 +32,7 @@ run: $(BIN)/.built $(BIN)/.installed ## build what is stale, start the demo, say
 
 build: $(BIN)/.built ## compile what is stale, in place
 
-lint: $(BIN)/.built $(BIN)/.tools ## ruff, mypy, import-linter, the stubs of the compiled rooms
+lint: $(BIN)/.built $(BIN)/.tools ## ruff, mypy, import-linter, the stubs of the compiled modules
 	@echo "--> ruff"
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --diff --quiet .
@@ -41,24 +42,29 @@ lint: $(BIN)/.built $(BIN)/.tools ## ruff, mypy, import-linter, the stubs of the
 	@$(BIN)/lint-imports --no-logo >build/imports.txt 2>&1 || { cat build/imports.txt; exit 1; }
 	@echo "--> stubs"
 	@MYPYPATH=src $(BIN)/stubtest --concise --ignore-disjoint-bases --ignore-unused-allowlist \
-		--allowlist tests/layering/stubtest-allowlist.txt $(subst /,.,$(patsubst src/%.pyx,%,$(ROOMS)))
+		--allowlist tests/layering/stubtest-allowlist.txt $(subst /,.,$(patsubst src/%.pyx,%,$(MODULES)))
 
-test: lint ## what CI runs: lint, all tests on 3.13, those that are not slow on 3.11
+test: lint ## what CI runs: lint, the tests of all three packages on 3.13, those that are not slow on 3.11
 	@scripts/test-deps
 	@$(MAKE) check
-	@if $(have-3.11); then $(MAKE) check-3.11 MARKERS="not slow and not soak"; fi
+	@if $(have-3.11); then $(MAKE) check-3.11 MARKERS="not slow and not soak and not wheels"; fi
 
-test-all: lint ## lint, and all tests on both
+test-all: lint ## lint, all tests on both, and the three wheels
 	@scripts/test-deps
 	@$(MAKE) check
-	@if $(have-3.11); then $(MAKE) check-3.11 MARKERS="not soak"; fi
+	@if $(have-3.11); then $(MAKE) check-3.11 MARKERS="not soak and not wheels"; fi
+	@$(MAKE) wheels
+
+wheels: $(BIN)/.built $(BIN)/.tools ## build the three wheels, and use each in an empty environment (needs the package index)
+	@echo "--> wheels"
+	@$(BIN)/python -m pytest -q -s -m wheels tests/wheels
 
 check: $(BIN)/.built $(BIN)/.tools ## tests only, in .venv: all of them, or TESTS=...
 	@echo "--> tests, $$($(BIN)/python --version)"
-ifeq ($(TESTS),tests)
+ifeq ($(TESTS),all)
 	@# Many wait for processes. Those whose clocks are close run in a row, beside the others.
 	@mkdir -p build; $(BIN)/python -m pytest -q $(WAITING) >build/tests-waiting.txt 2>&1 & waiting=$$!; \
-		$(BIN)/python -m pytest -q $(SPREAD) $(filter-out $(WAITING),$(wildcard tests/*/)); code=$$?; \
+		$(BIN)/python -m pytest -q $(SPREAD) $(SUITES); code=$$?; \
 		wait $$waiting || code=1; cat build/tests-waiting.txt; exit $$code
 else
 	@$(BIN)/python -m pytest -q $(TESTS)
@@ -85,14 +91,14 @@ fuzz: $(BIN)/.built $(BIN)/.tools ## fuzz the codecs for DURATION=300 seconds (a
 valgrind: $(BIN)/.built $(BIN)/.tools ## memory checks of the codecs: valgrind's memcheck
 	@$(BIN)/python scripts/valgrind
 
-asan: $(BIN)/.tools ## the tests of the compiled rooms with AddressSanitizer (a scratch build)
-	@PYTHON=$(BIN)/python scripts/asan tests/wire tests/connection tests/net tests/drain tests/observe
+asan: $(BIN)/.tools ## the tests of the compiled modules with AddressSanitizer (a scratch build)
+	@PYTHON=$(BIN)/python scripts/asan tests/wire tests/asgi tests/connection tests/net tests/drain tests/notice tests/observe
 
-coverage: $(BIN)/.tools ## line coverage, compiled rooms included (slow: they are built with line tracing)
+coverage: $(BIN)/.tools ## line coverage, compiled modules included (slow: they are built with line tracing)
 	@rm -f $(BIN)/.built
 	@LASTCALL_LINETRACE=1 $(BIN)/python setup.py -q build_ext --inplace
 	@$(BIN)/python -m pip install -qq coverage
-	@PYTHONPATH=. $(BIN)/python -m coverage run -m pytest -q -m "not slow and not soak" $(TESTS)
+	@PYTHONPATH=. $(BIN)/python -m coverage run -m pytest -q -m "not slow and not soak and not wheels" $(filter-out all,$(TESTS))
 	@PYTHONPATH=. $(BIN)/python -m coverage report
 
 clean: ## remove everything that was built; the virtual environments stay
@@ -100,7 +106,8 @@ clean: ## remove everything that was built; the virtual environments stay
 	@rm -rf src/lastcall.egg-info $(VENV)/bin/.built $(COMPAT)/bin/.built
 	@rm -rf $(VENV)/bin/.installed $(VENV)/bin/.tools $(COMPAT)/bin/.installed $(COMPAT)/bin/.tools
 	@find src -name '*.so' -delete
-	@find src tests demo -name __pycache__ -prune -exec rm -rf {} +
+	@find companions -name build -prune -exec rm -rf {} + -o -name '*.egg-info' -prune -exec rm -rf {} +
+	@find src companions testing tests demo -name __pycache__ -prune -exec rm -rf {} +
 
 # A second Python is worth a run where there is a 3.11, and .venv is not one itself.
 have-3.11 = ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
@@ -127,9 +134,11 @@ $(foreach venv,$(VENV) $(COMPAT),$(shell \
 	@$*/bin/python -m pip install -qq --no-build-isolation -e .
 	@touch $@
 
-%/bin/.tools: pyproject.toml %/bin/.made | %/bin/.built
-	@echo "--> $*: what the tests need (a minute or two the first time)"
-	@$*/bin/python -m pip install -qq --no-build-isolation -e "$(if $(filter $(VENV),$*),.[test$(,)lint],.[test])"
+# The three packages by one command: none of them is in an index, so pip has to be given all at once.
+%/bin/.tools: pyproject.toml $(wildcard companions/*/pyproject.toml) %/bin/.made | %/bin/.built
+	@echo "--> $*: the three packages, and what their tests need (a minute or two the first time)"
+	@$*/bin/python -m pip install -qq --no-build-isolation -e "$(if $(filter $(VENV),$*),.[test$(,)lint],.[test])" \
+		-e "companions/once[redis,postgres]" -e "companions/drill[yaml]"
 	@touch $@ $*/bin/.installed
 
 , := ,

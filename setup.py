@@ -1,9 +1,9 @@
-"""Builds the compiled rooms: every ``src/lastcall/**/*.pyx`` becomes one extension module.
+"""Builds the compiled modules: every ``src/lastcall/**/*.pyx`` becomes one extension module.
 
 Everything else about the package is in ``pyproject.toml``. The generated C goes to ``build/cython/<flavour>``, never
 into ``src``; only modules whose sources changed are built again. Two environment variables choose another flavour:
 
-LASTCALL_LINETRACE=1   line tracing, for coverage of the compiled rooms (slow)
+LASTCALL_LINETRACE=1   line tracing, for coverage of the compiled modules (slow)
 LASTCALL_SANITIZE=1    AddressSanitizer and debug information (CONTRIBUTING.md, "Memory checks")
 """
 
@@ -73,6 +73,7 @@ class Flavour:
             if windows:
                 raise SystemExit("lastcall: LASTCALL_SANITIZE works with gcc and clang only.")
             names.append("sanitize")
+            self.directives["nonecheck"] = True  # a None where an object must be is an exception then, and no crash
             self.compile_args[:] = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address"]
             self.link_args.append("-fsanitize=address")
         self.name = "-".join(names) or "release"
@@ -100,7 +101,7 @@ def find_extensions() -> list[Extension]:
     return [Extension(".".join(path.relative_to(SOURCE).with_suffix("").parts), [path.as_posix()]) for path in sources]
 
 
-class BuildRooms(build_ext):
+class BuildModules(build_ext):
     """``build_ext`` that translates with Cython first, in parallel, and explains what is missing in one sentence."""
 
     def finalize_options(self) -> None:
@@ -116,7 +117,7 @@ class BuildRooms(build_ext):
             self.translate()
             super().run()
         except BUILD_ERRORS as exc:
-            raise SystemExit(f"lastcall: the compiled rooms could not be built: {exc}") from exc
+            raise SystemExit(f"lastcall: the compiled modules could not be built: {exc}") from exc
 
     def build_extensions(self) -> None:
         """Check for the compiler, which is known only now, before the first file is given to it."""
@@ -189,4 +190,4 @@ class BuildRooms(build_ext):
             )
 
 
-setup(ext_modules=find_extensions(), cmdclass={"build_ext": BuildRooms})
+setup(ext_modules=find_extensions(), cmdclass={"build_ext": BuildModules})

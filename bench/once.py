@@ -20,7 +20,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from lastcall.once import AsyncOnce
+from lastcall_once import AsyncOnce
 
 
 async def rate(call: Callable[[str], Awaitable[object]], calls: int, callers: int) -> float:

@@ -19,7 +19,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from lastcall.once import IdempotencyMiddleware
+from lastcall_once import IdempotencyMiddleware
 
 METHODS = ("GET", "POST")  # POST is looked at for a key, GET is not
 HEADERS = [

@@ -28,8 +28,8 @@ from redis.asyncio import Redis
 
 from bench.harness.processes import cpu_ns, descendants, parents
 from bench.once import rate
-from lastcall.once import AsyncOnce
-from tests.once.servers import PostgresServer, RedisServer, Server
+from lastcall_once import AsyncOnce
+from testing.stores import PostgresServer, RedisServer, Server
 
 Call = Callable[[str], Awaitable[object]]
 

@@ -15,11 +15,13 @@ import statistics
 import time
 from typing import Any
 
+from lastcall.asgi.scope import HTTPScopes
 from lastcall.base.sinks import AccessSink
 from lastcall.connection.deadlines import Deadlines
-from lastcall.connection.http1 import HTTP1Connection, HTTPService
+from lastcall.connection.http1 import HTTP1Connection
 from lastcall.connection.memory import MemoryStream, NoTasks
 from lastcall.connection.scheduler import Scheduler
+from lastcall.connection.service import HTTPService
 from lastcall.notice.running import RunningTasks
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n"
@@ -37,7 +39,7 @@ def block(loop: asyncio.AbstractEventLoop, tasks: RunningTasks, requests: int) -
     async def run() -> float:
         scheduler = Scheduler(loop, Deadlines(), AccessSink())
         stream = MemoryStream(scheduler)
-        connection = HTTP1Connection(HTTPService(plain, tasks, scheduler), stream)
+        connection = HTTP1Connection(HTTPService(plain, tasks, scheduler), HTTPScopes(), stream)
         stream.open()
         started = time.process_time()
         for _ in range(requests):

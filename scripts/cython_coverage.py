@@ -1,4 +1,4 @@
-"""Coverage of the compiled rooms: Cython's plugin wants the generated C beside the ``.pyx``; ours is in ``build``."""
+"""Coverage of the compiled modules: Cython's plugin wants the generated C beside the ``.pyx``; ours is in ``build``."""
 
 from __future__ import annotations
 

@@ -17,10 +17,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from lastcall.asgi import lifespan
+from lastcall.connection import http1
 from lastcall.drain import ladder
 
 DOCS = Path(__file__).parents[1] / "docs"
-PLACES = {"ladder": DOCS / "explanation" / "drain.md", "lifespan": DOCS / "explanation" / "architecture.md"}
+PLACES = {
+    "ladder": DOCS / "explanation" / "drain.md",
+    "lifespan": DOCS / "explanation" / "architecture.md",
+    "http1": DOCS / "explanation" / "architecture.md",
+}
 
 S = TypeVar("S", bound=Enum)
 I = TypeVar("I", bound=Enum)  # noqa: E741 - an input
@@ -50,7 +55,13 @@ def lifespan_diagram() -> str:
     return _mermaid(["    [*] --> IDLE", *arrows(lifespan.TRANSITIONS)])
 
 
-DIAGRAMS = {"ladder": ladder_diagram, "lifespan": lifespan_diagram}
+def http1_diagram() -> str:
+    """Return the states of one HTTP/1 connection."""
+    moves = [f"    {state} --> {after}" for state, followers in http1.TRANSITIONS.items() for after in followers]
+    return _mermaid(["    [*] --> AWAIT_HEAD", *moves, "    CLOSED --> [*]"])
+
+
+DIAGRAMS = {"ladder": ladder_diagram, "lifespan": lifespan_diagram, "http1": http1_diagram}
 
 
 def with_diagram(page: str, name: str) -> str:

@@ -15,10 +15,10 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from lastcall.drill.reports import facts, text
-from lastcall.drill.reports.markdown import matrix
-from lastcall.drill.scenario import GROUPS
-from lastcall.drill.verdicts import Result, Run, ScenarioInfo, ServerInfo, Verdict, from_json
+from lastcall_drill.reports import facts, text
+from lastcall_drill.reports.markdown import matrix
+from lastcall_drill.scenario import GROUPS
+from lastcall_drill.verdicts import Result, Run, ScenarioInfo, ServerInfo, Verdict, from_json
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "drill-matrix.md"
 REFERENCE = "drill-scenarios.md"

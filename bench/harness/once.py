@@ -25,7 +25,7 @@ from .session import Session, measured
 
 if TYPE_CHECKING:
     from bench.once_servers import Round
-    from tests.once.servers import Server
+    from testing.stores import Server
 
 # What issue 4 asks for.
 SQLITE_TARGET = 10_000  # check_lock per second
@@ -41,7 +41,7 @@ def run(session: Session, *, rounds: int, quick: bool) -> None:
     session.check_docs("once")
     try:
         from bench import once, once_middleware, once_servers  # noqa: PLC0415 - the other measurements need none of it
-        from tests.once.servers import PostgresServer, RedisServer  # noqa: PLC0415
+        from testing.stores import PostgresServer, RedisServer  # noqa: PLC0415
     except ImportError as exc:
         raise BenchError(f"once needs what the tests need, pip install -e '.[test]': {exc}") from None
     size = 100 if quick else 1000

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from lastcall.base.errors import ClientDisconnected
 from lastcall.base.types import ASGIApp, Message, Receive, Scope, Send
-from lastcall.notice.notice import DrainNotice
-from tests.support.memory import GET, Bench, Stage, answering, body, get, post, start
+from lastcall.notice.notice import DrainNotice, view
+from testing.memory import GET, Bench, Stage, answering, body, get, post, start
 
 MakeBench = Callable[..., Bench]
 DISCONNECT = {"type": "http.disconnect"}
@@ -165,18 +165,24 @@ def test_the_drain_extension_is_in_every_scope_and_fresh_in_each(bench: MakeBenc
         extensions = stage.calls[number].scope["extensions"]
         notice = extensions["lastcall.drain"]["notice"]
         assert (notice.is_set(), notice.stopping, notice.remaining()) == (False, False, None)
-        assert notice is one.tasks.entries()[0], "the cycle itself: it costs nothing until it is used"
+        assert notice == view(one.tasks.snapshot()[0])
         extensions["lastcall.drain"].clear()
         extensions.clear()
         stage.calls[number].sends(start(200, (b"content-length", b"0")), body())
     assert len(stage.calls) == 3
 
 
+def test_what_an_application_holds_has_the_documented_attributes_only(bench: MakeBench) -> None:
+    """Neither the cycle nor the server can be reached through it: no ``cancel()``, no ``disconnect_response()``."""
+    notice = scope_of(bench, GET)["extensions"]["lastcall.drain"]["notice"]
+    public = {name for name in dir(notice) if not name.startswith("_")}
+    assert public == {"stopping", "is_set", "wait", "remaining", "add_callback", "finish", "close"}
+
+
 def test_a_request_without_a_server_has_a_notice_that_is_never_set(bench: MakeBench) -> None:
     """As an embedder's own HTTPService has: waiting for it is possible, and it does not come."""
     notice = scope_of(bench, GET)["extensions"]["lastcall.drain"]["notice"]
     assert not notice.is_set()
-    assert notice.policy == 0
 
 
 def test_the_scheme_is_the_servers(bench: MakeBench) -> None:
@@ -523,7 +529,7 @@ def test_a_cancel_by_the_server(bench: MakeBench, caplog: pytest.LogCaptureFixtu
         stage.last.sends(start())
     if moment in ("started", "complete"):
         stage.last.sends(body(b"x", more=moment == "started"))
-    [entry] = one.tasks.entries()
+    [entry] = one.tasks.snapshot()
     assert entry.describe() == "GET /"
     one.loop.call(entry.cancel)
     assert stage.last.cancelled
@@ -549,7 +555,7 @@ def test_a_cancel_that_the_application_swallows_changes_nothing(
     one = bench(app)
     client = one.connect()
     client.send(GET)
-    for entry in one.tasks.entries():
+    for entry in one.tasks.snapshot():
         one.loop.call(entry.cancel)
     assert client.answer().body == b"saved"
     assert one.tasks.count == 0
@@ -562,7 +568,7 @@ def test_a_cancel_before_the_first_step(bench: MakeBench, caplog: pytest.LogCapt
     one = bench(stage)
     client = one.connect()
     client.connection.feed(GET)  # outside the running loop
-    [entry] = one.tasks.entries()
+    [entry] = one.tasks.snapshot()
     entry.cancel()
     one.settle()
     assert stage.calls == []

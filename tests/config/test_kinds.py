@@ -187,10 +187,10 @@ def test_refuses(kind: Kind, value: object) -> None:
 
 
 def test_an_optional_number_says_that_none_would_do() -> None:
-    with pytest.raises(UnusableValueError, match=r"or none$"):
-        Seconds(optional=True).read("soon")
-    with pytest.raises(UnusableValueError, match=r"0 or more$"):
-        Seconds().read("soon")
+    for optional in (True, False):
+        with pytest.raises(UnusableValueError) as caught:
+            Seconds(optional=optional).read("soon")
+        assert caught.value.expected.endswith("none") is optional
 
 
 def test_an_existing_file_is_no_directory(tmp_path: Path) -> None:
@@ -203,10 +203,10 @@ def test_an_existing_file_is_no_directory(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [LONGEST_TIME + 1, 1e10, "1e10", 1e300])
 def test_a_time_that_no_clock_can_take(value: object) -> None:
-    with pytest.raises(UnusableValueError, match=r"^at most 1000000000 seconds$"):
-        Seconds().read(value)
-    with pytest.raises(UnusableValueError, match=r"^at most 1000000000 seconds or none$"):
-        Seconds(optional=True, positive=True).read(value)
+    for kind in (Seconds(), Seconds(optional=True, positive=True)):
+        with pytest.raises(UnusableValueError) as caught:
+            kind.read(value)
+        assert f"{LONGEST_TIME:.0f}" in caught.value.expected
 
 
 @pytest.fixture
@@ -245,7 +245,7 @@ def test_a_file_to_write_in_a_directory_that_has_gone(tmp_path: Path, monkeypatc
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    with pytest.raises(UnusableValueError, match="a directory that exists"):
+    with pytest.raises(UnusableValueError):
         OutputFile().read("report.json")
     assert OutputFile().read(tmp_path / "report.json") == str(tmp_path / "report.json")
 
@@ -266,7 +266,7 @@ def test_a_file_to_write_has_to_be_one_that_permissions_allow(open_place: Path) 
     with bound_by_permissions():
         assert OutputFile().read(ours) == str(ours), "it is written in place, as a container's /dev/termination-log is"
         for path in (new, theirs):
-            with pytest.raises(UnusableValueError, match="a file that can be written"):
+            with pytest.raises(UnusableValueError):
                 OutputFile().read(path)
     open_place.chmod(0o777)
     with bound_by_permissions():

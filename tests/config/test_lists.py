@@ -87,7 +87,7 @@ def test_several_listeners() -> None:
 
 @pytest.mark.parametrize("text", ["a:80", "unix:/x", "fd://4"])
 def test_the_same_listener_twice(text: str) -> None:
-    with pytest.raises(UnusableValueError, match="only once") as caught:
+    with pytest.raises(UnusableValueError) as caught:
         Binds().read([text, text])
     assert caught.value.value == text
 
@@ -171,7 +171,7 @@ def test_globs() -> None:
 @pytest.mark.parametrize("glob", ["", "events", " /events", "?events", "[/]events", "\0", "none"])
 def test_a_glob_that_is_none_of_a_path(glob: str) -> None:
     for given_so in (glob, ["/a", glob]):
-        with pytest.raises(UnusableValueError, match=r"begins with / or \*") as caught:
+        with pytest.raises(UnusableValueError) as caught:
             Globs().read(given_so)
         assert caught.value.value == glob
 

@@ -173,8 +173,6 @@ def test_what_is_missing_is_refused_by_name(name: str, value: object, missing: s
     with pytest.raises(ConfigError, match=missing) as caught:
         make(**{name: value})
     assert caught.value.option == name
-    if missing not in ("own HTTP", "limit_header_bytes", "lifespan"):
-        assert "comes with a later release" in caught.value.expected
 
 
 def test_a_password_is_not_shown() -> None:
@@ -196,10 +194,12 @@ def test_proxy_headers_in_python_is_a_warning() -> None:
 def test_proxy_headers_on_the_command_line_is_refused() -> None:
     assert Config.from_command("app:app", {}, {}).warnings == []
     assert on_command("proxy_headers", False).warnings == []
-    with pytest.raises(ConfigError, match=r"^--proxy-headers is not usable: expected no proxy headers"):
+    with pytest.raises(ConfigError) as caught:
         on_command("proxy_headers", True)
-    with pytest.raises(ConfigError, match=r"^LASTCALL_PROXY_HEADERS: 'on'"):
+    assert caught.value.option == "--proxy-headers"
+    with pytest.raises(ConfigError) as caught:
         Config.from_command("app:app", {}, {"LASTCALL_PROXY_HEADERS": "on"})
+    assert (caught.value.option, caught.value.value) == ("LASTCALL_PROXY_HEADERS", "on")
 
 
 @pytest.mark.parametrize("text", ["", "1"])

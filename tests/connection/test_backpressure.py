@@ -10,7 +10,7 @@ import pytest
 
 from lastcall.base.errors import ClientDisconnected
 from lastcall.base.types import Receive, Scope, Send
-from tests.support.memory import GET, Bench, Stage, answering, body, get, post, start
+from testing.memory import GET, Bench, Stage, answering, body, get, post, start
 
 MakeBench = Callable[..., Bench]
 HIGH = 65536

@@ -16,10 +16,10 @@ from lastcall.drain.ladder import Budgets, Phase
 from lastcall.drain.policy import Policy
 from lastcall.drain.report import StopReport
 from lastcall.notice.notice import DrainNotice
-from tests.support.draining import Rig
-from tests.support.memory import GET, OLD_GET, Call, Client, Stage, body, get, post, start
+from testing.draining import StoppableBench
+from testing.memory import GET, OLD_GET, Call, Client, Stage, body, get, post, start
 
-MakeRig = Callable[..., Rig]
+MakeStoppable = Callable[..., StoppableBench]
 DISCONNECT = {"type": "http.disconnect"}
 F = 1.0  # the farewell
 M = 2.0  # the margin of the default grace
@@ -92,15 +92,15 @@ class Sleeper:
 
 @pytest.mark.parametrize("farewell", [1.0, 0.0, 4.5])
 def test_a_response_that_an_option_tells_to_close_is_disconnected_after_the_farewell(
-    rig: MakeRig, caplog: pytest.LogCaptureFixture, farewell: float
+    stoppable: MakeStoppable, caplog: pytest.LogCaptureFixture, farewell: float
 ) -> None:
     stage = Stage()
-    one = rig(stage, close=("/events",), budgets=Budgets(farewell=farewell))
+    one = stoppable(stage, close=("/events",), budgets=Budgets(farewell=farewell))
     client = one.connect()
     call = streaming(stage, client, "/events")
     call.receives()
     assert call.receives() is None
-    assert notice(call).policy == Policy.CLOSE
+    assert one.tasks.snapshot()[0].policy == Policy.CLOSE
     one.order()
     if farewell:
         assert notice(call).remaining() == farewell
@@ -119,9 +119,9 @@ def test_a_response_that_an_option_tells_to_close_is_disconnected_after_the_fare
     assert errors(caplog) == []
 
 
-def test_what_is_sent_in_the_farewell_arrives(rig: MakeRig) -> None:
+def test_what_is_sent_in_the_farewell_arrives(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage, close=("*",))
+    one = stoppable(stage, close=("*",))
     client = one.connect()
     call = streaming(stage, client)
     one.order()
@@ -132,9 +132,9 @@ def test_what_is_sent_in_the_farewell_arrives(rig: MakeRig) -> None:
     assert (answer.body, answer.complete) == (b"some goodbye", False)
 
 
-def test_one_that_ends_in_the_farewell_is_whole(rig: MakeRig) -> None:
+def test_one_that_ends_in_the_farewell_is_whole(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage, close=("*",))
+    one = stoppable(stage, close=("*",))
     client = one.connect()
     call = streaming(stage, client)
     one.order()
@@ -146,12 +146,12 @@ def test_one_that_ends_in_the_farewell_is_whole(rig: MakeRig) -> None:
     assert (report.finished, report.closed_by_policy) == (1, 0)
 
 
-def test_the_default_is_to_finish(rig: MakeRig) -> None:
+def test_the_default_is_to_finish(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage, close=("/events",))
+    one = stoppable(stage, close=("/events",))
     client = one.connect()
     call = streaming(stage, client, "/llm")
-    assert notice(call).policy == Policy.DEFAULT
+    assert one.tasks.snapshot()[0].policy == Policy.DEFAULT
     one.order()
     assert notice(call).remaining() == G - M
     one.reach(G - M - 0.001)
@@ -174,18 +174,18 @@ def test_the_default_is_to_finish(rig: MakeRig) -> None:
         ("http://other/caf%C3%A9/a", True),
     ],
 )
-def test_globs_see_the_path_that_the_application_sees(rig: MakeRig, path: str, closes: bool) -> None:
+def test_globs_see_the_path_that_the_application_sees(stoppable: MakeStoppable, path: str, closes: bool) -> None:
     stage = Stage()
-    one = rig(stage, close=("/café/a",))
+    one = stoppable(stage, close=("/café/a",))
     client = one.connect()
     call = streaming(stage, client, path)
     assert (call.scope["path"] == "/café/a") == closes
-    assert notice(call).policy == (Policy.CLOSE if closes else Policy.DEFAULT)
+    assert one.tasks.snapshot()[0].policy == (Policy.CLOSE if closes else Policy.DEFAULT)
 
 
-def test_the_application_has_the_last_word(rig: MakeRig) -> None:
+def test_the_application_has_the_last_word(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage, close=("/close/*",), finish=("/finish/*",))
+    one = stoppable(stage, close=("/close/*",), finish=("/finish/*",))
     clients, calls = [], []
     for path in ("/close/1", "/close/2", "/finish/1", "/finish/2", "/other"):
         clients.append(one.connect())
@@ -198,9 +198,9 @@ def test_the_application_has_the_last_word(rig: MakeRig) -> None:
     assert [client.stream.closed for client in clients] == [True, False, False, True, True]
 
 
-def test_the_last_word_of_the_application_counts(rig: MakeRig) -> None:
+def test_the_last_word_of_the_application_counts(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     closes, stays = one.connect(), one.connect()
     first, second = streaming(stage, closes), streaming(stage, stays)
     for each, words in ((first, ("close", "finish", "close")), (second, ("finish", "close", "finish"))):
@@ -214,9 +214,9 @@ def test_the_last_word_of_the_application_counts(rig: MakeRig) -> None:
 
 
 @pytest.mark.parametrize("when", [0.0, 0.5, 0.999])
-def test_close_within_the_farewell_is_at_its_end(rig: MakeRig, when: float) -> None:
+def test_close_within_the_farewell_is_at_its_end(stoppable: MakeStoppable, when: float) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     client = one.connect()
     call = streaming(stage, client)
     one.order()
@@ -229,9 +229,9 @@ def test_close_within_the_farewell_is_at_its_end(rig: MakeRig, when: float) -> N
 
 
 @pytest.mark.parametrize("thread", [False, True], ids=["in the loop", "in a thread"])
-def test_close_after_the_farewell_is_at_once(rig: MakeRig, thread: bool) -> None:
+def test_close_after_the_farewell_is_at_once(stoppable: MakeStoppable, thread: bool) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     client = one.connect()
     call = streaming(stage, client)
     one.order()
@@ -250,9 +250,9 @@ def test_close_after_the_farewell_is_at_once(rig: MakeRig, thread: bool) -> None
     assert one.finish().closed_by_policy == 1
 
 
-def test_finish_after_a_disconnect_does_nothing(rig: MakeRig) -> None:
+def test_finish_after_a_disconnect_does_nothing(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage, close=("*",))
+    one = stoppable(stage, close=("*",))
     client = one.connect()
     call = streaming(stage, client)
     one.order()
@@ -265,9 +265,11 @@ def test_finish_after_a_disconnect_does_nothing(rig: MakeRig) -> None:
 
 
 @pytest.mark.parametrize("told", ["option", "application"])
-def test_a_response_that_starts_after_the_farewell_is_disconnected_a_turn_later(rig: MakeRig, told: str) -> None:
+def test_a_response_that_starts_after_the_farewell_is_disconnected_a_turn_later(
+    stoppable: MakeStoppable, told: str
+) -> None:
     stage = Stage()
-    one = rig(stage, close=("*",) if told == "option" else ())
+    one = stoppable(stage, close=("*",) if told == "option" else ())
     client = one.connect()
     client.send(GET)
     if told == "application":
@@ -286,9 +288,9 @@ def test_a_response_that_starts_after_the_farewell_is_disconnected_a_turn_later(
     assert (report.closed_by_policy, report.cut) == (1, ())
 
 
-def test_a_whole_answer_after_the_farewell_is_an_answer(rig: MakeRig) -> None:
+def test_a_whole_answer_after_the_farewell_is_an_answer(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage, close=("*",))
+    one = stoppable(stage, close=("*",))
     client = one.connect()
     client.send(GET)
     one.order()
@@ -300,9 +302,9 @@ def test_a_whole_answer_after_the_farewell_is_an_answer(rig: MakeRig) -> None:
     assert one.finish().finished == 1
 
 
-def test_an_upload_that_is_told_to_close_is_not_disconnected(rig: MakeRig) -> None:
+def test_an_upload_that_is_told_to_close_is_not_disconnected(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage, close=("*",))
+    one = stoppable(stage, close=("*",))
     client = one.connect()
     client.send(post(4) + b"ab")
     one.order()
@@ -312,9 +314,9 @@ def test_an_upload_that_is_told_to_close_is_not_disconnected(rig: MakeRig) -> No
     assert client.answer("POST").body == b"thanks"
 
 
-def test_background_work_that_is_told_to_close_goes_on(rig: MakeRig) -> None:
+def test_background_work_that_is_told_to_close_goes_on(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage, close=("*",))
+    one = stoppable(stage, close=("*",))
     client = one.connect()
     call = streaming(stage, client)
     call.sends(body())
@@ -326,12 +328,12 @@ def test_background_work_that_is_told_to_close_goes_on(rig: MakeRig) -> None:
     assert (report.finished, report.background_finished) == (1, 1)
 
 
-def test_ctrl_c_keeps_the_farewell_but_not_beyond_the_margin(rig: MakeRig) -> None:
+def test_ctrl_c_keeps_the_farewell_but_not_beyond_the_margin(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage, close=("*",), budgets=Budgets(interrupt=1.0))
+    one = stoppable(stage, close=("*",), budgets=Budgets(interrupt=1.0))
     client = one.connect()
     call = streaming(stage, client)
-    one.order("SIGINT", interactive=True)
+    one.order("SIGINT")
     assert notice(call).remaining() == pytest.approx(0.9)
     one.reach(0.9)
     assert client.stream.closed
@@ -354,12 +356,12 @@ FRAMINGS: dict[str, tuple[bytes, tuple[tuple[bytes, bytes], ...]]] = {
 @pytest.mark.parametrize("why", ["policy", "margin", "grace", "second signal"])
 @pytest.mark.parametrize("ending", ["runs on", "returns", "sends the rest"])
 def test_a_cut_response_is_visibly_incomplete(
-    rig: MakeRig, caplog: pytest.LogCaptureFixture, framing: str, why: str, ending: str
+    stoppable: MakeStoppable, caplog: pytest.LogCaptureFixture, framing: str, why: str, ending: str
 ) -> None:
     """Without the last chunk; short of its length; by a reset where the close would be the end of the body."""
     request, headers = FRAMINGS[framing]
     stage = Stage()
-    one = rig(stage, close=("*",) if why == "policy" else ())
+    one = stoppable(stage, close=("*",) if why == "policy" else ())
     client = one.connect()
     client.send(request)
     call = stage.last
@@ -394,10 +396,10 @@ def test_a_cut_response_is_visibly_incomplete(
     assert errors(caplog) == []
 
 
-def test_what_was_sent_before_is_flushed(rig: MakeRig) -> None:
+def test_what_was_sent_before_is_flushed(stoppable: MakeStoppable) -> None:
     """Sent in the very step in which the response is disconnected."""
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     client = one.connect()
     call = streaming(stage, client)
     one.order()
@@ -411,9 +413,9 @@ def test_what_was_sent_before_is_flushed(rig: MakeRig) -> None:
     assert client.answer().body == b"some last words"
 
 
-def test_a_client_that_does_not_read_is_reset(rig: MakeRig) -> None:
+def test_a_client_that_does_not_read_is_reset(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage, close=("*",))
+    one = stoppable(stage, close=("*",))
     client = one.connect(capacity=200)
     client.send(GET)
     stage.last.sends(start(), body(b"x" * 1000, more=True))
@@ -423,9 +425,9 @@ def test_a_client_that_does_not_read_is_reset(rig: MakeRig) -> None:
     assert len(client.take()) == 200
 
 
-def test_a_blocked_send_is_woken_by_the_disconnect(rig: MakeRig) -> None:
+def test_a_blocked_send_is_woken_by_the_disconnect(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage, close=("*",))
+    one = stoppable(stage, close=("*",))
     client = one.connect(capacity=100)
     client.send(GET)
     stage.last.sends(start(), body(b"x" * 200_000, more=True))
@@ -435,9 +437,9 @@ def test_a_blocked_send_is_woken_by_the_disconnect(rig: MakeRig) -> None:
     assert type(stage.last.results[-1]) is ClientDisconnected
 
 
-def test_requests_behind_a_response_that_is_cut_are_not_started(rig: MakeRig) -> None:
+def test_requests_behind_a_response_that_is_cut_are_not_started(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage, close=("/",))
+    one = stoppable(stage, close=("/",))
     client = one.connect()
     call = streaming(stage, client)
     client.send(get("/2"))
@@ -453,10 +455,10 @@ def test_requests_behind_a_response_that_is_cut_are_not_started(rig: MakeRig) ->
 @pytest.mark.parametrize("request_bytes", [GET, OLD_GET, post(10) + b"0123"], ids=["1.1", "1.0", "an upload"])
 @pytest.mark.parametrize("how", ["grace", "second signal", "C is over"])
 def test_a_request_cancelled_before_its_response_began_gets_a_503(
-    rig: MakeRig, caplog: pytest.LogCaptureFixture, request_bytes: bytes, how: str
+    stoppable: MakeStoppable, caplog: pytest.LogCaptureFixture, request_bytes: bytes, how: str
 ) -> None:
     stage = Stage()
-    one = rig(Sleeper(stubborn=1, begin=False) if how == "C is over" else stage)
+    one = stoppable(Sleeper(stubborn=1, begin=False) if how == "C is over" else stage)
     client = one.connect()
     client.send(request_bytes)
     one.order()
@@ -482,10 +484,10 @@ def test_a_request_cancelled_before_its_response_began_gets_a_503(
         assert errors(caplog) == []
 
 
-def test_a_head_that_is_held_at_the_grace_gives_way_to_the_503(rig: MakeRig) -> None:
+def test_a_head_that_is_held_at_the_grace_gives_way_to_the_503(stoppable: MakeStoppable) -> None:
     """Nothing of it is on the wire yet, so the client can be told to come again."""
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     client = one.connect()
     client.send(GET)
     one.order()
@@ -497,10 +499,12 @@ def test_a_head_that_is_held_at_the_grace_gives_way_to_the_503(rig: MakeRig) -> 
 
 
 @pytest.mark.parametrize("framing", ["chunked", "content-length", "HTTP/1.0"])
-def test_a_head_that_is_held_when_responses_are_disconnected_goes_out_first(rig: MakeRig, framing: str) -> None:
+def test_a_head_that_is_held_when_responses_are_disconnected_goes_out_first(
+    stoppable: MakeStoppable, framing: str
+) -> None:
     request, headers = FRAMINGS[framing]
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     client = one.connect()
     client.send(request)
     one.order()
@@ -515,7 +519,7 @@ def test_a_head_that_is_held_when_responses_are_disconnected_goes_out_first(rig:
 
 
 @pytest.mark.parametrize("request_bytes", [GET, OLD_GET], ids=["1.1", "1.0"])
-def test_it_may_answer_while_it_is_cancelled(rig: MakeRig, request_bytes: bytes) -> None:
+def test_it_may_answer_while_it_is_cancelled(stoppable: MakeStoppable, request_bytes: bytes) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await asyncio.sleep(1000)
@@ -523,7 +527,7 @@ def test_it_may_answer_while_it_is_cancelled(rig: MakeRig, request_bytes: bytes)
             await send(start(504, (b"content-length", b"4")))
             await send(body(b"late"))
 
-    one = rig(app)
+    one = stoppable(app)
     client = one.connect()
     client.send(request_bytes)
     one.order()
@@ -539,11 +543,11 @@ def test_it_may_answer_while_it_is_cancelled(rig: MakeRig, request_bytes: bytes)
 
 @pytest.mark.parametrize(("grace", "margin"), [(20.0, 2.0), (10.0, 1.0), (float("inf"), 2.0)])
 def test_a_response_closed_by_policy_is_cancelled_a_margin_later(
-    rig: MakeRig, caplog: pytest.LogCaptureFixture, grace: float, margin: float
+    stoppable: MakeStoppable, caplog: pytest.LogCaptureFixture, grace: float, margin: float
 ) -> None:
     """Starlette's StreamingResponse reads no receive(), and a quiet generator never sends: it would not notice."""
     app = Sleeper()
-    one = rig(app, close=("*",), budgets=Budgets(graceful=grace))
+    one = stoppable(app, close=("*",), budgets=Budgets(graceful=grace))
     one.connect().send(GET)
     one.order()
     one.reach(F + margin - 0.001)
@@ -557,10 +561,10 @@ def test_a_response_closed_by_policy_is_cancelled_a_margin_later(
 
 
 def test_one_that_is_disconnected_at_the_margin_is_cancelled_at_the_grace(
-    rig: MakeRig, caplog: pytest.LogCaptureFixture
+    stoppable: MakeStoppable, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = Sleeper()
-    one = rig(app)
+    one = stoppable(app)
     one.connect().send(GET)
     one.order()
     one.reach(G - 0.001)
@@ -572,11 +576,11 @@ def test_one_that_is_disconnected_at_the_margin_is_cancelled_at_the_grace(
     assert errors(caplog) == []
 
 
-def test_no_task_is_cancelled_twice(rig: MakeRig) -> None:
+def test_no_task_is_cancelled_twice(stoppable: MakeStoppable) -> None:
     """Closed by policy, cancelled a margin later, still there at the end of the grace: a second CancelledError would
     hit the cleaning up that the first has begun."""
     app = Sleeper(stubborn=1)
-    one = rig(app, close=("*",))
+    one = stoppable(app, close=("*",))
     one.connect().send(GET)
     one.order()
     one.reach(F + M)
@@ -590,10 +594,10 @@ def test_no_task_is_cancelled_twice(rig: MakeRig) -> None:
 @pytest.mark.parametrize("draining", [False, True])
 @pytest.mark.parametrize("seconds", [3.0, 0.5, 0.0])
 def test_a_client_that_has_left_leaves_its_task_some_time(
-    rig: MakeRig, caplog: pytest.LogCaptureFixture, leave: str, draining: bool, seconds: float
+    stoppable: MakeStoppable, caplog: pytest.LogCaptureFixture, leave: str, draining: bool, seconds: float
 ) -> None:
     app = Sleeper()
-    one = rig(app, timeout_disconnect=seconds)
+    one = stoppable(app, timeout_disconnect=seconds)
     client = one.connect()
     client.send(GET)
     if draining:
@@ -614,9 +618,9 @@ def test_a_client_that_has_left_leaves_its_task_some_time(
 
 
 @pytest.mark.parametrize("reads", ["receive", "send"])
-def test_an_application_that_notices_is_not_cancelled(rig: MakeRig, reads: str) -> None:
+def test_an_application_that_notices_is_not_cancelled(stoppable: MakeStoppable, reads: str) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     client = one.connect()
     call = streaming(stage, client)
     call.receives()
@@ -633,9 +637,9 @@ def test_an_application_that_notices_is_not_cancelled(rig: MakeRig, reads: str) 
     assert not call.cancelled
 
 
-def test_none_lets_it_run_for_ever(rig: MakeRig) -> None:
+def test_none_lets_it_run_for_ever(stoppable: MakeStoppable) -> None:
     app = Sleeper()
-    one = rig(app, timeout_disconnect=float("inf"))
+    one = stoppable(app, timeout_disconnect=float("inf"))
     client = one.connect()
     client.send(GET)
     client.eof()
@@ -650,11 +654,11 @@ def test_none_lets_it_run_for_ever(rig: MakeRig) -> None:
 @pytest.mark.parametrize("leave", ["FIN", "RST"])
 @pytest.mark.parametrize("request_bytes", [GET, post(10) + b"012"], ids=["GET", "an upload"])
 def test_a_handler_that_has_not_started_its_response_is_left_alone(
-    rig: MakeRig, leave: str, request_bytes: bytes
+    stoppable: MakeStoppable, leave: str, request_bytes: bytes
 ) -> None:
     """It may be in the middle of a payment."""
     stage = Stage()
-    one = rig(stage, timeout_disconnect=1.0)
+    one = stoppable(stage, timeout_disconnect=1.0)
     client = one.connect()
     client.send(request_bytes)
     (client.eof if leave == "FIN" else client.reset)()
@@ -664,9 +668,9 @@ def test_a_handler_that_has_not_started_its_response_is_left_alone(
     assert one.tasks.count == 0
 
 
-def test_a_head_that_is_held_is_a_response_that_has_started(rig: MakeRig) -> None:
+def test_a_head_that_is_held_is_a_response_that_has_started(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage, timeout_disconnect=1.0)
+    one = stoppable(stage, timeout_disconnect=1.0)
     client = one.connect()
     client.send(GET)
     stage.last.sends(start())
@@ -677,9 +681,9 @@ def test_a_head_that_is_held_is_a_response_that_has_started(rig: MakeRig) -> Non
     assert stage.last.cancelled
 
 
-def test_work_after_the_response_is_left_alone(rig: MakeRig) -> None:
+def test_work_after_the_response_is_left_alone(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage, timeout_disconnect=1.0)
+    one = stoppable(stage, timeout_disconnect=1.0)
     client = one.connect()
     call = streaming(stage, client)
     call.sends(body())
@@ -688,9 +692,9 @@ def test_work_after_the_response_is_left_alone(rig: MakeRig) -> None:
     assert not call.cancelled
 
 
-def test_a_stubborn_task_whose_client_has_left_is_cancelled_once(rig: MakeRig) -> None:
+def test_a_stubborn_task_whose_client_has_left_is_cancelled_once(stoppable: MakeStoppable) -> None:
     app = Sleeper(stubborn=1)
-    one = rig(app, timeout_disconnect=1.0)
+    one = stoppable(app, timeout_disconnect=1.0)
     client = one.connect()
     client.send(GET)
     client.eof()
@@ -703,15 +707,15 @@ def test_a_stubborn_task_whose_client_has_left_is_cancelled_once(rig: MakeRig) -
 
 # -- what the log says -------------------------------------------------------------------------------------------------
 
-WAYS: dict[str, Callable[[Rig], Any]] = {
+WAYS: dict[str, Callable[[StoppableBench], Any]] = {
     "policy": lambda one: one.reach(F + M),
     "grace": lambda one: one.reach(G),
     "second signal": lambda one: one.force(),
 }
 
 
-def cleaned_up_badly(rig: MakeRig, way: str, error: BaseException, *, begin: bool) -> StopReport:
-    one = rig(Sleeper(cleanup=error, begin=begin), close=("*",) if way == "policy" else ())
+def cleaned_up_badly(stoppable: MakeStoppable, way: str, error: BaseException, *, begin: bool) -> StopReport:
+    one = stoppable(Sleeper(cleanup=error, begin=begin), close=("*",) if way == "policy" else ())
     one.connect().send(GET)
     one.order()
     WAYS[way](one)
@@ -720,22 +724,24 @@ def cleaned_up_badly(rig: MakeRig, way: str, error: BaseException, *, begin: boo
 
 @pytest.mark.parametrize("way", WAYS)
 def test_cleaning_up_that_fails_after_an_ordered_cancel_is_one_line(
-    rig: MakeRig, caplog: pytest.LogCaptureFixture, way: str
+    stoppable: MakeStoppable, caplog: pytest.LogCaptureFixture, way: str
 ) -> None:
-    cleaned_up_badly(rig, way, ValueError("pool is closed"), begin=True)
+    cleaned_up_badly(stoppable, way, ValueError("pool is closed"), begin=True)
     assert errors(caplog) == ["GET /: ValueError(pool is closed) while being cancelled"]
 
 
 @pytest.mark.parametrize("way", ["grace", "second signal"])
-def test_also_where_the_response_had_not_begun(rig: MakeRig, caplog: pytest.LogCaptureFixture, way: str) -> None:
-    cleaned_up_badly(rig, way, RuntimeError("x"), begin=False)
+def test_also_where_the_response_had_not_begun(
+    stoppable: MakeStoppable, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    cleaned_up_badly(stoppable, way, RuntimeError("x"), begin=False)
     assert errors(caplog) == ["GET /: RuntimeError(x) while being cancelled"]
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("begin", [True, False])
 def test_an_application_that_takes_the_cancel_and_returns_is_no_error(
-    rig: MakeRig, caplog: pytest.LogCaptureFixture, way: str, begin: bool
+    stoppable: MakeStoppable, caplog: pytest.LogCaptureFixture, way: str, begin: bool
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -746,7 +752,7 @@ def test_an_application_that_takes_the_cancel_and_returns_is_no_error(
         except asyncio.CancelledError:
             return
 
-    one = rig(app, close=("*",) if way == "policy" else ())
+    one = stoppable(app, close=("*",) if way == "policy" else ())
     client = one.connect()
     client.send(GET)
     one.order()
@@ -759,7 +765,7 @@ def test_an_application_that_takes_the_cancel_and_returns_is_no_error(
 
 
 def test_a_response_begun_in_the_margin_whose_application_returns_when_cancelled_is_no_error(
-    rig: MakeRig, caplog: pytest.LogCaptureFixture
+    stoppable: MakeStoppable, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -770,7 +776,7 @@ def test_a_response_begun_in_the_margin_whose_application_returns_when_cancelled
         except asyncio.CancelledError:
             return
 
-    one = rig(app)
+    one = stoppable(app)
     client = one.connect()
     client.send(GET)
     one.order()
@@ -780,10 +786,10 @@ def test_a_response_begun_in_the_margin_whose_application_returns_when_cancelled
 
 
 def test_an_error_that_has_nothing_to_do_with_the_cancel_keeps_its_traceback(
-    rig: MakeRig, caplog: pytest.LogCaptureFixture
+    stoppable: MakeStoppable, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     one.connect().send(GET)
     one.order()
     one.reach(5)
@@ -793,9 +799,11 @@ def test_an_error_that_has_nothing_to_do_with_the_cancel_keeps_its_traceback(
 
 
 @pytest.mark.parametrize("raises", ["ours", "another"])
-def test_the_disconnect_itself_is_no_error(rig: MakeRig, caplog: pytest.LogCaptureFixture, raises: str) -> None:
+def test_the_disconnect_itself_is_no_error(
+    stoppable: MakeStoppable, caplog: pytest.LogCaptureFixture, raises: str
+) -> None:
     stage = Stage()
-    one = rig(stage, close=("*",))
+    one = stoppable(stage, close=("*",))
     call = streaming(stage, one.connect())
     one.order()
     one.reach(F)
@@ -807,9 +815,9 @@ def test_the_disconnect_itself_is_no_error(rig: MakeRig, caplog: pytest.LogCaptu
     assert bool(found) == (raises == "another"), "an OSError of its own is its own matter"
 
 
-def test_the_phase_is_what_it_is_meant_to_be(rig: MakeRig) -> None:
+def test_the_phase_is_what_it_is_meant_to_be(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     streaming(stage, one.connect())
     one.order()
     for at, phase in ((17.999, Phase.DRAINING), (18.0, Phase.DISCONNECTING), (20.0, Phase.STOPPED)):

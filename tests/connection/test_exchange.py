@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lastcall.base.types import Receive, Scope, Send
-from tests.support.memory import GET, Bench, Stage, answering, body, echo, get, post, start
+from lastcall.drain.ladder import Phase
+from testing.memory import GET, Bench, Stage, answering, body, echo, get, post, start
 
 MakeBench = Callable[..., Bench]
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -316,7 +317,7 @@ def test_answers_in_a_drain_close(bench: MakeBench) -> None:
     one = bench(stage)
     client, late, idle = one.connect(), one.connect(), one.connect()
     client.send(GET)
-    one.service.draining = True
+    one.service.drain.phase = Phase.DRAINING
     for each in (client, late, idle):
         one.loop.call(each.connection.close_idle)
     assert (client.gone, late.gone, idle.gone) == (False, True, True)
@@ -331,10 +332,10 @@ def test_a_response_that_had_promised_keep_alive_ends_the_connection_in_a_drain(
     client = one.connect()
     client.send(GET)
     stage.last.sends(start(), body(b"o", more=True))
-    one.service.draining = True
+    one.service.drain.phase = Phase.DRAINING
     one.loop.call(client.connection.close_idle)
     assert not client.gone
-    one.service.listeners_closed = True
+    one.service.drain.listeners_closed = True
     stage.last.sends(body(b"k"))
     assert client.answer().body == b"ok"
     assert client.gone
@@ -344,10 +345,10 @@ def test_a_discarded_body_ends_the_connection_in_a_drain(bench: MakeBench) -> No
     one = bench(answering())
     client = one.connect()
     client.send(post(10))
-    one.service.draining = True
+    one.service.drain.phase = Phase.DRAINING
     one.loop.call(client.connection.close_idle)
     assert not client.gone
-    one.service.listeners_closed = True
+    one.service.drain.listeners_closed = True
     client.send(b"0123456789")
     assert client.gone
     assert client.answer("POST").complete
@@ -358,7 +359,7 @@ def test_closing_idle_connections_reads_once_before(bench: MakeBench) -> None:
     client = one.connect()
     client.send(GET)
     client.take()
-    one.service.draining = True
+    one.service.drain.phase = Phase.DRAINING
     client.stream.arriving = GET
     one.loop.call(client.connection.close_idle)
     assert client.answer()["connection"] == b"close"
@@ -370,7 +371,7 @@ def test_a_head_that_has_begun_is_not_idle(bench: MakeBench) -> None:
         one = bench(answering())
         client = one.connect()
         client.send(begun)
-        one.service.draining = True
+        one.service.drain.phase = Phase.DRAINING
         one.loop.call(client.connection.close_idle)
         assert not client.gone
         client.send(GET[len(begun) :])
@@ -381,7 +382,7 @@ def test_a_head_that_has_begun_is_not_idle(bench: MakeBench) -> None:
 def test_a_head_that_is_arriving_at_the_order_is_not_idle(bench: MakeBench) -> None:
     one = bench(answering())
     client = one.connect()
-    one.service.draining = True
+    one.service.drain.phase = Phase.DRAINING
     client.stream.arriving = GET[:7]
     one.loop.call(client.connection.close_idle)
     client.send(GET[7:])
@@ -393,11 +394,12 @@ def test_while_tasks_are_cancelled_no_new_request_is_started(bench: MakeBench) -
     one = bench(stage)
     client = one.connect()
     client.send(get("/1") + get("/2"))
-    one.service.draining = one.service.refusing = True
+    one.service.drain.phase = Phase.CANCELLING
+    one.service.drain.refusing = True
     late = one.connect()
     late.send(get("/3"))
     assert late.answer().status == 503
-    for entry in one.tasks.entries():
+    for entry in one.tasks.snapshot():
         one.loop.call(entry.cancel)
     answer = client.answer()
     assert (answer.status, answer["connection"]) == (503, b"close")

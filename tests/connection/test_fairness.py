@@ -8,7 +8,8 @@ from email.utils import formatdate
 import pytest
 
 from lastcall.base.types import Receive, Scope, Send
-from tests.support.memory import EPOCH, GET, Bench, Stage, answering, body, get, post, start
+from lastcall.drain.ladder import Phase
+from testing.memory import EPOCH, GET, Bench, Stage, answering, body, get, post, start
 
 MakeBench = Callable[..., Bench]
 
@@ -47,7 +48,8 @@ def test_a_slow_handler_gives_others_a_turn_after_every_pipelined_request(bench:
 def test_while_refusing_a_request_gets_503_and_no_task(bench: MakeBench) -> None:
     stage = Stage()
     one = bench(stage)
-    one.service.draining = one.service.refusing = True
+    one.service.drain.phase = Phase.CANCELLING
+    one.service.drain.refusing = True
     answer = one.ask(GET)
     assert (answer.status, answer["retry-after"], answer["connection"]) == (503, b"1", b"close")
     assert stage.calls == []
@@ -69,7 +71,7 @@ def test_an_idle_connection_is_closed_at_once_and_without_linger(bench: MakeBenc
 def test_what_has_arrived_is_served_before_an_idle_close(bench: MakeBench) -> None:
     one = bench(answering())
     client = one.connect()
-    one.service.draining = True
+    one.service.drain.phase = Phase.DRAINING
     client.stream.arriving = GET
     one.loop.call(client.connection.close_idle)
     answer = client.answer()
@@ -81,7 +83,7 @@ def test_abandoned_before_its_response_a_request_is_answered_503(bench: MakeBenc
     one = bench(stage)
     client = one.connect()
     client.send(GET)
-    (entry,) = one.tasks.entries()
+    (entry,) = one.tasks.snapshot()
 
     def abandon() -> None:
         entry.abandon()
@@ -101,7 +103,7 @@ def test_abandoned_within_its_response_a_request_is_cut(bench: MakeBench) -> Non
     client = one.connect()
     client.send(GET)
     stage.last.sends(start(), body(b"part", more=True))
-    (entry,) = one.tasks.entries()
+    (entry,) = one.tasks.snapshot()
 
     def abandon() -> None:
         entry.abandon()

@@ -9,10 +9,10 @@ import pytest
 
 from lastcall.base.types import Receive, Scope, Send
 from lastcall.drain.ladder import Budgets, Phase
-from tests.support.draining import Rig
-from tests.support.memory import GET, Bench, Stage, answering, body, get, post, start
+from testing.draining import StoppableBench
+from testing.memory import GET, Bench, Stage, answering, body, get, post, start
 
-MakeRig = Callable[..., Rig]
+MakeStoppable = Callable[..., StoppableBench]
 MakeBench = Callable[..., Bench]
 READY, LIVE = "/-/ready", "/-/live"
 
@@ -155,7 +155,7 @@ def test_probes_are_in_the_access_log(bench: MakeBench) -> None:
 # -- in a stop ---------------------------------------------------------------------------------------------------------
 
 
-def probe(one: Rig, path: str) -> tuple[int, bytes]:
+def probe(one: StoppableBench, path: str) -> tuple[int, bytes]:
     client = one.connect()
     client.send(get(path))
     answer = client.answer()
@@ -163,14 +163,14 @@ def probe(one: Rig, path: str) -> tuple[int, bytes]:
     return answer.status, answer.body
 
 
-def test_from_the_order_on_it_is_not_ready_but_live(rig: MakeRig) -> None:
+def test_from_the_order_on_it_is_not_ready_but_live(stoppable: MakeStoppable) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await asyncio.sleep(1000)
         finally:
             await asyncio.sleep(1)
 
-    one = rig(app, health_path="/-", budgets=Budgets(delay=5.0))
+    one = stoppable(app, health_path="/-", budgets=Budgets(delay=5.0))
     one.connect().send(GET)
     assert probe(one, READY) == (200, b"ok\n")
     one.order()
@@ -184,8 +184,8 @@ def test_from_the_order_on_it_is_not_ready_but_live(rig: MakeRig) -> None:
     assert (report.total, report.arrived) == (1, 0), "probes are nothing that a stop has to do with"
 
 
-def test_a_probe_in_a_stop_closes_its_connection(rig: MakeRig) -> None:
-    one = rig(answering(), health_path="/-", budgets=Budgets(delay=5.0))
+def test_a_probe_in_a_stop_closes_its_connection(stoppable: MakeStoppable) -> None:
+    one = stoppable(answering(), health_path="/-", budgets=Budgets(delay=5.0))
     one.order()
     client = one.connect()
     client.send(get(READY))
@@ -194,11 +194,11 @@ def test_a_probe_in_a_stop_closes_its_connection(rig: MakeRig) -> None:
     assert client.gone
 
 
-def test_what_balancers_are_told_comes_before_the_door_is_shut(rig: MakeRig) -> None:
-    one = rig(answering(b"app"), health_path="/-", budgets=Budgets(delay=5.0))
+def test_what_balancers_are_told_comes_before_new_clients_are_refused(stoppable: MakeStoppable) -> None:
+    one = stoppable(answering(b"app"), health_path="/-", budgets=Budgets(delay=5.0))
     one.order()
     one.reach(4.9)
     assert probe(one, READY)[0] == 503
     assert one.ask(GET).body == b"app", "and everything else is served as ever"
     one.finish()
-    assert one.diary.at("hold door") == 5
+    assert one.diary.at("stop new connections") == 5

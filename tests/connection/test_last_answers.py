@@ -9,10 +9,10 @@ import pytest
 
 from lastcall.base.types import Receive, Scope, Send
 from lastcall.drain.ladder import Budgets, Phase
-from tests.support.draining import Rig
-from tests.support.memory import GET, Answer, Client, Stage, answering, body, get, post, start
+from testing.draining import StoppableBench
+from testing.memory import GET, Answer, Client, Stage, answering, body, get, post, start
 
-MakeRig = Callable[..., Rig]
+MakeStoppable = Callable[..., StoppableBench]
 LINGER = 1.0  # of the default grace
 
 
@@ -36,10 +36,10 @@ def answer_all(stage: Stage) -> None:
 @pytest.mark.parametrize("delay", [0.0, 5.0], ids=["at once", "after a delay"])
 @pytest.mark.parametrize("packets", ["one packet", "packets"])
 def test_pipelined_requests_that_had_come_are_all_answered_and_the_last_one_closes(
-    rig: MakeRig, delay: float, packets: str
+    stoppable: MakeStoppable, delay: float, packets: str
 ) -> None:
     stage = Stage()
-    one = rig(stage, budgets=Budgets(delay=delay))
+    one = stoppable(stage, budgets=Budgets(delay=delay))
     client = one.connect()
     requests = [get("/1"), get("/2"), get("/3")]
     client.send(*([b"".join(requests)] if packets == "one packet" else requests))
@@ -52,9 +52,9 @@ def test_pipelined_requests_that_had_come_are_all_answered_and_the_last_one_clos
     assert client.gone
 
 
-def test_requests_that_come_later_are_not_owed(rig: MakeRig) -> None:
+def test_requests_that_come_later_are_not_owed(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     client = one.connect()
     client.send(get("/1") + get("/2"))
     one.order()
@@ -66,9 +66,9 @@ def test_requests_that_come_later_are_not_owed(rig: MakeRig) -> None:
 
 
 @pytest.mark.parametrize("rest", [b"GET /3", b"GET /3 HTTP/1.1\r\nHost: a\r\n", b"\r\n"])
-def test_a_half_read_head_behind_them_is_not_owed(rig: MakeRig, rest: bytes) -> None:
+def test_a_half_read_head_behind_them_is_not_owed(stoppable: MakeStoppable, rest: bytes) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     client = one.connect()
     client.send(get("/1") + get("/2") + rest)
     one.order()
@@ -78,10 +78,10 @@ def test_a_half_read_head_behind_them_is_not_owed(rig: MakeRig, rest: bytes) -> 
     assert len(stage.calls) == 2
 
 
-def test_an_upload_among_them(rig: MakeRig) -> None:
+def test_an_upload_among_them(stoppable: MakeStoppable) -> None:
     """Its head had come, and its body, which looks like the end of a head, has not quite."""
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     client = one.connect()
     client.send(get("/1") + post(10, path="/2") + b"\r\n\r\n\r\n\r\n")
     one.order()
@@ -96,9 +96,9 @@ def test_an_upload_among_them(rig: MakeRig) -> None:
     assert len(stage.calls) == 2
 
 
-def test_an_upload_that_had_come_as_a_whole_with_a_request_behind_it(rig: MakeRig) -> None:
+def test_an_upload_that_had_come_as_a_whole_with_a_request_behind_it(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     client = one.connect()
     client.send(get("/1") + post(4, path="/2") + b"\r\n\r\n" + get("/3"))
     one.order()
@@ -107,7 +107,7 @@ def test_an_upload_that_had_come_as_a_whole_with_a_request_behind_it(rig: MakeRi
     assert len(stage.calls) == 3
 
 
-def test_a_pipeline_that_is_under_way_at_the_order(rig: MakeRig) -> None:
+def test_a_pipeline_that_is_under_way_at_the_order(stoppable: MakeStoppable) -> None:
     """A long pipeline gives others their turn after a few answers, and there the order comes in."""
     served: list[str] = []
     served_at_order: list[int] = []
@@ -116,11 +116,11 @@ def test_a_pipeline_that_is_under_way_at_the_order(rig: MakeRig) -> None:
         served.append(scope["path"])
         if len(served) == 3:
             one.loop.call_soon(lambda: served_at_order.append(len(served)))
-            one.loop.call_soon(one.controller.order, "SIGTERM")
+            one.loop.call_soon(one.controller.give_order, "SIGTERM")
         await send(start(200, (b"content-length", b"2")))
         await send(body(b"ok"))
 
-    one = rig(app, clock=lambda loop: loop.time() + len(served) / 1000)  # a millisecond each
+    one = stoppable(app, clock=lambda loop: loop.time() + len(served) / 1000)  # a millisecond each
     client = one.connect()
     client.send(b"".join(get(f"/{number}") for number in range(40)))
     assert served_at_order[0] < 30
@@ -129,9 +129,9 @@ def test_a_pipeline_that_is_under_way_at_the_order(rig: MakeRig) -> None:
     assert client.gone
 
 
-def test_a_pipeline_to_a_client_that_does_not_read(rig: MakeRig) -> None:
+def test_a_pipeline_to_a_client_that_does_not_read(stoppable: MakeStoppable) -> None:
     """What is held back until the client reads is owed too."""
-    one = rig(answering(b"x" * 70_000))
+    one = stoppable(answering(b"x" * 70_000))
     client = one.connect(capacity=100)
     client.send(get("/1") + get("/2") + get("/3"))
     one.order()
@@ -144,8 +144,8 @@ def test_a_pipeline_to_a_client_that_does_not_read(rig: MakeRig) -> None:
 
 
 @pytest.mark.parametrize("head", [GET, get("/", method="HEAD"), post(2) + b"ab"], ids=["GET", "HEAD", "POST"])
-def test_an_idle_connection_gets_one_more_answer(rig: MakeRig, head: bytes) -> None:
-    one = rig(answering())
+def test_an_idle_connection_gets_one_more_answer(stoppable: MakeStoppable, head: bytes) -> None:
+    one = stoppable(answering())
     client = one.connect()
     client.send(head)
     method = head.split()[0].decode()
@@ -160,9 +160,9 @@ def test_an_idle_connection_gets_one_more_answer(rig: MakeRig, head: bytes) -> N
     assert len(one.records) == 2
 
 
-def test_a_request_under_way_at_the_order_is_the_last_one(rig: MakeRig) -> None:
+def test_a_request_under_way_at_the_order_is_the_last_one(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     client = one.connect()
     client.send(GET)
     one.order()
@@ -173,9 +173,9 @@ def test_a_request_under_way_at_the_order_is_the_last_one(rig: MakeRig) -> None:
     assert client.gone
 
 
-def test_a_response_whose_head_is_out_already_gets_the_linger_and_a_fin(rig: MakeRig) -> None:
+def test_a_response_whose_head_is_out_already_gets_the_linger_and_a_fin(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     client = one.connect()
     client.send(GET)
     stage.last.sends(start(), body(b"so", more=True))
@@ -189,9 +189,9 @@ def test_a_response_whose_head_is_out_already_gets_the_linger_and_a_fin(rig: Mak
     assert not client.stream.was_reset
 
 
-def test_a_response_whose_head_is_out_and_that_ends_after_the_linger_ends_with_a_fin(rig: MakeRig) -> None:
+def test_a_response_whose_head_is_out_and_that_ends_after_the_linger_ends_with_a_fin(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     client = one.connect()
     client.send(GET)
     stage.last.sends(start(), body(b"so", more=True))
@@ -203,9 +203,9 @@ def test_a_response_whose_head_is_out_and_that_ends_after_the_linger_ends_with_a
     assert not client.stream.was_reset
 
 
-def test_a_request_that_has_come_when_such_a_response_ends_is_answered(rig: MakeRig) -> None:
+def test_a_request_that_has_come_when_such_a_response_ends_is_answered(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     client = one.connect()
     client.send(GET)
     stage.last.sends(start(), body(b"so", more=True))
@@ -220,13 +220,13 @@ def test_a_request_that_has_come_when_such_a_response_ends_is_answered(rig: Make
     assert client.gone
 
 
-def test_pipelined_requests_that_wait_for_their_turn_are_answered_although_the_door_closes(rig: MakeRig) -> None:
-    one = rig(answering())
+def test_pipelined_requests_that_wait_for_their_turn_are_answered_in_a_stop(stoppable: MakeStoppable) -> None:
+    one = stoppable(answering())
     client = one.connect()
     client.send(GET * 30)
     assert len(client.answers(*["GET"] * 30)) == 30
     stage = Stage()
-    two = rig(stage)
+    two = stoppable(stage)
     other = two.connect()
     other.send(GET * 3)
     two.order()
@@ -238,9 +238,9 @@ def test_pipelined_requests_that_wait_for_their_turn_are_answered_although_the_d
     assert other.gone
 
 
-def test_a_request_behind_a_response_whose_head_is_out_gets_the_one_more_answer(rig: MakeRig) -> None:
+def test_a_request_behind_a_response_whose_head_is_out_gets_the_one_more_answer(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     client = one.connect()
     client.send(GET)
     stage.last.sends(start(), body(b"so", more=True))
@@ -255,7 +255,7 @@ def test_a_request_behind_a_response_whose_head_is_out_gets_the_one_more_answer(
 @pytest.mark.parametrize("had_come", [1, 8, 20, len(get("/2")) - 1, len(get("/2")), len(get("/2")) + 3])
 @pytest.mark.parametrize("behind", [b"", get("/3"), b"x" * 5000])
 def test_a_head_that_had_half_come_behind_a_response_whose_head_is_out(
-    rig: MakeRig, had_come: int, behind: bytes
+    stoppable: MakeStoppable, had_come: int, behind: bytes
 ) -> None:
     """Answered in the step that reads it, with more in the buffer than had come by the order, or less."""
     gate = asyncio.Event()
@@ -269,7 +269,7 @@ def test_a_head_that_had_half_come_behind_a_response_whose_head_is_out(
         await send(body(b"on"))
 
     served: list[str] = []
-    one = rig(app)
+    one = stoppable(app)
     client = one.connect()
     rest = get("/2") + behind
     client.send(get("/1") + rest[:had_come])
@@ -282,10 +282,10 @@ def test_a_head_that_had_half_come_behind_a_response_whose_head_is_out(
     assert client.gone
 
 
-def test_an_unread_body_behind_a_response_whose_head_is_out(rig: MakeRig) -> None:
+def test_an_unread_body_behind_a_response_whose_head_is_out(stoppable: MakeStoppable) -> None:
     """The rest of the upload is read and discarded, then there is nothing to wait for."""
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     client = one.connect()
     client.send(post(10) + b"01234")
     stage.last.sends(start(), body(b"no", more=True))
@@ -299,8 +299,8 @@ def test_an_unread_body_behind_a_response_whose_head_is_out(rig: MakeRig) -> Non
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_http_1_0_answers_drop_keep_alive(rig: MakeRig, when: str) -> None:
-    one = rig(answering())
+def test_http_1_0_answers_drop_keep_alive(stoppable: MakeStoppable, when: str) -> None:
+    one = stoppable(answering())
     client = one.connect()
     if when == "after":
         one.order()
@@ -309,9 +309,9 @@ def test_http_1_0_answers_drop_keep_alive(rig: MakeRig, when: str) -> None:
     assert client.gone == (when == "after")
 
 
-def test_while_announced_everything_is_answered_and_every_answer_closes(rig: MakeRig) -> None:
+def test_while_announced_everything_is_answered_and_every_answer_closes(stoppable: MakeStoppable) -> None:
     """So the balancer's connections go elsewhere, but nobody is refused yet."""
-    one = rig(answering(), budgets=Budgets(delay=10.0))
+    one = stoppable(answering(), budgets=Budgets(delay=10.0))
     early = one.connect()
     early.send(GET)
     assert early.answer()["connection"] is None
@@ -324,15 +324,15 @@ def test_while_announced_everything_is_answered_and_every_answer_closes(rig: Mak
         client.send(GET)
         assert client.answer()["connection"] == b"close"
         assert client.gone
-    assert "hold door" not in one.diary.words
+    assert "stop new connections" not in one.diary.words
     one.reach(10)
-    assert one.diary.at("hold door") == 10
+    assert one.diary.at("stop new connections") == 10
 
 
-def test_what_comes_behind_a_last_answer_is_read_but_not_started(rig: MakeRig) -> None:
+def test_what_comes_behind_a_last_answer_is_read_but_not_started(stoppable: MakeStoppable) -> None:
     """A lingering close: no reset eats the answer in flight, until the client's FIN or for a second."""
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     client, patient = one.connect(), one.connect()
     for each in (client, patient):
         each.send(GET)
@@ -372,9 +372,9 @@ def half(client: Client) -> None:
 @pytest.mark.parametrize("quiet", [idle, fresh, half])
 @pytest.mark.parametrize(("grace", "linger"), [(20.0, 1.0), (5.0, 0.5), (0.0, 0.0)])
 def test_quiet_connections_get_the_linger_and_then_a_fin(
-    rig: MakeRig, quiet: Callable[[Client], None], grace: float, linger: float
+    stoppable: MakeStoppable, quiet: Callable[[Client], None], grace: float, linger: float
 ) -> None:
-    one = rig(answering(), budgets=Budgets(graceful=grace))
+    one = stoppable(answering(), budgets=Budgets(graceful=grace))
     client = one.connect()
     quiet(client)
     one.advance(0.001)
@@ -389,14 +389,16 @@ def test_quiet_connections_get_the_linger_and_then_a_fin(
 
 
 @pytest.mark.parametrize("quiet", [idle, fresh, half])
-def test_ctrl_c_has_no_linger_but_what_has_arrived_is_served(rig: MakeRig, quiet: Callable[[Client], None]) -> None:
-    one = rig(answering())
+def test_ctrl_c_has_no_linger_but_what_has_arrived_is_served(
+    stoppable: MakeStoppable, quiet: Callable[[Client], None]
+) -> None:
+    one = stoppable(answering())
     here, gone = one.connect(), one.connect()
     for client in (here, gone):
         quiet(client)
     one.advance(0.001)
     here.stream.arriving = GET if quiet is not half else b"st: a\r\n\r\n"
-    one.order("SIGINT", interactive=True)
+    one.order("SIGINT")
     assert here.answer()["connection"] == b"close"
     assert gone.take() == b""
     assert here.gone
@@ -404,8 +406,8 @@ def test_ctrl_c_has_no_linger_but_what_has_arrived_is_served(rig: MakeRig, quiet
 
 
 @pytest.mark.parametrize("quiet", [idle, fresh, half])
-def test_what_comes_within_the_linger_is_served(rig: MakeRig, quiet: Callable[[Client], None]) -> None:
-    one = rig(answering())
+def test_what_comes_within_the_linger_is_served(stoppable: MakeStoppable, quiet: Callable[[Client], None]) -> None:
+    one = stoppable(answering())
     client = one.connect()
     quiet(client)
     one.order()
@@ -418,11 +420,11 @@ def test_what_comes_within_the_linger_is_served(rig: MakeRig, quiet: Callable[[C
 
 @pytest.mark.parametrize("quiet", [idle, fresh, half])
 def test_what_lies_in_the_kernel_at_the_end_of_the_linger_is_served(
-    rig: MakeRig, quiet: Callable[[Client], None]
+    stoppable: MakeStoppable, quiet: Callable[[Client], None]
 ) -> None:
     """Before a quiet connection is closed it is read once more."""
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     client = one.connect()
     quiet(client)
     for call in stage.calls:
@@ -449,8 +451,8 @@ HEAD_PARTS = [
 
 @pytest.mark.parametrize("parts", HEAD_PARTS, ids=lambda parts: repr(parts[0]))
 @pytest.mark.parametrize("earlier", [True, False], ids=["kept alive", "fresh"])
-def test_a_head_begun_in_the_linger_may_finish(rig: MakeRig, parts: list[bytes], earlier: bool) -> None:
-    one = rig(answering())
+def test_a_head_begun_in_the_linger_may_finish(stoppable: MakeStoppable, parts: list[bytes], earlier: bool) -> None:
+    one = stoppable(answering())
     client = one.connect()
     if earlier:
         idle(client)
@@ -469,10 +471,10 @@ def test_a_head_begun_in_the_linger_may_finish(rig: MakeRig, parts: list[bytes],
 @pytest.mark.parametrize("more", [0, 1, 3], ids=["silent", "a byte", "bytes"])
 @pytest.mark.parametrize("earlier", [True, False], ids=["kept alive", "fresh"])
 def test_a_head_begun_before_the_drain_gets_its_fin_at_the_end_of_the_linger(
-    rig: MakeRig, parts: list[bytes], more: int, earlier: bool
+    stoppable: MakeStoppable, parts: list[bytes], more: int, earlier: bool
 ) -> None:
-    """However it comes: a client that sends a byte now and then does not hold the door."""
-    one = rig(answering())
+    """However it comes: a client that sends a byte now and then does not hold the stop up."""
+    one = stoppable(answering())
     client = one.connect()
     if earlier:
         idle(client)
@@ -489,9 +491,9 @@ def test_a_head_begun_before_the_drain_gets_its_fin_at_the_end_of_the_linger(
     assert client.take() == b""
 
 
-def test_a_head_begun_in_the_linger_behind_a_response_whose_head_is_out(rig: MakeRig) -> None:
+def test_a_head_begun_in_the_linger_behind_a_response_whose_head_is_out(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     client = one.connect()
     client.send(GET)
     stage.last.sends(start(), body(b"so", more=True))
@@ -506,8 +508,8 @@ def test_a_head_begun_in_the_linger_behind_a_response_whose_head_is_out(rig: Mak
     assert connections(client.answers("GET", "GET")) == [None, b"close"]
 
 
-def test_a_head_begun_in_the_linger_has_its_own_timeout(rig: MakeRig) -> None:
-    one = rig(answering(), timeout_header=4.0)
+def test_a_head_begun_in_the_linger_has_its_own_timeout(stoppable: MakeStoppable) -> None:
+    one = stoppable(answering(), timeout_header=4.0)
     client = one.connect()
     idle(client)
     one.order()
@@ -521,8 +523,8 @@ def test_a_head_begun_in_the_linger_has_its_own_timeout(rig: MakeRig) -> None:
 
 
 @pytest.mark.parametrize("quiet", [idle, fresh, half])
-def test_the_linger_extends_no_shorter_timeout(rig: MakeRig, quiet: Callable[[Client], None]) -> None:
-    one = rig(answering(), timeout_keep_alive=0.4, timeout_header=0.4)
+def test_the_linger_extends_no_shorter_timeout(stoppable: MakeStoppable, quiet: Callable[[Client], None]) -> None:
+    one = stoppable(answering(), timeout_keep_alive=0.4, timeout_header=0.4)
     client = one.connect()
     quiet(client)
     one.advance(0.2)
@@ -531,9 +533,9 @@ def test_the_linger_extends_no_shorter_timeout(rig: MakeRig, quiet: Callable[[Cl
     assert client.gone
 
 
-def test_a_running_exchange_is_not_quiet(rig: MakeRig) -> None:
+def test_a_running_exchange_is_not_quiet(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     served, uploading = one.connect(), one.connect()
     served.send(GET)
     uploading.send(post(10) + b"01234")
@@ -554,8 +556,8 @@ def test_a_running_exchange_is_not_quiet(rig: MakeRig) -> None:
 # -- clients that come while the server drains -------------------------------------------------------------------------
 
 
-def test_who_comes_late_and_is_answered_is_counted_once(rig: MakeRig) -> None:
-    one = rig(answering(), budgets=Budgets(delay=5.0))
+def test_who_comes_late_and_is_answered_is_counted_once(stoppable: MakeStoppable) -> None:
+    one = stoppable(answering(), budgets=Budgets(delay=5.0))
     idle(one.connect())
     one.order()
     one.advance(2)
@@ -573,9 +575,9 @@ def test_who_comes_late_and_is_answered_is_counted_once(rig: MakeRig) -> None:
     assert (report.arrived, report.finished) == (3, 3)
 
 
-def test_who_comes_late_is_counted_when_the_answer_is_whole(rig: MakeRig) -> None:
+def test_who_comes_late_is_counted_when_the_answer_is_whole(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     first = one.connect()
     first.send(GET)
     one.order()
@@ -589,7 +591,7 @@ def test_who_comes_late_is_counted_when_the_answer_is_whole(rig: MakeRig) -> Non
     assert one.service.backlog_answered == 1, "the first one came before"
 
 
-def test_requests_that_come_while_tasks_are_cancelled_get_a_503(rig: MakeRig) -> None:
+def test_requests_that_come_while_tasks_are_cancelled_get_a_503(stoppable: MakeStoppable) -> None:
     started: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -599,7 +601,7 @@ def test_requests_that_come_while_tasks_are_cancelled_get_a_503(rig: MakeRig) ->
         finally:
             await asyncio.sleep(1)
 
-    one = rig(app)
+    one = stoppable(app)
     running, slow = one.connect(), one.connect()
     running.send(get("/running"))
     one.order()

@@ -10,7 +10,7 @@ import pytest
 
 from lastcall.base.errors import ClientDisconnected
 from lastcall.base.types import Message, Receive, Scope, Send
-from tests.support.memory import GET, OLD_GET, Bench, Stage, answering, body, echo, get, post, start
+from testing.memory import GET, OLD_GET, Bench, Stage, answering, body, echo, get, post, start
 
 MakeBench = Callable[..., Bench]
 DISCONNECT = {"type": "http.disconnect"}

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.memory import GET, OLD_GET, Bench, Record, Stage, answering, body, get, post, start
+from lastcall.drain.ladder import Phase
+from testing.memory import GET, OLD_GET, Bench, Record, Stage, answering, body, get, post, start
 
 MakeBench = Callable[..., Bench]
 
@@ -83,7 +84,7 @@ def test_heads_count_when_they_are_complete(bench: MakeBench) -> None:
 
 def test_a_pipelining_client_learns_of_the_drain_that_its_own_request_began(bench: MakeBench) -> None:
     def drain() -> None:
-        one.service.draining = True
+        one.service.drain.phase = Phase.DRAINING
 
     one = bench(answering(), on_max_requests=drain, limit_max_requests=2)
     client = one.connect()

@@ -15,13 +15,22 @@ from pathlib import Path
 import pytest
 
 from lastcall.base.types import ASGIApp, Message, Receive, Scope, Send
-from tests.support.memory import GET, Bench, answering, body, echo, get, post, start
+from testing.memory import GET, Bench, answering, body, echo, get, post, start
 
 MakeBench = Callable[..., Bench]
 
 
 class Marker:
     """Something that an application holds for as long as its request lasts."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen() -> Iterator[None]:
+    """What was there before is not looked at again and again: the collector sees what these tests make."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

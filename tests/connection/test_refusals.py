@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from lastcall.base.errors import ClientDisconnected
-from tests.support.memory import GET, Bench, Stage, answering, body, echo, get, post, start
+from testing.memory import GET, Bench, Stage, answering, body, echo, get, post, start
 
 MakeBench = Callable[..., Bench]
 CHUNKED = get("/", "Transfer-Encoding: chunked", method="POST")

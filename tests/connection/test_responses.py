@@ -11,7 +11,7 @@ import pytest
 
 from lastcall.base.errors import LocalProtocolError
 from lastcall.base.types import ASGIApp, Message, Receive, Scope, Send
-from tests.support.memory import GET, OLD_GET, Bench, Stage, answering, body, get, start
+from testing.memory import GET, OLD_GET, Bench, Stage, answering, body, get, start
 
 MakeBench = Callable[..., Bench]
 PIECES = (b"some", b"", b" bytes", b"!")

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from lastcall.base.types import Receive, Scope, Send
 from lastcall.drain.ladder import Budgets, Phase
 from lastcall.notice.tracking import track
-from tests.support.draining import Rig
-from tests.support.memory import GET, Stage, answering, body, get, post, start
+from testing.draining import StoppableBench
+from testing.memory import GET, Stage, answering, body, get, post, start
 
-MakeRig = Callable[..., Rig]
+MakeStoppable = Callable[..., StoppableBench]
 
 
-def test_a_stop_with_work_to_the_end(rig: MakeRig) -> None:
+def test_a_stop_with_work_to_the_end(stoppable: MakeStoppable) -> None:
     """Every act, in its order and at its time."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -30,17 +30,16 @@ def test_a_stop_with_work_to_the_end(rig: MakeRig) -> None:
         finally:
             one.diary.note("task ends")
 
-    one = rig(app, budgets=Budgets(delay=5.0))
+    one = stoppable(app, budgets=Budgets(delay=5.0))
     one.connect().send(GET)
     one.order()
     report = one.finish()
     assert one.diary.lines == [
-        (0, "order"),
         (0, "ANNOUNCED"),
         (5, "DRAINING"),
         (5, "unlink"),
-        (5, "hold door"),
-        (6, "close door"),
+        (5, "stop new connections"),
+        (6, "accept backlog"),
         (6, "close listener"),
         (21, "poll"),
         (23, "DISCONNECTING"),
@@ -56,7 +55,7 @@ def test_a_stop_with_work_to_the_end(rig: MakeRig) -> None:
     assert report.seconds == pytest.approx(25)
 
 
-def test_a_second_signal_does_all_of_it_at_once(rig: MakeRig) -> None:
+def test_a_second_signal_does_all_of_it_at_once(stoppable: MakeStoppable) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await asyncio.sleep(1000)
@@ -64,16 +63,15 @@ def test_a_second_signal_does_all_of_it_at_once(rig: MakeRig) -> None:
             await asyncio.sleep(0.5)
             one.diary.note("task ends")
 
-    one = rig(app)
+    one = stoppable(app)
     one.connect().send(GET)
     one.force()
     report = one.finish()
     assert one.diary.lines == [
-        (0, "order"),
         (0, "CANCELLING"),
         (0, "unlink"),
-        (0, "hold door"),
-        (0, "close door"),
+        (0, "stop new connections"),
+        (0, "accept backlog"),
         (0, "close listener"),
         (0, "poll"),
         (0.5, "task ends"),
@@ -85,8 +83,8 @@ def test_a_second_signal_does_all_of_it_at_once(rig: MakeRig) -> None:
 
 
 @pytest.mark.parametrize("grace", [20.0, math.inf])
-def test_a_stop_with_nobody_there_takes_fifty_milliseconds(rig: MakeRig, grace: float) -> None:
-    one = rig(answering(), budgets=Budgets(graceful=grace))
+def test_a_stop_with_nobody_there_takes_fifty_milliseconds(stoppable: MakeStoppable, grace: float) -> None:
+    one = stoppable(answering(), budgets=Budgets(graceful=grace))
     client = one.connect()
     client.send(GET)
     client.eof()
@@ -98,9 +96,9 @@ def test_a_stop_with_nobody_there_takes_fifty_milliseconds(rig: MakeRig, grace: 
     assert not one.polled or one.diary.at("poll") == pytest.approx(0.05), "made up for, when there is nobody to see it"
 
 
-def test_an_answer_ends_the_stop_at_once(rig: MakeRig) -> None:
+def test_an_answer_ends_the_stop_at_once(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     client = one.connect()
     client.send(GET)
     one.order()
@@ -113,9 +111,9 @@ def test_an_answer_ends_the_stop_at_once(rig: MakeRig) -> None:
     assert one.stopped().seconds == pytest.approx(7, abs=0.05)
 
 
-def test_who_comes_to_the_door_of_an_idle_server_is_served(rig: MakeRig) -> None:
+def test_who_connects_while_an_idle_server_stops_is_served(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     one.order()
     one.reach(0.03)
     client = one.connect()
@@ -132,9 +130,9 @@ def test_who_comes_to_the_door_of_an_idle_server_is_served(rig: MakeRig) -> None
 # -- what each piece of work is, and comes to --------------------------------------------------------------------------
 
 
-def test_kinds(rig: MakeRig) -> None:
+def test_kinds(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     for number in range(4):
         one.connect().send(get(f"/{number}"))
     upload = one.connect()
@@ -143,15 +141,15 @@ def test_kinds(rig: MakeRig) -> None:
     stage.calls[2].sends(start(), body(b"whole"))
     stage.calls[3].sends(start())
     one.advance(0.1)  # a quiet stream: its head goes out by itself
-    assert [entry.kind for entry in reversed(one.tasks.entries())] == [
+    assert [entry.kind for entry in reversed(one.tasks.snapshot())] == [
         "request",
         "stream",
         "background",
         "stream",
         "request",
     ]
-    assert [entry.whole for entry in reversed(one.tasks.entries())] == [False, False, True, False, False]
-    assert [entry.describe() for entry in reversed(one.tasks.entries())][:2] == ["GET /0", "GET /1"]
+    assert [entry.response_complete for entry in reversed(one.tasks.snapshot())] == [False, False, True, False, False]
+    assert [entry.describe() for entry in reversed(one.tasks.snapshot())][:2] == ["GET /0", "GET /1"]
     stage.calls[2].do(stage.calls[0].scope["extensions"]["lastcall.drain"]["notice"].wait)
     stage.calls[0].sends(start(), body())
     one.order()
@@ -159,16 +157,16 @@ def test_kinds(rig: MakeRig) -> None:
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["a connection each", "one connection"])
-def test_work_that_goes_on_behind_its_response(rig: MakeRig, shared: bool) -> None:
+def test_work_that_goes_on_behind_its_response(stoppable: MakeStoppable, shared: bool) -> None:
     """It is running work until its task ends, and in nobody's way."""
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     client = one.connect()
     client.send(GET)
     first = stage.last
     first.sends(start(), body(b"ok"))
-    entry = one.tasks.entries()[0]
-    assert (entry.kind, entry.whole) == ("background", True)
+    entry = one.tasks.snapshot()[0]
+    assert (entry.kind, entry.response_complete) == ("background", True)
     if not shared:
         client.eof()
         client = one.connect()
@@ -186,15 +184,15 @@ def test_work_that_goes_on_behind_its_response(rig: MakeRig, shared: bool) -> No
     assert (report.in_flight, report.finished, report.background_finished) == ({"background": 1}, 1, 1)
 
 
-def test_a_task_that_ends_with_its_response_was_no_background_work(rig: MakeRig) -> None:
-    one = rig(answering())
+def test_a_task_that_ends_with_its_response_was_no_background_work(stoppable: MakeStoppable) -> None:
+    one = stoppable(answering())
     one.order()
     one.connect().send(GET)
     report = one.finish()
     assert (report.finished, report.background_finished) == (1, 0)
 
 
-def test_background_work_is_cancelled_at_the_grace_and_is_no_cut(rig: MakeRig) -> None:
+def test_background_work_is_cancelled_at_the_grace_and_is_no_cut(stoppable: MakeStoppable) -> None:
     ended: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -205,7 +203,7 @@ def test_background_work_is_cancelled_at_the_grace_and_is_no_cut(rig: MakeRig) -
         finally:
             ended.append("cleaned up")
 
-    one = rig(app, nonzero_on_cut=True)
+    one = stoppable(app, nonzero_on_cut=True)
     client = one.connect()
     client.send(GET)
     one.order()
@@ -215,7 +213,7 @@ def test_background_work_is_cancelled_at_the_grace_and_is_no_cut(rig: MakeRig) -
     assert (report.cancelled, report.cut, report.exit_code) == (1, (), 0)
 
 
-def test_every_outcome_in_one_stop(rig: MakeRig) -> None:
+def test_every_outcome_in_one_stop(stoppable: MakeStoppable) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
         if path in ("/quick", "/late"):
@@ -234,7 +232,7 @@ def test_every_outcome_in_one_stop(rig: MakeRig) -> None:
             await asyncio.sleep(1000)
         await send(body(b"done"))
 
-    one = rig(app, close=("/closed",), nonzero_on_cut=True)
+    one = stoppable(app, close=("/closed",), nonzero_on_cut=True)
     for path in ("/quick", "/closed", "/inf", "/unstarted", "/stubborn"):
         one.connect(client=("10.0.0.1", 4711)).send(get(path))
         one.advance(1)
@@ -256,25 +254,25 @@ def test_every_outcome_in_one_stop(rig: MakeRig) -> None:
 
 
 @pytest.mark.parametrize("nonzero", [False, True])
-def test_a_cut_is_an_exit_code_if_somebody_wants_that(rig: MakeRig, nonzero: bool) -> None:
+def test_a_cut_is_an_exit_code_if_somebody_wants_that(stoppable: MakeStoppable, nonzero: bool) -> None:
     stage = Stage()
-    one = rig(stage, nonzero_on_cut=nonzero)
+    one = stoppable(stage, nonzero_on_cut=nonzero)
     one.connect().send(GET)
     one.order()
     assert one.finish().exit_code == (6 if nonzero else 0)
 
 
-def test_a_client_on_a_unix_socket_is_nameless(rig: MakeRig) -> None:
+def test_a_client_on_a_unix_socket_is_nameless(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     one.connect(client=None, server=("/run/app.sock", None)).send(GET)
     one.order()
     assert [cut.client for cut in one.finish().cut] in ([""], ["a client on a unix socket"])
 
 
-def test_a_path_is_as_it_was_sent_without_the_query(rig: MakeRig) -> None:
+def test_a_path_is_as_it_was_sent_without_the_query(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     one.connect().send(get("/a%20b%0a?token=secret"))
     one.order()
     report = one.finish()
@@ -282,7 +280,7 @@ def test_a_path_is_as_it_was_sent_without_the_query(rig: MakeRig) -> None:
     assert "secret" not in str(report)
 
 
-def test_tasks_of_the_application_are_drained(rig: MakeRig) -> None:
+def test_tasks_of_the_application_are_drained(stoppable: MakeStoppable) -> None:
     tasks: list[asyncio.Task[Any]] = []
 
     async def job(seconds: float) -> None:
@@ -294,12 +292,12 @@ def test_tasks_of_the_application_are_drained(rig: MakeRig) -> None:
         await send(start())
         await send(body(b"ok"))
 
-    one = rig(app)
+    one = stoppable(app)
     client = one.connect()
     client.send(GET)
     client.eof()
     one.order()
-    assert [entry.describe() for entry in one.tasks.entries()] == ["task job-1000", "task job-5"]
+    assert [entry.describe() for entry in one.tasks.snapshot()] == ["task job-1000", "task job-5"]
     report = one.finish()
     assert report.in_flight == {"app task": 2}
     assert (report.finished, report.cancelled, report.cut) == (1, 1, ())
@@ -311,9 +309,9 @@ def test_tasks_of_the_application_are_drained(rig: MakeRig) -> None:
 # -- orders that come later --------------------------------------------------------------------------------------------
 
 
-def test_ctrl_c_in_a_drain_tells_the_applications_the_new_times(rig: MakeRig) -> None:
+def test_ctrl_c_in_a_drain_tells_the_applications_the_new_times(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     client = one.connect()
     client.send(GET)
     stage.last.sends(start(), body(b"some", more=True))
@@ -321,8 +319,7 @@ def test_ctrl_c_in_a_drain_tells_the_applications_the_new_times(rig: MakeRig) ->
     one.order()
     one.reach(7)
     assert notice.remaining() == pytest.approx(11)
-    one.order("SIGINT", interactive=True)
-    assert one.diary.at("change") == 7
+    one.order("SIGINT")
     assert notice.remaining() == pytest.approx(2), "G is 7 + 3 now, and M a tenth of that"
     one.reach(9)
     assert client.stream.closed
@@ -333,9 +330,9 @@ def test_ctrl_c_in_a_drain_tells_the_applications_the_new_times(rig: MakeRig) ->
     assert report.seconds == pytest.approx(10)
 
 
-def test_remaining_after_a_jump_is_nothing(rig: MakeRig) -> None:
+def test_remaining_after_a_jump_is_nothing(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     one.connect().send(GET)
     notice = stage.last.scope["extensions"]["lastcall.drain"]["notice"]
     seen: list[float | None] = []
@@ -344,9 +341,9 @@ def test_remaining_after_a_jump_is_nothing(rig: MakeRig) -> None:
     assert seen == [0.0]
 
 
-def test_cancelling_the_run_is_a_jump_and_the_lifespan_ends_all_the_same(rig: MakeRig) -> None:
+def test_cancelling_the_run_is_a_jump_and_the_lifespan_ends_all_the_same(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage)
+    one = stoppable(stage)
     client = one.connect()
     client.send(GET)
     one.loop.call(one.task.cancel)
@@ -360,9 +357,9 @@ def test_cancelling_the_run_is_a_jump_and_the_lifespan_ends_all_the_same(rig: Ma
 # -- what the lines say ------------------------------------------------------------------------------------------------
 
 
-def test_progress_is_said_once_a_second_while_work_remains(rig: MakeRig) -> None:
+def test_progress_is_said_once_a_second_while_work_remains(stoppable: MakeStoppable) -> None:
     stage = Stage()
-    one = rig(stage, budgets=Budgets(delay=2.0, graceful=10.0))
+    one = stoppable(stage, budgets=Budgets(delay=2.0, graceful=10.0))
     for number in range(4):
         client = one.connect()
         client.send(get(f"/{number}"))
@@ -434,8 +431,8 @@ async def anything(scope: Scope, receive: Receive, send: Send) -> None:
 def test_the_report_adds_up_and_the_budget_is_kept(
     before: list[str], script: list[tuple[str, Any]], grace: float, close: bool
 ) -> None:
-    """Requests, clients that leave, and orders at any moment of the stop. ``Rig.stopped`` does the sum."""
-    one = Rig(anything, budgets=Budgets(graceful=grace, cancel=1.0), close=("*",) if close else ())
+    """Requests, clients that leave, and orders at any moment of the stop. ``StoppableBench.stopped`` does the sum."""
+    one = StoppableBench(anything, budgets=Budgets(graceful=grace, cancel=1.0), close=("*",) if close else ())
     for path in before:
         one.connect().send(get(path))
     one.order()
@@ -448,7 +445,7 @@ def test_the_report_adds_up_and_the_budget_is_kept(
         elif what == "wait":
             one.advance(value)
         elif what == "SIGINT":
-            one.order("SIGINT", interactive=True)
+            one.order("SIGINT")
         elif what == "force":
             one.force()
         elif clients:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from lastcall.base.errors import ClientDisconnected
-from tests.support.memory import GET, OLD_GET, Bench, Client, Stage, answering, body, echo, get, post, start
+from testing.memory import GET, OLD_GET, Bench, Client, Stage, answering, body, echo, get, post, start
 
 MakeBench = Callable[..., Bench]
 GRAIN = 0.06  # no timeout is more exact than the timer of all of them

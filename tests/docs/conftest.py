@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.once.servers import postgres_server, redis_server
-from tests.support.fixtures import bench
+from testing.fixtures import bench
+from testing.stores import postgres_server, redis_server
 
 __all__ = ["bench", "postgres_server", "redis_server"]

@@ -1,4 +1,4 @@
-"""Every command in a ``console`` block does what the page says. The conventions are in ``tests.docs.pages``."""
+"""Every command in a ``console`` block does what the page says. The conventions are in ``testing.pages``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.console import Console
-from tests.docs.pages import DOCUMENTATION, PAGES, Page, Step, page
+from testing.console import Console
+from testing.pages import DOCUMENTATION, PAGES, Page, Step, page
 
 STORES = {
     "redis://127.0.0.1:6379/0": "redis_server",

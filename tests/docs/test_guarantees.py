@@ -1,115 +1,42 @@
-"""Every promise about the stop is on its page, and has a test that exists."""
+"""Every promise about the stop has a test that exists, or says what it waits for."""
 
 from __future__ import annotations
 
-import ast
 import re
-from functools import cache
+from collections.abc import Iterator
 
 import pytest
 
-from tests.docs.pages import ROOT, page
+from testing.pages import Page, page
+from testing.proofs import NAME, names_in
 
 PAGE = page("docs/reference/shutdown-guarantees.md")
-
-ROWS: dict[str, tuple[str, set[str]]] = {
-    "Phases": (
-        "phase",
-        {"STARTING", "SERVING", "ANNOUNCED", "DRAINING", "DISCONNECTING", "CANCELLING", "CLOSING", "STOPPED"},
-    ),
-    "Budgets": (
-        "budget",
-        {"sum", "kept", "margin", "linger", "G = none", "G = 0", "C = 0", "wrong values", "Python"},
-    ),
-    "Rules of the ladder": (
-        "rule",
-        {"disconnecting", "disconnect, then cancel", "no error", "close", "default", "who chooses", "Ctrl-C"},
-    ),
-    "Signals and orders": (
-        "order",
-        {"first", "second", "third", "SIGQUIT", "SIGHUP", "to a worker", "together", "jump", "other orders"},
-    ),
-    "Exit codes": ("code", {*"0123456", "several", "no signal"}),
-    "Handlers": ("handler", {"face", "wakes", "third", "starting", "replaced"}),
-    "Whose process it is": ("call", {"run()", "serve()", "handlers", "threads", "cancelling"}),
-    "The end is bounded": ("what", {"teardown", "threads", "watchdog", "always"}),
-    "The door": (
-        "who",
-        {
-            *("backlog", "new clients", "unix socket", "shared listener", "±5 ms", "quiet connections"),
-            *("kept-alive connections", "idle close", "last byte", "unread body", "work after the response", "HTTP/2"),
-        },
-    ),
-    "What applications get": (
-        "what",
-        {
-            *("extension", "stopping, is_set()", "wait(), add_callback()", "remaining()", "finish(), close()"),
-            *("threads", "drain_notice()", "track()"),
-        },
-    ),
-    "The report": ("what", {"lines", "terminal", "JSON", "adds up", "cut", "moved", "no noise"}),
-    "The machine": ("property", {"table", "any script", "budget", "ledger"}),
-    "Bad applications and bad clients": (
-        "who",
-        {
-            *("swallows CancelledError", "blocks the loop", "spawns tasks for ever", "never reads receive()"),
-            *("raises in lifespan.shutdown", "calls sys.exit()", "replaces the signal handlers"),
-            *("never reads", "a byte a second", "keeps pipelining"),
-        },
-    ),
-    "Failure modes": ("no.", {str(number) for number in range(1, 32)}),
-}
-"""The sections, the title of each one's first column, and what must stand in it: the rows of the design's tables."""
-
-LATER = {
-    "with WebSocket": {("Rules of the ladder", "close"), ("Rules of the ladder", "default")}
-    | {("What applications get", "extension"), ("Failure modes", "26"), ("Failure modes", "27")},
-    "with the fleet": {("Budgets", "sum"), ("Signals and orders", "SIGHUP"), ("Signals and orders", "to a worker")}
-    | {("The report", "moved")}
-    | {("Failure modes", str(number)) for number in (17, 20, 21, 22, 23, 24, 25)},
-    "with HTTP/2": {("The door", "HTTP/2"), ("Failure modes", "30")},
-}
-"""What may wait, and for what; nothing else may."""
-
-FOUND = [
-    (section, *row)
-    for section, (head, _) in ROWS.items()
-    for row in PAGE.section(section).rows(head, "guarantee", "proved by")
-]
-NAME = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+LATER = ("with WebSocket", "with the fleet", "with HTTP/2")
+"""What a promise may wait for."""
 
 
-@cache
-def names_in(path: str) -> set[str]:
-    """The names of the tests in a file: functions, and what is called Test…"""
-    found = set()
-    for node in ast.parse((ROOT / path).read_text(encoding="utf-8")).body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name.lower().startswith("test"):
-            found.add(node.name)
-        elif isinstance(node, ast.Assign):
-            found |= {one.id for one in node.targets if isinstance(one, ast.Name) and one.id.startswith("Test")}
-    return found
+def rows(one: Page) -> Iterator[list[str]]:
+    """What, guarantee and proof, of every table whose last two columns are these."""
+    for head in dict.fromkeys(re.findall(r"^\| ([^|]+) \| guarantee \| proved by \|$", one.text, re.MULTILINE)):
+        yield from one.rows(head, "guarantee", "proved by")
 
 
-@pytest.mark.parametrize("section", ROWS)
-def test_every_row_of_the_design_is_listed(section: str) -> None:
-    head, expected = ROWS[section]
-    assert {row[0] for row in PAGE.section(section).rows(head, "guarantee", "proved by")} == expected
+FOUND = list(rows(PAGE))
 
 
-def test_there_is_no_other_section() -> None:
-    assert re.findall(r"^## (.+)$", PAGE.text, re.MULTILINE) == list(ROWS)
+def test_every_section_is_a_table() -> None:
+    for heading in re.findall(r"^## (.+)$", PAGE.text, re.MULTILINE):
+        assert list(rows(PAGE.section(heading))), heading
 
 
-def test_all_31_failure_modes_are_listed_once_and_in_order() -> None:
-    numbers = [key for section, key, *_ in FOUND if section == "Failure modes"]
-    assert numbers == [str(number) for number in range(1, 32)]
+def test_the_failure_modes_are_numbered() -> None:
+    numbers = [what for what, *_ in PAGE.rows("no.", "guarantee", "proved by")]
+    assert numbers == [str(number) for number in range(1, len(numbers) + 1)]
 
 
-@pytest.mark.parametrize(("section", "key", "guarantee", "proof"), FOUND, ids=[f"{row[0]}: {row[1]}" for row in FOUND])
-def test_every_guarantee_has_a_test_that_exists_or_waits_for_what_it_may(
-    section: str, key: str, guarantee: str, proof: str
-) -> None:
+@pytest.mark.parametrize(("what", "guarantee", "proof"), FOUND, ids=[row[0] for row in FOUND])
+def test_every_guarantee_has_a_test_that_exists_or_waits_for_what_it_may(what: str, guarantee: str, proof: str) -> None:
+    assert what
     assert guarantee.endswith(".")
     found = NAME.findall(proof)
     later = [word for word in LATER if word in proof]
@@ -117,10 +44,3 @@ def test_every_guarantee_has_a_test_that_exists_or_waits_for_what_it_may(
     assert found or later
     for path, name in found:
         assert name in names_in(path), f"{path} has no {name}"
-    for word in later:
-        assert (section, key) in LATER[word]
-
-
-def test_what_waits_is_said_to_wait() -> None:
-    said = {(word, section, key) for section, key, _, proof in FOUND for word in LATER if word in proof}
-    assert said == {(word, *place) for word, places in LATER.items() for place in places}

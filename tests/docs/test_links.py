@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.docs.pages import DOCS, DOCUMENTATION, PAGES, ROOT, Page, anchor, page
+from testing.pages import DOCS, DOCUMENTATION, PAGES, ROOT, Page, anchor, page
 
 BY_PATH = {one.path: one for one in PAGES}
 

@@ -9,12 +9,12 @@ import re
 import click
 import pytest
 
-from lastcall.cli.doctor import doctor_command
-from lastcall.cli.drill import drill_group
-from lastcall.cli.once import once
 from lastcall.config.options import OPTIONS
-from lastcall.drill.process import MARK
-from tests.docs.pages import PAGES, ROOT, Page, page
+from lastcall_doctor.cli import doctor_command
+from lastcall_drill.cli.main import drill_group
+from lastcall_drill.process import MARK
+from lastcall_once.cli.main import once
+from testing.pages import PAGES, ROOT, Page, page
 
 
 def flags_of(command: click.Command) -> set[str]:
@@ -34,6 +34,7 @@ FLAGS |= flags_of(doctor_command) | flags_of(drill_group)
 VARIABLES = {option.env for option in OPTIONS.values() if option.env} | {"LASTCALL_APP", "LASTCALL_ONCE_STORE", MARK}
 # Of other programs: curl, docker, mypy, timeout.
 FOREIGN = {"--unix-socket", "--init", "--stop-timeout", "--strict", "--preserve-status", "--pwprompt", "--owner"}
+FOREIGN |= {"--keep-alive"}  # of other servers, which the doctor knows
 NOT_OURS = {"bench/README.md", "CONTRIBUTING.md", "docs/reference/drill-cards-evidence.md"}
 OURS = [one for one in PAGES if str(one) not in NOT_OURS]
 
@@ -60,11 +61,12 @@ def test_every_keyword_that_is_named_exists(one: Page) -> None:
 
 @pytest.mark.parametrize("one", OURS, ids=str)
 def test_every_dotted_name_of_ours_exists(one: Page) -> None:
-    for name in {name for code in one.code for name in re.findall(r"\blastcall(?:\.[a-zA-Z_]\w*)+", code)}:
-        if name in ("lastcall.error", "lastcall.access"):
-            continue  # loggers
-        found: object = importlib.import_module("lastcall")
-        for part in name.split(".")[1:]:
+    for name in {name for code in one.code for name in re.findall(r"\blastcall(?:_[a-z]+)?(?:\.[a-zA-Z_]\w*)+", code)}:
+        if name in ("lastcall.error", "lastcall.access", "lastcall.once", "lastcall.commands"):
+            continue  # loggers, and the group of entry points
+        first, *parts = name.split(".")
+        found: object = importlib.import_module(first)
+        for part in parts:
             try:
                 found = getattr(found, part)
             except AttributeError:
@@ -73,10 +75,12 @@ def test_every_dotted_name_of_ours_exists(one: Page) -> None:
 
 @pytest.mark.parametrize("one", OURS, ids=str)
 def test_every_file_of_the_source_that_is_named_exists(one: Page) -> None:
-    rooms = {path.name for path in (ROOT / "src" / "lastcall").iterdir() if path.is_dir()}
+    parents = [ROOT / "src" / "lastcall", *ROOT.glob("companions/*/src")]
+    packages = {path.name: path for parent in parents for path in parent.iterdir() if path.is_dir()}
     for code in one.code:
-        if re.fullmatch(r"\w+/\w+\.(py|pyx)", code) and code.partition("/")[0] in rooms:
-            assert (ROOT / "src" / "lastcall" / code).is_file(), f"{one}: {code}"
+        first, _, rest = code.partition("/")
+        if re.fullmatch(r"(\w+/)*\w+\.(py|pyx)", rest) and first in packages:
+            assert (packages[first] / rest).is_file(), f"{one}: {code}"
 
 
 @pytest.mark.parametrize("one", PAGES, ids=str)

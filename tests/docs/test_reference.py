@@ -13,26 +13,22 @@ import pytest
 import lastcall
 from lastcall.asgi.lifespan import LifespanOutcome
 from lastcall.base import errors
-from lastcall.base.errors import StartupError
+from lastcall.base.exit_code import ExitCode
 from lastcall.base.types import Receive, Scope, Send
-from lastcall.cli.run import CONFIG_ERROR
 from lastcall.drain import ladder, report
 from lastcall.drain.ladder import TEARDOWN, Budgets, Phase, State
-from lastcall.drain.ledger import Entry
-from lastcall.drain.notice import DrainNotice
-from lastcall.drain.policy import Policy
-from lastcall.server import executor, process
-from tests.docs.pages import ROOT, page
-from tests.support.memory import Bench, answering
-from tests.support.memory import get as request
+from lastcall.notice.notice import DrainNotice
+from lastcall.server import process
+from testing.memory import Bench, answering
+from testing.memory import get as request
+from testing.pages import ROOT, page
 
 API = page("docs/reference/api.md")
 STOP_REPORT = page("docs/reference/stop-report.md")
-# Public by name because other rooms use them, and no part of the API.
-OF_OTHER_ROOMS = {
-    "Server": {"abandon_now", "importing", "ready", "serve_under", "signal_received", "starting", "stopping"},
+# Public by name because other packages use them, and no part of the API.
+OF_OTHER_PACKAGES = {
+    "Server": {"abandon_now", "abandoned", "importing", "serve_under", "signal_received", "starting"},
     "Config": {"from_command"},
-    "DrainNotice": {"close_now_if_told", "notify"},
 }
 
 
@@ -42,20 +38,15 @@ OF_OTHER_ROOMS = {
 def test_the_exit_codes_are_those_of_the_code() -> None:
     rows = page("docs/reference/exit-codes.md").rows("code", "meaning", "what to do")
     documented = {int(code): meaning for code, meaning, _ in rows}
-    assert list(documented) == [0, 1, 2, 3, 4, 5, 6]
-    assert "wrong option" in documented[CONFIG_ERROR]
-    assert "start failed" in documented[StartupError.exit_code]
-    assert "abandoned" in documented[process.ABANDONED]
-    assert "`lifespan.shutdown` failed" in documented[LifespanOutcome.FAILED.exit_code]
-    assert {outcome.exit_code for outcome in LifespanOutcome} <= set(documented)
-    assert LifespanOutcome.ABANDONED.exit_code == process.ABANDONED == executor.EXIT_ABANDONED
-    assert "`--exit-nonzero-on-cut`" in documented[executor.EXIT_CUT]
+    assert list(documented) == list(ExitCode)
+    assert "`lifespan.shutdown`" in documented[ExitCode.LIFESPAN]
+    assert "`--exit-nonzero-on-cut`" in documented[ExitCode.CUT]
 
 
 def test_the_readme_has_every_exit_code() -> None:
     sentence = re.search(r"exit code: (.*?)\n\n", page("README.md").text, re.DOTALL)
     assert sentence is not None
-    assert re.findall(r"\b(\d) ", sentence[1]) == ["0", "1", "2", "3", "4", "5", "6"]
+    assert re.findall(r"\b(\d) ", sentence[1]) == [str(int(code)) for code in ExitCode]
 
 
 # -- the numbers of a stop --------------------------------------------------------------------------------------------
@@ -69,11 +60,11 @@ def test_the_numbers_of_a_stop_are_the_defaults() -> None:
     }
     numbers = {name.split()[0].strip("*"): [_first_number(cell) for cell in cells] for name, cells in rows.items()}
     assert numbers == {
-        "D": [budgets.delay, 0],
-        "G": [budgets.graceful, budgets.interrupt],
-        "C": [budgets.cancel] * 2,
-        "L": [budgets.lifespan_shutdown] * 2,
-        "T": [TEARDOWN] * 2,
+        "delay": [budgets.delay, 0],
+        "grace": [budgets.graceful, budgets.interrupt],
+        "cancel": [budgets.cancel] * 2,
+        "lifespan": [budgets.lifespan_shutdown] * 2,
+        "teardown": [TEARDOWN] * 2,
         "worst": [28, 11],
     }
 
@@ -88,7 +79,16 @@ def test_the_example_for_docker_fits_into_ten_seconds() -> None:
 
 def test_the_budgets_for_kubernetes_add_up() -> None:
     one = page("docs/how-to/stop-under-kubernetes.md")
-    head = ("", "D `--drain-delay`", "G", "C", "L", "T", "worst case", "`terminationGracePeriodSeconds`")
+    head = (
+        "",
+        "`--drain-delay`",
+        "grace",
+        "cancel",
+        "lifespan",
+        "teardown",
+        "worst case",
+        "`terminationGracePeriodSeconds`",
+    )
     rows = one.rows(*head)
     for name, *cells in rows:
         d, g, c, ell, t, worst, kill = map(_first_number, cells)
@@ -114,8 +114,8 @@ def test_the_arithmetic_of_a_stop_is_that_of_the_ladder() -> None:
     budgets = Budgets()
     for column, interactive in ((0, False), (1, True)):
         state = State(phase=Phase.DRAINING, draining_since=0.0, grace=budgets.grace(interactive=interactive))
-        moments = [state.moment(moment, budgets) for moment in (ladder.Input.FAREWELL_OVER, ladder.Input.LAST_POLL)]
-        farewell, poll = moments
+        timers = (ladder.Input.FAREWELL_OVER, ladder.Input.SHOULD_EXIT_DUE)
+        farewell, poll = (state.timer_at(timer, budgets) for timer in timers)
         cancelled = state.cancel_at
         closing = cancelled + budgets.cancel
         gone = budgets.worst_case(interactive=interactive)
@@ -137,9 +137,6 @@ def _first_number(cell: str) -> float:
 
 
 def test_every_name_of_the_api_has_a_place() -> None:
-    assert {"run", "Config", "Server", "StopReport", "drain_notice", "DrainNotice", "track"} <= {
-        heading.strip() for heading in re.findall("^## (.*)", API.text, re.M)
-    }
     first = API.text.partition("\n## ")[0]
     assert {name for name in lastcall.__all__ if f"`{name}`" in first or f"`lastcall.{name}`" in first} == set(
         lastcall.__all__
@@ -163,7 +160,7 @@ def test_the_methods_of_a_server() -> None:
 
 
 @pytest.mark.parametrize("name", ["Server", "Config"])
-def test_every_public_attribute_is_documented_or_of_another_room(name: str) -> None:
+def test_every_public_attribute_is_documented_or_of_another_package(name: str) -> None:
     config = lastcall.Config("app:app")
     thing = config if name == "Config" else lastcall.Server(config)
     public = {attribute for attribute in dir(thing) if not attribute.startswith("_")}
@@ -173,17 +170,13 @@ def test_every_public_attribute_is_documented_or_of_another_room(name: str) -> N
         documented |= {
             cells[0].strip("`").removeprefix("async ").partition("(")[0] for cells in section.rows("method", "")
         }
-    assert documented == public - OF_OTHER_ROOMS[name]
+    assert documented == public - OF_OTHER_PACKAGES[name]
 
 
 def test_the_members_of_a_notice() -> None:
     rows = [cells[0].strip("`") for cells in API.section("DrainNotice").rows("member", "")]
     documented = {text.removeprefix("async ").partition("(")[0] for text in rows}
-    inherited = set(dir(Entry)) | OF_OTHER_ROOMS["DrainNotice"]
-    assert documented == {name for name in dir(DrainNotice) if not name.startswith("_")} - inherited
-    numbers = re.search(r"(\d) default, (\d) finish, (\d) close", API.section("DrainNotice").text)
-    assert numbers is not None
-    assert [int(n) for n in numbers.groups()] == [Policy.DEFAULT, Policy.FINISH, Policy.CLOSE]
+    assert documented == {name for name in dir(DrainNotice) if not name.startswith("_")}
 
 
 def test_the_fields_of_a_report() -> None:
@@ -213,7 +206,11 @@ def test_the_words_of_a_lifespan() -> None:
 
 def test_the_exceptions() -> None:
     rows = {name.strip("`"): bases for name, bases, _ in API.section("Exceptions").rows("exception", "bases", "when")}
-    ours = {name: thing for name, thing in vars(errors).items() if isinstance(thing, type)}
+    ours = {
+        name: thing
+        for name, thing in vars(errors).items()
+        if isinstance(thing, type) and thing.__module__ == errors.__name__
+    }
     assert set(rows) == set(ours)
     for name, thing in ours.items():
         assert re.findall(r"`(\w+)`", rows[name]) == [base.__name__ for base in thing.__bases__]
@@ -345,20 +342,40 @@ def test_the_scope_has_the_keys_of_the_table(bench: Callable[..., Bench]) -> Non
 # -- dependencies -----------------------------------------------------------------------------------------------------
 
 
-def test_the_dependencies_are_those_of_the_project() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    declared = project["project"]
+PROJECTS = {"lastcall": ".", "lastcall-once": "companions/once", "lastcall-drill": "companions/drill"}
+
+
+def test_the_dependencies_are_those_of_the_projects() -> None:
     text = page("docs/reference/dependencies.md")
     three = ("distribution", "bound", "why")
-    assert _named(text.section("To run").rows(*three)) == _declared(declared["dependencies"])
-    assert _named(text.section("To build").rows(*three)) == _declared(project["build-system"]["requires"])
-    extras = declared["optional-dependencies"]
+    projects = {
+        name: tomllib.loads((ROOT / place / "pyproject.toml").read_text(encoding="utf-8"))
+        for name, place in PROJECTS.items()
+    }
+    to_run = text.section("To run").rows("package", *three)
+    extras = text.section("Extras").rows("extra", *three)
+    for name, project in projects.items():
+        declared = project["project"]
+        assert declared["name"] == name
+        assert _named([row[1:] for row in to_run if row[0] == f"`{name}`"]) == _declared(declared["dependencies"])
+        own = {extra: words for extra, words in declared["optional-dependencies"].items() if extra not in INTERNAL}
+        found = {match[1] for row in extras if (match := re.fullmatch(rf"`{name}\[(\w+)\]`", row[0]))}
+        assert found == set(own)
+        for extra, requirements in own.items():
+            rows = [row[1:] for row in extras if row[0] == f"`{name}[{extra}]`"]
+            assert _named(rows) == _declared(requirements)
+    server = projects["lastcall"]
+    to_build = text.section("To build").rows(*three)
+    assert _named(to_build) == _declared(server["build-system"]["requires"])
+    for name in ("lastcall-once", "lastcall-drill"):
+        assert projects[name]["build-system"]["requires"] == ["setuptools>=77"]
     for section, extra in (("To test", "test"), ("To lint", "lint")):
-        assert _named(text.section(section).rows(*three)) == _declared(extras[extra])
-    rows = text.section("Extras").rows("extra", *three)
-    assert {row[0].strip("`") for row in rows} == set(extras) - {"test", "lint"}
-    for extra in {row[0] for row in rows[:-1]}:
-        assert _named([row[1:3] for row in rows if row[0] == extra]) == _declared(extras[extra.strip("`")])
+        needed = [one for one in server["project"]["optional-dependencies"][extra] if not one.startswith("lastcall[")]
+        assert _named(text.section(section).rows(*three)) == _declared(needed)
+
+
+INTERNAL = ("test", "lint")
+"""Extras for those who work on lastcall."""
 
 
 def _named(rows: list[list[str]]) -> set[tuple[str, str]]:
@@ -366,5 +383,5 @@ def _named(rows: list[list[str]]) -> set[tuple[str, str]]:
 
 
 def _declared(requirements: list[str]) -> set[tuple[str, str]]:
-    found = {re.fullmatch(r"([\w-]+)(.*)", text) for text in requirements if not text.startswith("lastcall[")}
+    found = {re.fullmatch(r"(lastcall\[[\w,]+\]|[\w-]+)(.*)", text) for text in requirements}
     return {(match[1].lower(), match[2]) for match in found if match}

@@ -31,53 +31,37 @@ from lastcall.drain.ladder import (
     margin,
     next_cut,
     next_deadline,
-    plan,
     step,
+    time_left,
 )
 
 INF = math.inf
 ORDERS = (Input.STOP, Input.FORCE)
 
-# What is meant, cell by cell: rows are inputs, columns phases, "." is a bug of whoever asks.
-MEANT = """
-               STARTING SERVING    ANNOUNCED  DRAINING      DISCONNECTING CANCELLING CLOSING STOPPED
-READY          SERVING  .          .          .             .             .          .       .
-STOP           STOPPED  ANNOUNCED  ANNOUNCED  DRAINING      DISCONNECTING CANCELLING CLOSING STOPPED
-FORCE          STOPPED  CANCELLING CANCELLING CANCELLING    CANCELLING    CANCELLING CLOSING STOPPED
-DELAY_OVER     .        .          DRAINING   .             .             .          .       .
-LINGER_OVER    .        .          .          DRAINING      .             .          .       .
-FAREWELL_OVER  .        .          .          DRAINING      .             .          .       .
-SHOULD_EXIT_DUE      .        .          .          DRAINING      .             .          .       .
-MARGIN         .        .          .          DISCONNECTING .             .          .       .
-GRACE_OVER     .        .          .          .             CANCELLING    .          .       .
-CANCEL_OVER    .        .          .          .             .             CLOSING    .       .
-CLEAR          .        .          .          CLOSING       CLOSING       CLOSING    .       .
-CLOSED         .        .          .          .             .             .          STOPPED .
-"""
 
-
-def cells() -> list[tuple[Phase, Input, Phase | None]]:
-    head, *rows = (line.split() for line in MEANT.strip().splitlines())
-    return [
-        (Phase[phase], Input[name], None if target == "." else Phase[target])
-        for name, *targets in rows
-        for phase, target in zip(head, targets, strict=True)
-    ]
-
-
-@pytest.mark.parametrize(("phase", "event", "target"), cells(), ids=lambda value: getattr(value, "name", "none"))
-def test_every_cell_of_the_table(phase: Phase, event: Input, target: Phase | None) -> None:
-    if target is None:
+@pytest.mark.parametrize("phase", Phase, ids=lambda phase: phase.name)
+@pytest.mark.parametrize("event", Input, ids=lambda event: event.name)
+def test_a_cell_is_a_step_that_climbs_and_a_pair_without_one_is_a_bug_of_whoever_asks(
+    phase: Phase, event: Input
+) -> None:
+    if (phase, event) in TRANSITIONS:
+        assert phase <= step(State(phase), event, 1.0, Budgets())[0].phase == TRANSITIONS[phase, event]
+    else:
         with pytest.raises(KeyError):
             step(State(phase), event, 1.0, Budgets())
-    else:
-        assert step(State(phase), event, 1.0, Budgets())[0].phase is target
 
 
-def test_the_table_is_the_whole_product() -> None:
-    assert {(phase, event) for phase, event, _ in cells()} == set(itertools.product(Phase, Input))
-    assert {(phase, event) for phase, event, target in cells() if target is not None} == set(TRANSITIONS)
-    assert set(ENTRY) == set(Phase)
+@pytest.mark.parametrize("phase", Phase, ids=lambda phase: phase.name)
+def test_an_order_is_heard_in_every_phase(phase: Phase) -> None:
+    stopped, forced = (step(State(phase), order, 1.0, Budgets()) for order in ORDERS)
+    if phase is Phase.STARTING:
+        assert (stopped[0].phase, forced[0].phase) == (Phase.STOPPED, Phase.STOPPED)
+        assert stopped[1] == forced[1] == (), "there is nothing to drain, and nothing to shut down"
+        return
+    assert stopped[0].phase is max(phase, Phase.ANNOUNCED)
+    assert stopped[1] == (ANNOUNCE if phase is Phase.SERVING else ())
+    assert forced[0].phase is max(phase, Phase.CANCELLING)
+    assert phase < Phase.CANCELLING or forced[1] == (), "it has no effect any more"
 
 
 # -- actions -----------------------------------------------------------------------------------------------------------
@@ -89,63 +73,44 @@ DISCONNECT = (Action.DISCONNECT,)
 CANCEL = (Action.REFUSE_NEW, Action.CANCEL_TASKS)
 CLOSE = (Action.ABANDON, Action.CLOSE_CONNECTIONS, Action.SHUT_DOWN_LIFESPAN)
 
-ACTIONS: dict[tuple[Phase, Input], tuple[Action, ...]] = {
-    (Phase.STARTING, Input.READY): (),
-    (Phase.STARTING, Input.STOP): (),
-    (Phase.STARTING, Input.FORCE): (),
-    (Phase.SERVING, Input.STOP): ANNOUNCE,
-    (Phase.SERVING, Input.FORCE): ANNOUNCE + DRAIN + MISSED + DISCONNECT + CANCEL,
-    (Phase.ANNOUNCED, Input.STOP): (),
-    (Phase.ANNOUNCED, Input.DELAY_OVER): DRAIN,
-    (Phase.ANNOUNCED, Input.FORCE): DRAIN + MISSED + DISCONNECT + CANCEL,
-    (Phase.DRAINING, Input.STOP): (),
-    (Phase.DRAINING, Input.LINGER_OVER): (Action.CLOSE_LISTENERS,),
-    (Phase.DRAINING, Input.FAREWELL_OVER): (Action.DISCONNECT_CLOSING,),
-    (Phase.DRAINING, Input.SHOULD_EXIT_DUE): (Action.SET_SHOULD_EXIT,),
-    (Phase.DRAINING, Input.MARGIN): MISSED + DISCONNECT,
-    (Phase.DRAINING, Input.FORCE): MISSED + DISCONNECT + CANCEL,
-    (Phase.DRAINING, Input.CLEAR): MISSED + DISCONNECT + CANCEL + CLOSE,
-    (Phase.DISCONNECTING, Input.STOP): (),
-    (Phase.DISCONNECTING, Input.GRACE_OVER): CANCEL,
-    (Phase.DISCONNECTING, Input.FORCE): CANCEL,
-    (Phase.DISCONNECTING, Input.CLEAR): CANCEL + CLOSE,
-    (Phase.CANCELLING, Input.STOP): (),
-    (Phase.CANCELLING, Input.FORCE): (),
-    (Phase.CANCELLING, Input.CANCEL_OVER): CLOSE,
-    (Phase.CANCELLING, Input.CLEAR): CLOSE,
-    (Phase.CLOSING, Input.STOP): (),
-    (Phase.CLOSING, Input.FORCE): (),
-    (Phase.CLOSING, Input.CLOSED): (),
-    (Phase.STOPPED, Input.STOP): (),
-    (Phase.STOPPED, Input.FORCE): (),
-}
+WALK = (*(Input.STOP, Input.DELAY_OVER, *TIMERS, Input.MARGIN, Input.GRACE_OVER, Input.CANCEL_OVER),)
+"""What comes to a stop with work that never ends: the way through every phase."""
+
+JUMPS = [(phase, event) for (phase, event), target in TRANSITIONS.items() if phase < target and phase > Phase.STARTING]
 
 
-@pytest.mark.parametrize(
-    ("phase", "event"), list(TRANSITIONS), ids=[f"{phase.name}-{event.name}" for phase, event in TRANSITIONS]
-)
+@pytest.mark.parametrize(("phase", "event"), JUMPS, ids=[f"{phase.name}-{event.name}" for phase, event in JUMPS])
 def test_a_jump_does_what_the_phases_on_the_way_do(phase: Phase, event: Input) -> None:
     """Filter, backlog, notice, listeners, disconnect, cancel: in the ladder's order, however far the jump goes."""
-    assert step(State(phase), event, 1.0, Budgets())[1] == ACTIONS[phase, event]
+    state, actions = step(State(phase), event, 1.0, Budgets())
+    walked = State(phase)
+    on_the_way: list[Action] = []
+    for one in WALK:
+        if walked.phase < min(state.phase, Phase.CLOSING) and (walked.phase, one) in TRANSITIONS:
+            walked, done = step(walked, one, 1.0, Budgets())
+            on_the_way += done
+    assert actions == tuple(on_the_way)
 
 
 @pytest.mark.parametrize("event", [Input.MARGIN, Input.FORCE, Input.CLEAR], ids=lambda event: event.name)
 @pytest.mark.parametrize("passed", [subset for n in range(4) for subset in itertools.combinations(TIMERS, n)])
-def test_leaving_the_drain_makes_up_for_the_moments_that_have_not_been(event: Input, passed: tuple[Input, ...]) -> None:
+def test_leaving_the_drain_makes_up_for_the_timers_that_have_not_run_out(
+    event: Input, passed: tuple[Input, ...]
+) -> None:
     state = State(Phase.DRAINING, passed=frozenset(passed))
     state, actions = step(state, event, 1.0, Budgets())
-    made_up = [action for moment in TIMERS if moment not in passed for action in TIMERS[moment]]
+    made_up = [action for timer in TIMERS if timer not in passed for action in TIMERS[timer]]
     assert [action for action in actions if action in MISSED] == made_up
     assert state.passed == set(TIMERS)
 
 
-@pytest.mark.parametrize("moment", list(TIMERS), ids=lambda event: event.name)
-def test_a_moment_comes_once_and_changes_no_phase(moment: Input) -> None:
+@pytest.mark.parametrize("timer", list(TIMERS), ids=lambda event: event.name)
+def test_a_timer_runs_out_once_and_changes_no_phase(timer: Input) -> None:
     before = State(Phase.DRAINING, entered=5.0, draining_since=5.0, cause="SIGTERM")
-    after, actions = step(before, moment, 9.0, Budgets())
-    assert actions == TIMERS[moment]
-    assert after == replace(before, passed=frozenset({moment}))
-    assert step(after, moment, 10.0, Budgets()) == (after, ())
+    after, actions = step(before, timer, 9.0, Budgets())
+    assert actions == TIMERS[timer]
+    assert after == replace(before, passed=frozenset({timer}))
+    assert step(after, timer, 10.0, Budgets()) == (after, ())
 
 
 def test_every_action_but_one_belongs_to_one_place() -> None:
@@ -205,7 +170,7 @@ def test_the_linger_is_a_tenth_of_the_grace_and_a_second_at_most(grace: float, l
     state = drained(100.0, Budgets(graceful=grace))
     assert state.linger == pytest.approx(linger)
     assert state.linger <= LINGER
-    assert state.moment(Input.LINGER_OVER, Budgets()) == pytest.approx(100.0 + linger)
+    assert state.timer_at(Input.LINGER_OVER, Budgets()) == pytest.approx(100.0 + linger)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +188,7 @@ def test_the_linger_is_a_tenth_of_the_grace_and_a_second_at_most(grace: float, l
 )
 def test_the_farewell_ends_with_the_margin_at_the_latest(grace: float, farewell: float, expected: float) -> None:
     budgets = Budgets(graceful=grace, farewell=farewell)
-    assert drained(100.0, budgets).moment(Input.FAREWELL_OVER, budgets) == pytest.approx(100.0 + expected)
+    assert drained(100.0, budgets).timer_at(Input.FAREWELL_OVER, budgets) == pytest.approx(100.0 + expected)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +199,7 @@ def test_pollers_see_the_stop_a_margin_and_a_poll_before_the_disconnect(grace: f
     """max(0, G - M - max(M, 0.6)): libraries that look each half second get one look in before it."""
     budgets = Budgets(graceful=grace)
     state = drained(100.0, budgets)
-    at = state.moment(Input.SHOULD_EXIT_DUE, budgets)
+    at = state.timer_at(Input.SHOULD_EXIT_DUE, budgets)
     assert at == pytest.approx(100.0 + expected)
     assert at in (100.0, INF) or state.disconnect_at - at >= POLL - 1e-9
 
@@ -252,7 +217,7 @@ def test_disconnecting_and_cancelling_count_from_the_drain(grace: float, disconn
     assert state.cancel_at == pytest.approx(97.5 + cancel)
 
 
-# -- due, next_deadline, plan ------------------------------------------------------------------------------------------
+# -- due, next_deadline ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("phase", [Phase.STARTING, Phase.SERVING, Phase.CLOSING, Phase.STOPPED])
@@ -274,6 +239,16 @@ def test_the_delay_is_waited_for_also_with_nobody_there(census: Census) -> None:
 
 def test_without_a_delay_the_drain_begins_at_the_order() -> None:
     assert due(ordered(100.0, Budgets()), BUSY, 100.0, Budgets()) is Input.DELAY_OVER
+
+
+def plan(state: State, census: Census, now: float, budgets: Budgets) -> tuple[State, tuple[Action, ...]]:
+    """All that is due at one look: the timers of the drain that have run out, or one phase further."""
+    before = state.phase
+    done: list[Action] = []
+    while state.phase is before and (event := due(state, census, now, budgets)) is not None:
+        state, actions = step(state, event, now, budgets)
+        done += actions
+    return state, tuple(done)
 
 
 def times(state: State, census: Census, budgets: Budgets) -> list[tuple[float, str]]:
@@ -358,7 +333,7 @@ def test_a_stop_with_work_that_never_ends(
     assert times(ordered(100.0, budgets, interactive=interactive), BUSY, budgets) == expected
 
 
-def test_a_stop_with_nobody_there_lingers_for_fifty_milliseconds_at_the_door() -> None:
+def test_a_stop_with_nobody_there_keeps_its_listeners_for_fifty_milliseconds() -> None:
     assert times(ordered(100.0, Budgets()), NOBODY, Budgets()) == [
         (0.0, "DELAY_OVER"),
         (IDLE_LINGER, "LINGER_OVER"),
@@ -405,7 +380,7 @@ def test_cancelling_waits_for_tasks_only() -> None:
     assert next_deadline(state, BUSY, budgets) == 103.0, "C counts from the cancelling, not from the order"
 
 
-def test_plan_climbs_one_phase_at_most() -> None:
+def test_each_phase_is_due_by_itself() -> None:
     """What was just ordered gets a turn of the loop, whatever the clock says."""
     budgets = Budgets(graceful=0.0, cancel=0.0)
     state, now, phases = ordered(100.0, budgets), 1e6, []
@@ -421,7 +396,7 @@ def test_plan_climbs_one_phase_at_most() -> None:
     assert plan(state, BUSY, now, budgets) == (state, ()), "the lifespan's end is no matter of clock or census"
 
 
-def test_plan_does_all_moments_that_are_due_in_one_phase() -> None:
+def test_all_timers_that_have_run_out_are_due_in_one_phase() -> None:
     budgets = Budgets()
     state, actions = plan(drained(100.0, budgets), BUSY, 116.5, budgets)
     assert (state.phase, actions) == (Phase.DRAINING, MISSED)
@@ -449,6 +424,54 @@ def test_what_comes_next_without_a_margin_or_a_limit() -> None:
     assert next_cut(drained(100.0, none), none)[0] == INF
     zero = Budgets(graceful=0.0)
     assert next_cut(drained(100.0, zero), zero) == (100.0, "cancel")
+
+
+# -- time_left ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interactive", [False, True])
+@pytest.mark.parametrize("delay", [0.0, 7.0])
+def test_at_the_order_the_worst_case_is_left(delay: float, interactive: bool) -> None:
+    budgets = Budgets(delay=delay)
+    state = ordered(100.0, budgets, interactive=interactive)
+    assert time_left(state, 100.0, budgets) == budgets.worst_case(interactive=interactive)
+
+
+def test_the_time_that_is_left_goes_down_with_the_clock_and_the_phases() -> None:
+    """7 s of delay, 20 of grace, 2 to cancel, 5 for the lifespan, 1 to leave."""
+    budgets = Budgets(delay=7.0)
+    state = ordered(100.0, budgets)
+    assert time_left(state, 103.0, budgets) == 4 + 20 + 2 + 5 + 1
+    assert time_left(state, 110.0, budgets) == 20 + 2 + 5 + 1, "the grace begins with the drain, which is late"
+    state = step(state, Input.DELAY_OVER, 110.0, budgets)[0]
+    assert time_left(state, 110.0, budgets) == 20 + 2 + 5 + 1
+    assert time_left(state, 125.0, budgets) == 5 + 2 + 5 + 1
+    state = step(state, Input.MARGIN, 128.0, budgets)[0]
+    assert time_left(state, 129.0, budgets) == 1 + 2 + 5 + 1
+    assert time_left(state, 131.0, budgets) == 0 + 2 + 5 + 1
+    state = step(state, Input.GRACE_OVER, 130.0, budgets)[0]
+    assert time_left(state, 130.0, budgets) == 2 + 5 + 1
+    state = step(state, Input.CANCEL_OVER, 132.0, budgets)[0]
+    assert time_left(state, 132.0, budgets) == 5 + 1 == time_left(State(Phase.CLOSING), 0.0, budgets)
+
+
+def test_a_ctrl_c_leaves_less_time() -> None:
+    budgets = Budgets(graceful=INF)
+    state = drained(100.0, budgets)
+    assert time_left(state, 101.0, budgets) == INF
+    assert time_left(pressed(state, 101.0, budgets), 101.0, budgets) == 3 + 2 + 5 + 1
+
+
+@pytest.mark.parametrize("name", ["graceful", "cancel", "lifespan_shutdown"])
+def test_a_part_without_a_limit_leaves_none_until_it_is_over(name: str) -> None:
+    budgets = replace(Budgets(), **{name: INF})
+    state, found = drained(100.0, budgets), []
+    for event in (Input.MARGIN, Input.GRACE_OVER, Input.CANCEL_OVER):
+        found.append(time_left(state, 100.0, budgets))
+        state = step(state, event, 100.0, budgets)[0]
+    found.append(time_left(state, 100.0, budgets))
+    limited = {"graceful": 2, "cancel": 1, "lifespan_shutdown": 0}[name]
+    assert [left < INF for left in found] == [False] * (4 - limited) + [True] * limited
 
 
 # -- Ctrl-C ------------------------------------------------------------------------------------------------------------
@@ -530,7 +553,7 @@ CENSUS = st.builds(Census, running=st.integers(0, 2), connections=st.integers(0,
 def check_order(done: Sequence[Action]) -> None:
     """Each action at most once, but for CLOSE_AFTER_ANSWER (announced, and draining), in the ladder's order.
 
-    The three drain timers of the drain have no order among themselves: their times depend on the options.
+    The three timers of the drain have no order among themselves: their times depend on the options.
     """
     counts = Counter(done)
     assert counts.pop(Action.CLOSE_AFTER_ANSWER, 0) <= 2
@@ -600,7 +623,7 @@ def test_the_budget_is_kept_whatever_runs(
     naps: list[float],
     leaves: float,
 ) -> None:
-    """the controller that wakes up at ``next_deadline``, and at any other time, is in CLOSING after D + G + C at most.
+    """A controller that wakes up at ``next_deadline``, and at any other time, is in CLOSING after D + G + C at most.
 
     The census is an adversary's: at each look something else is there, then work that ends ``leaves`` seconds after the
     order or not at all. What still runs when the lifespan is shut down was cancelled, and then given up.
@@ -618,6 +641,9 @@ def test_the_budget_is_kept_whatever_runs(
     while state.phase < Phase.CLOSING:
         census = looks.pop() if looks else (BUSY if now < start + leaves else NOBODY)
         before = state
+        if now == state.entered or state.phase < Phase.CANCELLING:
+            left = time_left(state, now, budgets)
+            assert now - start + left <= allowed + budgets.lifespan_shutdown + TEARDOWN + 1e-6, "never more than before"
         state, actions = plan(state, census, now, budgets)
         assert before.phase <= state.phase
         done += actions

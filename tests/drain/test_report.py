@@ -114,7 +114,6 @@ def test_the_json_has_every_field_on_one_line() -> None:
         "disconnected": 0,
         "cancelled": 0,
         "abandoned": 0,
-        "moved": 0,
         "backlog_answered": 2,
         "background_finished": 1,
         "cut": [
@@ -163,7 +162,7 @@ class Job(RunningTask):
         return self.kind_now
 
     @property
-    def whole(self) -> bool:
+    def response_complete(self) -> bool:
         return self.done
 
     @property
@@ -182,8 +181,8 @@ class Stop:
         self.tally = Tally()
         for number, job in enumerate(jobs):
             self.tasks.join(job, float(number))
-        self.tally.begin(self.tasks.entries(), self.tasks.total)
-        self.tasks.on_leave = self.tally.ended
+        self.tally.begin(self.tasks.snapshot(), self.tasks.total)
+        self.tasks.on_end = self.tally.ended
 
     @property
     def arrived(self) -> int:
@@ -274,7 +273,7 @@ def test_abandoned_is_more_than_all(before: str | None) -> None:
         job.outcome = CLOSED_BY_POLICY
     elif before is not None:
         stop.tally.told(job, before, 18.0, "DISCONNECTING")
-    stop.tasks.on_leave = None
+    stop.tasks.on_end = None
     stop.tally.told(job, ABANDONED, 22.0, "CANCELLING")
     stop.tally.abandon(job)
     assert job.outcome == ABANDONED
@@ -320,7 +319,7 @@ class StopMachine(RuleBasedStateMachine):
     @initialize(kinds=st.lists(st.sampled_from(KINDS), max_size=6))
     def order(self, kinds: list[str]) -> None:
         self.stop = Stop(*(Job(kind, f"/{number}") for number, kind in enumerate(kinds)))
-        self.running: list[Job] = [job for job in self.stop.tasks.entries() if isinstance(job, Job)]
+        self.running: list[Job] = [job for job in self.stop.tasks.snapshot() if isinstance(job, Job)]
         self.now = 100.0
         self.over = False
         self.met = len(kinds)
@@ -379,7 +378,7 @@ class StopMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.over)
     def abandon(self) -> None:
         self.over = True
-        self.stop.tasks.on_leave = None
+        self.stop.tasks.on_end = None
         for job in self.running:
             if job.kind_now in ("request", "stream", "websocket"):
                 self.expected_cut.add(job.name)

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from testing.peer import Peer
+from testing.process import ServerProcess
 from tests.frameworks.apps import common
 from tests.frameworks.serving import ROOT, WARNINGS
-from tests.support.peer import Peer
-from tests.support.process import ServerProcess
 
 ALARMS = ("Traceback", "ERROR", "WARNING", "CRITICAL", "never retrieved")
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from testing.process import ServerProcess
 from tests.frameworks.apps import common
-from tests.support.process import ServerProcess
 
 FRAMEWORKS = ("fastapi", "starlette", "django", "litestar", "quart")
 ROOT = Path(__file__).parents[2]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,31 +14,13 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from testing.browser import FLAGS, program
 from tests.frameworks.apps import common
 from tests.frameworks.serving import Served
 
 pytestmark = pytest.mark.slow
 
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",  # root has no user namespace to be put into
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--no-proxy-server",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-)
 SECONDS = 10
-
-
-def program(*names: str) -> str:
-    """The path of the first that is installed. Without one Selenium would go and download something."""
-    found = next(filter(None, map(shutil.which, names)), None)
-    assert found is not None, f"{names[0]} is not installed: scripts/test-deps does that"
-    return found
 
 
 @pytest.fixture(scope="module")

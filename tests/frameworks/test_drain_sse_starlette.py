@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from testing.peer import Peer
 from tests.frameworks.apps import sse_app
 from tests.frameworks.draining import Streaming, draining, names
-from tests.support.peer import Peer
 
 pytestmark = pytest.mark.slow
 

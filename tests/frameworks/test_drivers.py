@@ -1,8 +1,7 @@
-"""Every framework on every other pair of driver and event loop; the default pair is what the other modules run on."""
+"""Every framework on the other driver and loop, and one on every pair; the other modules run on the default pair."""
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections.abc import Iterator
 
@@ -15,12 +14,14 @@ from tests.frameworks.serving import FRAMEWORKS, Served, serving
 
 pytestmark = pytest.mark.slow
 
-PAIRS = [("native", "uvloop"), ("asyncio", "asyncio"), ("asyncio", "uvloop")]
+OTHER = ("asyncio", "uvloop")
+PAIRS = [("starlette", ("native", "uvloop")), ("starlette", ("asyncio", "asyncio"))]
+PAIRS += [(framework, OTHER) for framework in FRAMEWORKS]
 
 
 @pytest.fixture(
     scope="module",
-    params=itertools.product(FRAMEWORKS, PAIRS),
+    params=PAIRS,
     ids=lambda param: f"{param[0]}-{param[1][0]}-{param[1][1]}",
 )
 def server(request: pytest.FixtureRequest) -> Iterator[Served]:

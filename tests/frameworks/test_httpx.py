@@ -87,21 +87,6 @@ def test_empty_upload(client: httpx.Client) -> None:
     assert client.post("/upload").json() == common.digest(b"")
 
 
-def test_server_sent_events(client: httpx.Client) -> None:
-    with client.stream("GET", "/events") as response:
-        data = [line for line in response.iter_lines() if line.startswith("data:")]
-    assert data == ["data: event 0", "data: event 1", "data: event 2"]
-
-
-def test_redirect_with_cookies(client: httpx.Client) -> None:
-    response = client.get("/login", follow_redirects=True)
-    assert (response.status_code, response.url.path, response.json()) == (200, "/whoami", common.COOKIES)
-
-
-def test_an_exception_is_a_500(client: httpx.Client) -> None:
-    assert client.get("/fail").status_code == 500
-
-
 def test_a_client_that_leaves_in_mid_stream_harms_nobody(client: httpx.Client) -> None:
     gate = "left"
     with client.stream("GET", "/stream", params={"gate": gate}) as response:

@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from testing.process import ServerProcess
 from tests.frameworks.apps import common
 from tests.frameworks.serving import FRAMEWORKS, ROOT, WARNINGS, Served, serving
-from tests.support.process import ServerProcess
 
 pytestmark = pytest.mark.slow
 

@@ -1,10 +1,11 @@
 """Fuzz the compiled codecs with atheris (libFuzzer): ``python tests/fuzz/run.py --seconds 300``.
 
-Wants ``pip install atheris`` (CPython 3.11 to 3.13) and the rooms built for the Python that runs it. Ends with 0 after
-the time without a finding; a finding is written to ``build/fuzz/`` and ends it with another code. It belongs, with the
-fix, in ``tests/fuzz/corpus/NAME.bin``: the tests replay what is there. ``--replay FILE...`` runs files once instead.
+Wants ``pip install atheris`` (CPython 3.11 to 3.13) and the extension modules built for the Python that runs it. Ends
+with 0 after the time without a finding; a finding is written to ``build/fuzz/`` and ends it with another code. It
+belongs, with the fix, in ``tests/fuzz/corpus/NAME.bin``: the tests replay what is there. ``--replay FILE...`` runs
+files once instead.
 
-The rooms are compiled without coverage counters, which gcc has none of that libFuzzer reads. So the harness counts for
+They are compiled without coverage counters, which gcc has none of that libFuzzer reads. So the harness counts for
 them: each thing that a codec tells, such as a reason for refusal or a sequence of events, is a branch of its own.
 """
 

@@ -1,4 +1,4 @@
-"""What the fuzzer calls with arbitrary bytes, and what must hold for all of them. It knows the ``wire`` room only."""
+"""What the fuzzer calls with arbitrary bytes, and what must hold for all of them. It knows ``wire`` only."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import zlib
 from collections.abc import Callable
 
 from lastcall.base.errors import LocalProtocolError, RemoteProtocolError
+from lastcall.wire.head import ResponseHead, checked
 from lastcall.wire.http1 import Event, RequestParser
-from lastcall.wire.response import encode_head
+from lastcall.wire.response import encoded
 
 STATUSES = {400, 413, 414, 417, 431, 501, 505}
 OURS = {b"transfer-encoding", b"keep-alive", b"proxy-connection", b"upgrade", b"te", b"trailer", b"connection"}
@@ -87,6 +88,17 @@ def check_parser(choice: int, seed: int, data: bytes, notice: Notice | None = No
     assert parse(parts, limits) == whole
 
 
+def check_known_names(
+    head: ResponseHead, status: int, headers: list[tuple[bytes, bytes]], defaults: list[tuple[bytes, bytes]]
+) -> None:
+    """The same names, known by now, and names that are equal but other objects, make the same head."""
+    copies = [(bytes(bytearray(name)), value) for name, value in headers]
+    for again in (headers, copies):
+        other = checked(status, again[len(defaults) :], defaults)
+        for fact in ("fields", "content_length", "close", "has_date", "has_server", "bodiless"):
+            assert getattr(other, fact) == getattr(head, fact)
+
+
 def check_response(choice: int, seed: int, data: bytes, notice: Notice | None = None) -> None:
     """Whatever an application sends as headers: refused, or written with one line for each that is not ours."""
     cells = data.split(b"\x1f")
@@ -94,13 +106,14 @@ def check_response(choice: int, seed: int, data: bytes, notice: Notice | None = 
     status = seed % 1100
     defaults = headers[:1] if choice & 2 else []
     try:
-        written, head = encode_head(status, headers[len(defaults) :], defaults)
+        head = checked(status, headers[len(defaults) :], defaults)
     except LocalProtocolError as error:
         if notice is not None:
             notice(("refused", str(error)[:12]))
         return
     assert 200 <= status <= 999
-    line, *lines = written.split(b"\r\n")
+    check_known_names(head, status, headers, defaults)
+    line, *lines = encoded(head).split(b"\r\n")
     assert lines.pop() == b""
     assert line.startswith(b"HTTP/1.1 %d " % status)
     assert not any(byte in cell for cell in (line, *lines) for byte in (b"\r", b"\n", b"\0"))

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from lastcall.base.errors import LocalProtocolError, RemoteProtocolError
+from lastcall.wire.head import checked
 from lastcall.wire.http1 import Event, RequestParser
-from lastcall.wire.response import encode_head
+from lastcall.wire.response import encoded
 from tests.fuzz.seeds import seeds
 
 PAGE = os.sysconf("SC_PAGESIZE")
@@ -37,10 +38,11 @@ def parse_streams(count: int) -> None:
 
 
 def encode_heads(count: int) -> None:
-    """Heads of all sizes; every fourth is refused when much of it is written already."""
+    """Heads of all sizes; every fourth is refused when much of it is checked already."""
     for i, headers in enumerate(itertools.islice(itertools.cycle(HEADERS), count)):
         with contextlib.suppress(LocalProtocolError):
-            encode_head(200 + i % 300, [*headers, (b"a", b"\n" if i % 4 == 0 else b"b")], [(b"server", b"x")])
+            last = (b"a", b"\n" if i % 4 == 0 else b"b")
+            encoded(checked(200 + i % 300, [*headers, last], [(b"server", b"x")]))
 
 
 @pytest.mark.slow
@@ -48,7 +50,7 @@ def encode_heads(count: int) -> None:
 @pytest.mark.parametrize("work", [parse_streams, encode_heads])
 def test_memory_stays_flat(work: object) -> None:
     assert callable(work)
-    work(20_000)  # pools, free lists and the table of status lines fill
+    work(20_000)  # pools, free lists, the tables of status lines and of known names fill
     gc.collect()
     blocks, memory = sys.getallocatedblocks(), resident()
     work(100_000)

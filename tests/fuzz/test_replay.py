@@ -7,7 +7,8 @@ import re
 
 import pytest
 
-from lastcall.wire import response
+from lastcall.wire.head import checked
+from lastcall.wire.response import encoded
 from tests.fuzz import target
 from tests.fuzz.seeds import CORPUS, dictionary, seeds
 
@@ -52,13 +53,22 @@ def test_mutated_seeds_pass() -> None:
 def test_the_target_notices_a_codec_that_lets_breaks_through(monkeypatch: pytest.MonkeyPatch) -> None:
     """The harness itself works: with an encoder that checks nothing it fails."""
 
-    def careless(status: int, headers: list[tuple[bytes, bytes]], defaults: object) -> tuple[bytes, object]:
-        line, head = response.encode_head(status, [])
-        return line + b"".join(b"%s: %s\r\n" % pair for pair in headers), head
+    class Careless:
+        """What a check that lets everything through would make."""
+
+        content_length, close, has_date, has_server, bodiless = -1, False, False, False, False
+
+        def __init__(self, status: int, headers: list[tuple[bytes, bytes]], defaults: object) -> None:
+            self.status = status
+            self.fields = tuple(headers)
+
+    def write(head: Careless) -> bytes:
+        return encoded(checked(head.status)) + b"".join(b"%s: %s\r\n" % pair for pair in head.fields)
 
     data = bytes([0x04, 0x00, 0xC8]) + b"location\x1f/\r\nset-cookie: a=b"
     target.check(data)
-    monkeypatch.setattr(target, "encode_head", careless)
+    monkeypatch.setattr(target, "checked", Careless)
+    monkeypatch.setattr(target, "encoded", write)
     with pytest.raises(AssertionError):
         target.check(data)
 

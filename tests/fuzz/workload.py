@@ -11,7 +11,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 from lastcall.wire.buffer import ByteBuffer  # noqa: E402
-from lastcall.wire.response import encode_head  # noqa: E402
+from lastcall.wire.head import checked  # noqa: E402
+from lastcall.wire.response import encoded  # noqa: E402
 from tests.fuzz import seeds, target, test_leaks  # noqa: E402
 
 
@@ -25,7 +26,7 @@ def main() -> None:
     test_leaks.parse_streams(len(test_leaks.STREAMS))
     test_leaks.encode_heads(len(test_leaks.HEADERS))
     for size in (16379, 16380, 16381, 100_000):
-        encode_head(200, [(b"x", b"v" * size)])
+        encoded(checked(200, [(b"x", b"v" * size)]))
     buffers = [ByteBuffer() for _ in range(100)]
     del buffers
     gc.collect()

@@ -1,4 +1,4 @@
-"""The order of the rooms in Cython code, which import-linter cannot read, and what the pure rooms may know."""
+"""The order of the packages in Cython code, which import-linter cannot read, and what the pure packages may know."""
 
 from __future__ import annotations
 
@@ -7,10 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.layering.tree import COMPILED, DECLARATIONS, PYTHON, Rules, cython_imports, imports_of, module_name, room_of
+from testing.tree import (
+    COMPANIONS,
+    COMPILED,
+    DECLARATIONS,
+    PROJECT,
+    PYTHON,
+    Rules,
+    cython_imports,
+    imports_of,
+    module_name,
+    package_of,
+    python_imports,
+)
 
 RULES = Rules.load()
-# What would make a sans-IO room impure: sockets, clocks, loops, logs, processes, the environment.
+# What would make a sans-IO package impure: sockets, clocks, loops, logs, processes, the environment.
 IMPURE = {
     "asyncio",
     "cpython.time",
@@ -30,29 +42,24 @@ IMPURE = {
 
 
 def upward(path: Path) -> list[str]:
-    """Imports of ``path`` that the order of the rooms does not allow."""
-    room = room_of(module_name(path))
+    """Imports of ``path`` that the order of the packages does not allow."""
+    package = package_of(module_name(path))
     ours = (name for name in imports_of(path) if name.startswith("lastcall."))
-    return sorted(name for name in ours if not RULES.allow(room, room_of(name)))
+    return sorted(name for name in ours if not RULES.allow(package, package_of(name)))
 
 
 @pytest.mark.parametrize("path", COMPILED + DECLARATIONS, ids=lambda path: f"{module_name(path)}{path.suffix}")
-def test_compiled_rooms_import_downwards_only(path: Path) -> None:
+def test_compiled_packages_import_downwards_only(path: Path) -> None:
     assert upward(path) == []
 
 
-# What applications hold of the drain: they wait in event loops and ask from threads. What decides is pure.
-FACES_OF_THE_DRAIN = {"lastcall.notice.notice", "lastcall.notice.signal", "lastcall.notice.tracking"}
-
-
-@pytest.mark.parametrize("room", ["wire", "drain"])
-def test_pure_rooms_know_no_io(room: str) -> None:
-    files = [path for path in PYTHON + COMPILED + DECLARATIONS if room_of(module_name(path)) == room]
+@pytest.mark.parametrize("package", ["wire", "drain"])
+def test_pure_packages_know_no_io(package: str) -> None:
+    files = [path for path in PYTHON + COMPILED + DECLARATIONS if package_of(module_name(path)) == package]
     assert files
     impure = {
         (module_name(path), name)
         for path in files
-        if module_name(path) not in FACES_OF_THE_DRAIN
         for name in imports_of(path)
         if any(name == module or name.startswith(f"{module}.") for module in IMPURE)
     }
@@ -73,8 +80,8 @@ def exits(source: str) -> list[int]:
 def test_only_cli_exits() -> None:
     found = [
         (module_name(path), line)
-        for path in PYTHON
-        if room_of(module_name(path)) not in ("cli", "__main__")
+        for path in PYTHON + COMPANIONS
+        if package_of(module_name(path)) not in ("cli", "__main__")
         for line in exits(path.read_text())
     ]
     assert found == []
@@ -87,6 +94,24 @@ def test_exits_are_found() -> None:
     assert exits("try:\n    f()\nexcept SystemExit:\n    raise") == []
 
 
+def test_tests_of_companions_and_what_is_shared_need_no_test_of_the_server() -> None:
+    files = [*PROJECT.glob("companions/*/tests/**/*.py"), *PROJECT.glob("testing/**/*.py")]
+    assert len(files) > 50
+    found = {
+        (path.relative_to(PROJECT).as_posix(), name)
+        for path in files
+        for name in python_imports(path.read_text(), "")
+        if name.partition(".")[0] == "tests"
+    }
+    assert found == set()
+
+
+def test_companions_do_not_share_tests() -> None:
+    for one, other in (("once", "drill"), ("drill", "once")):
+        for path in PROJECT.glob(f"companions/{one}/tests/**/*.py"):
+            assert f"companions.{other}" not in path.read_text(), path
+
+
 @pytest.mark.parametrize(
     ("importer", "imported", "allowed"),
     [
@@ -96,6 +121,10 @@ def test_exits_are_found() -> None:
         ("wire", "connection", False),
         ("wire", "drain", False),
         ("drain", "config", False),
+        ("drain", "notice", False),
+        ("notice", "drain", True),
+        ("asgi", "notice", True),
+        ("notice", "observe", False),
         ("net", "server", False),
         ("observe", "base", True),
         ("observe", "config", True),

@@ -14,9 +14,12 @@ from types import ModuleType
 import pytest
 
 import lastcall
-from tests.layering.tree import COMPILED, DECLARATIONS, PYTHON, ROOT, module_name, room_of
+import lastcall_once
+from testing.tree import COMPANIONS, COMPILED, DECLARATIONS, PYTHON, ROOT, module_name
 
-MODULES = sorted({module_name(path) for path in PYTHON + COMPILED} - {"lastcall.__main__"})
+MODULES = sorted(
+    name for path in PYTHON + COMPILED + COMPANIONS if not (name := module_name(path)).endswith(".__main__")
+)
 MOST_LINES = 600
 
 
@@ -35,14 +38,16 @@ def test_no_extension_outlives_its_source() -> None:
     assert built - {path.with_suffix("") for path in COMPILED} == set()
 
 
-def test_rooms_say_in_one_sentence_what_they_are() -> None:
-    rooms = {ROOT / room_of(name) / "__init__.py" for name in MODULES if name.count(".") > 1}
-    assert {path for path in rooms if not path.exists()} == set()
-    docstrings = {path.parent.name: ast.get_docstring(ast.parse(path.read_text())) or "" for path in rooms}
-    assert {room for room, text in docstrings.items() if not text.partition("\n")[0].endswith(".")} == set()
+def test_packages_say_in_one_sentence_what_they_are() -> None:
+    packages = {path.parent / "__init__.py" for path in PYTHON + COMPILED + COMPANIONS}
+    assert {path for path in packages if not path.exists()} == set()
+    docstrings = {path.parent: ast.get_docstring(ast.parse(path.read_text())) or "" for path in packages}
+    assert {package for package, text in docstrings.items() if not text.partition("\n")[0].endswith(".")} == set()
 
 
-@pytest.mark.parametrize("path", PYTHON + COMPILED + DECLARATIONS, ids=lambda path: f"{module_name(path)}{path.suffix}")
+@pytest.mark.parametrize(
+    "path", PYTHON + COMPILED + DECLARATIONS + COMPANIONS, ids=lambda path: f"{module_name(path)}{path.suffix}"
+)
 def test_modules_are_short_or_say_why_not(path: Path) -> None:
     lines = path.read_text().splitlines()
     excuse = any(line.startswith("#") and "length:" in line for line in lines[:10])
@@ -72,10 +77,13 @@ def test_everything_public_is_documented(name: str) -> None:
     assert [thing for thing, value in documented(module) if not inspect.getdoc(value)] == []
 
 
-def test_everything_exported_is_there() -> None:
-    assert len(lastcall.__all__) == len(set(lastcall.__all__))
-    assert [name for name in lastcall.__all__ if not hasattr(lastcall, name)] == []
+@pytest.mark.parametrize("package", [lastcall, lastcall_once], ids=lambda package: str(package.__name__))
+def test_everything_exported_is_there(package: ModuleType) -> None:
+    assert len(package.__all__) == len(set(package.__all__))
+    assert [name for name in package.__all__ if not hasattr(package, name)] == []
 
 
-def test_the_installed_version_is_this_one() -> None:
-    assert importlib.metadata.version("lastcall") == lastcall.__version__
+@pytest.mark.parametrize("package", ["lastcall", "lastcall_drill", "lastcall_once"])
+def test_the_installed_version_is_this_one(package: str) -> None:
+    written = importlib.import_module(f"{package}._version").__version__
+    assert importlib.metadata.version(package.replace("_", "-")) == written

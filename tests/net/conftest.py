@@ -1,4 +1,4 @@
-"""Every behaviour of the net room holds for both drivers and on both event loops."""
+"""Every behaviour of the package net holds for both drivers and on both event loops."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.running import Lines, Running, running, server_log
+from testing.running import Lines, Running, running, server_log
 
 Serve = Callable[..., Running]
 
@@ -27,6 +27,10 @@ def loop(request: pytest.FixtureRequest) -> str:
     """``--loop``."""
     name: str = request.param
     return name
+
+
+WAITING = pytest.mark.parametrize(("driver", "loop"), [("native", "uvloop"), ("asyncio", "asyncio")])
+"""For what takes a second or more and is no matter of the pair: each driver and each loop once."""
 
 
 @pytest.fixture

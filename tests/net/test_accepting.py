@@ -16,15 +16,18 @@ import pytest
 from lastcall.base.options import HTTPOptions
 from lastcall.base.sinks import AccessSink
 from lastcall.base.types import Receive, Scope, Send
-from lastcall.connection.http1 import HTTPService
+from lastcall.connection.service import HTTPService
+from lastcall.connection.stream import Stream
+from lastcall.drain.ladder import Phase
 from lastcall.net.driver import Driver
+from lastcall.net.listener import Listener, Owner
 from lastcall.notice.running import RunningTasks
 from lastcall.server.loops import loop_factory
-from lastcall.server.server import make_driver, make_scheduler
-from tests.net.conftest import Serve
-from tests.support.peer import Peer, eventually
-from tests.support.process import ServerProcess
-from tests.support.running import hello, respond, routes
+from lastcall.server.server import http1_protocol, make_driver, make_scheduler
+from testing.peer import Peer, eventually, filter_instructions
+from testing.process import ServerProcess
+from testing.running import hello, respond, routes
+from tests.net.conftest import WAITING, Serve
 
 
 def descriptors() -> dict[str, int]:
@@ -119,12 +122,27 @@ def test_no_descriptor_of_the_server_reaches_a_child(serve: Serve) -> None:
 class Bench:
     """A driver without a server around it, in a loop that a test turns by hand."""
 
-    def __init__(self, driver: str, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, driver: str, loop: asyncio.AbstractEventLoop, *, limit: int = 1000) -> None:
         self.loop = loop
         self.scheduler = make_scheduler(loop, HTTPOptions(), AccessSink())
-        self.driver: Driver = make_driver(
-            driver, self.scheduler, HTTPService(hello, RunningTasks(), self.scheduler), limit=1000
-        )
+        self.service = HTTPService(hello, RunningTasks(), self.scheduler)
+        self.drain = self.service.drain
+        self.drain.phase = Phase.SERVING
+        self.driver: Driver = make_driver(driver, self.scheduler, self.drain, limit=limit)
+
+    def listen(self, sock: socket.socket, owner: Owner = Owner.OURS) -> Listener:
+        """Have the driver accept from a listening socket, of which the test keeps its own copy."""
+        listener = Listener(sock, owner)
+        sock.setblocking(False)
+        listener.protocol = http1_protocol(self.service, listener)
+        self.driver.listen(listener)
+        return listener
+
+    def stop_new_connections(self) -> None:
+        """What the controller does when the drain begins."""
+        self.drain.phase = Phase.DRAINING
+        self.drain.since = self.loop.time()
+        self.driver.stop_new_connections()
 
     def turn(self) -> int:
         """Let the loop turn once; how many connections that brought."""
@@ -151,31 +169,159 @@ def bench(driver: str, loop: str) -> Iterator[Bench]:
     found.close()
 
 
-@pytest.mark.parametrize("shared", [True, False])
-def test_a_shared_listener_gives_one_connection_per_wake_up(bench: Bench, shared: bool) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as stack:
-        listener.setblocking(False)
+def test_a_listener_without_a_protocol_is_refused(bench: Bench) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock, pytest.raises(ValueError, match="without a protocol"):
+        bench.driver.listen(Listener(sock))
+
+
+@pytest.mark.parametrize("owner", Owner)
+def test_an_inherited_listener_gives_one_connection_per_wake_up(bench: Bench, owner: Owner) -> None:
+    inherited = owner is Owner.INHERITED
+    with socket.create_server(("127.0.0.1", 0)) as sock, ExitStack() as stack:
         for _ in range(5):
-            stack.enter_context(Peer(listener.getsockname()))
-        bench.driver.listen(listener, shared=shared)
+            stack.enter_context(Peer(sock.getsockname()))
+        bench.listen(sock, owner)
         brought = [number for number in (bench.turn() for _ in range(12)) if number]
         assert sum(brought) == 5
-        assert max(brought) <= (2 if shared else 5)  # one turn of ours may be two of uvloop's
-        assert len(brought) >= 3 or not shared
-        assert len(brought) == 1 or shared
+        assert max(brought) <= (2 if inherited else 5)  # one turn of ours may be two of uvloop's
+        assert len(brought) >= 3 or not inherited
+        assert len(brought) == 1 or inherited
+
+
+def test_each_listener_makes_its_own_protocols_connections(bench: Bench) -> None:
+    """Two listeners of one driver: which of them a client came in by decides what is spoken."""
+    made: list[str] = []
+
+    def listen(name: str, sock: socket.socket) -> None:
+        listener = Listener(sock)
+        sock.setblocking(False)
+        make = http1_protocol(bench.service, listener)
+
+        def connection(stream: Stream) -> object:
+            made.append(name)
+            return make(stream)
+
+        listener.protocol = connection
+        bench.driver.listen(listener)
+
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        listen("one", one)
+        listen("two", two)
+        with Peer(two.getsockname()), Peer(one.getsockname()), Peer(two.getsockname()):
+            assert sum(bench.turn() for _ in range(4)) == 3
+    assert sorted(made) == ["one", "two", "two"]
 
 
 def test_after_stop_accepting_nobody_is_accepted(bench: Bench) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as stack:
-        listener.setblocking(False)
-        bench.driver.listen(listener, shared=False)
-        stack.enter_context(Peer(listener.getsockname()))
+    with socket.create_server(("127.0.0.1", 0)) as sock, ExitStack() as stack:
+        bench.listen(sock)
+        stack.enter_context(Peer(sock.getsockname()))
         assert sum(bench.turn() for _ in range(3)) == 1
         bench.driver.stop_accepting()
         for _ in range(3):
-            stack.enter_context(Peer(listener.getsockname()))
+            stack.enter_context(Peer(sock.getsockname()))
         assert sum(bench.turn() for _ in range(3)) == 0
         assert bench.driver.accept_waiting() == 3
+
+
+# -- the stop ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a filter of Linux")
+@pytest.mark.parametrize(("owner", "instructions"), [(Owner.OURS, 4), (Owner.INHERITED, 0), (Owner.SLOT, 0)])
+def test_only_a_listener_of_our_own_drops_newcomers(bench: Bench, owner: Owner, instructions: int) -> None:
+    """An inherited one is others' too, and of a slot the parent stops the newcomers."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        bench.listen(sock, owner)
+        bench.stop_new_connections()
+        assert filter_instructions(sock) == instructions
+
+
+def test_a_slot_is_answered_until_its_queue_is_empty_and_stays_open_for_the_parent(bench: Bench) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock, ExitStack() as stack:
+        parents = stack.enter_context(sock.dup())
+        listener = bench.listen(sock, Owner.SLOT)
+        waiting = [stack.enter_context(Peer(sock.getsockname())) for _ in range(3)]
+        bench.stop_new_connections()
+        assert len(bench.driver) == 3, "who is in its queue at the stop waits for this worker, and for nobody else"
+        for peer in waiting:
+            peer.request()
+        late = stack.enter_context(Peer(sock.getsockname()))  # not dropped: the parent decides when that ends
+        late.request()
+        assert sum(bench.turn() for _ in range(3)) == 1
+        last = stack.enter_context(Peer(sock.getsockname()))
+        last.request()
+        bench.driver.accept_backlog()
+        assert len(bench.driver) == 5
+        for _ in range(12):  # a connection, its task and its answer each take one or two, by driver and Python version
+            bench.turn()
+        assert [peer.answer().status for peer in (*waiting, late, last)] == [200] * 5
+        behind = stack.enter_context(Peer(sock.getsockname()))
+        assert sum(bench.turn() for _ in range(3)) == 0, "the worker accepts no more"
+        listener.close()
+        with parents.accept()[0] as accepted:
+            assert accepted.getpeername() == behind.sock.getsockname(), "the parent, or the next worker, still can"
+
+
+def test_a_unix_slot_is_not_shut(bench: Bench, tmp_path: Path) -> None:
+    """After SHUT_RD nobody could queue there any more, for the next worker either."""
+    path = str(tmp_path / "slot")
+    with socket.socket(socket.AF_UNIX) as sock, ExitStack() as stack:
+        sock.bind(path)
+        sock.listen(5)
+        bench.listen(sock, Owner.SLOT)
+        stack.enter_context(Peer(path))
+        bench.stop_new_connections()
+        stack.enter_context(Peer(path))
+        assert sum(bench.turn() for _ in range(3)) == 1
+        bench.driver.accept_backlog()
+        stack.enter_context(Peer(path))
+        assert sum(bench.turn() for _ in range(3)) == 0
+        assert len(bench.driver) == 2
+
+
+def test_an_inherited_listener_is_left_to_the_others_at_the_stop(bench: Bench) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock, ExitStack() as stack:
+        bench.listen(sock, Owner.INHERITED)
+        stack.enter_context(Peer(sock.getsockname()))
+        bench.stop_new_connections()
+        bench.driver.accept_backlog()
+        assert sum(bench.turn() for _ in range(3)) == len(bench.driver) == 0
+        sock.accept()[0].close()
+
+
+@pytest.mark.parametrize("owner", [Owner.OURS, Owner.SLOT])
+def test_in_a_drain_the_limit_keeps_nobody_out_who_waits_already(driver: str, loop: str, owner: Owner) -> None:
+    bench = Bench(driver, loop_factory(loop)(), limit=2)
+    with socket.create_server(("127.0.0.1", 0)) as sock, ExitStack() as stack:
+        bench.listen(sock, owner)
+        for _ in range(5):
+            stack.enter_context(Peer(sock.getsockname()))
+        assert sum(bench.turn() for _ in range(4)) == 2
+        bench.drain.phase = Phase.ANNOUNCED
+        assert sum(bench.turn() for _ in range(4)) == 0, "a stop that is only announced serves as before"
+        bench.stop_new_connections()
+        assert len(bench.driver) == 5
+        bench.close()
+
+
+def test_below_the_limit_again_after_the_drain_has_begun_accepting_goes_on(driver: str, loop: str) -> None:
+    bench = Bench(driver, loop_factory(loop)(), limit=1)
+    with socket.create_server(("127.0.0.1", 0)) as sock, ExitStack() as stack:
+        bench.listen(sock, Owner.SLOT)
+        first = stack.enter_context(Peer(sock.getsockname()))
+        assert sum(bench.turn() for _ in range(3)) == 1
+        bench.stop_new_connections()
+        first.close()
+        for _ in range(3):
+            bench.turn()
+        for _ in range(3):
+            stack.enter_context(Peer(sock.getsockname()))
+        assert sum(bench.turn() for _ in range(3)) == 3
+        bench.close()
+
+
+# -- what waiting costs ------------------------------------------------------------------------------------------------
 
 
 def switches(thread_id: int) -> int:
@@ -187,6 +333,7 @@ def switches(thread_id: int) -> int:
 
 
 @pytest.mark.slow
+@WAITING
 def test_idle_connections_cost_no_wake_ups(serve: Serve) -> None:
     server = serve(hello)
     with ExitStack() as stack:
@@ -201,6 +348,7 @@ def test_idle_connections_cost_no_wake_ups(serve: Serve) -> None:
 
 
 @pytest.mark.slow
+@WAITING
 def test_without_free_descriptors_accepting_pauses_with_one_line(driver: str, loop: str, tmp_path: Path) -> None:
     (tmp_path / "scarce.py").write_text(
         "import os, resource\n"

@@ -12,9 +12,9 @@ import pytest
 from lastcall.base.errors import ClientDisconnected
 from lastcall.base.types import Receive, Scope, Send
 from lastcall.server import Server
-from tests.net.conftest import Serve
-from tests.support.peer import Peer, eventually, request
-from tests.support.running import Gate, Lines, Running, respond, routes
+from testing.peer import Peer, eventually, request
+from testing.running import Gate, Lines, Running, respond, routes
+from tests.net.conftest import WAITING, Serve
 
 MEBI = 1024 * 1024
 
@@ -221,6 +221,7 @@ def test_a_response_that_ends_with_the_connection_breaks_off_by_a_reset(serve: S
 
 
 @pytest.mark.slow
+@WAITING
 def test_a_client_that_does_not_answer_the_fin_is_left_after_a_second(serve: Serve) -> None:
     server = serve(routes(), limit_connections=1)
     with server.peer() as peer:
@@ -240,9 +241,7 @@ def connected(running: Running, turns: int, then: Callable[[Server], None]) -> P
         then(running.server)
         return peer
 
-    loop = running.server._loop
-    assert loop is not None
-    return asyncio.run_coroutine_threadsafe(connect(), loop).result(5)
+    return asyncio.run_coroutine_threadsafe(connect(), running.loop).result(5)
 
 
 def test_a_connection_that_is_closed_in_the_moment_of_its_birth_leaves_nothing(serve: Serve, log: Lines) -> None:
@@ -261,19 +260,15 @@ def test_a_connection_that_is_aborted_in_the_moment_of_its_birth_leaves_nothing(
             assert peer.ended() in {"FIN", "RST"}
 
 
-@pytest.mark.slow
-def test_a_connection_that_is_used_again_around_its_idle_timeout_is_never_reset(serve: Serve) -> None:
-    """A request that comes before the FIN is answered; one that crosses it is not started, and sees a clean end."""
-    idle = 0.2
-    server = serve(routes(), timeout_keep_alive=idle)
+def use_around_the_timeout(server: Running, idle: float, outcomes: Counter[str]) -> None:
+    """Use 250 connections again, each at another moment: from 2 ms before its timeout to behind the last at which the
+    timer may fire."""
     peers = [server.peer() for _ in range(250)]
     used = []
     for peer in peers:
         assert peer.get().status == 200
         used.append(time.monotonic())
-    outcomes = Counter[str]()
     for number, (peer, since) in enumerate(zip(peers, used, strict=True)):
-        # From 2 ms before the timeout to behind the last moment at which the timer may fire.
         time.sleep(max(0.0, since + idle - 0.002 + 0.08 * number / len(peers) - time.monotonic()))
         with peer:
             try:
@@ -283,4 +278,16 @@ def test_a_connection_that_is_used_again_around_its_idle_timeout_is_never_reset(
                 outcomes["FIN"] += 1
             except ConnectionResetError:
                 outcomes["RST"] += 1
+
+
+@pytest.mark.slow
+def test_a_connection_that_is_used_again_around_its_idle_timeout_is_never_reset(serve: Serve) -> None:
+    """A request that comes before the FIN is answered; one that crosses it is not started, and sees a clean end."""
+    idle = 0.2
+    server = serve(routes(), timeout_keep_alive=idle)
+    outcomes = Counter[str]()
+    for _ in range(10):  # a busy machine may ask too late each time
+        use_around_the_timeout(server, idle, outcomes)
+        if outcomes.keys() != {"FIN"}:
+            break
     assert outcomes.keys() == {"200", "FIN"}, outcomes

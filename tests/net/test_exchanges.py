@@ -13,9 +13,9 @@ import pytest
 
 from lastcall.base.errors import ClientDisconnected
 from lastcall.base.types import Receive, Scope, Send
-from tests.net.conftest import Serve
-from tests.support.peer import Peer, eventually, request
-from tests.support.running import Gate, Lines, respond, routes, whole_body
+from testing.peer import Peer, eventually, request
+from testing.running import Gate, Lines, respond, routes, whole_body
+from tests.net.conftest import WAITING, Serve
 
 MEBI = 1024 * 1024
 
@@ -193,6 +193,7 @@ def test_pipelining_without_reading_the_answers_does_not_fill_the_memory(serve: 
             assert len(peer.answer().body) == len(body)
 
 
+@WAITING
 def test_a_client_that_takes_nothing_is_given_up(serve: Serve) -> None:
     outcome: list[BaseException | None] = []
 
@@ -213,6 +214,7 @@ def test_a_client_that_takes_nothing_is_given_up(serve: Serve) -> None:
 
 
 @pytest.mark.slow
+@WAITING
 def test_a_client_that_leaves_the_end_of_a_complete_answer_untaken_is_given_up(serve: Serve) -> None:
     server = serve(routes(), timeout_write=0.3)
     big = 32 * MEBI
@@ -233,6 +235,7 @@ def test_a_client_that_leaves_the_end_of_a_complete_answer_untaken_is_given_up(s
 
 
 @pytest.mark.slow
+@WAITING
 def test_a_slow_reader_that_takes_something_now_and_then_is_kept(serve: Serve) -> None:
     big = 4 * MEBI
 
@@ -248,6 +251,7 @@ def test_a_slow_reader_that_takes_something_now_and_then_is_kept(serve: Serve) -
         assert len(peer.answer().body) == big
 
 
+@WAITING
 def test_a_busy_connection_starves_neither_timers_nor_others(serve: Serve) -> None:
     late = 0.0
 

@@ -14,8 +14,8 @@ import pytest
 
 from lastcall.base.errors import ClientDisconnected
 from lastcall.base.types import Receive, Scope, Send
-from tests.support.peer import eventually
-from tests.support.running import respond, running
+from testing.peer import eventually
+from testing.running import respond, running
 
 DRIVERS = pytest.mark.parametrize("driver", ["native", "asyncio"])
 START: dict[str, Any] = {"type": "http.response.start", "status": 200, "headers": []}
@@ -87,7 +87,7 @@ def test_a_forked_child_that_holds_a_closed_connection_costs_no_cpu() -> None:
         peer = run.peer()
         peer.get(f"/fork?{peer.sock.fileno()}")
         peer.close()
-        eventually(lambda: run.server._controller is not None and len(run.server._controller._work.driver) == 0)
+        eventually(lambda: run.connections == 0)
         start = time.process_time()
         time.sleep(0.5)
         spent = time.process_time() - start

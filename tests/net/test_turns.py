@@ -6,8 +6,8 @@ import threading
 import time
 
 from lastcall.base.types import Receive, Scope, Send
+from testing.running import respond
 from tests.net.conftest import Serve
-from tests.support.running import respond
 
 
 def test_what_a_turn_had_no_time_for_is_served_though_nothing_else_happens(serve: Serve) -> None:

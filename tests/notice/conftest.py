@@ -1,8 +1,8 @@
-"""The benches that this room's tests drive."""
+"""The benches that these tests drive."""
 
 from __future__ import annotations
 
-from tests.support.draining import rig
-from tests.support.fixtures import bench
+from testing.draining import stoppable
+from testing.fixtures import bench
 
-__all__ = ["bench", "rig"]
+__all__ = ["bench", "stoppable"]

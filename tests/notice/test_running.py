@@ -1,4 +1,4 @@
-"""The tasks against a model: entries join once, leave once, in any order, and each end is told once."""
+"""The running tasks against a model: each joins once, leaves once, in any order, and its end is told once."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from lastcall.drain.policy import Policy
 from lastcall.notice.running import RunningTask, RunningTasks
 
 
 class Work(RunningTask):
-    """An entry with a name."""
+    """A task with a name."""
 
     def __init__(self, name: str = "") -> None:
         self.name = name
@@ -22,29 +23,29 @@ class Work(RunningTask):
         return self.name
 
 
-class LedgerMachine(RuleBasedStateMachine):
-    """Two ledgers and a list for each; every entry is in one of them at most."""
+class TasksMachine(RuleBasedStateMachine):
+    """Two workers and a list for each; every task runs in one of them at most."""
 
     @initialize()
     def begin(self) -> None:
-        self.left: list[list[RunningTask]] = [[], []]
-        self.ledgers = [RunningTasks(), RunningTasks()]
-        for index, tasks in enumerate(self.ledgers):
-            tasks.on_leave = lambda entry, index=index: self.has_left(index, entry)
+        self.ended: list[list[RunningTask]] = [[], []]
+        self.workers = [RunningTasks(), RunningTasks()]
+        for index, tasks in enumerate(self.workers):
+            tasks.on_end = lambda task, index=index: self.has_ended(index, task)
         self.models: list[list[Work]] = [[], []]
         self.totals = [0, 0]
         self.gone: list[Work] = []
         self.expected: list[list[RunningTask]] = [[], []]
 
-    def has_left(self, index: int, entry: RunningTask) -> None:
-        assert not entry.running
-        assert entry not in self.ledgers[index].entries(), "whoever is told sees the running tasks without it"
-        self.left[index].append(entry)
+    def has_ended(self, index: int, task: RunningTask) -> None:
+        assert not task.running
+        assert task not in self.workers[index].snapshot(), "whoever is told sees the running tasks without it"
+        self.ended[index].append(task)
 
     @rule(which=st.integers(0, 1), now=st.floats(0, 1e6))
     def join(self, which: int, now: float) -> None:
         work = Work()
-        self.ledgers[which].join(work, now)
+        self.workers[which].join(work, now)
         assert (work.running, work.since) == (True, now)
         self.models[which].insert(0, work)
         self.totals[which] += 1
@@ -53,7 +54,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.gone)
     def join_again(self, which: int) -> None:
         work = self.gone.pop()
-        self.ledgers[which].join(work, 1.0)
+        self.workers[which].join(work, 1.0)
         self.models[which].insert(0, work)
         self.totals[which] += 1
 
@@ -63,7 +64,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if not model:
             return
         work = model.pop(data.draw(st.integers(0, len(model) - 1)))
-        self.ledgers[which].leave(work)
+        self.workers[which].leave(work)
         assert not work.running
         self.expected[which].append(work)
         self.gone.append(work)
@@ -71,65 +72,66 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 1))
     @precondition(lambda self: self.gone)
     def leave_twice(self, which: int) -> None:
-        self.ledgers[which].leave(self.gone[-1])
+        self.workers[which].leave(self.gone[-1])
 
     @rule(which=st.integers(0, 1))
     def leave_the_wrong_one(self, which: int) -> None:
         for work in self.models[1 - which]:
-            self.ledgers[which].leave(work)
+            self.workers[which].leave(work)
             assert work.running
 
     @rule(which=st.integers(0, 1))
     def join_twice(self, which: int) -> None:
         for model in self.models:
             for work in model[:1]:
-                with pytest.raises(ValueError, match="running already"):
-                    self.ledgers[which].join(work, 1.0)
+                with pytest.raises(ValueError, match="running"):
+                    self.workers[which].join(work, 1.0)
 
     @invariant()
     def same_as_the_model(self) -> None:
-        for tasks, model, total in zip(self.ledgers, self.models, self.totals, strict=True):
-            assert tasks.entries() == list(tasks) == model
+        for tasks, model, total in zip(self.workers, self.models, self.totals, strict=True):
+            assert tasks.snapshot() == list(tasks) == model
             assert tasks.count == len(tasks) == len(model)
             assert tasks.total == total
-        assert self.left == self.expected
+            assert tasks.places == 0, "only what a subclass says counts for --limit-concurrency"
+        assert self.ended == self.expected
 
 
-TestLedger = LedgerMachine.TestCase
+TestTasks = TasksMachine.TestCase
 
 
-def test_entries_may_leave_while_somebody_walks_over_the_snapshot() -> None:
+def test_tasks_may_end_while_somebody_walks_over_the_snapshot() -> None:
     tasks = RunningTasks()
     works = [Work(str(number)) for number in range(10)]
     for work in works:
         tasks.join(work, 0.0)
-    for entry in tasks:
-        tasks.leave(entry)
+    for task in tasks:
+        tasks.leave(task)
         tasks.leave(works[0])
     assert tasks.count == 0
     assert not any(work.running for work in works)
 
 
-def test_a_new_entry_while_one_leaves() -> None:
+def test_a_new_task_while_one_ends() -> None:
     tasks = RunningTasks()
     late = Work("late")
-    tasks.on_leave = lambda entry: tasks.join(late, 2.0) if not late.running else None
+    tasks.on_end = lambda task: tasks.join(late, 2.0) if not late.running else None
     first = Work("first")
     tasks.join(first, 1.0)
     tasks.leave(first)
-    assert tasks.entries() == [late]
+    assert tasks.snapshot() == [late]
 
 
 def test_nobody_is_told_unless_somebody_asks() -> None:
     """The server asks from its stop order on: on an idle one every request is the last."""
     tasks = RunningTasks()
-    assert tasks.on_leave is None
+    assert tasks.on_end is None
     told: list[RunningTask] = []
     early, late = Work("early"), Work("late")
     tasks.join(early, 0.0)
     tasks.join(late, 0.0)
     tasks.leave(early)
-    tasks.on_leave = told.append
+    tasks.on_end = told.append
     tasks.leave(late)
     tasks.leave(early)
     assert told == [late]
@@ -140,7 +142,7 @@ def test_an_outcome_is_what_somebody_says_it_is() -> None:
     assert work.outcome is None
     tasks = RunningTasks()
     seen: list[str | None] = []
-    tasks.on_leave = lambda entry: seen.append(entry.outcome)
+    tasks.on_end = lambda task: seen.append(task.outcome)
     tasks.join(work, 0.0)
     work.outcome = "cancelled"
     tasks.leave(work)
@@ -148,17 +150,19 @@ def test_an_outcome_is_what_somebody_says_it_is() -> None:
 
 
 def test_plain_work_is_a_whole_request_that_nobody_can_cut() -> None:
-    entry = RunningTask()
-    assert (entry.kind, entry.whole, entry.ran_after_response) == ("request", True, False)
-    assert entry.disconnect_response("disconnected") is False
-    assert entry.outcome is None
-    entry.abandon()
-    assert entry.details() == {"method": "", "path": "RunningTask", "bytes_sent": 0, "client": ""}
+    task = RunningTask()
+    assert (task.kind, task.response_complete, task.ran_after_response) == ("request", True, False)
+    assert (task.disconnectable, task.client_disconnected, task.policy) == (False, False, Policy.DEFAULT)
+    assert task.disconnect_response("disconnected") is False
+    task.disconnect_if_closing()
+    assert task.outcome is None
+    task.abandon()
+    assert task.details() == {"method": "", "path": "RunningTask", "bytes_sent": 0, "client": ""}
 
 
-def test_an_entry_says_what_it_cannot_do() -> None:
+def test_a_task_says_what_it_cannot_do() -> None:
     assert RunningTask().describe() == "RunningTask"
-    with pytest.raises(TypeError, match="Work cannot be cancelled"):
+    with pytest.raises(TypeError, match="Work"):
         Work().cancel()
 
 

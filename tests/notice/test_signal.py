@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from lastcall.drain.ladder import Phase
+from lastcall.drain.state import DrainState
 from lastcall.notice.signal import DrainSignal
 
 INF = math.inf
@@ -37,23 +39,27 @@ def until(condition: Callable[[], object]) -> None:
 
 def test_before_the_notice() -> None:
     signal = DrainSignal()
-    assert (signal.stopping, signal.is_set, signal.farewell_over, signal.tasks) == (False, False, False, None)
+    assert (signal.stopping, signal.is_set, signal.tasks) == (False, False, None)
     assert signal.remaining(closing=True) is None
     assert signal.remaining(closing=False) is None
 
 
 def test_announced_is_not_set() -> None:
-    signal = DrainSignal()
-    signal.stopping = True
+    state = DrainState(Phase.SERVING)
+    signal = DrainSignal(state=state)
+    assert signal.state is state
+    assert not signal.stopping
+    state.phase = Phase.ANNOUNCED
+    assert signal.stopping
     assert not signal.is_set
     assert signal.remaining(closing=True) is None, "nothing is disconnected while the delay lasts"
 
 
-def test_giving_the_notice_sets_everything() -> None:
+def test_giving_the_notice_sets_it_and_its_times() -> None:
     clock = Clock()
     signal = DrainSignal(clock)
-    signal.give(118.0, 101.0, 2.0)
-    assert (signal.stopping, signal.is_set, signal.margin) == (True, True, 2.0)
+    signal.give(118.0, 101.0)
+    assert signal.is_set
     assert (signal.remaining(closing=False), signal.remaining(closing=True)) == (18.0, 1.0)
     clock.now = 110.5
     assert (signal.remaining(closing=False), signal.remaining(closing=True)) == (7.5, 0.0), "never below 0"
@@ -61,7 +67,7 @@ def test_giving_the_notice_sets_everything() -> None:
 
 def test_without_a_limit_the_rest_is_infinite() -> None:
     signal = DrainSignal(Clock())
-    signal.give(INF, 101.0, 2.0)
+    signal.give(INF, 101.0)
     assert (signal.remaining(closing=False), signal.remaining(closing=True)) == (INF, 1.0)
 
 
@@ -70,10 +76,10 @@ def test_given_again_only_the_times_change() -> None:
     signal = DrainSignal(Clock())
     calls: list[str] = []
     signal.add_callback(lambda: calls.append("once"))
-    signal.give(118.0, 101.0, 2.0)
-    signal.give(103.0, 101.0, 0.3)
+    signal.give(118.0, 101.0)
+    signal.give(103.0, 101.0)
     assert calls == ["once"]
-    assert (signal.remaining(closing=False), signal.margin) == (3.0, 0.3)
+    assert signal.remaining(closing=False) == 3.0
 
 
 # -- waiting -----------------------------------------------------------------------------------------------------------
@@ -85,7 +91,7 @@ def test_all_who_wait_are_woken() -> None:
         waiting = [asyncio.create_task(signal.wait()) for _ in range(5)]
         await asyncio.sleep(0)
         assert not any(task.done() for task in waiting)
-        signal.give(INF, INF, 2.0)
+        signal.give(INF, INF)
         await asyncio.wait_for(asyncio.gather(*waiting), 5)
         await signal.wait()  # and nobody who comes later has to wait
 
@@ -104,7 +110,7 @@ def test_whoever_stops_waiting_is_forgotten() -> None:
         assert tasks[0].cancelled()
         assert len(signal._waiters) == 2, "polling with a timeout must not collect futures"
         tasks[1].cancel()  # in the same step as the notice
-        signal.give(INF, INF, 2.0)
+        signal.give(INF, INF)
         await asyncio.wait_for(tasks[2], 5)
         assert tasks[1].cancelled()
 
@@ -127,7 +133,7 @@ def test_a_notice_wakes_other_loops_and_threads() -> None:
     for thread in threads:
         thread.start()
     ready.wait()
-    signal.give(INF, INF, 2.0)
+    signal.give(INF, INF)
     for thread in threads:
         thread.join(10)
     assert sorted(woken) == [0, 1, 2]
@@ -144,7 +150,7 @@ def test_a_loop_that_is_closed_harms_nobody() -> None:
         waiting = asyncio.create_task(signal.wait())
         await asyncio.sleep(0)
         assert len(signal._waiters) == 2
-        signal.give(INF, INF, 2.0)
+        signal.give(INF, INF)
         await asyncio.wait_for(waiting, 5)
 
     asyncio.run(main())
@@ -173,7 +179,7 @@ def test_the_lock_may_be_held_below() -> None:
     thread.join(5)
     assert not thread.is_alive(), "it waits for itself"
     assert len(signal._waiters) == 0
-    signal.give(INF, INF, 2.0)
+    signal.give(INF, INF)
     assert calls == ["told"]
     task._log_destroy_pending = False  # type: ignore[attr-defined]
     loop.close()
@@ -211,7 +217,7 @@ def test_who_comes_and_goes_while_the_notice_is_given() -> None:
         for thread in threads:
             thread.start()
         started.wait()
-        signal.give(INF, INF, 2.0)
+        signal.give(INF, INF)
         for thread in threads:
             thread.join(10)
         assert sorted(seen) == [0, 1, 2]
@@ -226,7 +232,7 @@ def test_callbacks_are_called_once_in_their_order() -> None:
     for number in range(3):
         signal.add_callback(lambda number=number: calls.append(number))  # type: ignore[misc]
     assert calls == []
-    signal.give(INF, INF, 2.0)
+    signal.give(INF, INF)
     assert calls == [0, 1, 2]
     signal.add_callback(lambda: calls.append(signal.is_set))
     assert calls == [0, 1, 2, True], "the notice is set: at once"
@@ -241,7 +247,7 @@ def test_a_callback_sees_the_notice_and_may_add_another() -> None:
         signal.add_callback(lambda: calls.append("inner"))
 
     signal.add_callback(outer)
-    signal.give(118.0, 101.0, 2.0)
+    signal.give(118.0, 101.0)
     assert calls == [(True, 18.0), "inner"]
 
 
@@ -258,7 +264,7 @@ def test_a_callback_that_raises_is_logged_and_harms_nobody(caplog: pytest.LogCap
     async def main() -> None:
         waiting = asyncio.create_task(signal.wait())
         await asyncio.sleep(0)
-        signal.give(INF, INF, 2.0)
+        signal.give(INF, INF)
         await asyncio.wait_for(waiting, 5)
 
     asyncio.run(main())
@@ -290,7 +296,7 @@ def test_no_callback_is_lost_that_is_added_while_the_notice_is_given() -> None:
         for thread in threads:
             thread.start()
         started.wait()
-        signal.give(INF, INF, 2.0)
+        signal.give(INF, INF)
         for thread in threads:
             thread.join(10)
         until(lambda calls=calls: len(calls) == 600)  # type: ignore[misc]

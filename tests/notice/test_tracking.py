@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 import lastcall
-from lastcall.notice.notice import DrainNotice, register, unregister
+from lastcall.drain.ladder import Phase
+from lastcall.drain.state import DrainState
+from lastcall.notice.notice import register, signal_of, unregister
 from lastcall.notice.running import RunningTasks
 from lastcall.notice.signal import DrainSignal
 from lastcall.notice.tracking import track
@@ -30,13 +32,13 @@ def test_the_name_is_lastcalls() -> None:
     assert lastcall.track is track
 
 
-def test_a_task_is_in_the_ledger_until_it_ends(tasks: RunningTasks) -> None:
+def test_a_task_runs_until_it_ends(tasks: RunningTasks) -> None:
     async def main() -> None:
         task = asyncio.create_task(asyncio.sleep(0, "result"), name="sync")
         assert track(task) is task
-        (entry,) = tasks.entries()
-        assert (entry.kind, entry.describe(), entry.whole) == ("app task", "task sync", True)
-        assert entry.since == pytest.approx(asyncio.get_running_loop().time(), abs=1)
+        (tracked,) = tasks.snapshot()
+        assert (tracked.kind, tracked.describe(), tracked.response_complete) == ("app task", "task sync", True)
+        assert tracked.since == pytest.approx(asyncio.get_running_loop().time(), abs=1)
         assert await task == "result"
         await asyncio.sleep(0)
         assert (tasks.count, tasks.total) == (0, 1)
@@ -66,33 +68,65 @@ def test_the_servers_cancel_reaches_it(tasks: RunningTasks) -> None:
     async def main() -> None:
         task = track(asyncio.create_task(asyncio.sleep(1000)))
         await asyncio.sleep(0)
-        tasks.entries()[0].cancel()
+        tasks.snapshot()[0].cancel()
         await asyncio.wait({task})
         assert task.cancelled()
 
     asyncio.run(main())
 
 
-def test_its_entry_is_a_notice_of_the_same_server(tasks: RunningTasks) -> None:
+def test_it_has_no_response_that_could_be_cut(tasks: RunningTasks) -> None:
     async def main() -> None:
         task = track(asyncio.create_task(asyncio.sleep(1000)))
-        (entry,) = tasks.entries()
-        assert isinstance(entry, DrainNotice)
-        assert not entry.is_set()
-        assert entry.disconnect_response("disconnected") is False, "it has no response"
-        entry.abandon()
+        (tracked,) = tasks.snapshot()
+        assert not tracked.disconnectable
+        assert tracked.disconnect_response("disconnected") is False
+        tracked.disconnect_if_closing()
+        tracked.notify()
+        tracked.abandon()
+        assert not task.done()
         task.cancel()
         await asyncio.wait({task})
 
     asyncio.run(main())
 
 
+def test_it_takes_no_place_from_a_request(tasks: RunningTasks) -> None:
+    """``--limit-concurrency`` counts requests."""
+
+    async def main() -> None:
+        task = track(asyncio.create_task(asyncio.sleep(0)))
+        assert (tasks.count, tasks.places) == (1, 0)
+        await task
+        await asyncio.sleep(0)
+        assert (tasks.count, tasks.places) == (0, 0)
+
+    asyncio.run(main())
+
+
+def test_in_a_server_that_cancels_already_it_is_cancelled_at_once() -> None:
+    signal = DrainSignal(state=DrainState(Phase.CANCELLING))
+    signal.tasks = RunningTasks()
+    signal.state.refusing = True
+    register(signal)
+
+    async def main() -> None:
+        task = track(asyncio.create_task(asyncio.sleep(1000)))
+        await asyncio.wait({task})
+        assert task.cancelled()
+
+    try:
+        asyncio.run(main())
+    finally:
+        unregister(signal)
+
+
 def test_a_future_is_as_good_as_a_task(tasks: RunningTasks) -> None:
     async def main() -> None:
         future: asyncio.Future[int] = track(asyncio.get_running_loop().create_future())
-        (entry,) = tasks.entries()
-        assert entry.describe().startswith("task <Future pending")
-        entry.cancel()
+        (tracked,) = tasks.snapshot()
+        assert tracked.describe().startswith("task <Future pending")
+        tracked.cancel()
         assert future.cancelled()
         await asyncio.sleep(0)
         assert tasks.count == 0
@@ -125,7 +159,7 @@ async def forgotten() -> None:
 
 def test_a_coroutine_is_refused_with_a_sentence(tasks: RunningTasks) -> None:
     coroutine: Any = forgotten()
-    with pytest.raises(TypeError, match=r"track\(\) takes a task, as asyncio.create_task\(\) makes one, not coroutine"):
+    with pytest.raises(TypeError, match="coroutine"):
         track(coroutine)
     coroutine.close()
     assert tasks.total == 0
@@ -139,9 +173,7 @@ def test_the_notice_of_a_tracked_task_is_found_in_it(tasks: RunningTasks) -> Non
         task = track(asyncio.create_task(work()))
         await asyncio.sleep(0)
         assert not task.done()
-        entry = tasks.entries()[0]
-        assert isinstance(entry, DrainNotice)
-        lastcall.notice.notice.signal_of(entry).give(math.inf, math.inf, 2.0)
+        signal_of(lastcall.drain_notice()).give(math.inf, math.inf)
         await asyncio.wait_for(task, 5)
 
     asyncio.run(main())

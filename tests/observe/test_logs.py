@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import io
 import json
 import logging
@@ -218,8 +219,10 @@ def test_levels(given: str | int | None, number: int | None) -> None:
 
 @pytest.mark.parametrize("given", ["loud", "", "-1", -1, True, "1.5"])
 def test_a_level_that_does_not_exist(given: str | int) -> None:
-    with pytest.raises(ConfigError, match=r"^--log-level.* expected critical, error, .* trace, or a number$"):
+    with pytest.raises(ConfigError) as caught:
         configure_logging(LogOptions(level=given))
+    assert (caught.value.option, caught.value.value) == ("--log-level", given)
+    assert all(name in caught.value.expected for name in ("critical", "trace"))
 
 
 def test_the_level_decides_what_is_logged() -> None:
@@ -414,58 +417,55 @@ def test_a_configuration_for_uvicorn_gets_a_hint(capsys: pytest.CaptureFixture[s
     config["loggers"] = {"uvicorn.access": {"handlers": ["access"], "level": "INFO"}}
     config["root"] = {"handlers": ["default"], "level": "INFO"}
     configure_logging(LogOptions(level=None, config=config))
-    hint = "names uvicorn's loggers; lastcall's are lastcall, lastcall.error and lastcall.access"
-    assert hint in capsys.readouterr().err
+    assert "lastcall.access" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "message"),
+    ("name", "text", "reason"),
     [
-        ("log.json", "{", r"valid JSON \(Expecting property name.*line 1 column 2"),
-        ("log.json", "[]", "a mapping at the top of the file"),
-        ("log.yaml", "a: [", r"valid YAML \(while parsing a flow"),
-        ("log.yaml", "just text", "a mapping at the top of the file"),
-        ("log.json", "{}", r"a configuration that logging.config accepts \(dictionary doesn't specify a version\)"),
-        ("log.ini", "[loggers]\nkeys=root\n", r"a configuration that logging.config accepts \(.*formatters"),
-        ("log.ini", "text", "a configuration that logging.config accepts"),
-        ("log.yaml", "\udcff", r"a file that can be read \(not UTF-8\)"),
-        (
-            "log.json",
-            '{"version": 1, "handlers": {"h": {"class": "no.such.Handler"}}}',
-            r"a configuration that logging.config accepts \(Unable to configure handler 'h': .*no",
-        ),
+        ("log.json", "{", "line 1 column 2"),
+        ("log.json", "[]", ""),
+        ("log.yaml", "a: [", "YAML"),
+        ("log.yaml", "just text", ""),
+        ("log.json", "{}", "version"),
+        ("log.ini", "[loggers]\nkeys=root\n", "formatters"),
+        ("log.ini", "text", ""),
+        ("log.yaml", "\udcff", "UTF-8"),
+        ("log.json", '{"version": 1, "handlers": {"h": {"class": "no.such.Handler"}}}', "'h'"),
     ],
 )
-def test_a_file_that_cannot_be_used(tmp_path: Path, name: str, text: str, message: str) -> None:
+def test_a_file_that_cannot_be_used(tmp_path: Path, name: str, text: str, reason: str) -> None:
     path = tmp_path / name
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
-    pattern = f"^--log-config: '{re.escape(str(path))}' is not usable: expected {message}"
-    with pytest.raises(ConfigError, match=pattern) as caught:
+    with pytest.raises(ConfigError) as caught:
         configure_logging(LogOptions(config=str(path)))
+    assert (caught.value.option, caught.value.value) == ("--log-config", str(path))
+    assert reason in caught.value.expected
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["missing.json", "missing.yaml", "missing.ini"])
 def test_a_file_that_is_not_there(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigError, match=r"a file that can be read \(No such file or directory\)$"):
+    with pytest.raises(ConfigError) as caught:
         configure_logging(LogOptions(config=tmp_path / name))
+    assert (caught.value.option, caught.value.value) == ("--log-config", str(tmp_path / name))
+    assert os.strerror(errno.ENOENT) in caught.value.expected
 
 
 def test_a_directory(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"a file that can be read \(Is a directory\)$"):
+    with pytest.raises(ConfigError) as caught:
         configure_logging(LogOptions(config=str(tmp_path)))
+    assert os.strerror(errno.EISDIR) in caught.value.expected
 
 
 @pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        (42, "^--log-config: 42 is not usable: expected the path of a file, or a dictionary$"),
-        ({"version": 2}, r"^--log-config: '<dict>' is not usable: expected .*\(Unsupported version: 2\)$"),
-    ],
+    ("config", "shown"),
+    [(42, 42), ({"version": 2}, "<dict>")],
 )
-def test_an_object_that_is_no_configuration(config: object, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
+def test_an_object_that_is_no_configuration(config: object, shown: object) -> None:
+    with pytest.raises(ConfigError) as caught:
         configure_logging(LogOptions(config=config))
+    assert (caught.value.option, caught.value.value) == ("--log-config", shown)
 
 
 def test_yaml_without_pyyaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

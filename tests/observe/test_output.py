@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import os
@@ -17,7 +18,7 @@ def test_a_closed_descriptor_is_refused() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     os.close(writer)
-    with pytest.raises(OSError, match="Bad file descriptor"):
+    with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
         Output(writer)
 
 

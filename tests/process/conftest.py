@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -9,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.peer import Peer
-from tests.support.process import ServerProcess
+from testing.peer import Peer
+from testing.process import ServerProcess
 
 APPS = Path(__file__).with_name("apps")
 
@@ -53,6 +54,16 @@ def open_stream(server: ServerProcess, path: str = "/stream") -> Peer:
 def wait_for_output(server: ServerProcess, text: str, timeout: float = 10.0) -> None:
     """Wait until the application has said ``text`` on stdout."""
     assert server._stdout.wait(lambda said: text in said, timeout), f"{text!r} is not in {server.stdout!r}"
+
+
+def answers(path: str) -> bool:
+    """Whether somebody listens on this unix socket: for a server whose ready line cannot be read."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
 
 
 class Stopwatch:

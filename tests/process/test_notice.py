@@ -13,10 +13,10 @@ from contextlib import ExitStack
 import pytest
 
 import lastcall
+from testing.peer import Peer
+from testing.process import ServerProcess
 from tests.process.conftest import APPS, Start, wait_for_output
 from tests.process.witness import Client, Journal
-from tests.support.peer import Peer
-from tests.support.process import ServerProcess
 
 GRACE = 2.0
 MARGIN = 0.2

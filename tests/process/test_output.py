@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.conftest import APPS
-from tests.support.peer import Peer, eventually
+from testing.peer import Peer, eventually
+from tests.process.conftest import APPS, answers
 
 
 @contextmanager
@@ -31,7 +30,7 @@ def served(redirection: str, *, stdout: int, stderr: int) -> Iterator[tuple[subp
         stderr=stderr,
     )
     try:
-        eventually(lambda: _answers(path))
+        eventually(lambda: answers(path))
         yield process, path
     finally:
         process.kill()
@@ -40,17 +39,6 @@ def served(redirection: str, *, stdout: int, stderr: int) -> Iterator[tuple[subp
             if pipe is not None:
                 pipe.close()
         Path(path).unlink(missing_ok=True)
-
-
-def _answers(path: str) -> bool:
-    probe = socket.socket(socket.AF_UNIX)
-    try:
-        probe.connect(path)
-    except OSError:
-        return False
-    finally:
-        probe.close()
-    return True
 
 
 def use_and_stop(process: subprocess.Popen[bytes], path: str) -> int:

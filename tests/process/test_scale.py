@@ -20,10 +20,10 @@ from typing import Any
 
 import pytest
 
+from testing.peer import Peer, eventually, request
+from testing.process import ServerProcess
 from tests.process.conftest import Start, wait_for_output
 from tests.soak.rush import Tally
-from tests.support.peer import Peer, eventually, request
-from tests.support.process import ServerProcess
 
 ROOT = Path(__file__).parents[2]
 APP = "tests.soak.stop_app:app"
@@ -230,7 +230,7 @@ def test_a_stop_with_5000_idle_connections_500_sse_streams_and_50_finite_ones(tm
     assert "Traceback" not in server.stderr
 
 
-# -- the door under load ----------------------------------------------------------------------------------------------
+# -- the backlog under load --------------------------------------------------------------------------------------------
 
 SLOTS = 200  # clients; each asks again as soon as it has its answer
 RUSH_SECONDS = 0.3  # before the SIGTERM
@@ -258,7 +258,7 @@ def rush(server: ServerProcess, *, keep: bool) -> tuple[Tally, float]:
 
 
 @pytest.mark.parametrize(
-    ("driver", "door", "keep"),
+    ("driver", "address", "keep"),
     [
         ("native", "tcp", False),
         ("native", "tcp", True),
@@ -270,16 +270,16 @@ def rush(server: ServerProcess, *, keep: bool) -> tuple[Tally, float]:
     ids=lambda value: {True: "kept alive", False: "a connection each"}.get(value, value),
 )
 def test_a_rush_of_clients_neither_holds_the_stop_up_nor_loses_a_request(
-    tmp_path: Path, driver: str, door: str, keep: bool
+    tmp_path: Path, driver: str, address: str, keep: bool
 ) -> None:
     report_path = tmp_path / "report.json"
     options = ("--driver", driver, "--no-access-log", "--drain-report", str(report_path))
-    listening = ("--uds", str(tmp_path / "socket")) if door == "unix" else ("--port", "0")
+    listening = ("--uds", str(tmp_path / "socket")) if address == "unix" else ("--port", "0")
     with ServerProcess((*options, *listening), APP, cwd=ROOT) as server:
         server.wait_ready()
         seen, seconds = rush(server, keep=keep)
     report = json.loads(report_path.read_text())
-    print(f"\n--driver {driver}, {door}: exit {seconds:.2f} s after SIGTERM, {seen}, {report['phases']}")
+    print(f"\n--driver {driver}, {address}: exit {seconds:.2f} s after SIGTERM, {seen}, {report['phases']}")
     assert seen.examples == []
     assert (seen.lost, seen.unclean) == (0, 0)
     assert seen.refused == SLOTS

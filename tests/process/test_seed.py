@@ -5,14 +5,13 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
+from testing.process import ServerProcess
 from tests.process.conftest import APPS, Stopwatch
-from tests.support.process import ServerProcess
 
 BUDGETS = ["timeout_graceful_shutdown=1", "timeout_interrupt=1"]
 
@@ -48,25 +47,3 @@ def test_one_signal_ends_the_stream_runs_the_shutdown_code_and_exits_0(number: s
     check_the_end(server)
     assert f"Stopped ({number.name})" in server.stderr
     assert "0 of 1 finished, 1 disconnected; lifespan complete; exit code 0. Cut: GET / (stream, " in server.stderr
-
-
-def test_a_second_interrupt_cancels_at_once_and_the_shutdown_code_still_runs() -> None:
-    with stream_held_by_curl("timeout_interrupt=30", "timeout_graceful_shutdown=30") as server:
-        server.signal(signal.SIGINT)
-        server.wait_for("Stopping")
-        time.sleep(0.6)
-        watch = Stopwatch()
-        assert server.returncode is None
-        server.signal(signal.SIGINT)
-        assert server.wait() == 0
-        assert watch.seconds < 1
-    check_the_end(server)
-
-
-def test_without_the_stream_there_is_nothing_to_wait_for() -> None:
-    with ServerProcess(command=[sys.executable, str(APPS / "seed.py")]) as server:
-        server.wait_ready()
-        watch = Stopwatch()
-        assert server.stop() == 0
-        assert watch.seconds < 1
-    check_the_end(server)

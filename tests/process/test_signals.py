@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import time
@@ -10,31 +11,25 @@ from collections.abc import Iterator
 
 import pytest
 
+from testing.peer import Peer
+from testing.process import ServerProcess
 from tests.process.conftest import APPS, Start, Stopwatch, open_stream, wait_for_output
 from tests.process.witness import Client, Journal
-from tests.support.peer import Peer
-from tests.support.process import ServerProcess
 
 LONG = ("--timeout-graceful-shutdown", "30", "--timeout-interrupt", "30")
 NOT_TOGETHER = 0.6  # seconds: signals that are closer than 0.5 s are one
 
 
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, signal.SIGTERM), (signal.SIGINT, signal.SIGINT)],
-    ids=["TERM", "INT+TERM", "INT"],
-)
-def test_the_second_signal_cancels_now_and_the_shutdown_code_runs(
-    start: Start, first: signal.Signals, second: signal.Signals
-) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])
+def test_the_second_signal_cancels_now_and_the_shutdown_code_runs(start: Start, number: signal.Signals) -> None:
     server = start("app", *LONG)
     with open_stream(server) as peer:
-        server.signal(first)
+        server.signal(number)
         server.wait_for("Stopping")
         time.sleep(NOT_TOGETHER)
         assert server.returncode is None
         watch = Stopwatch()
-        server.signal(second)
+        server.signal(number)
         assert server.wait() == 0
         assert watch.seconds < 1
         with pytest.raises(EOFError):  # cut, and visibly so
@@ -42,16 +37,13 @@ def test_the_second_signal_cancels_now_and_the_shutdown_code_runs(
     assert "the shutdown code ran" in server.stdout
 
 
-@pytest.mark.parametrize(
-    "pair", [(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, signal.SIGTERM)], ids=["same", "two"]
-)
-def test_two_signals_at_once_are_one(start: Start, pair: tuple[signal.Signals, signal.Signals]) -> None:
+def test_two_signals_at_once_are_one(start: Start) -> None:
     server = start("app", *LONG)
     peer = Peer(server.addresses[0])
-    peer.request("/slow?1")
+    peer.request("/slow?0.7")
     wait_for_output(server, "slow began")
-    for number in pair:
-        server.signal(number)
+    for _ in range(2):
+        server.signal(signal.SIGTERM)
     assert peer.answer().body == b"slow"
     peer.close()
     assert server.wait() == 0
@@ -71,7 +63,6 @@ def test_the_third_signal_leaves_within_a_moment(start: Start) -> None:
         server.signal(signal.SIGTERM)
         assert server.wait() == 5
         assert watch.seconds < 1
-    assert "third stop signal" in server.stderr
 
 
 def test_the_third_signal_works_on_a_blocked_loop(start: Start) -> None:
@@ -210,6 +201,6 @@ def test_an_interrupt_in_a_drain_that_was_not_ordered_by_a_signal_ends_the_delay
     assert stream.wait_ended() == "FIN"
     assert server.wait() == 0
     assert 0.35 < watch.seconds < 1
-    assert "Stopping sooner (SIGINT): done within 8.4 s." in server.stderr
+    assert re.search(r"\(SIGINT\): .* 8\.4 s", server.stderr)
     assert "Stopped (max-requests)" in server.stderr
     assert Journal(server).of("inf") == ["began", "ClientDisconnected", "finally"]

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.support.peer import Answer, Peer, request
-from tests.support.process import ServerProcess
+from testing.peer import Answer, Peer, request
+from testing.process import ServerProcess
 
 WORDS = re.compile(r"^@([\d.]+) (.*)$", re.MULTILINE)
 

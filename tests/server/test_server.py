@@ -21,10 +21,10 @@ from lastcall import Server, StopReport
 from lastcall.base.errors import ConfigError, StartupError
 from lastcall.base.options import BindSpec
 from lastcall.base.types import Receive, Scope, Send
-from lastcall.net.listeners import bind
+from lastcall.net.binding import bind
 from lastcall.server.server import connection_limit, max_requests
-from tests.support.peer import Peer, eventually
-from tests.support.running import Gate, Lines, config, hello, respond, routes, running, server_log
+from testing.peer import Peer, eventually
+from testing.running import Gate, Lines, config, hello, respond, routes, running, server_log
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ def test_an_order_may_come_from_a_signal_handler_that_interrupts_another_order()
 def test_a_server_serves_once() -> None:
     with running(hello) as server:
         server.stop()
-        with pytest.raises(RuntimeError, match="serves once"):
+        with pytest.raises(RuntimeError):
             server.server.run()
 
 
@@ -572,7 +572,7 @@ def test_libraries_find_should_exit_on_the_handlers_object() -> None:
 def test_a_taken_port_is_a_startup_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         server = Server(config(hello, port=taken.getsockname()[1]))
-        with pytest.raises(StartupError, match="Address already in use"):
+        with pytest.raises(StartupError, match=f":{taken.getsockname()[1]}"):
             server.run()
     assert not server.started
 
@@ -612,7 +612,7 @@ def test_a_port_that_is_taken_while_the_application_starts_is_a_startup_error(ho
             finally:
                 assert asyncio.all_tasks() == {asyncio.current_task()}, "the lifespan's has ended"
 
-        with pytest.raises(StartupError, match=r"^cannot listen on http://127\.0\.0\.1:\d+: Address already in use$"):
+        with pytest.raises(StartupError, match=r"http://127\.0\.0\.1:\d+"):
             asyncio.run(main()) if how == "serve" else server.run([ours])
     assert app.events == ["startup", "shutdown"]
     assert log.messages(logging.WARNING) == []
@@ -623,7 +623,7 @@ def test_a_unix_socket_that_is_taken_while_the_application_starts_is_a_startup_e
     path = str(tmp_path / "socket")
     others = []
     app = Obstructed(lambda: others.extend(bind((BindSpec("unix", path=path),))))
-    with pytest.raises(StartupError, match=rf"^cannot listen on unix:{path}: another server has taken its place$"):
+    with pytest.raises(StartupError, match=f"unix:{path}"):
         Server(config(app, lifespan="on", uds=path)).run()
     assert app.events == ["startup", "shutdown"]
     others[0].listen(1)
@@ -636,7 +636,7 @@ def test_a_driver_that_does_not_work_here_is_a_startup_error_after_a_shutdown(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "lastcall.net.reactor", None)
     app = Life()
-    with pytest.raises(StartupError, match="use --driver asyncio"):
+    with pytest.raises(StartupError, match="--driver asyncio"):
         Server(config(app, lifespan="on", driver="native")).run()
     assert app.events == ["startup", "shutdown"]
     assert log.messages(logging.WARNING) == []
@@ -710,7 +710,7 @@ def test_an_application_that_is_missing_is_a_startup_error() -> None:
 def test_sockets_that_cannot_be_served_are_a_startup_error_and_are_closed_all_the_same() -> None:
     good = socket.create_server(("127.0.0.1", 0))
     bad = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    with pytest.raises(StartupError, match="not a stream socket"):
+    with pytest.raises(StartupError):
         Server(config(hello)).run([good, bad])
     assert good.fileno() == bad.fileno() == -1
 
@@ -776,16 +776,17 @@ def test_a_loop_can_be_a_callable_or_a_string() -> None:
         return made[-1]
 
     with running(hello, loop=factory) as server:
-        assert server.server._loop is made[0]
+        assert server.loop is made[0]
     assert made[0].is_closed()
     with running(hello, loop="asyncio:SelectorEventLoop") as server:
-        assert type(server.server._loop) is asyncio.SelectorEventLoop
+        assert type(server.loop) is asyncio.SelectorEventLoop
 
 
 def test_a_loop_that_cannot_be_had_is_a_configuration_error() -> None:
     for loop, reason in (("no_such_module:factory", "no_such_module"), ("asyncio:nothing", "nothing")):
-        with pytest.raises(ConfigError, match=reason):
+        with pytest.raises(ConfigError, match=reason) as caught:
             Server(config(hello, loop=loop)).run()
+        assert (caught.value.option, caught.value.value) == ("--loop", loop)
 
 
 async def no_loop() -> None:
@@ -802,8 +803,10 @@ async def no_loop() -> None:
 )
 def test_a_factory_that_makes_no_loop_is_a_configuration_error(loop: str, reason: str) -> None:
     for make in (lambda: Server(config(hello, loop=loop)).run(), lambda: running(hello, loop=loop).__enter__()):
-        with pytest.raises(ConfigError, match=rf"^--loop: '{loop}' is not usable: .* returns an event loop.*{reason}"):
+        with pytest.raises(ConfigError) as caught:
             make()
+        assert (caught.value.option, caught.value.value) == ("--loop", loop)
+        assert reason in caught.value.expected
 
 
 @pytest.mark.parametrize("run", [lambda: Server(config(hello)).run(), lambda: lastcall.run(hello, port=0)])
@@ -811,7 +814,7 @@ def test_run_in_a_running_loop_says_what_to_do(run: object) -> None:
     async def main() -> None:
         descriptors = len(list(Path("/proc/self/fd").iterdir()))
         handler = signal.getsignal(signal.SIGTERM)
-        with pytest.raises(RuntimeError, match=r"use `await Server\(Config\(\.\.\.\)\)\.serve\(\)`"):
+        with pytest.raises(RuntimeError, match=r"\.serve\(\)"):
             run()  # type: ignore[operator]
         gc.collect()  # a coroutine that was never awaited would warn now
         assert len(list(Path("/proc/self/fd").iterdir())) == descriptors

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import selectors
 import signal
 import sys
 import threading
 import time
+from typing import Any
 
 import pytest
 
-from lastcall.server.signals import STOP_SIGNALS, SignalHandler
+from lastcall.server.signals import STOP_SIGNALS, SignalHandler, waking
 
 
 class Orders:
@@ -133,3 +136,70 @@ def test_outside_the_main_thread_nothing_is_installed() -> None:
     thread.start()
     thread.join()
     assert {number: signal.getsignal(number) for number in STOP_SIGNALS} == before
+
+
+# -- a loop that sleeps -----------------------------------------------------------------------------------------------
+
+
+def wakeup_descriptor() -> int:
+    """The descriptor that Python writes to when a signal comes; -1: none."""
+    found = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(found, warn_on_full_buffer=False)
+    return found
+
+
+def test_a_signal_wakes_a_loop_that_went_to_sleep_in_the_same_moment() -> None:
+    """Python writes to the descriptor when the signal comes, whether or not it still gets to run the handler."""
+
+    class Selector(selectors.DefaultSelector):
+        """Counts the turns of its loop."""
+
+        turns = 0
+
+        def select(self, timeout: float | None = None) -> Any:
+            Selector.turns += 1
+            return super().select(timeout)
+
+    loop = asyncio.SelectorEventLoop(Selector())
+    with waking(loop):
+        timer = threading.Timer(0.05, os.write, (wakeup_descriptor(), bytes([signal.SIGTERM])))
+        timer.start()
+        before = Selector.turns
+        loop.call_later(0.4, loop.stop)
+        loop.run_forever()
+        timer.join()
+    loop.close()
+    assert wakeup_descriptor() == -1
+    assert Selector.turns - before == 2, "asleep until the byte comes, and again until the timer"
+
+
+def test_who_has_a_wake_up_descriptor_keeps_it() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGUSR1, lambda: None)
+        before = wakeup_descriptor()
+        with waking(loop):
+            assert wakeup_descriptor() == before != -1
+        assert wakeup_descriptor() == before
+        loop.remove_signal_handler(signal.SIGUSR1)
+        with waking(loop):
+            loop.add_signal_handler(signal.SIGUSR1, lambda: None)
+            later = wakeup_descriptor()
+        assert wakeup_descriptor() == later != -1, "set by the application while the server ran"
+        loop.remove_signal_handler(signal.SIGUSR1)
+
+    asyncio.run(main())
+
+
+def test_outside_the_main_thread_no_descriptor_is_set() -> None:
+    found: list[int] = []
+
+    async def main() -> None:
+        with waking(asyncio.get_running_loop()):
+            await asyncio.sleep(0)
+
+    thread = threading.Thread(target=lambda: asyncio.run(main()))
+    thread.start()
+    thread.join()
+    found.append(wakeup_descriptor())
+    assert found == [-1]

@@ -13,7 +13,7 @@ import pytest
 
 from lastcall.server.loops import loop_factory
 from lastcall.server.teardown import close_loop
-from tests.support.running import Lines, server_log
+from testing.running import Lines, server_log
 
 MakeLoop = Callable[[], asyncio.AbstractEventLoop]
 

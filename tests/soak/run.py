@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from testing.process import ServerProcess
 from tests.soak import scenarios
 from tests.soak.load import Outcome
 from tests.soak.report import Report, Sample
-from tests.support.process import ServerProcess
 
 ROOT = Path(__file__).parents[2]
 SAMPLE_SECONDS = 5.0

@@ -284,7 +284,7 @@ async def malformed(client: Client) -> None:
         if client.chance(0.3):
             await client.get(wire, "/plain", b"ok")
         if client.chance(0.3):
-            with suppress(ConnectionError):  # the rest of a head too long meets a closed door
+            with suppress(ConnectionError):  # the rest of a head too long meets a closed connection
                 await wire.send_split(data, client.rng)
         else:
             await wire.send(data)

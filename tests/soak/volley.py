@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from tests.support.peer import Peer, request
-from tests.support.process import ServerProcess
+from testing.peer import Peer, request
+from testing.process import ServerProcess
 
 ROOT = Path(__file__).parents[2]
 WINDOW = 0.005
@@ -116,10 +116,10 @@ class Range:
         self.round = given
         self._stack = stack
         self._path = directory / f"report-{given.number}.json"
-        door = ("--uds", str(directory / f"{given.number}.sock")) if given.unix else ("--port", "0")
+        listening = ("--uds", str(directory / f"{given.number}.sock")) if given.unix else ("--port", "0")
         report = ("--drain-report", str(self._path))
         self._server = stack.enter_context(
-            ServerProcess((*door, *report, *options), "tests.soak.stop_app:app", cwd=ROOT)
+            ServerProcess((*listening, *report, *options), "tests.soak.stop_app:app", cwd=ROOT)
         )
         self._peers: dict[str, Peer] = {}
         self._threads: list[threading.Thread] = []

@@ -1,4 +1,4 @@
-"""The byte queue, as far as Python sees it: empty ones directly, its growth through what encode_head writes."""
+"""Empty byte queues, and heads of every size. How a queue grows is seen through a connection: tests/connection."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 
 from lastcall.base.errors import LocalProtocolError
 from lastcall.wire.buffer import ByteBuffer
-from lastcall.wire.response import encode_head
+from lastcall.wire.head import checked
+from lastcall.wire.response import encoded
 
 BLOCK = 16384  # of the pool
 
@@ -29,20 +30,19 @@ def test_buffers_come_and_go() -> None:
 
 
 @pytest.mark.parametrize("size", [1, BLOCK - 6, BLOCK - 5, BLOCK - 4, BLOCK, BLOCK + 1, 2 * BLOCK, 1 << 20])
-def test_what_is_written_across_a_block_boundary_comes_out_whole(size: int) -> None:
+def test_a_value_of_any_size_comes_out_whole(size: int) -> None:
     value = bytes(i % 251 % 26 + 97 for i in range(size))
-    _, head = encode_head(200, [(b"x", value)])
-    assert head.block == b"x: " + value + b"\r\n"
+    assert encoded(checked(200, [(b"x", value)])) == b"HTTP/1.1 200 OK\r\nx: " + value + b"\r\n"
 
 
-def test_many_small_appends_grow_it() -> None:
+def test_many_fields_come_out_in_order() -> None:
     fields = [(b"x-%d" % i, b"v" * (i % 97)) for i in range(5000)]
-    _, head = encode_head(200, fields)
-    assert head.block == b"".join(b"%s: %s\r\n" % pair for pair in fields)
-    assert encode_head(200, fields[:1])[1].block == b"x-0: \r\n"
+    head = checked(200, fields)
+    assert encoded(head) == b"HTTP/1.1 200 OK\r\n" + b"".join(b"%s: %s\r\n" % pair for pair in fields)
+    assert encoded(checked(200, fields[:1])) == b"HTTP/1.1 200 OK\r\nx-0: \r\n"
 
 
 def test_a_head_that_was_refused_leaves_nothing_behind() -> None:
     with pytest.raises(LocalProtocolError):
-        encode_head(200, [(b"a", b"left over" * 5000), (b"b", b"\n")])
-    assert encode_head(200, [(b"c", b"d")])[1].block == b"c: d\r\n"
+        checked(200, [(b"a", b"left over" * 5000), (b"b", b"\n")])
+    assert encoded(checked(200, [(b"c", b"d")])) == b"HTTP/1.1 200 OK\r\nc: d\r\n"

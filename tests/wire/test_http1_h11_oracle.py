@@ -173,7 +173,7 @@ def test_empty_lines_before_a_request_are_a_known_difference_too() -> None:
     """RFC 9112 2.2; ``judge`` takes them away."""
     connection = h11.Connection(h11.SERVER)
     connection.receive_data(b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n")
-    with pytest.raises(h11.RemoteProtocolError, match="no request line received"):
+    with pytest.raises(h11.RemoteProtocolError):
         connection.next_event()
     assert parse(b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n").messages[0].complete
 

@@ -290,9 +290,9 @@ def test_the_limits_are_told_and_checked() -> None:
     assert limits == (1, 2, 3, 4)
     assert RequestParser().limit_body == -1
     for name in ("limit_request_line", "limit_headers", "limit_header_bytes"):
-        with pytest.raises(ValueError, match="must not be negative"):
+        with pytest.raises(ValueError, match="negative"):
             RequestParser(**{name: -1})
-    with pytest.raises(ValueError, match="must not be negative"):
+    with pytest.raises(ValueError, match="negative"):
         RequestParser(limit_body=-2)
 
 

@@ -1,7 +1,12 @@
-"""Response heads: what an application may say, what is dropped, what is refused; h11 reads back what is accepted."""
+"""Response heads: what an application may say, what is dropped, what is refused; h11 reads back what is accepted.
+
+Names are looked at once and then known again by identity, so each property is tried with names that are used again and
+again, and with names that are equal but other objects.
+"""
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -13,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lastcall.base.errors import LocalProtocolError
-from lastcall.wire.response import ResponseHead, encode_head
+from lastcall.wire.head import ResponseHead, checked
+from lastcall.wire.response import encoded
 from tests.wire.strategies import TCHARS
 
 Headers = list[tuple[bytes, bytes]]
@@ -22,17 +28,24 @@ TEXT = (b"content-type", b"text/plain")
 
 def block(headers: Any, *, status: int = 200, defaults: Headers | None = None) -> bytes:
     """The header lines of an answer with ``headers``."""
-    return encode_head(status, headers, defaults or [])[1].block
+    line, _, lines = encoded(checked(status, headers, defaults or [])).partition(b"\r\n")
+    assert line.startswith(b"HTTP/1.1 ")
+    return lines
 
 
 def head_of(headers: Headers, *, status: int = 200) -> ResponseHead:
-    return encode_head(status, headers)[1]
+    return checked(status, headers)
+
+
+def lines_of(head: ResponseHead) -> bytes:
+    """The header lines of a head."""
+    return encoded(head).partition(b"\r\n")[2]
 
 
 def refused(headers: Any, *, status: Any = 200) -> str:
     """The message of the refusal."""
     with pytest.raises(LocalProtocolError) as caught:
-        encode_head(status, headers)
+        checked(status, headers)
     return str(caught.value)
 
 
@@ -42,16 +55,16 @@ def test_a_registered_status_has_its_phrase(status: HTTPStatus) -> None:
         # interim responses are the server's affair
         assert "200 to 999" in refused([], status=int(status))
     else:
-        assert encode_head(int(status))[0] == f"HTTP/1.1 {int(status)} {status.phrase}\r\n".encode()
-        assert encode_head(status)[0] == encode_head(int(status))[0]
+        assert encoded(checked(int(status))) == f"HTTP/1.1 {int(status)} {status.phrase}\r\n".encode()
+        assert encoded(checked(status)) == encoded(checked(int(status)))
 
 
 @pytest.mark.parametrize("status", [209, 299, 306, 420, 499, 599, 600, 999])
 def test_an_unregistered_status_has_an_empty_phrase(status: int) -> None:
     """RFC 9112 4: the space after the code stays."""
     for _ in range(2):
-        line, head = encode_head(status)
-        assert (line, head.status) == (b"HTTP/1.1 %d \r\n" % status, status)
+        head = checked(status)
+        assert (encoded(head), head.status) == (b"HTTP/1.1 %d \r\n" % status, status)
 
 
 @pytest.mark.parametrize("status", [199, 100, 101, 1, 0, -1, -200, 1000, 2**31, 2**32 + 200, 2**64 + 200, 10**30, True,
@@ -67,17 +80,19 @@ def test_204_and_304_have_no_body(status: int) -> None:
 
 def test_headers_are_written_as_they_are_given() -> None:
     headers = [TEXT, (b"X-MiXed", b"a"), (b"set-cookie", b"1"), (b"set-cookie", b"2"), (b"empty", b"")]
-    line, head = encode_head(200, headers)
-    assert head.block == b"content-type: text/plain\r\nX-MiXed: a\r\nset-cookie: 1\r\nset-cookie: 2\r\nempty: \r\n"
-    assert line == b"HTTP/1.1 200 OK\r\n" + head.block
+    head = checked(200, headers)
+    assert head.fields == tuple(headers)
+    assert encoded(head) == (
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nX-MiXed: a\r\nset-cookie: 1\r\nset-cookie: 2\r\nempty: \r\n"
+    )
     assert (head.content_length, head.close, head.has_date, head.has_server) == (-1, False, False, False)
 
 
 def test_no_headers() -> None:
     nothing: list[Any] = [None, [], (), iter(())]
     for headers in nothing:
-        line, head = encode_head(200, headers)
-        assert (line, head.block) == (b"HTTP/1.1 200 OK\r\n", b"")
+        head = checked(200, headers)
+        assert (encoded(head), head.fields) == (b"HTTP/1.1 200 OK\r\n", ())
 
 
 @pytest.mark.parametrize("value", [b"\xe9\xff\x80", b"a\tb", b" a ", b'"q"', b"a" * 100_000])
@@ -93,7 +108,7 @@ def test_hop_by_hop_fields_are_dropped(name: bytes, spell: Any) -> None:
     """RFC 9110 7.6.1: they are about this connection, which is the server's."""
     for value in (b"chunked", b"close", b""):
         head = head_of([TEXT, (spell(name), value), (b"x", b"y")])
-        assert head.block == b"content-type: text/plain\r\nx: y\r\n"
+        assert lines_of(head) == b"content-type: text/plain\r\nx: y\r\n"
         assert not head.close
     # a dropped field is checked all the same
     assert "CR, LF or NUL" in refused([(spell(name), b"a\r\nb: c")])
@@ -104,7 +119,7 @@ def test_hop_by_hop_fields_are_dropped(name: bytes, spell: Any) -> None:
                                   b"servers", b"ctransfer-encoding"])  # fmt: skip
 def test_names_that_only_resemble_are_kept(name: bytes) -> None:
     head = head_of([(name, b"1")])
-    assert head.block == name + b": 1\r\n"
+    assert lines_of(head) == name + b": 1\r\n"
     assert (head.content_length, head.close, head.has_date, head.has_server) == (-1, False, False, False)
 
 
@@ -115,7 +130,7 @@ def test_names_that_only_resemble_are_kept(name: bytes) -> None:
 def test_the_close_of_an_application_is_honoured_and_its_header_dropped(value: bytes, close: bool) -> None:
     for name in (b"connection", b"Connection", b"CONNECTION"):
         head = head_of([(name, value), TEXT])
-        assert (head.close, head.block) == (close, b"content-type: text/plain\r\n")
+        assert (head.close, lines_of(head)) == (close, b"content-type: text/plain\r\n")
     assert head_of([(b"connection", value), (b"connection", b"close"), (b"connection", b"x")]).close
 
 
@@ -125,7 +140,7 @@ def test_the_close_of_an_application_is_honoured_and_its_header_dropped(value: b
 def test_a_content_length_is_remembered(value: bytes, length: int) -> None:
     for name in (b"content-length", b"Content-Length"):
         head = head_of([(name, value)])
-        assert (head.content_length, head.block) == (length, name + b": " + value + b"\r\n")
+        assert (head.content_length, lines_of(head)) == (length, name + b": " + value + b"\r\n")
 
 
 @pytest.mark.parametrize("value", [b"", b" ", b"-1", b"+1", b"1 ", b" 1", b"1,1", b"1_0", b"0x1", b"1.0", b"\xb2",
@@ -149,7 +164,7 @@ def test_date_and_server_of_the_application_are_noticed() -> None:
     for date, server in ((b"date", b"server"), (b"Date", b"Server"), (b"DATE", b"SERVER")):
         head = head_of([(date, b"x"), (server, b"y")])
         assert (head.has_date, head.has_server) == (True, True)
-        assert head.block == date + b": x\r\n" + server + b": y\r\n"
+        assert lines_of(head) == date + b": x\r\n" + server + b": y\r\n"
         assert head_of([(date, b"x")]).has_server is False
         assert head_of([(server, b"x")]).has_date is False
 
@@ -200,9 +215,9 @@ def test_headers_may_be_any_iterable_once() -> None:
 def test_a_head_does_not_change_with_what_it_was_made_of() -> None:
     name, value = bytearray(b"a"), bytearray(b"b")
     headers: Any = [[name, value]]
-    _, head = encode_head(200, headers)
+    head = checked(200, headers)
     name[:], value[:], headers[:] = b"x", b"\r\n", []
-    assert head.block == b"a: b\r\n"
+    assert lines_of(head) == b"a: b\r\n"
 
 
 def test_defaults_give_way_to_what_the_application_says() -> None:
@@ -211,17 +226,17 @@ def test_defaults_give_way_to_what_the_application_says() -> None:
     assert block([(b"SERVER", b"x"), (b"A", b"3")], defaults=defaults) == (
         b"SERVER: x\r\nA: 3\r\nx-frame-options: deny\r\n"
     )
-    assert encode_head(200, [], defaults)[1].has_server
+    assert checked(200, [], defaults).has_server
     assert "CR, LF or NUL" in refused_defaults([(b"a", b"\n")])
 
 
 def refused_defaults(defaults: Headers) -> str:
     with pytest.raises(LocalProtocolError) as caught:
-        encode_head(200, [], defaults)
+        checked(200, [], defaults)
     return str(caught.value)
 
 
-def test_a_head_is_made_by_the_encoder_only() -> None:
+def test_a_head_is_made_by_the_check_only() -> None:
     with pytest.raises(TypeError):
         ResponseHead()
 
@@ -239,6 +254,69 @@ def test_encoding_may_happen_within_encoding() -> None:
     assert block(inner_and_outer()) == b"a: outer\r\nc: outer\r\ne: outer\r\n"
 
 
+FACTS = ("content_length", "close", "has_date", "has_server", "bodiless")
+SPECIAL = [b"content-length", b"connection", b"date", b"server", b"te", b"upgrade", b"x-own", b"x" * 40]
+
+
+def fresh(name: bytes) -> bytes:
+    """An object that nobody has seen."""
+    return bytes(bytearray(name))
+
+
+def facts(head: ResponseHead) -> list[object]:
+    """All that a head says but its fields."""
+    return [getattr(head, fact) for fact in FACTS]
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+def test_a_name_means_the_same_however_often_it_is_used(name: bytes) -> None:
+    first = checked(200, [(name, b"1")])
+    for _ in range(300):
+        for again in (name, fresh(name), fresh(name).upper()):
+            head = checked(200, [(again, b"1")])
+            assert facts(head) == facts(first)
+            assert [(field.lower(), value) for field, value in head.fields] == list(first.fields)
+
+
+def test_a_name_that_takes_the_place_of_one_that_is_gone_is_looked_at_anew() -> None:
+    """The memory of a name that nobody holds is given to the next one: being known must not outlive the object."""
+    for number in range(2000):
+        names = [fresh(b"content-length"), fresh(b"x-%012d" % number), fresh(b"date"), fresh(b"a-%02d" % (number % 90))]
+        heads = [checked(200, [(name, b"7")]) for name in names]
+        assert [head.content_length for head in heads] == [7, -1, -1, -1]
+        assert [head.has_date for head in heads] == [False, False, True, False]
+        assert "is not a token" in refused([(fresh(b"bad:%011d" % number), b"7")])
+        del names, heads
+
+
+def test_a_refused_name_is_refused_again() -> None:
+    for name in (b"a b", b"", b"a\r\nb"):
+        for _ in range(3):
+            refused([(name, b"v")])
+            refused([(fresh(name), b"v")])
+
+
+def test_the_same_names_may_be_used_by_two_threads_at_once() -> None:
+    started = threading.Barrier(2, timeout=10)
+    wrong: list[object] = []
+
+    def check(own: int) -> None:
+        started.wait()
+        for number in range(3000):
+            name = SPECIAL[(number + own) % len(SPECIAL)]
+            head = checked(200, [(name, b"1"), (fresh(b"x-%d" % number), b"2")])
+            expected = (name == b"date", name == b"server", 1 if name == b"content-length" else -1)
+            if (head.has_date, head.has_server, head.content_length) != expected:
+                wrong.append((name, facts(head)))
+
+    threads = [threading.Thread(target=check, args=(own,)) for own in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
 class Pair:
     """A header that runs Python code while it is unpacked."""
 
@@ -246,7 +324,7 @@ class Pair:
         self.pair = (name, value)
 
     def __iter__(self) -> Iterator[bytes]:
-        encode_head(200, [(b"inner", b"x")])
+        encoded(checked(200, [(b"inner", b"x")]))
         return iter(self.pair)
 
 
@@ -277,15 +355,22 @@ def test_two_threads_do_not_mix_their_heads() -> None:
 
 # What h11 reads differs from what we write in two known ways: white space around a value is no part of it (RFC 9110
 # 5.5), and h11 refuses VT and FF. No such values are generated, nor other control characters, which nobody sends.
-name_strategy = st.text(TCHARS, min_size=1, max_size=30).map(str.encode)
+WELL_USED = [f"x-{number}".encode() for number in range(100)]  # more than are known at a time
+name_strategy = st.one_of(
+    st.text(TCHARS, min_size=1, max_size=30).map(str.encode),
+    st.sampled_from(WELL_USED),
+    st.sampled_from(WELL_USED).map(fresh),
+)
 value_strategy = st.lists(st.sampled_from([c for c in range(0x20, 0x100) if c != 0x7F] + [9]), max_size=40).map(
     lambda codes: bytes(codes).strip(b" \t")
 )
 OURS = {b"transfer-encoding", b"keep-alive", b"proxy-connection", b"upgrade", b"te", b"trailer", b"connection"}
+NAMED = [*sorted(OURS), b"Date", b"Server", b"Content-Type"]
 headers_strategy = st.lists(
     st.one_of(
         st.tuples(name_strategy, value_strategy),
-        st.tuples(st.sampled_from([*sorted(OURS), b"Date", b"Server", b"Content-Type"]), value_strategy),
+        st.tuples(st.sampled_from(NAMED), value_strategy),
+        st.tuples(st.sampled_from(NAMED).map(fresh), value_strategy),
     ),
     max_size=8,
 )
@@ -296,11 +381,11 @@ def test_h11_reads_back_what_is_accepted(headers: Headers, status: int, length: 
     headers = [pair for pair in headers if pair[0].lower() != b"content-length"]
     if length is not None:
         headers.append((b"Content-Length", b"%d" % length))
-    line, head = encode_head(status, headers)
+    head = checked(status, headers)
     client = h11.Connection(h11.CLIENT)
     client.send(h11.Request(method="GET", target="/", headers=[("host", "a")]))
     client.send(h11.EndOfMessage())
-    client.receive_data(line + b"\r\n")
+    client.receive_data(encoded(head) + b"\r\n")
     response = client.next_event()
     assert isinstance(response, h11.Response)
     assert (response.status_code, response.http_version) == (status, b"1.1")
@@ -309,6 +394,8 @@ def test_h11_reads_back_what_is_accepted(headers: Headers, status: int, length: 
         kept = [pair for pair in kept if pair[0] != b"content-length"]
     assert list(response.headers) == kept
     assert head.content_length == (-1 if length is None else length)
+    assert head.has_date == any(name.lower() == b"date" for name, _ in headers)
+    assert head.has_server == any(name.lower() == b"server" for name, _ in headers)
 
 
 @given(headers_strategy, st.integers(0, 8), name_strategy, value_strategy, st.data())
@@ -325,4 +412,39 @@ def test_no_injection_gets_through(headers: Headers, at: int, name: bytes, value
     headers.insert(at, (name, value))
     refused(headers)
     with pytest.raises(LocalProtocolError):
-        encode_head(200, None, headers)
+        checked(200, None, headers)
+
+
+def kept(headers: Headers) -> bool:
+    """Whether the head of a response with ``headers`` is kept for the next one that sends the same objects."""
+    return checked(200, headers) is checked(200, list(headers))
+
+
+def test_a_head_of_constants_is_made_once() -> None:
+    assert kept([(b"content-type", b"text/plain"), (b"content-length", b"13")])
+
+
+def test_what_was_made_for_one_response_is_not_kept() -> None:
+    """Memory must not hold the values of past responses."""
+    value = bytes([65]) * 20
+    head = checked(200, [(b"x-kept", value)])
+    assert head.fields == ((b"x-kept", value),)
+    del head
+    assert sys.getrefcount(value) == 2
+
+
+@pytest.mark.parametrize("pair", [(b"Set-Cookie", b"id=1"), (b"location", b"/?token=1"), (b"x", b"v" * 2000)])
+def test_nothing_that_may_hold_a_secret_and_nothing_large_is_kept(pair: tuple[bytes, bytes]) -> None:
+    assert not kept([pair])
+
+
+def test_the_same_pairs_with_another_status_or_other_defaults_are_another_head() -> None:
+    pairs = [(b"content-type", b"text/plain"), (b"content-length", b"0")]
+    first = checked(200, pairs)
+    assert checked(204, pairs).fields == ((b"content-type", b"text/plain"),)
+    assert checked(200, pairs, [(b"x", b"1")]).fields[-1] == (b"x", b"1")
+    assert checked(200, pairs[:1]).content_length == -1
+    assert checked(200, pairs).fields == first.fields
+    for status in (10**30, True, 200.0):
+        with pytest.raises(LocalProtocolError):
+            checked(status, pairs)  # type: ignore[arg-type]

@@ -1,83 +1,103 @@
 cimport cython
 
+from lastcall.asgi.awaitables cimport Awaitable
 from lastcall.asgi.runtime cimport AppRuntime
-from lastcall.notice.notice cimport DrainNotice
-from lastcall.wire.response cimport ResponseHead
+from lastcall.notice.running cimport RunningTask
 
 
-cdef class HTTPCycle(DrainNotice):
+cdef extern from * nogil:
+    """
+    /* A number of this thread, without a call into another library. */
+    #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__)
+    static inline unsigned long lastcall_thread(void) {
+        unsigned long self;
+        __asm__("mov %%fs:0, %0" : "=r"(self));
+        return self;
+    }
+    #else
+    #include <pthread.h>
+    static inline unsigned long lastcall_thread(void) { return (unsigned long)pthread_self(); }
+    #endif
+    """
+    unsigned long lastcall_thread() noexcept
+
+cdef extern from "Python.h":
+    ctypedef struct PyMethodDef:
+        pass
+    object PyCFunction_New(PyMethodDef* definition, object self)
+
+
+cdef enum:
+    HIGH_WATER = 65536      # bytes unsent: above it send() suspends, or reading is paused
+    LOW_WATER = 16384       # bytes unsent: below it senders are woken
+
+
+cdef class AppCycle(RunningTask):
     cdef AppRuntime runtime
-    cdef object task
+    cdef readonly object task
     cdef dict scope                     # only until the application is called: no reference cycle while it runs
-    # what the log and the report say of it
-    cdef str method
     cdef bytes raw_path
     cdef bytes query_string
-    # request body
-    cdef object body                    # bytes, a list of bytes, or None
-    cdef readonly Py_ssize_t buffered
-    cdef readonly bint body_complete    # the whole body has been read from the peer
-    cdef bint body_given                # and the application has been given its end
-    cdef readonly bint disconnected
-    cdef object receive_waiter          # future, list of futures, or None
-    # response
-    cdef ResponseHead head              # http.response.start came
-    cdef readonly bint started          # its first byte is queued: no other answer is possible now
-    cdef readonly bint complete
+    cdef readonly bint disconnected     # the client has left, or is treated so
+    cdef readonly bint complete         # the application has sent all that it can
     cdef readonly bint ended            # the task has ended
+    cdef readonly bint ran_after_response   # for at least a step
     cdef bint cancelled                 # by our own order
-    cdef readonly bint ran_after_response          # after its response, for at least a step
-    cdef bint incomplete                   # the task ended before its response was complete
+    cdef bint incomplete                # the task ended before it was complete
+    cdef bint _awaited                  # it counts in RunningTasks.awaited
     cdef bint stepping                  # the task's own coroutine runs (not a task that it has started)
-    cdef object head_timer              # runs out when the head has waited long enough for the body
     cdef object leave_timer             # runs out when the task goes on too long without its client
+    cdef object receive_waiter          # future, list of futures, or None
     cdef object send_waiter
-    cdef readonly long long body_sent   # body bytes handed to the stream
-    cdef int unsuspended                # sends since the stream was last flushed
+    cdef const unsigned int* flush_count    # changes each time what was sent is handed to the kernel; set by its maker
+    cdef unsigned int _flushes          # its value when sends were last counted
+    cdef int _unsuspended               # sends since then
+    cdef Py_ssize_t _unsuspended_bytes
+    cdef Py_ssize_t _allowance               # bytes that can be sent before unsent() has to be asked
 
     # -- driven by the connection
-    cdef int feed(self, const char* data, Py_ssize_t n) except -1
-    cdef int feed_end(self) except -1
-    cdef int disconnect(self) except -1
     cdef int start(self) except -1
+    cdef int disconnect(self) except -1
     cdef int wake_sender(self) except -1
-    # -- what each HTTP version does its own way
-    cdef int write_body(self, const char* data, Py_ssize_t n, bint more) except -1
-    cdef int wants_body(self) except -1
-    cdef int body_taken(self, Py_ssize_t n) except -1
-    cdef bint congested(self) noexcept
-    cdef bint must_yield(self) noexcept
-    cdef int answer_error(self, int status) except -1
-    cdef int abort(self) except -1
+    cdef int wake_receivers(self) except -1
+    # -- what each protocol does its own way
+    cdef object message(self)
+    cdef int wants_input(self) except -1
+    cdef Py_ssize_t unsent(self) noexcept
+    cdef int flush(self) except -1
+    cdef object bound_send(self)
+    cdef bint leave_is_limited(self) noexcept
+    cdef int suspended(self) except -1
+    cdef bint answers(self) noexcept
+    cdef int unfinished(self, bint raised) except -1
+    cdef int cancel_timers(self) except -1
     cdef int task_ended(self) except -1
+    # -- for its subclasses
+    cdef object after_send(self, Py_ssize_t n)
+    cdef void response_begun(self) noexcept
+    cdef int start_leave_timer(self) except -1
     # -- private
-    cdef object _message(self)
-    cdef int _wake_receivers(self) except -1
-    cdef int _expect_end(self) except -1
-    cdef int _hold_head(self) except -1
     cdef int _ended(self, object exc) except -1
     cdef int _log_failure(self, object exc) except -1
 
 
 @cython.final
-cdef class AppCoroutine:
-    cdef HTTPCycle _cycle
-    cdef object _coro
-    cdef object _step(self, bint throwing, object a, object b, object c)
+cdef class AppCoroutine(Awaitable):
+    cdef object _step(self, object value, object thrown)
+    cdef object _call(self, AppCycle cycle, object thrown)
+    cdef object _throw(self, AppCycle cycle, object thrown)
+    cdef object _suspended(self, AppCycle cycle, object value)
 
 
 @cython.final
-cdef class Receive:
-    cdef HTTPCycle _cycle
-    cdef object _future
-    cdef object _iterator
-    cdef bint _done
-    cdef object _advance(self)
+cdef class Receive(Awaitable):
+    pass
 
 
 @cython.final
-cdef class Writable:
-    cdef HTTPCycle _cycle
-    cdef object _future
-    cdef object _iterator
-    cdef object _advance(self)
+cdef class Writable(Awaitable):
+    pass
+
+
+cdef object item(object message, object key)
+cdef PyMethodDef* method_def(object kind, str name) except NULL

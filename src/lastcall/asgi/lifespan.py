@@ -28,6 +28,7 @@ from enum import Enum
 from typing import Any
 
 from lastcall.base.errors import LocalProtocolError, StartupError
+from lastcall.base.exit_code import ExitCode
 from lastcall.base.types import ASGIApp, Message
 
 STILL_STARTING_INTERVAL = 10.0
@@ -129,11 +130,12 @@ class LifespanOutcome(Enum):
     NOT_STARTED = "not started"
 
     @property
-    def exit_code(self) -> int:
-        """0, 4 (shutdown failed or timed out, or the task had raised while serving) or 5 (task abandoned)."""
+    def exit_code(self) -> ExitCode:
+        """``LIFESPAN`` (shutdown failed or timed out, or the task had raised while serving) or ``ABANDONED``."""
         if self is LifespanOutcome.ABANDONED:
-            return 5
-        return 4 if self in (self.FAILED, self.TIMED_OUT, self.DIED_WHILE_SERVING) else 0
+            return ExitCode.ABANDONED
+        failed = self in (self.FAILED, self.TIMED_OUT, self.DIED_WHILE_SERVING)
+        return ExitCode.LIFESPAN if failed else ExitCode.STOPPED
 
 
 _OUTCOMES = {
@@ -161,9 +163,9 @@ class Lifespan:
             ready = await lifespan.startup()
         finally:                                  # also when startup() raised or was itself cancelled
             if not ready:
-                await lifespan.cancel(C)
+                await lifespan.cancel(timeout_cancel)
         ...                                       # serve; every request gets a shallow copy of lifespan.state
-        outcome = await lifespan.shutdown(L)      # once, when the last request's task has ended or is abandoned
+        outcome = await lifespan.shutdown(timeout_shutdown)  # once, when no request's task runs any more
 
     To interrupt a start-up (a signal), call :meth:`interrupt` in the loop's thread: ``startup()`` returns False at
     once. When it has returned True, end it by :meth:`shutdown`; :meth:`cancel` would not tell the application.

@@ -5,6 +5,7 @@ from typing import Any
 
 from lastcall.base.types import ASGIApp
 from lastcall.drain.policy import PolicyTable
+from lastcall.drain.state import DrainState
 from lastcall.notice.running import RunningTasks
 from lastcall.notice.signal import DrainSignal
 
@@ -13,6 +14,7 @@ class AppRuntime:
     app: ASGIApp
     tasks: RunningTasks
     signal: DrainSignal
+    drain: DrainState
     state: dict[str, Any] | None
     def __init__(
         self,
@@ -21,9 +23,7 @@ class AppRuntime:
         tasks: RunningTasks,
         *,
         state: dict[str, Any] | None = None,
-        root_path: str = "",
         default_headers: Iterable[tuple[bytes, bytes]] = (),
-        scheme: str = "http",
         context: Context | None = None,
         signal: DrainSignal | None = None,
         policies: PolicyTable | None = None,

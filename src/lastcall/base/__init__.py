@@ -1,1 +1,1 @@
-"""What every room may know: errors, ASGI types, options, records. Imports nothing of ours."""
+"""What every package may know: errors, ASGI types, options, records. Imports nothing of ours."""

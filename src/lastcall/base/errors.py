@@ -8,10 +8,12 @@ LastcallError
 │   └── RemoteProtocolError     the peer broke it; carries the status to answer with
 └── ClientDisconnected          (also an OSError) send() after the client has left
 
-Only the ``cli`` room turns these into exit codes. Wording of messages is not API; types and attributes are.
+Only the package ``cli`` turns these into exit codes. Wording of messages is not API; types and attributes are.
 """
 
 from __future__ import annotations
+
+from lastcall.base.exit_code import ExitCode
 
 
 class LastcallError(Exception):
@@ -37,7 +39,7 @@ class ConfigError(LastcallError):
 class StartupError(LastcallError):
     """The server could not become ready: bind, import or ``lifespan.startup`` failed. ``exit_code`` is 3."""
 
-    exit_code = 3
+    exit_code = ExitCode.STARTUP
 
 
 class ProtocolError(LastcallError):

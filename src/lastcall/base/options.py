@@ -1,6 +1,6 @@
-"""Small records: what a room is told of the configuration. Times are seconds, sizes are bytes.
+"""Small records: what a package is told of the configuration. Times are seconds, sizes are bytes.
 
-``config`` builds them; a room receives the one it needs, never the whole configuration.
+``config`` builds them; a package receives the one it needs, never the whole configuration.
 ``math.inf`` stands for "none" in every time.
 """
 
@@ -12,7 +12,7 @@ from lastcall.base.record import Record
 
 
 class AppOptions(Record):
-    """How the application is found and spoken to (room ``asgi``)."""
+    """How the application is found and spoken to (package ``asgi``)."""
 
     app: object = None
     factory: bool = False
@@ -25,7 +25,7 @@ class AppOptions(Record):
 
 
 class HTTPOptions(Record):
-    """Timeouts, limits and response headers of HTTP connections (room ``connection``)."""
+    """Timeouts, limits and response headers of HTTP connections (package ``connection``)."""
 
     timeout_header: float = 10.0
     timeout_body: float = 60.0
@@ -63,7 +63,7 @@ class BindSpec(Record):
 
 
 class NetOptions(Record):
-    """Listeners and the driver behind them (room ``net``). ``limit_connections`` None: RLIMIT_NOFILE - 64."""
+    """Listeners and the driver behind them (package ``net``). ``limit_connections`` None: RLIMIT_NOFILE - 64."""
 
     binds: tuple[BindSpec, ...] = (BindSpec("tcp", host="127.0.0.1", port=8000),)
     backlog: int = 2048
@@ -72,7 +72,7 @@ class NetOptions(Record):
 
 
 class StopOptions(Record):
-    """How the server stops (room ``drain``): the budgets of the ladder, in seconds, and what goes with them.
+    """How the server stops (package ``drain``): the budgets of the ladder, in seconds, and what goes with them.
 
     ``math.inf`` is "none"; ``delay`` and ``farewell`` are always finite. ``disconnect`` is how long the task of a
     response may go on after its client has left. ``close`` and ``finish`` are globs on the decoded path of a request.
@@ -95,7 +95,7 @@ class StopOptions(Record):
 
 
 class LogOptions(Record):
-    """Where log lines go and how they look (room ``observe``)."""
+    """Where log lines go and how they look (package ``observe``)."""
 
     level: str | int | None = "info"
     config: object = None
@@ -104,7 +104,7 @@ class LogOptions(Record):
 
 
 class ServerOptions(Record):
-    """Everything that one worker process needs (room ``server``), put together from the small ones."""
+    """Everything that one worker process needs (package ``server``), put together from the small ones."""
 
     app: AppOptions = AppOptions()
     http: HTTPOptions = HTTPOptions()

@@ -1,7 +1,7 @@
 """The command ``lastcall APP [options]``.
 
-The first word decides: the name of a subcommand runs that, anything else is the application to serve. Both can be told
-apart for good, since an application is ``module:attribute`` and the name of a subcommand has no colon.
+The first word decides: the name of a command of another package runs that, anything else is the application to serve.
+Both can be told apart for good, since an application is ``module:attribute`` and the name of a command has no colon.
 """
 
 from __future__ import annotations
@@ -9,44 +9,42 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Final, NoReturn
 
 import click
 
 from lastcall._version import __version__
+from lastcall.cli.commands import can_be_command, find_command, help_records
 from lastcall.cli.flags import GroupedCommand, given_flags, table_flags
 from lastcall.cli.run import serve
 from lastcall.config import Config
 
 PROGRAM: Final = "lastcall"
 
-SUBCOMMANDS: Final[dict[str, str]] = {
-    "doctor": "lastcall.cli.doctor:doctor_command",
-    "drill": "lastcall.cli.drill:drill_group",
-    "once": "lastcall.cli.once:once",
-}
-"""Subcommands by name, each as ``module:attribute`` of a click command that is imported when it is called."""
-
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """RunningTask point of the command. Always ends in ``SystemExit`` with one of the exit codes."""
+    """Entry point of the command. Always ends in ``SystemExit`` with one of the exit codes."""
     words = list(sys.argv[1:] if argv is None else argv)
-    command: click.Command = serve_command
-    program = PROGRAM
-    if words and words[0] in SUBCOMMANDS:
-        name = words.pop(0)
-        program = f"{PROGRAM} {name}"
-        command = _load(SUBCOMMANDS[name])
-    raise SystemExit(command.main(args=words, prog_name=program))
+    command, program = None, PROGRAM
+    if words and can_be_command(words[0]):
+        try:
+            command = find_command(words[0])
+        except click.UsageError as error:
+            error.show()
+            raise SystemExit(error.exit_code) from None
+        if command is not None:
+            program = f"{PROGRAM} {words.pop(0)}"
+    raise SystemExit((command or serve_command).main(args=words, prog_name=program))
 
 
-def _load(target: str) -> click.Command:
-    module, _, attribute = target.partition(":")
-    command = getattr(import_module(module), attribute)
-    if not isinstance(command, click.Command):
-        raise TypeError(f"{target} is not a click command")
-    return command
+class _ServeCommand(GroupedCommand):
+    """The flags by topic, and the commands of other packages."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one section per topic, then one for the commands."""
+        super().format_options(ctx, formatter)
+        with formatter.section("Commands of other packages"):
+            formatter.write_dl(help_records())
 
 
 def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
@@ -64,7 +62,7 @@ def _serve(ctx: click.Context, /, app: str, **flags: object) -> None:
     ctx.exit(serve(lambda: Config.from_command(app, given, os.environ)))
 
 
-serve_command: Final = GroupedCommand(
+serve_command: Final = _ServeCommand(
     PROGRAM,
     callback=_serve,
     params=[

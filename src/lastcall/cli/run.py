@@ -13,13 +13,12 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Unpack
 
 from lastcall.base.errors import ConfigError, LastcallError, StartupError
+from lastcall.base.exit_code import ExitCode
 from lastcall.base.types import ASGIApp
 from lastcall.config import Config
 
 if TYPE_CHECKING:
     from lastcall.config.keywords import ConfigKeywords
-
-CONFIG_ERROR = 2
 
 
 def run(app: ASGIApp | Callable[..., Any] | str, **options: Unpack[ConfigKeywords]) -> None:
@@ -79,4 +78,4 @@ def tell(error: LastcallError) -> int:
     """
     with suppress(OSError):
         print("Error:", error, file=sys.stderr, flush=True)
-    return error.exit_code if isinstance(error, StartupError) else CONFIG_ERROR
+    return error.exit_code if isinstance(error, StartupError) else ExitCode.USAGE

@@ -1,4 +1,4 @@
-"""``Config``: every option resolved, and handed to the rooms as small records."""
+"""``Config``: every option resolved, and handed to the packages as small records."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Config:
     Every option can be read as an attribute, in the form that is used inside: ``config.port``,
     ``config.timeout_keep_alive`` (``math.inf`` for "none"). A Config does not change once it is made.
 
-    - ``options``: the same as the records that the rooms receive.
+    - ``options``: the same as the records that the packages receive.
     - ``warnings``: sentences to be logged at the start, about what was accepted but has no effect.
 
     Raises :class:`~lastcall.base.errors.ConfigError` for an unknown keyword or a value that cannot be used.

@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 
 from lastcall.base.record import Record
 
-# Compiled rooms keep sizes and counts in Py_ssize_t, sockets take a C int: nothing larger may get through.
+# Compiled packages keep sizes and counts in Py_ssize_t, sockets take a C int: nothing larger may get through.
 LARGEST_INT = 2**31 - 1
 LARGEST_SIZE = 2**63 - 1
 # The sum of all budgets goes to the watchdog as a C time in nanoseconds, which ends at 9.2e9 seconds.

@@ -1,11 +1,25 @@
 cimport cython
 
-from lastcall.asgi.cycle cimport HTTPCycle
-from lastcall.asgi.runtime cimport AppRuntime
-from lastcall.connection.scheduler cimport Scheduler
+from lastcall.asgi.http cimport HTTPCycle
+from lastcall.asgi.scope cimport HTTPScopes
+from lastcall.connection.service cimport HTTPService
 from lastcall.connection.stream cimport Connection, Stream
 from lastcall.wire.buffer cimport ByteBuffer
 from lastcall.wire.http1 cimport RequestParser
+
+
+cdef enum State:
+    # and FINISHING and CLOSED, as every connection; see TRANSITIONS
+    AWAIT_HEAD = 0
+    EXCHANGE = 1
+    DISCARDING = 2
+
+
+cdef enum Wait:
+    # why a request that is in ``pending`` has not been started
+    NO_WAIT = 0
+    FOR_TURN = 1      # it is in the scheduler's list
+    FOR_CLIENT = 2    # until the client has read what it asked for before
 
 
 cdef enum Framing:
@@ -16,36 +30,17 @@ cdef enum Framing:
 
 
 @cython.final
-cdef class HTTPService(AppRuntime):
-    cdef readonly Scheduler scheduler
-    cdef object options                    # base.options.HTTPOptions
-    cdef bint keep_alive
-    cdef Py_ssize_t limit_concurrency      # 0: none
-    cdef readonly long long requests       # complete heads so far
-    cdef long long probes                  # and how many of them were for the health path
-    cdef long long max_requests            # 0: none
-    cdef object on_max_requests
-    cdef public bint draining              # every answer closes its connection
-    cdef readonly Py_ssize_t backlog_answered # connections that came in a drain and got an answer
-    cdef public double drained_from        # loop time at which connections that come are late; infinity: none is
-    cdef str ready_path                    # "" or None: no health path
-    cdef str live_path
-    cdef public bint listeners_closed           # in a stop: whoever is quiet now is closed
-    cdef public bint refusing              # and that answer is a 503
-    cdef bint warned_websocket
-
-
-@cython.final
 cdef class HTTP1Cycle(HTTPCycle):
     cdef HTTP1Connection connection
+    cdef int minor
     cdef bint keep_alive
     cdef bint head_only                    # the request is a HEAD
-    cdef int minor
+    cdef bint request_read                 # to its end
+    cdef bint called                       # the application was, or the server answered in its place
+    cdef bint expects_continue             # the client waits for 100 Continue
     cdef Framing framing
     cdef long long remaining               # of a declared Content-Length
-    cdef bint cut                          # it was longer than declared
-    cdef unsigned int flushes
-    cdef Py_ssize_t unsuspended_bytes
+    cdef bint too_long                     # the body was longer than declared
     cdef int write_head(self) except -1
     cdef int finished(self) except -1
 
@@ -53,40 +48,37 @@ cdef class HTTP1Cycle(HTTPCycle):
 @cython.final
 cdef class HTTP1Connection(Connection):
     cdef readonly HTTPService service
+    cdef HTTPScopes scopes
     cdef RequestParser parser
     cdef ByteBuffer pending                # bytes that wait for the response before them, or for the rest of a line
-    cdef HTTP1Cycle cycle                  # the exchange that owns the output
-    cdef bint starting                     # its task is not started yet
-    cdef bint request_read                 # its request is read to the end
-    cdef bint advancing
-    cdef bint discarding                   # an unread body after its answer
-    cdef bint expect_pending               # the client waits for 100 Continue
-    cdef bint paused
-    cdef bint waiting                      # for its turn: a request is in ``pending``
-    cdef bint held                         # until the client has read what it asked for before
-    cdef bint nothing_read                       # no byte has ever come
-    cdef bint late                         # accepted in a drain, and not answered yet
-    cdef double head_at                    # when the first byte of the head that is being read came
-    cdef Py_ssize_t owed                   # bytes of ``pending`` that were there when the last answers began
+    cdef HTTP1Cycle cycle                  # the exchange that owns the output, in EXCHANGE
+    cdef Wait waiting
+    cdef bint advancing                    # advance() is on the stack
+    cdef bint accepted_in_drain            # and not answered yet
+    cdef double head_at                    # when the first byte of the head that is being read came; < 0: none ever did
+    cdef Py_ssize_t before_drain           # bytes of ``pending`` that were there when the drain began
     cdef Py_ssize_t discarded
     cdef object client
     cdef object server
+    # reading
     cdef Py_ssize_t advance(self, const unsigned char* p, Py_ssize_t n) except -1
-    cdef bint clogged(self) except -1
-    cdef bint ended(self) noexcept
-    cdef bint is_last_answer(self) noexcept
-    cdef int answer_health(self) except -1
-    cdef bint outstayed(self) noexcept
+    cdef int advance_pending(self) except -1
+    cdef HTTP1Cycle new_exchange(self)
+    cdef int let_go(self, HTTP1Cycle cycle) except -1
     cdef int begin_request(self) except -1
     cdef int start_request(self) except -1
     cdef int after_input(self) except -1
+    cdef int set_body_deadline(self) except -1
+    cdef int resume(self) except -1
+    cdef bint nothing_pending(self) noexcept
+    cdef bint client_must_read(self) except -1
+    cdef bint idle_in_stop(self) noexcept
+    cdef bint no_request_follows(self) noexcept
+    cdef bint is_last_answer(self, HTTP1Cycle cycle) noexcept
+    # ends
+    cdef int half_closed(self) except -1
     cdef int refuse(self, int status, str reason) except -1
     cdef int response_done(self, HTTP1Cycle cycle) except -1
     cdef int client_left(self) except -1
-    cdef int cut_response(self, HTTP1Cycle cycle) except -1
-    cdef int advance_pending(self) except -1
-    cdef int half_closed(self) except -1
-    cdef int log(self, HTTP1Cycle cycle) except -1
-    cdef int set_body_deadline(self) except -1
-    cdef int pause(self) except -1
-    cdef int resume(self) except -1
+    cdef int cut_response(self) except -1
+    cdef int record(self, HTTP1Cycle cycle) except -1

@@ -1,40 +1,11 @@
-from collections.abc import Callable
-from contextvars import Context
-from typing import Any, final
+from typing import final
 
-from lastcall.asgi.cycle import HTTPCycle
-from lastcall.asgi.runtime import AppRuntime
-from lastcall.base.options import HTTPOptions
-from lastcall.base.types import ASGIApp
-from lastcall.connection.scheduler import Scheduler
+from lastcall.asgi.http import HTTPCycle
+from lastcall.asgi.scope import HTTPScopes
+from lastcall.connection.service import HTTPService
 from lastcall.connection.stream import Connection, Stream
-from lastcall.drain.policy import PolicyTable
-from lastcall.notice.running import RunningTasks
-from lastcall.notice.signal import DrainSignal
 
-@final
-class HTTPService(AppRuntime):
-    scheduler: Scheduler
-    requests: int
-    draining: bool
-    listeners_closed: bool
-    backlog_answered: int
-    drained_from: float
-    refusing: bool
-    def __init__(
-        self,
-        app: ASGIApp,
-        tasks: RunningTasks,
-        scheduler: Scheduler,
-        options: HTTPOptions | None = None,
-        *,
-        state: dict[str, Any] | None = None,
-        on_max_requests: Callable[[], object] | None = None,
-        context: Context | None = None,
-        signal: DrainSignal | None = None,
-        policies: PolicyTable | None = None,
-        timeout_disconnect: float = 3.0,
-    ) -> None: ...
+TRANSITIONS: dict[str, tuple[str, ...]]
 
 @final
 class HTTP1Cycle(HTTPCycle): ...
@@ -42,6 +13,9 @@ class HTTP1Cycle(HTTPCycle): ...
 @final
 class HTTP1Connection(Connection):
     service: HTTPService
-    def __init__(self, service: HTTPService, stream: Stream) -> None: ...
+    def __init__(self, service: HTTPService, scopes: HTTPScopes, stream: Stream) -> None: ...
     @property
     def idle(self) -> bool: ...
+    @property
+    def phase(self) -> str: ...
+    def hand_over(self, successor: Connection) -> None: ...

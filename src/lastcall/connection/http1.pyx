@@ -4,36 +4,46 @@
 
 Theory of operation
 -------------------
-At most one exchange (``cycle``) owns the output at a time. Bytes behind its request wait in ``pending``: that is what
-pipelining comes to, and above ``HIGH_WATER`` reading is paused. An exchange ends when its response is complete and its
-request is read; a task that goes on after its response (background work) stays among the running tasks but not in the way.
+A connection is in one state (``TRANSITIONS`` says what may follow which):
 
-    waiting for a head ──head──▶ exchange: request being read / response being written
-          ▲                         │ response complete
-          │                         ├── request read, kept alive ─────────────▶ waiting for a head
-          │                         ├── request unread: discard ≤ 64 KiB, 1 s ─▶ waiting for a head, or finish
-          └─────────────────────────┘── otherwise ────────────────────────────▶ finish (flush, FIN, linger, close)
+    AWAIT_HEAD   no exchange: the next head is awaited, or waits in ``pending`` for its turn
+    EXCHANGE     one exchange (``cycle``) owns the output; its request is being read, or its response written
+    DISCARDING   the answer is out, and the rest of its request's body is read and dropped: at most 64 KiB, 1 s
+    FINISHING    nothing more is served: flush, FIN, read until the client's FIN (``stream.Connection``)
+    CLOSED       closed, or handed to another protocol (``detach``)
+
+At most one exchange owns the output at a time. Bytes behind its request wait in ``pending``: that is what pipelining
+comes to, and above ``HIGH_WATER`` reading is paused. An exchange ends when its response is complete and its request is
+read; a task that goes on after its response (background work) stays a running task, but not in the way.
+
+How it unwinds. ``advance`` is the only loop that reads requests, and it is never entered twice. An application that is
+started from it may complete its response at once: ``send`` -> ``write_body`` -> ``finished`` -> ``response_done``. That
+last one only changes the state, and returns; when ``advance`` is on the stack, it goes on with the next request. When it
+is not (a task that the loop resumed has completed the response), what waits in ``pending`` is given to the scheduler,
+whose next turn calls ``run``, and that calls ``advance``. So no request is ever started inside another one's ``send``.
 
 An application is started after what has already come of its body was fed to it, so a ``receive()`` rarely suspends.
 """
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.math cimport INFINITY
 from libc.string cimport memcpy
 
 import logging
 
-from lastcall.asgi.cycle cimport HTTPCycle
-from lastcall.asgi.runtime cimport AppRuntime, make_scope
-from lastcall.base.options import HTTPOptions
+from lastcall.asgi.cycle cimport HIGH_WATER
+from lastcall.asgi.http cimport HTTPCycle
+from lastcall.asgi.scope cimport HTTPScopes
 from lastcall.connection.deadlines cimport BODY, HEADER, KEEP_ALIVE, LINGER, WRITE, unset
 from lastcall.connection.scheduler cimport Scheduler
-from lastcall.connection.stream cimport HIGH_WATER, LOW_WATER, Connection, Stream
-from lastcall.notice.running cimport RunningTasks
-from lastcall.wire.buffer cimport ByteBuffer
-from lastcall.wire.http1 cimport DATA, END, FAILED, HEAD, NEED_DATA, RequestParser
-from lastcall.wire.response cimport ResponseHead, encode_response, status_line
+from lastcall.connection.service cimport HEALTH, REFUSE, HTTPService
+from lastcall.connection.stream cimport CLOSED, FINISHING, Connection, Stream
+from lastcall.drain.state cimport ANNOUNCED
+from lastcall.notice.notice cimport notice_of
+from lastcall.wire.buffer cimport ByteBuffer, reserved
+from lastcall.wire.head cimport ResponseHead
+from lastcall.wire.http1 cimport DATA, END, HEAD, HEAD_METHOD, NEED_DATA, RequestParser
+from lastcall.wire.response cimport fields_size, put_fields, status_line
 
 cdef extern from "string.h" nogil:
     void* memmem(const void* haystack, size_t length, const void* needle, size_t size)
@@ -43,14 +53,30 @@ cdef object logger = logging.getLogger("lastcall.error")
 cdef enum:
     MAX_SERVED = 8               # pipelined requests that one connection may have answered before others get their turn
     DISCARD_LIMIT = 65536        # bytes of an unread body that are worth a kept-alive connection
-    YIELD_SENDS = 100            # after so many sends, or bytes, without a suspension the next one gives the loop a turn
-    YIELD_BYTES = 65536
-    CHUNK_OVERHEAD = 24          # 16 hex digits and two CRLF, with room
+    CHUNK_OVERHEAD = 24          # 16 hex digits and two CRLF, and some more
+    STATES = 16
 
+cdef const char* HEX = b"0123456789abcdef"
 cdef bytes CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 cdef bytes LINE_CHUNKED = b"transfer-encoding: chunked\r\n"
 cdef bytes LINE_CLOSE = b"connection: close\r\n"
 cdef bytes LINE_KEEP_ALIVE = b"connection: keep-alive\r\n"
+
+# From each state, those that may follow.
+TRANSITIONS = {
+    "AWAIT_HEAD": ("EXCHANGE", "FINISHING", "CLOSED"),
+    "EXCHANGE": ("AWAIT_HEAD", "DISCARDING", "FINISHING", "CLOSED"),
+    "DISCARDING": ("AWAIT_HEAD", "FINISHING", "CLOSED"),
+    "FINISHING": ("CLOSED",),
+    "CLOSED": (),
+}
+cdef dict NUMBERS = {
+    "AWAIT_HEAD": AWAIT_HEAD, "EXCHANGE": EXCHANGE, "DISCARDING": DISCARDING, "FINISHING": FINISHING, "CLOSED": CLOSED,
+}
+cdef unsigned int[STATES] MAY_FOLLOW      # the same, as sets of bits
+
+for _state, _followers in TRANSITIONS.items():
+    MAY_FOLLOW[NUMBERS[_state]] = sum(1 << NUMBERS[_follower] for _follower in _followers)
 
 
 cdef inline char* put(char* at, bytes text) noexcept:
@@ -61,69 +87,34 @@ cdef inline char* put(char* at, bytes text) noexcept:
 
 cdef inline int put_chunk_size(char* at, Py_ssize_t n) noexcept:
     """``n`` in hex, and CRLF; returns how many bytes that is. (snprintf costs as much as the rest of a chunk.)"""
-    cdef int digits = 1, i
-    while n >> (4 * digits):
+    cdef int digits = 1
+    cdef char* digit
+    cdef size_t left = <size_t>n >> 4
+    while left:
         digits += 1
-    for i in range(digits):
-        at[digits - 1 - i] = b"0123456789abcdef"[(n >> (4 * i)) & 15]
+        left >>= 4
+    digit = at + digits
+    left = <size_t>n
+    while digit > at:
+        digit -= 1
+        digit[0] = HEX[left & 15]
+        left >>= 4
     at[digits] = c"\r"
     at[digits + 1] = c"\n"
     return digits + 2
 
 
-cdef tuple error_answer(int status, bytes detail):
-    """Headers and body of an answer of the server's own."""
-    cdef bytes phrase = status_line(status)[len(b"HTTP/1.1 400 "):-2]
-    cdef bytes body = phrase + (b": " + detail if detail else b"") + b"\n"
-    cdef list headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", b"%d" % len(body)),
-    ]
-    if status == 503:
-        headers.append((b"retry-after", b"1"))
-    return headers, body
-
-
-@cython.final
-cdef class HTTPService(AppRuntime):
-    """What all HTTP connections of one worker share. ``on_max_requests()`` is called once, at the request that reaches
-    ``options.limit_max_requests``."""
-
-    def __init__(self, app, RunningTasks tasks not None, Scheduler scheduler not None, options=None, *, state=None, on_max_requests=None, context=None,
-                 signal=None, policies=None, double timeout_disconnect=3.0):
-        if options is None:
-            options = HTTPOptions()
-        AppRuntime.__init__(
-            self, app, scheduler.loop, tasks, state=state, root_path=options.root_path, default_headers=options.headers,
-            context=context, signal=signal, policies=policies, timeout_disconnect=timeout_disconnect,
-        )
-        self.scheduler = scheduler
-        self.drained_from = INFINITY
-        if options.health_path:
-            self.ready_path = options.health_path + "/ready"
-            self.live_path = options.health_path + "/live"
-        scheduler.tasks = tasks
-        self.options = options
-        self.keep_alive = options.timeout_keep_alive > 0
-        self.limit_concurrency = options.limit_concurrency or 0
-        self.max_requests = options.limit_max_requests or 0
-        self.on_max_requests = on_max_requests
-
-    cdef double clock(self) noexcept:
-        return self.scheduler.time()
-
-
 @cython.final
 cdef class HTTP1Cycle(HTTPCycle):
-    """One exchange of an HTTP/1 connection."""
+    """One exchange of an HTTP/1 connection. ``connection`` is None once the exchange is over."""
 
-    cdef int wants_body(self) except -1:
+    cdef int wants_input(self) except -1:
         cdef HTTP1Connection connection = self.connection
         if connection is None or connection.cycle is not self:
             return 0
-        if connection.expect_pending:
+        if self.expects_continue:
             # RFC 9110 10.1.1: only now is it known that the body is wanted.
-            connection.expect_pending = False
+            self.expects_continue = False
             if not self.started:
                 connection.stream.out.append_bytes(CONTINUE)
                 connection.scheduler.mark_dirty(connection.stream)
@@ -132,24 +123,16 @@ cdef class HTTP1Cycle(HTTPCycle):
 
     cdef int body_taken(self, Py_ssize_t n) except -1:
         cdef HTTP1Connection connection = self.connection
-        if connection is not None and connection.cycle is self and connection.paused:
+        if connection is not None and connection.cycle is self and not connection.stream.reading:
             connection.resume()
             connection.set_body_deadline()
         return 0
 
-    cdef bint congested(self) noexcept:
-        cdef ByteBuffer out
-        if self.connection is None:
-            return False
-        out = self.connection.stream.out
-        return out.end - out.start > HIGH_WATER
+    cdef Py_ssize_t unsent(self) noexcept:
+        return 0 if self.connection is None else self.connection.stream.unsent()
 
-    cdef bint must_yield(self) noexcept:
-        if self.unsuspended <= YIELD_SENDS and self.unsuspended_bytes < YIELD_BYTES:
-            return False
-        self.unsuspended = 0
-        self.unsuspended_bytes = 0
-        return True
+    cdef int flush(self) except -1:
+        return 0 if self.connection is None else self.connection.stream.flush()
 
     cdef int write_head(self) except -1:
         """Decide the framing (RFC 9112 6.3) and queue the whole head in one go."""
@@ -171,13 +154,14 @@ cdef class HTTP1Cycle(HTTPCycle):
             self.framing = UNTIL_CLOSE
             self.keep_alive = False
         # A client that still waits for 100 Continue may or may not send its body now: only a close is unambiguous.
-        if head.close or connection.ended() or connection.expect_pending or (
-            connection.service.draining and connection.is_last_answer()
+        if head.close or connection.no_request_follows() or self.expects_continue or (
+            self.runtime.drain.phase >= ANNOUNCED and connection.is_last_answer(self)
         ):
             self.keep_alive = False
         scheduler.refresh_common()
-        start = at = out.reserve(PyBytes_GET_SIZE(line) + PyBytes_GET_SIZE(head.block) + PyBytes_GET_SIZE(scheduler._common)
-                                 + 64)
+        start = at = out.reserve(
+            PyBytes_GET_SIZE(line) + fields_size(head) + PyBytes_GET_SIZE(scheduler._common) + 64
+        )
         at = put(at, line)
         if not (head.has_date or head.has_server):
             at = put(at, scheduler._common)
@@ -186,7 +170,7 @@ cdef class HTTP1Cycle(HTTPCycle):
                 at = put(at, scheduler.date_line)
             if not head.has_server:
                 at = put(at, scheduler.server_line)
-        at = put(at, head.block)
+        at = put_fields(at, head)
         if self.framing == CHUNKED:
             at = put(at, LINE_CHUNKED)
         if self.minor:
@@ -198,6 +182,7 @@ cdef class HTTP1Cycle(HTTPCycle):
         at[1] = c"\n"
         out.end += at + 2 - start
         self.started = True
+        self.response_begun()
         return 0
 
     cdef int write_body(self, const char* data, Py_ssize_t n, bint more) except -1:
@@ -208,19 +193,10 @@ cdef class HTTP1Cycle(HTTPCycle):
         cdef int digits
         if not self.started:
             self.write_head()
-            if more and self.runtime.signal.farewell_over:
+            if more and self.runtime.drain.farewell_over:
                 self.runtime.loop.call_soon(self.disconnect_if_closing)     # the others were told before
-        if self.framing == LENGTH:
-            if n > self.remaining:
-                n = <Py_ssize_t>self.remaining
-                if not self.cut:
-                    self.cut = True
-                    logger.error("%s: the response body is longer than its content-length: cut", self.describe())
-            if n:
-                out.append(data, n)
-                self.remaining -= n
-        elif self.framing == CHUNKED:
-            at = out.reserve(n + CHUNK_OVERHEAD + 8)
+        if self.framing == CHUNKED:
+            at = reserved(out, n + CHUNK_OVERHEAD + 8)
             if n:
                 digits = put_chunk_size(at, n)
                 memcpy(at + digits, data, n)
@@ -232,6 +208,15 @@ cdef class HTTP1Cycle(HTTPCycle):
             if not more:
                 memcpy(at, b"0\r\n\r\n", 5)
                 out.end += 5
+        elif self.framing == LENGTH:
+            if n > self.remaining:
+                n = <Py_ssize_t>self.remaining
+                if not self.too_long:
+                    self.too_long = True
+                    logger.error("%s: the response body is longer than its content-length: cut", self.describe())
+            if n:
+                out.append(data, n)
+                self.remaining -= n
         elif self.framing == UNTIL_CLOSE:
             if n:
                 out.append(data, n)
@@ -244,46 +229,35 @@ cdef class HTTP1Cycle(HTTPCycle):
                              self.describe(), self.remaining)
                 return self.abort()
             return self.finished()
-        if self.flushes != connection.scheduler.flushes:
-            self.flushes = connection.scheduler.flushes
-            self.unsuspended = 0
-            self.unsuspended_bytes = 0
-        self.unsuspended += 1
-        self.unsuspended_bytes += n
-        connection.scheduler.mark_dirty(stream)
-        if out.end - out.start > HIGH_WATER:
-            stream.flush()
+        if not stream.dirty:
+            connection.scheduler.mark_dirty(stream)
         return 0
 
     cdef int finished(self) except -1:
         """The last byte of the response is queued."""
         self.complete = True
-        self._wake_receivers()
+        self.wake_receivers()
         self.wake_sender()                     # no later flush is this cycle's
         self.connection.scheduler.mark_dirty(self.connection.stream)
         return self.connection.response_done(self)
 
     cdef int answer_error(self, int status) except -1:
         cdef HTTP1Connection connection = self.connection
-        cdef list headers
-        cdef bytes body
         if connection is None or connection.cycle is not self:
             return 0
-        headers, body = error_answer(status, b"")
-        self.head = encode_response(status, headers, connection.service.default_headers)
-        if status != 500 or connection.service.draining:
+        if status != 500 or self.runtime.drain.phase >= ANNOUNCED:
             self.keep_alive = False
-        return self.write_body(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), False)
+        return connection.service.answer(self, status, b"")
 
     cdef int abort(self) except -1:
         if self.connection is not None and self.connection.cycle is self:
-            self.connection.cut_response(self)
+            self.connection.cut_response()
         return 0
 
     def details(self):
         """What the report tells of this request."""
         found = HTTPCycle.details(self)
-        if self.connection is not None and not self.connection.stream.closed:
+        if self.connection is not None and self.connection.state != CLOSED:
             found["client"] = self.connection.peer()
         return found
 
@@ -295,15 +269,16 @@ cdef class HTTP1Cycle(HTTPCycle):
 
 @cython.final
 cdef class HTTP1Connection(Connection):
-    """See the module's docstring."""
+    """See the module's docstring. ``scopes`` are those of the listener that the client came in by."""
 
-    def __init__(self, HTTPService service not None, Stream stream not None):
+    def __init__(self, HTTPService service not None, HTTPScopes scopes not None, Stream stream not None):
         cdef object options = service.options
         self.service = service
+        self.scopes = scopes
         self.scheduler = service.scheduler
         self.stream = stream
         stream.connection = self
-        self.nothing_read = True
+        self.head_at = -1.0
         self.pending = ByteBuffer.__new__(ByteBuffer)
         self.parser = RequestParser(
             limit_request_line=options.limit_request_line,
@@ -312,44 +287,31 @@ cdef class HTTP1Connection(Connection):
             limit_body=-1 if options.limit_body is None else options.limit_body,
         )
 
+    cdef int become(self, int state) except -1:
+        if not MAY_FOLLOW[self.state] >> state & 1:
+            raise RuntimeError(f"an HTTP/1 connection in state {self.state} cannot enter state {state}")
+        self.state = state
+        return 0
+
     # -- called by net --------------------------------------------------------------------------------------------
 
     cdef int opened(self) except -1:
         self.scheduler.deadlines.set(&self.read_node, self, HEADER, self.scheduler.time())
-        self.late = self.scheduler.time() >= self.service.drained_from
+        self.accepted_in_drain = self.scheduler.time() >= self.service.drain.since
         return 0
 
     cdef int on_data(self, const unsigned char* p, Py_ssize_t n) except -1:
         cdef Py_ssize_t used
-        if self.finishing or self.stream.closed:
+        if self.state >= FINISHING:
             return 0                           # behind a last answer: read only so that no RST eats it
-        self.nothing_read = False
-        if self.parser.idle and self.pending.end == self.pending.start:
-            self.head_at = self.scheduler.now        # also behind a request that is being answered
-        if self.pending.end > self.pending.start:
+        if self.parser.between_requests() and self.nothing_pending():
+            self.head_at = self.scheduler.now  # also behind a request that is being answered
+        if not self.nothing_pending():
             self.pending.append(<const char*>p, n)
             return self.advance_pending()
         used = self.advance(p, n)
-        if used < n and not self.finishing and not self.stream.closed:
+        if used < n and self.state < FINISHING:
             self.pending.append(<const char*>p + used, n - used)
-        return self.after_input()
-
-    cdef int run(self) except -1:
-        """The response before what waits in ``pending`` is complete."""
-        self.waiting = False
-        if self.finishing or self.stream.closed:
-            return 0
-        if self.service.listeners_closed and self.cycle is None and self.pending.end == self.pending.start:
-            self.close_idle(self.service.drained_from)
-            return 0
-        return self.advance_pending()
-
-    cdef int advance_pending(self) except -1:
-        cdef Py_ssize_t used = self.advance(
-            <const unsigned char*>self.pending.data + self.pending.start, self.pending.end - self.pending.start
-        )
-        self.pending.consume(used)
-        self.owed = max(0, self.owed - used)
         return self.after_input()
 
     cdef int on_last_data(self, const unsigned char* p, Py_ssize_t n) except -1:
@@ -360,49 +322,9 @@ cdef class HTTP1Connection(Connection):
 
     cdef int on_eof(self) except -1:
         self.eof = True
-        if self.cycle is not None and self.cycle.started and not self.stream.closed:
+        if self.state == EXCHANGE and self.cycle.started:
             return self.client_left()          # of a started response a FIN says: I do not want the rest
         return self.half_closed()
-
-    cdef int half_closed(self) except -1:
-        """No byte will come any more; what was asked for completely is answered ("printf … | nc -N" works)."""
-        if self.stream.closed:
-            return 0
-        self.stream.set_reading(False)
-        if self.finishing:
-            if self.stream.fin_sent:
-                self.close_now()
-        elif self.cycle is not None:
-            if not self.request_read:
-                return self.client_left()      # a body cut short: no answer could be about the whole of it
-        elif not self.waiting:
-            return self.finish()
-        return 0
-
-    cdef bint ended(self) noexcept:
-        """Whether it is certain that no request comes behind the current one."""
-        return self.eof and not self.advancing and self.pending.end == self.pending.start
-
-    cdef bint is_last_answer(self) noexcept:
-        """In a stop: whether no further request was complete in our buffer when it began. Those are all answered."""
-        cdef Py_ssize_t start = self.pending.start, end = start + self.owed     # what came later is not owed
-        if not self.request_read or not self.owed:
-            return True
-        if self.advancing:                     # of ``pending``
-            start += self.parser.pos
-        while start < end and (self.pending.data[start] == c"\r" or self.pending.data[start] == c"\n"):
-            start += 1                         # empty lines before a request are no request
-        # The request before may have come later in part: then it ends behind what is owed.
-        return end <= start or memmem(self.pending.data + start, end - start, b"\r\n\r\n", 4) == NULL
-
-    cdef bint outstayed(self) noexcept:
-        """Whether the door is closed for this connection: it is quiet, or its head began before the stop."""
-        if not self.service.listeners_closed or self.waiting or self.discarding or self.cycle is not None:
-            return False
-        return (self.parser.idle and self.pending.end == self.pending.start) or self.head_at < self.service.drained_from
-
-    cpdef begin_drain(self):
-        self.owed = self.pending.end - self.pending.start
 
     cdef int on_lost(self) except -1:
         self.close_now()
@@ -411,28 +333,31 @@ cdef class HTTP1Connection(Connection):
     cdef int on_drained(self) except -1:
         if self.cycle is not None:
             self.cycle.wake_sender()
-        elif self.held:
-            self.held = False
+        elif self.waiting == FOR_CLIENT:
+            self.waiting = FOR_TURN
             self.resume()
             self.scheduler.mark_runnable(self)
         return 0
 
-    cdef int closed(self) except -1:
-        cdef HTTP1Cycle cycle = self.cycle
-        self.pending.clear()
-        self.stream.out.clear()
-        self.scheduler.keep(self)
-        self.stream.connection = None
-        if cycle is not None:
-            self.cycle = None
-            if cycle.started or cycle.head is not None:
-                self.log(cycle)
-            cycle.disconnect()
-            if cycle.ended:
-                cycle.connection = None
-        return 0
+    cdef int run(self) except -1:
+        """The scheduler's turn for what waits in ``pending``: the response before it is complete."""
+        self.waiting = NO_WAIT
+        if self.state >= FINISHING:
+            return 0
+        if self.service.drain.listeners_closed and self.cycle is None and self.nothing_pending():
+            self.close_idle(self.service.drain.since)
+            return 0
+        return self.advance_pending()
 
     # -- reading --------------------------------------------------------------------------------------------------
+
+    cdef int advance_pending(self) except -1:
+        cdef Py_ssize_t used = self.advance(
+            <const unsigned char*>self.pending.data + self.pending.start, self.pending.end - self.pending.start
+        )
+        self.pending.consume(used)
+        self.before_drain = max(0, self.before_drain - used)
+        return self.after_input()
 
     cdef Py_ssize_t advance(self, const unsigned char* p, Py_ssize_t n) except -1:
         """Serve what the buffer holds; return how much of it is consumed."""
@@ -443,17 +368,18 @@ cdef class HTTP1Connection(Connection):
         parser.pos = 0
         self.advancing = True
         try:
-            while not self.finishing and not self.stream.closed:
+            while self.state < FINISHING:
                 cycle = self.cycle
-                if cycle is not None and self.request_read:
-                    break                      # one exchange after the other
-                if cycle is None and not self.discarding:
-                    if self.clogged():
+                if self.state == EXCHANGE:
+                    if cycle.request_read:
+                        break                  # one exchange after the other
+                elif self.state == AWAIT_HEAD:
+                    if self.client_must_read():
                         break
                     # A client that pipelines must not own the loop, nor wait for its first answer until the last.
                     if served and parser.pos < n and (served >= MAX_SERVED or self.scheduler.spent()):
                         if not self.waiting:           # else it is in the scheduler's list already
-                            self.waiting = True
+                            self.waiting = FOR_TURN
                             self.scheduler.mark_runnable(self)
                         break
                 event = parser.next(p, n)
@@ -461,255 +387,274 @@ cdef class HTTP1Connection(Connection):
                     served += 1
                     self.begin_request()
                 elif event == DATA:
-                    self.expect_pending = False
                     if cycle is not None:
+                        cycle.expects_continue = False
                         cycle.feed(<const char*>p + parser.data_at, parser.data_len)
                     else:
                         self.discarded += parser.data_len
                         if self.discarded > DISCARD_LIMIT:
                             self.finish()
                 elif event == END:
-                    self.request_read = True
                     if cycle is not None:
+                        cycle.request_read = True
                         unset(&self.read_node)
                         cycle.feed_end()
-                        if self.starting:
+                        if not cycle.called:
                             self.start_request()
+                    elif self.service.drain.listeners_closed and parser.pos == n:
+                        self.finish()
                     else:
-                        self.discarding = False
-                        if self.service.listeners_closed and parser.pos == n:
-                            self.finish()
-                        else:
-                            self.scheduler.deadlines.set(&self.read_node, self, KEEP_ALIVE, self.scheduler.time())
+                        self.become(AWAIT_HEAD)
+                        self.scheduler.deadlines.set(&self.read_node, self, KEEP_ALIVE, self.scheduler.time())
                 elif event == NEED_DATA:
-                    if self.starting:
-                        self.start_request()
-                        continue               # it may have answered already
-                    break
+                    if cycle is None or cycle.called:
+                        break
+                    self.start_request()       # it may answer already
                 else:
                     self.refuse(parser.status, parser.reason)
         finally:
             self.advancing = False
         return parser.pos
 
-    cdef bint clogged(self) except -1:
-        """Whether the client has left so many answers unread that it gets no more until it reads (``on_drained``)."""
-        cdef Stream stream = self.stream
-        if stream.out.end - stream.out.start > HIGH_WATER:
-            stream.flush()
-            if stream.closed:
-                return True
-            if stream.out.end - stream.out.start > HIGH_WATER:
-                self.waiting = self.held = True
-                return True
-        if self.held:
-            self.waiting = self.held = False
-        return False
+    cdef HTTP1Cycle new_exchange(self):
+        """Enter EXCHANGE with a cycle that knows nothing of its request yet."""
+        cdef HTTP1Cycle cycle = HTTP1Cycle.__new__(HTTP1Cycle)
+        self.become(EXCHANGE)
+        cycle.runtime = self.service
+        cycle.connection = self
+        cycle.since = self.scheduler.time()
+        cycle.flush_count = &self.scheduler.flushes
+        self.cycle = cycle
+        return cycle
+
+    cdef int let_go(self, HTTP1Cycle cycle) except -1:
+        """The exchange is over. A task that goes on may still be asked for its client, so it keeps the connection."""
+        self.cycle = None
+        if cycle.ended:
+            cycle.connection = None
+        return 0
 
     cdef int begin_request(self) except -1:
         """A head is complete: make the exchange, and start it now if its body is not still to come."""
         cdef HTTPService service = self.service
         cdef RequestParser parser = self.parser
-        cdef HTTP1Cycle cycle = HTTP1Cycle.__new__(HTTP1Cycle)
+        cdef HTTP1Cycle cycle = self.new_exchange()
+        cdef int admission
         unset(&self.read_node)
-        cycle.runtime = service
-        cycle.connection = self
         cycle.method = parser.method
         cycle.raw_path = parser.raw_path
         cycle.query_string = parser.query_string
         cycle.minor = parser.minor
         cycle.keep_alive = parser.keep_alive and service.keep_alive
-        cycle.head_only = parser.method == "HEAD"
-        cycle.since = self.scheduler.time()
-        self.cycle = cycle
-        self.expect_pending = parser.expect_continue
-        self.request_read = not parser.has_body
-        self.starting = True
-        service.requests += 1
-        if parser.upgrade_websocket and not service.warned_websocket:
-            service.warned_websocket = True
-            logger.warning(
-                "A client asked for a WebSocket, which this release of lastcall does not speak yet: "
-                "it is answered as plain HTTP (RFC 9110 7.8)."
-            )
-        if service.ready_path is not None and (
-            parser.path == service.ready_path or parser.path == service.live_path
-        ):
-            service.probes += 1
-            self.starting = False
-            return self.answer_health()
-        if service.max_requests and service.requests - service.probes == service.max_requests and (
-            service.on_max_requests is not None
-        ):
-            service.on_max_requests()
-        if service.refusing or (
-            service.limit_concurrency and service.tasks.count - service.tasks.others >= service.limit_concurrency
-        ):
-            self.starting = False
-            cycle.answer_error(503)
-        elif self.request_read:
+        cycle.head_only = parser.method is HEAD_METHOD
+        cycle.expects_continue = parser.expect_continue
+        cycle.request_read = not parser.has_body
+        if parser.upgrade_websocket:
+            service.warn_websocket()
+        admission = service.admit(parser.path)
+        if admission == HEALTH:
+            cycle.called = True
+            return service.answer_health(cycle, parser.path)
+        if admission == REFUSE:
+            cycle.called = True
+            return cycle.answer_error(503)
+        if cycle.request_read:
             cycle.body_complete = True
-            self.start_request()
+            return self.start_request()
         return 0
-
-    cdef int answer_health(self) except -1:
-        """``--health-path``: ready until the stop order, live as long as this loop answers."""
-        cdef HTTP1Cycle cycle = self.cycle
-        cdef int status = 200
-        cdef bytes body = b"ok\n"
-        cdef list headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
-        if cycle.method not in ("GET", "HEAD"):
-            status, body = 405, b"Method Not Allowed\n"
-            headers.append((b"allow", b"GET, HEAD"))
-        elif self.parser.path == self.service.ready_path and self.service.signal.stopping:
-            status, body = 503, b"stopping\n"
-        headers.append((b"content-length", b"%d" % len(body)))
-        cycle.ended = True
-        cycle.head = encode_response(status, headers, self.service.default_headers)
-        return cycle.write_body(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), False)
 
     cdef int start_request(self) except -1:
         cdef HTTP1Cycle cycle = self.cycle
         cdef RequestParser parser = self.parser
-        self.starting = False
+        cycle.called = True
         if self.client is None and self.server is None:
             self.client = self.stream.client_address()
             self.server = self.stream.server_address()
-        cycle.scope = make_scope(
-            self.service, "1.1" if cycle.minor else "1.0", cycle.method, parser.path, cycle.raw_path,
-            cycle.query_string, parser.headers, self.client, self.server,
-            cycle,
+        cycle.scope = self.scopes.make(
+            "1.1" if cycle.minor else "1.0", cycle.method, parser.path, cycle.raw_path, cycle.query_string,
+            parser.headers, self.client, self.server, notice_of(cycle),
         )
         return cycle.start()
 
     cdef int after_input(self) except -1:
         """Set the timeout that now applies to reading, and pause reading where the application is slower."""
         cdef HTTP1Cycle cycle = self.cycle
-        if self.finishing or self.stream.closed:
+        if self.state >= FINISHING:
             return 0
-        if cycle is None:
-            if self.discarding:
-                pass
-            elif self.waiting:                 # held, or for its turn
+        if self.state == EXCHANGE:
+            if cycle.request_read:
                 if self.pending.end - self.pending.start > HIGH_WATER:
-                    self.pause()
+                    self.stream.set_reading(False)
+            elif self.eof:
+                return self.client_left()      # its body will never be whole
+            elif cycle.buffered > HIGH_WATER:
+                unset(&self.read_node)         # the client is not the slow one
+                self.stream.set_reading(False)
+            elif not cycle.expects_continue:
+                self.scheduler.deadlines.set(&self.read_node, self, BODY, self.scheduler.time())
+            return 0
+        if self.state == AWAIT_HEAD:
+            if self.waiting:
+                if self.pending.end - self.pending.start > HIGH_WATER:
+                    self.stream.set_reading(False)
                 return 0
-            elif not self.parser.idle or self.pending.end > self.pending.start:
+            if not self.parser.between_requests() or not self.nothing_pending():
                 # A later head has begun. (The first one's time counts from accept and is set already.)
                 if self.read_node.previous is NULL or self.read_node.kind != HEADER:
                     self.scheduler.deadlines.set(&self.read_node, self, HEADER, self.scheduler.time())
-            if (self.eof or self.outstayed()) and not self.advancing:
-                return self.finish()
-            return self.resume()
-        if self.request_read:
-            if self.pending.end - self.pending.start > HIGH_WATER:
-                self.pause()
-        elif self.eof:
-            return self.client_left()          # its body will never be whole
-        elif cycle.buffered > HIGH_WATER:
-            unset(&self.read_node)             # the client is not the slow one
-            self.pause()
-        elif not self.expect_pending:
-            self.scheduler.deadlines.set(&self.read_node, self, BODY, self.scheduler.time())
-        return 0
+        if (self.eof or self.idle_in_stop()) and not self.advancing:
+            return self.finish()
+        return self.resume()
 
     cdef int set_body_deadline(self) except -1:
         """The application waits for the body, so its time begins. No turn needs to follow that would set the timer."""
         self.scheduler.deadlines.set(&self.read_node, self, BODY, self.scheduler.time())
         return 0 if self.scheduler.in_turn else self.scheduler.arm()
 
-    cdef int pause(self) except -1:
-        if not self.paused:
-            self.paused = True
-            self.stream.set_reading(False)
-        return 0
-
     cdef int resume(self) except -1:
-        if self.paused:
-            self.paused = False
-            if not self.eof:
-                self.stream.set_reading(True)
-        return 0
+        return 0 if self.eof else self.stream.set_reading(True)
+
+    cdef bint nothing_pending(self) noexcept:
+        return self.pending.end == self.pending.start
+
+    cdef bint client_must_read(self) except -1:
+        """Whether the client has left so many answers unread that it gets no more until it reads (``on_drained``)."""
+        if self.stream.unsent() > HIGH_WATER:
+            self.stream.flush()
+            if self.state == CLOSED:
+                return True
+            if self.stream.unsent() > HIGH_WATER:
+                self.waiting = FOR_CLIENT
+                return True
+        if self.waiting == FOR_CLIENT:
+            self.waiting = NO_WAIT
+        return False
+
+    cdef bint no_request_follows(self) noexcept:
+        """Whether it is certain that no request comes behind the current one."""
+        return self.eof and not self.advancing and self.nothing_pending()
+
+    # -- the drain ------------------------------------------------------------------------------------------------
+
+    cpdef begin_drain(self):
+        self.before_drain = self.pending.end - self.pending.start
+
+    cdef bint is_last_answer(self, HTTP1Cycle cycle) noexcept:
+        """In a stop: whether no further request was complete in our buffer when it began. Those are all answered."""
+        cdef Py_ssize_t start = self.pending.start, end = start + self.before_drain
+        if not self.before_drain or not cycle.request_read:
+            return True
+        if self.advancing:                     # of ``pending``
+            start += self.parser.pos
+        while start < end and (self.pending.data[start] == c"\r" or self.pending.data[start] == c"\n"):
+            start += 1                         # empty lines before a request are no request
+        # The request before may have come later in part: then it ends behind what was there before the drain.
+        return end <= start or memmem(self.pending.data + start, end - start, b"\r\n\r\n", 4) == NULL
+
+    cdef bint idle_in_stop(self) noexcept:
+        """Whether the listeners are closed, and nothing of a request is here whose head began in the drain."""
+        if not self.service.drain.listeners_closed or self.state != AWAIT_HEAD or self.waiting:
+            return False
+        return (self.parser.between_requests() and self.nothing_pending()) or self.head_at < self.service.drain.since
+
+    def close_idle(self, double since=0.0):
+        """Close if no exchange is under way; read once before, and serve what has already come.
+
+        A head that has begun at ``since`` or later may be finished: its own timeout counts. An earlier one may not.
+        """
+        if self.state != AWAIT_HEAD or self.waiting:
+            return
+        self.stream.read_now()
+        if self.state != AWAIT_HEAD or self.waiting:
+            return
+        if self.parser.between_requests() and self.nothing_pending() or self.head_at < since:
+            self.skip_linger = self.stream.unsent() == 0
+            self.finish()
 
     # -- ends -----------------------------------------------------------------------------------------------------
 
     cdef int response_done(self, HTTP1Cycle cycle) except -1:
-        """The response is complete; nothing of it will be written any more. The task may go on."""
-        self.log(cycle)
-        if self.late:
-            self.late = False
+        """The response is complete; nothing of it will be written any more. The task may go on.
+
+        It returns to whoever sent the last byte, and starts nothing: see "How it unwinds".
+        """
+        self.record(cycle)
+        if self.accepted_in_drain:
+            self.accepted_in_drain = False
             self.service.backlog_answered += 1
-        self.cycle = None
-        if cycle.ended:
-            cycle.connection = None
+        self.let_go(cycle)
         if not cycle.keep_alive:
             return self.finish()
-        if self.paused:
-            self.resume()
-        if not self.request_read:
+        self.resume()
+        if not cycle.request_read:
             # Reading the rest of the body is cheaper than a new connection, but only up to a point.
-            self.discarding = True
+            self.become(DISCARDING)
             self.discarded = 0
             self.scheduler.deadlines.set(&self.read_node, self, LINGER, self.scheduler.time())
-        else:
-            self.scheduler.deadlines.set(&self.read_node, self, KEEP_ALIVE, self.scheduler.time())
-            if self.pending.end > self.pending.start and not self.advancing:
-                self.waiting = True
-                self.scheduler.mark_runnable(self)
-            elif self.eof and not self.advancing:
-                return self.finish()
-            elif self.service.listeners_closed and not self.advancing:
-                self.waiting = True            # to be closed, unless the next request, promised an answer, is there
-                self.scheduler.mark_runnable(self)
+            return 0
+        self.become(AWAIT_HEAD)
+        self.scheduler.deadlines.set(&self.read_node, self, KEEP_ALIVE, self.scheduler.time())
+        if self.advancing:
+            return 0
+        if self.eof and self.nothing_pending():
+            return self.finish()
+        if not self.nothing_pending() or self.service.drain.listeners_closed:
+            # In a stop: to be closed, unless the next request, promised an answer, is there.
+            self.waiting = FOR_TURN
+            self.scheduler.mark_runnable(self)
+        return 0
+
+    cdef int half_closed(self) except -1:
+        """No byte will come any more; what was asked for completely is answered ("printf … | nc -N" works)."""
+        if self.state == CLOSED:
+            return 0
+        self.stream.set_reading(False)
+        if self.state == FINISHING:
+            if self.stream.fin_sent:
+                self.close_now()
+        elif self.state == EXCHANGE:
+            if not self.cycle.request_read:
+                return self.client_left()      # a body cut short: no answer could be about the whole of it
+        elif not self.waiting:
+            return self.finish()
         return 0
 
     cdef int refuse(self, int status, str reason) except -1:
         """The peer broke the protocol: answer, if an answer is still possible, and finish."""
         cdef HTTP1Cycle cycle = self.cycle
         logger.info("Invalid HTTP request from %s: %s (%d)", self.peer(), reason, status)
-        if self.discarding:
+        if self.state == DISCARDING:
             return self.finish()               # its answer is out already
-        if cycle is None:
-            cycle = HTTP1Cycle.__new__(HTTP1Cycle)
-            cycle.runtime = self.service
-            cycle.connection = self
+        if self.state == AWAIT_HEAD:
+            cycle = self.new_exchange()
             named = self.parser.named
             cycle.method = self.parser.method if named else "-"
             cycle.raw_path = self.parser.raw_path if named else b"-"
             cycle.query_string = self.parser.query_string if named else b""
             cycle.head_only = named and self.parser.method == "HEAD"
             cycle.minor = 1
-            cycle.since = self.scheduler.time()
             cycle.ended = True
-            self.request_read = True
-            self.cycle = cycle
+            cycle.request_read = True
         elif cycle.started:
             return self.client_left()
-        self.starting = False
-        headers, body = error_answer(status, reason.encode("ascii"))
+        cycle.called = True
         cycle.keep_alive = False
-        cycle.head = encode_response(status, headers, self.service.default_headers)
-        cycle.write_body(PyBytes_AS_STRING(<bytes>body), PyBytes_GET_SIZE(<bytes>body), False)
+        self.service.answer(cycle, status, reason.encode("ascii"))
         return cycle.disconnect()              # to a running application it is the same as a client that left
 
     cdef int client_left(self) except -1:
         """Tell the application, close the connection. Answers to the requests before still go out."""
         cdef HTTP1Cycle cycle = self.cycle
         if cycle is not None and not cycle.started:
-            self.cycle = None
-            self.starting = False
-            cycle.disconnect()
-            if cycle.ended:
-                cycle.connection = None
-            return self.finish()
-        self.stream.flush()
-        self.close_now()
-        return 0
+            self.let_go(cycle)
+            self.finish()
+            return cycle.disconnect()
+        return self.cut_response()
 
-    cdef int cut_response(self, HTTP1Cycle cycle) except -1:
+    cdef int cut_response(self) except -1:
         """End a response visibly incomplete: what was sent is flushed, then the connection is closed without the last
         chunk or the declared rest."""
-        if not self.stream.closed:
+        if self.state != CLOSED:
             self.stream.flush()
             self.close_now()
         return 0
@@ -717,7 +662,7 @@ cdef class HTTP1Connection(Connection):
     cdef int expired(self, int kind) except -1:
         cdef HTTP1Cycle cycle = self.cycle
         cdef long long heads
-        if kind == WRITE or self.finishing:
+        if kind == WRITE or self.state == FINISHING:
             return Connection.expired(self, kind)
         if kind == LINGER:                     # the unread body did not end in time
             return self.finish()
@@ -731,55 +676,70 @@ cdef class HTTP1Connection(Connection):
         # HEADER or KEEP_ALIVE. What has arrived in the meantime is served.
         heads = self.service.requests
         self.stream.read_now()
-        if self.stream.closed or self.finishing or self.service.requests != heads:
+        if self.state >= FINISHING or self.service.requests != heads:
             return 0
-        if kind == KEEP_ALIVE and not (self.parser.idle and self.pending.end == self.pending.start):
+        if kind == KEEP_ALIVE and not (self.parser.between_requests() and self.nothing_pending()):
             return 0                           # a head has begun
-        if kind == HEADER and not self.nothing_read:
+        if kind == HEADER and self.head_at >= 0.0:
             return self.refuse(408, "the request head did not come in time")
         return self.finish()
 
     cpdef close_now(self):
         """Close at once; with a RST where a FIN would make a response that only the close ends look complete."""
         cdef HTTP1Cycle cycle = self.cycle
-        if self.stream.blocked or self.stream.out.end > self.stream.out.start or (
+        if self.stream.blocked or self.stream.unsent() or (
             cycle is not None and cycle.started and cycle.framing == UNTIL_CLOSE
         ):
             self.abort()
         else:
             Connection.close_now(self)
 
-    def close_idle(self, double since=0.0):
-        """Close if no request is being served or read; read once before, and serve what has already come.
+    cdef int closed(self) except -1:
+        cdef HTTP1Cycle cycle = self.cycle
+        self.pending.clear()
+        self.stream.out.clear()
+        self.scheduler.keep(self)
+        self.stream.connection = None
+        if cycle is not None:
+            if cycle.started or cycle.head is not None:
+                self.record(cycle)
+            self.let_go(cycle)
+            cycle.disconnect()
+        return 0
 
-        A head that has begun at ``since`` or later may be finished: its own timeout counts.
-        """
-        if self.finishing or self.stream.closed or self.cycle is not None or self.discarding or self.waiting:
-            return
-        self.stream.read_now()
-        if self.finishing or self.stream.closed or self.cycle is not None or self.discarding or self.waiting:
-            return
-        if self.parser.idle and self.pending.end == self.pending.start or self.head_at < since:
-            self.skip_linger = self.stream.out.end == self.stream.out.start
-            self.finish()
+    cdef int detach(self, Connection successor, bytes unread) except -1:
+        """An exchange that is under way is over: its request has become the successor's affair."""
+        cdef HTTP1Cycle cycle = self.cycle
+        if cycle is not None:
+            self.let_go(cycle)
+            cycle.connection = None
+        self.pending.clear()
+        if self.service.drain.phase >= ANNOUNCED:
+            successor.begin_drain()
+        return Connection.detach(self, successor, unread)
+
+    def hand_over(self, Connection successor not None):
+        """Detach: ``successor`` gets the socket, and the bytes that have come behind the last request."""
+        cdef bytes unread = bytes(self.pending)
+        if self.state != AWAIT_HEAD or self.advancing:     # what ``advance`` has not consumed yet is not in ``pending``
+            raise RuntimeError("an exchange is under way: the socket is not free")
+        self.detach(successor, unread)
 
     # -- words ----------------------------------------------------------------------------------------------------
 
-    cdef int log(self, HTTP1Cycle cycle) except -1:
-        cdef bytes target
-        if self.scheduler.access.enabled and cycle.head is not None:
-            target = cycle.raw_path + b"?" + cycle.query_string if cycle.query_string else cycle.raw_path
-            self.scheduler.access.record(
-                # Known already unless nothing was started on this connection.
-                self.client if self.client is not None else self.stream.client_address(),
-                cycle.method, target, "1.1" if cycle.minor else "1.0", cycle.head.status,
-                self.scheduler.tick() - cycle.since, cycle.body_sent,
-            )
-        return 0
+    cdef int record(self, HTTP1Cycle cycle) except -1:
+        return self.service.record(
+            # Known already unless nothing was started on this connection.
+            cycle, self.client if self.client is not None else self.stream.client_address(),
+            "1.1" if cycle.minor else "1.0",
+        )
 
     @property
     def idle(self):
         """True while no exchange is under way and nothing of a request has come."""
-        return self.cycle is None and not self.discarding and self.parser.idle and (
-            self.pending.end == self.pending.start
-        )
+        return self.state == AWAIT_HEAD and self.parser.between_requests() and self.nothing_pending()
+
+    @property
+    def phase(self):
+        """The state's name."""
+        return next(name for name, number in NUMBERS.items() if number == self.state)

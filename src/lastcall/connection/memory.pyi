@@ -1,8 +1,15 @@
 from lastcall.connection.scheduler import Scheduler
-from lastcall.connection.stream import Stream
+from lastcall.connection.stream import Connection, Stream
 from lastcall.notice.running import RunningTasks
 
 class NoTasks(RunningTasks): ...
+
+class MemoryConnection(Connection):
+    received: bytes
+    opened_once: bool
+    ended: bool
+    def __init__(self, stream: Stream) -> None: ...
+    def write(self, data: bytes) -> None: ...
 
 class MemoryStream(Stream):
     written: bytes

@@ -3,7 +3,7 @@
 
 from lastcall.base.errors import LocalProtocolError
 from lastcall.connection.scheduler cimport Scheduler
-from lastcall.connection.stream cimport Stream
+from lastcall.connection.stream cimport Connection, Stream
 from lastcall.notice.running cimport RunningTask, RunningTasks
 from lastcall.wire.buffer cimport ByteBuffer
 
@@ -94,11 +94,41 @@ cdef class MemoryStream(Stream):
         return self.server
 
 
-cdef class NoTasks(RunningTasks):
-    """A tasks that keeps nothing: what the real one costs is the difference (``bench/tasks.py``)."""
+cdef class MemoryConnection(Connection):
+    """A protocol that only keeps what it is handed, and writes what it is told: a successor for ``detach``."""
 
-    cdef int add(self, RunningTask entry, double now) except -1:
+    cdef public bytes received
+    cdef public bint opened_once
+    cdef public bint ended             # the FIN was heard of
+
+    def __init__(self, Stream stream not None):
+        self.scheduler = stream.scheduler
+        self.stream = stream
+        self.received = b""
+
+    cdef int on_data(self, const unsigned char* p, Py_ssize_t n) except -1:
+        self.received += <bytes>p[:n]
         return 0
 
-    cdef int remove(self, RunningTask entry) except -1:
+    cdef int opened(self) except -1:
+        self.opened_once = True
+        return 0
+
+    cdef int on_eof(self) except -1:
+        self.ended = True
+        return Connection.on_eof(self)
+
+    def write(self, bytes data not None):
+        """Queue bytes."""
+        self.stream.out.append_bytes(data)
+        self.scheduler.mark_dirty(self.stream)
+
+
+cdef class NoTasks(RunningTasks):
+    """Running tasks that nobody keeps: what keeping them costs is the difference (``bench/running_tasks.py``)."""
+
+    cdef int add(self, RunningTask task, double now) except -1:
+        return 0
+
+    cdef int remove(self, RunningTask task) except -1:
         return 0

@@ -23,7 +23,8 @@ cdef class Scheduler:
     cdef object _clock                 # None: the monotonic clock
     cdef object _time                  # None: the wall clock
     cdef double now
-    cdef RunningTasks tasks                 # of the service, once there is one
+    cdef RunningTasks tasks            # of the service
+    cdef unsigned int _steps_due       # of those, when the turn began
     cdef bint in_turn
     cdef double turn_ends
     cdef bint _scheduled

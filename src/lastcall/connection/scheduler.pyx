@@ -122,6 +122,8 @@ cdef class Scheduler:
         """A turn begins: a driver calls this first."""
         self.in_turn = True
         self.turn_ends = self.tick() + TURN_SECONDS
+        if self.tasks is not None:
+            self._steps_due = self.tasks.steps_due
 
     cdef int after_event(self, double started) except -1:
         """One event of the turn, begun at ``started``, has been served: see whether answers must go out now."""
@@ -169,8 +171,17 @@ cdef class Scheduler:
         return self.tick() > self.turn_ends
 
     cdef bint quiet(self) noexcept:
-        """Whether no request waits for the loop: every task that was started has ended without suspending."""
-        return self.tasks is not None and self.tasks.count == self.tasks.others and not self._runnable
+        """Whether nothing waits for the loop: no request whose response has not begun, and no task that this turn has
+        started or woken. A stream that waits since before the turn does not count: there may be one for hours."""
+        return (
+            self.tasks is not None and self.tasks.awaited == 0 and self.tasks.steps_due == self._steps_due
+            and not self._runnable
+        )
+
+    @property
+    def nothing_waits(self):
+        """``quiet()``, for tests and tools."""
+        return self.quiet()
 
     cdef int flush(self) except -1:
         """Write what every dirty stream has queued."""

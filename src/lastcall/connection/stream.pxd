@@ -4,8 +4,9 @@ from lastcall.wire.buffer cimport ByteBuffer
 
 
 cdef enum:
-    HIGH_WATER = 65536      # bytes: above it send() suspends, or reading is paused
-    LOW_WATER = 16384       # bytes: below it senders are woken
+    # The end of every connection's life; what is below is the protocol's own.
+    FINISHING = 14          # nothing more is served: flush, FIN, wait for the peer's, close
+    CLOSED = 15             # or detached: the stream is no longer ours
 
 
 cdef class Stream(Flushable):
@@ -17,6 +18,7 @@ cdef class Stream(Flushable):
     cdef readonly bint closed
     cdef bint fin_wanted             # once ``out`` is empty
     cdef readonly bint fin_sent
+    cdef Py_ssize_t unsent(self) noexcept
     cdef int after_write(self) except -1
     cdef int finish(self) except -1
     cdef int lost(self) except -1
@@ -37,9 +39,10 @@ cdef class Connection(Runnable):
     cdef readonly Stream stream
     cdef Node read_node
     cdef Node write_node
+    cdef int state
     cdef bint eof                    # the peer's FIN has been read, or is known to be next
     cdef bint skip_linger                  # was idle: nothing is on its way that a RST could eat, so do not linger
-    cdef readonly bint finishing     # nothing more is served: flush, FIN, wait for the peer's, close
+    cdef int become(self, int state) except -1
     # net calls these
     cdef int opened(self) except -1
     cdef int on_data(self, const unsigned char* p, Py_ssize_t n) except -1
@@ -53,4 +56,5 @@ cdef class Connection(Runnable):
     cpdef abort(self)
     cpdef close_now(self)
     cdef int closed(self) except -1
+    cdef int detach(self, Connection successor, bytes unread) except -1
     cdef int finish(self) except -1

@@ -9,6 +9,7 @@ discarding) until the peer's FIN, for at most a second, so that no RST eats an a
 
 import logging
 
+from lastcall.asgi.cycle cimport LOW_WATER
 from lastcall.connection.deadlines cimport LINGER, WRITE, unset
 from lastcall.connection.scheduler cimport Flushable, Scheduler, Runnable
 from lastcall.wire.buffer cimport ByteBuffer
@@ -29,12 +30,16 @@ cdef class Stream(Flushable):
                 return 0
         return self.after_write()
 
+    cdef Py_ssize_t unsent(self) noexcept:
+        """How many bytes wait here to be written."""
+        return self.out.end - self.out.start
+
     cdef int broken(self) except -1:
         return self.connection.broken() if self.connection is not None else 0
 
     cdef int after_write(self) except -1:
         """After every progress in writing: the write timeout, a FIN that waits, senders that wait."""
-        cdef Py_ssize_t left = self.out.end - self.out.start
+        cdef Py_ssize_t left = self.unsent()
         if left or self.blocked:
             self.scheduler.deadlines.set(&self.connection.write_node, self.connection, WRITE, self.scheduler.time())
         else:
@@ -104,6 +109,11 @@ cdef class Connection(Runnable):
         unset(&self.read_node)
         unset(&self.write_node)
 
+    cdef int become(self, int state) except -1:
+        """Enter a state; a protocol with states of its own checks that it may follow."""
+        self.state = state
+        return 0
+
     cdef int opened(self) except -1:
         """The stream is connected."""
         return 0
@@ -121,7 +131,7 @@ cdef class Connection(Runnable):
         """The peer's FIN has come."""
         self.eof = True
         self.stream.set_reading(False)
-        if self.finishing and self.stream.fin_sent:
+        if self.state == FINISHING and self.stream.fin_sent:
             self.close_now()
         return 0
 
@@ -149,8 +159,8 @@ cdef class Connection(Runnable):
 
     cdef int finish(self) except -1:
         """Serve nothing more: flush, FIN, linger, close."""
-        if not self.finishing and not self.stream.closed:
-            self.finishing = True
+        if self.state < FINISHING:
+            self.become(FINISHING)
             unset(&self.read_node)
             self.stream.finish()
         return 0
@@ -174,7 +184,8 @@ cdef class Connection(Runnable):
 
     cpdef abort(self):
         """Close at once with a RST."""
-        if not self.stream.closed:
+        if self.state != CLOSED:
+            self.become(CLOSED)
             unset(&self.read_node)
             unset(&self.write_node)
             self.stream.reset()
@@ -183,9 +194,9 @@ cdef class Connection(Runnable):
     def flush_and_close(self):
         """Write what can be written without waiting, and close: the end of a drain. Returns how many bytes were left."""
         cdef Py_ssize_t left = 0
-        if not self.stream.closed:
+        if self.state != CLOSED:
             self.stream.flush()
-            left = self.stream.out.end - self.stream.out.start
+            left = self.stream.unsent()
             self.close_now()
         return left
 
@@ -196,15 +207,47 @@ cdef class Connection(Runnable):
 
     cpdef close_now(self):
         """Close at once; what the kernel has taken still goes out."""
-        if not self.stream.closed:
+        if self.state != CLOSED:
+            self.become(CLOSED)
             unset(&self.read_node)
             unset(&self.write_node)
             self.stream.close()
             self.closed()
 
     cdef int closed(self) except -1:
-        """The stream is closed; nothing will be called any more."""
+        """The stream is closed, or another protocol's; nothing will be called any more."""
         return 0
+
+    cdef int detach(self, Connection successor, bytes unread) except -1:
+        """Hand the socket to another protocol, and ``unread``, the bytes that came and were not this one's.
+
+        What this protocol has written goes out before what the successor writes. Nothing of the successor may have
+        been called before.
+        """
+        cdef Stream stream = self.stream
+        self.become(CLOSED)
+        unset(&self.read_node)
+        unset(&self.write_node)
+        stream.connection = successor
+        self.scheduler.keep(self)              # a method of ours may still be under way
+        successor.opened()
+        if stream.blocked:
+            self.scheduler.deadlines.set(&successor.write_node, successor, WRITE, self.scheduler.time())
+        elif stream.unsent():
+            self.scheduler.mark_dirty(stream)
+        if self.eof:                           # it has been read, and will not come a second time
+            if unread:
+                return successor.on_last_data(<const unsigned char*><const char*>unread, len(unread))
+            return successor.on_eof()
+        stream.set_reading(True)
+        if unread:
+            successor.on_data(<const unsigned char*><const char*>unread, len(unread))
+        return 0
+
+    @property
+    def finishing(self):
+        """True once nothing more is served."""
+        return self.state >= FINISHING
 
     # For tests and tools.
 

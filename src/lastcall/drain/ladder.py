@@ -6,8 +6,8 @@ A server climbs from ``STARTING`` to ``STOPPED`` and never steps down. Orders (a
 census are inputs; ``TRANSITIONS`` says where each leads, and a pair that is not in it is a bug of ours. ``due`` looks
 at clock and census and says which input, if any, they amount to. ``step`` takes an input and returns the new state and
 the actions of every phase on the way, in order: a jump performs what the phases that it passes would have done.
-``plan`` is both together, repeated until nothing more is due. the controller in ``server`` carries the actions out;
-nothing here knows a socket, a task or a clock.
+``time_left`` says how long the rest can take. The shutdown controller in ``server`` carries the actions out; nothing
+here knows a socket, a task or a clock.
 
 ``DRAINING`` is the long phase, and has *drain timers* inside it: inputs that come once, change no phase, and have
 actions of their own (``TIMERS``). Those that have not come when the phase is left are made up for then.
@@ -30,10 +30,10 @@ MARGIN = 2.0
 """At most so many seconds (a tenth of the grace, if that is less) lie between being disconnected and cancelled."""
 
 LINGER = 1.0
-"""At most so many seconds (a tenth of the grace, if that is less) quiet connections and the door stay open."""
+"""At most so many seconds (a tenth of the grace, if that is less) idle connections and the listeners stay open."""
 
 IDLE_LINGER = 0.05
-"""Seconds that the door of a server stays open that has nothing else to do: clients may be in the backlog."""
+"""Seconds that the listeners of a server stay open that has nothing else to do: clients may be in the backlog."""
 
 POLL = 0.6
 """Seconds before a disconnect at which libraries that poll for the stop (each half second) are told of it."""
@@ -61,7 +61,7 @@ class Input(Enum):
     DELAY_OVER = "the delay is over"
     LINGER_OVER = "the linger is over"
     FAREWELL_OVER = "the time for farewells is over"
-    SHOULD_EXIT_DUE = "the last poll before the margin"
+    SHOULD_EXIT_DUE = "the last poll before the margin is near"
     MARGIN = "the margin has begun"
     GRACE_OVER = "the grace is over"
     CANCEL_OVER = "the time for cancelling is over"
@@ -70,14 +70,14 @@ class Input(Enum):
 
 
 class Action(Enum):
-    """What the controller is told to do."""
+    """What the shutdown controller is told to do."""
 
     CLOSE_AFTER_ANSWER = "let every answer close its connection"
-    STOP_NEW_CONNECTIONS = "let in only who is at the door already"
+    STOP_NEW_CONNECTIONS = "let in only who waits already"
     GIVE_NOTICE = "set the notice"
-    CLOSE_LISTENERS = "accept who waits, close the listeners and quiet connections"
+    CLOSE_LISTENERS = "accept who waits, close the listeners and idle connections"
     DISCONNECT_CLOSING = "disconnect the responses whose policy is close"
-    SET_SHOULD_EXIT = "let libraries that poll see the stop"
+    SET_SHOULD_EXIT = "set should_exit, which libraries poll"
     DISCONNECT = "disconnect every response that has started"
     REFUSE_NEW = "answer requests that still come with 503"
     CANCEL_TASKS = "cancel every running task"
@@ -135,14 +135,14 @@ TIMERS: dict[Input, tuple[Action, ...]] = {
     Input.FAREWELL_OVER: (Action.DISCONNECT_CLOSING,),
     Input.SHOULD_EXIT_DUE: (Action.SET_SHOULD_EXIT,),
 }
-"""What is done at each moment of ``DRAINING``, in the order in which what was left out is made up for."""
+"""What is done at each timer of ``DRAINING``, in the order in which what was left out is made up for."""
 
 
 class Budgets(Record):
-    """How long each part of a stop may take, in seconds.
+    """How long each part of a stop may take, in seconds: the options of the ladder.
 
-    D, G, C, L, F of the ladder, and ``interrupt``: G after Ctrl-C. ``disconnect``: how long the task of a response may
-    go on whose client has left. Only G, C, L, ``interrupt`` and ``disconnect`` may be ``math.inf``.
+    ``graceful`` is the grace, ``interrupt`` what a Ctrl-C leaves of it. ``delay`` comes before the grace, ``cancel``
+    and ``lifespan_shutdown`` after it; ``farewell`` lies within it. Only ``delay`` and ``farewell`` are always finite.
     """
 
     graceful: float = 20.0
@@ -153,7 +153,7 @@ class Budgets(Record):
     farewell: float = 1.0
 
     def grace(self, *, interactive: bool) -> float:
-        """G, which a SIGINT shortens: somebody sits in front of a terminal and waits."""
+        """The grace, which a SIGINT shortens: somebody sits in front of a terminal and waits."""
         return min(self.graceful, self.interrupt) if interactive else self.graceful
 
     def worst_case(self, *, interactive: bool = False) -> float:
@@ -181,7 +181,7 @@ class State(Record):
 
     @property
     def margin(self) -> float:
-        """M: the time to leave between being disconnected and being cancelled."""
+        """The time to leave between being disconnected and being cancelled."""
         return margin(self.grace)
 
     @property
@@ -194,12 +194,12 @@ class State(Record):
         """When responses that have started will be disconnected: the margin before that; never without a limit."""
         return self.draining_since + (self.grace - self.margin if self.grace < math.inf else math.inf)
 
-    def moment(self, event: Input, budgets: Budgets) -> float:
-        """When a moment of ``DRAINING`` is due by the clock."""
+    def timer_at(self, timer: Input, budgets: Budgets) -> float:
+        """When a timer of ``DRAINING`` is due by the clock."""
         since = self.draining_since
-        if event is Input.LINGER_OVER:
+        if timer is Input.LINGER_OVER:
             return since + self.linger
-        if event is Input.FAREWELL_OVER:
+        if timer is Input.FAREWELL_OVER:
             return min(since + budgets.farewell, self.disconnect_at)
         return max(since, self.disconnect_at - max(self.margin, POLL))
 
@@ -217,7 +217,7 @@ class Census(Record):
 
 
 def margin(grace: float) -> float:
-    """M: the time to leave between being disconnected and being cancelled."""
+    """The time to leave between being disconnected and being cancelled."""
     return min(MARGIN, grace / 10)
 
 
@@ -239,9 +239,9 @@ def due(state: State, census: Census, now: float, budgets: Budgets) -> Input | N
 
 
 def _due_in_draining(state: State, census: Census, now: float, budgets: Budgets) -> Input | None:
-    for moment in TIMERS:
-        if moment not in state.passed and now >= state.moment(moment, budgets):
-            return moment
+    for timer in TIMERS:
+        if timer not in state.passed and now >= state.timer_at(timer, budgets):
+            return timer
     if census.nothing:
         if Input.LINGER_OVER in state.passed:
             return Input.CLEAR
@@ -256,7 +256,7 @@ def next_deadline(state: State, census: Census, budgets: Budgets) -> float:
     if phase is Phase.ANNOUNCED:
         return state.ordered + state.delay
     if phase is Phase.DRAINING:
-        times = [state.moment(moment, budgets) for moment in TIMERS if moment not in state.passed]
+        times = [state.timer_at(timer, budgets) for timer in TIMERS if timer not in state.passed]
         if census.nothing and Input.LINGER_OVER not in state.passed:
             times.append(state.draining_since + IDLE_LINGER)
         return min([*times, state.disconnect_at])
@@ -290,7 +290,7 @@ def step(
     before = state.phase
     actions: list[Action] = []
     if event in state.passed:
-        return state, ()  # a moment comes once
+        return state, ()  # a timer runs out once
     if event in TIMERS:
         return replace(state, passed=state.passed | {event}), TIMERS[event]
     if before < Phase.ANNOUNCED <= target and before is not Phase.STARTING:
@@ -303,7 +303,7 @@ def step(
         for phase in Phase:
             if before < phase <= target:
                 if before <= Phase.DRAINING < phase and (missed := set(TIMERS) - state.passed):
-                    actions += [action for moment in TIMERS if moment in missed for action in TIMERS[moment]]
+                    actions += [action for timer in TIMERS if timer in missed for action in TIMERS[timer]]
                     state = replace(state, passed=frozenset(TIMERS))
                 actions += ENTRY[phase]
         if before < Phase.DRAINING <= target:
@@ -311,14 +311,16 @@ def step(
     return replace(state, phase=target, entered=now), tuple(actions)
 
 
-def plan(state: State, census: Census, now: float, budgets: Budgets) -> tuple[State, tuple[Action, ...]]:
-    """The state that clock and census lead to, one phase further at most, and the actions on the way."""
-    actions: list[Action] = []
-    phase = state.phase
-    while state.phase is phase and (event := due(state, census, now, budgets)) is not None:
-        state, more = step(state, event, now, budgets)
-        actions += more
-    return state, tuple(actions)
+def time_left(state: State, now: float, budgets: Budgets) -> float:
+    """The longest that the rest of a stop can take from ``now``, in seconds, to the exit of the process."""
+    left = budgets.lifespan_shutdown + TEARDOWN
+    if state.phase <= Phase.CANCELLING:
+        left += budgets.cancel
+    if state.phase <= Phase.ANNOUNCED:
+        left += max(0.0, state.ordered + state.delay - now) + state.grace
+    elif state.phase <= Phase.DISCONNECTING:
+        left += max(0.0, state.cancel_at - now)
+    return left
 
 
 def _ordered(now: float, budgets: Budgets, cause: str, interactive: bool) -> dict[str, object]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 from lastcall.base.record import Record, replace
-
-if TYPE_CHECKING:
-    from lastcall.notice.running import RunningTask
 
 KINDS = ("request", "stream", "websocket", "background", "app task")
 
@@ -17,9 +15,38 @@ CANCELLED = "cancelled"
 ABANDONED = "abandoned"
 FINISHED = "finished"
 OUTCOMES = (FINISHED, CLOSED_BY_POLICY, DISCONNECTED, CANCELLED, ABANDONED)
-"""Each entry that was there at the stop order, or came later, ends as exactly one of these."""
+"""Each work that was there at the stop order, or came later, ends as exactly one of these."""
 
 NAMED_AT_MOST = 5
+
+
+class ReportedTask(Protocol):
+    """A running task, as far as the tally looks at it (``notice.running.RunningTask``)."""
+
+    outcome: str | None
+
+    @property
+    def since(self) -> float:
+        """When it began."""
+
+    @property
+    def kind(self) -> str:
+        """One of ``KINDS``."""
+
+    @property
+    def response_complete(self) -> bool:
+        """Whether ending it cuts nothing."""
+
+    @property
+    def client_disconnected(self) -> bool:
+        """Whether nobody is left who could miss its end."""
+
+    @property
+    def ran_after_response(self) -> bool:
+        """Whether it was background work in the end."""
+
+    def details(self) -> dict[str, Any]:
+        """What the report tells of it."""
 
 
 class Cut(Record):
@@ -48,9 +75,9 @@ class StopReport(Record):
     ``cause`` is what ordered the stop (``SIGTERM``, ``SIGINT``, ``api``, ``max-requests``, ``cancelled``);
     ``seconds`` run from the order to the end of ``lifespan.shutdown``, ``phases`` says how many were spent in each.
     ``in_flight`` is what ran at the order, by kind; ``arrived`` what came later. Each of both is in exactly one of
-    ``finished``, ``closed_by_policy``, ``disconnected``, ``cancelled`` and ``abandoned``. ``moved`` counts connections
-    that went to a successor (none without a fleet), ``backlog_answered`` those that were answered although they were
-    let in after the drain had begun. ``lifespan`` is the outcome's word.
+    ``finished``, ``closed_by_policy``, ``disconnected``, ``cancelled`` and ``abandoned``. ``backlog_answered`` counts
+    connections that were answered although they were let in after the drain had begun. ``lifespan`` is the outcome's
+    word.
     """
 
     cause: str
@@ -65,7 +92,6 @@ class StopReport(Record):
     disconnected: int = 0
     cancelled: int = 0
     abandoned: int = 0
-    moved: int = 0
     backlog_answered: int = 0
     background_finished: int = 0
     cut: tuple[Cut, ...] = ()
@@ -125,39 +151,40 @@ class Tally:
         self.ran_before = 0
         self.background_finished = 0
         self.left: tuple[str, ...] = ()
-        self._pending: dict[RunningTask, Cut] = {}  # told to end; a cut only if they do before they are finished
+        self._pending: dict[ReportedTask, Cut] = {}  # told to end; a cut only if they do before they are finished
         self._cut: list[Cut] = []
 
-    def begin(self, entries: list[RunningTask], ran_before: int) -> None:
-        """The stop is ordered: ``entries`` run, ``ran_before`` is how many there have ever been."""
+    def begin(self, running: Iterable[ReportedTask], ran_before: int) -> None:
+        """The stop is ordered: ``running`` run, ``ran_before`` is how many there have ever been."""
         self.ran_before = ran_before
-        for entry in entries:
-            self.in_flight[entry.kind] = self.in_flight.get(entry.kind, 0) + 1
+        for work in running:
+            self.in_flight[work.kind] = self.in_flight.get(work.kind, 0) + 1
 
-    def told(self, entry: RunningTask, outcome: str, now: float, phase: str) -> None:
-        """``entry`` is about to be ended, by ``outcome``. The first counts, but to be abandoned is more than all."""
-        if outcome == ABANDONED or entry.outcome is None:
-            entry.outcome = outcome
+    def told(self, work: ReportedTask, outcome: str, now: float, phase: str) -> None:
+        """``work`` is about to be ended, by ``outcome``. The first counts, but to be abandoned is more than all."""
+        if outcome == ABANDONED or work.outcome is None:
+            work.outcome = outcome
         # Closing by policy is what was asked for.
-        if entry.kind in ("request", "stream", "websocket") and entry.outcome != CLOSED_BY_POLICY and not entry.gone:
+        ends_a_response = work.kind in ("request", "stream", "websocket") and not work.client_disconnected
+        if ends_a_response and work.outcome != CLOSED_BY_POLICY:
             self._pending.setdefault(
-                entry,
-                Cut(kind=entry.kind, outcome=entry.outcome, age=now - entry.since, phase=phase, **entry.details()),
+                work,
+                Cut(kind=work.kind, outcome=work.outcome, age=now - work.since, phase=phase, **work.details()),
             )
 
-    def ended(self, entry: RunningTask) -> None:
-        """``entry`` has ended."""
-        cut = self._pending.pop(entry, None)
-        if cut is not None and not entry.whole:
+    def ended(self, work: ReportedTask) -> None:
+        """``work`` has ended."""
+        cut = self._pending.pop(work, None)
+        if cut is not None and not work.response_complete:
             self._cut.append(cut)
-        self.counts[entry.outcome or FINISHED] += 1
-        if entry.outcome is None and entry.ran_after_response:
+        self.counts[work.outcome or FINISHED] += 1
+        if work.outcome is None and work.ran_after_response:
             self.background_finished += 1
 
-    def abandon(self, entry: RunningTask) -> None:
-        """``entry`` goes on, but nobody waits for it any more."""
-        cut = self._pending.pop(entry, None)
-        if cut is not None and not entry.whole:
+    def abandon(self, work: ReportedTask) -> None:
+        """``work`` goes on, but nobody waits for it any more."""
+        cut = self._pending.pop(work, None)
+        if cut is not None and not work.response_complete:
             self._cut.append(replace(cut, outcome=ABANDONED))
         self.counts[ABANDONED] += 1
 

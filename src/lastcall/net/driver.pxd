@@ -1,5 +1,7 @@
 from lastcall.connection.scheduler cimport Scheduler
 from lastcall.connection.stream cimport Connection, Stream
+from lastcall.drain.state cimport DrainState
+from lastcall.net.listener cimport Listener
 
 cdef extern from "sys/socket.h" nogil:
     ctypedef unsigned int socklen_t
@@ -30,32 +32,24 @@ cdef union PeerAddress:
     sockaddr_in6 v6
 
 
-cdef class Port:
-    cdef readonly int fd
-    cdef readonly object sock
-    cdef readonly bint shared
-    cdef object address            # the scope's "server", or None if it differs per connection
-    cdef bint watched
-    cdef bint shut                 # takes nobody new; who waits in the queue can still be accepted
-
-
 cdef class Driver:
     cdef readonly Scheduler scheduler
     cdef readonly object loop
-    cdef readonly list ports
+    cdef readonly DrainState drain
+    cdef readonly list listeners
     cdef readonly set streams          # of open connections
     cdef readonly Py_ssize_t limit
     cdef readonly bint accepting
-    cdef int _leave(self, Port port) except -1
     cdef bint starved                  # EMFILE and its kind: accepting is paused
     cdef double complain_after
-    cdef object factory
     cdef public object on_closed       # called when the last stream is gone, or None
-    cdef int accept(self, Port port) except -1
+    cdef bint full(self) noexcept
+    cdef int accept(self, Listener listener) except -1
     cdef int forget(self, Stream stream) except -1
-    cdef int adopt(self, int fd, PeerAddress* address, Port port) except -1
-    cdef int watch(self, Port port) except -1
-    cdef int unwatch(self, Port port) except -1
+    cdef int adopt(self, int fd, PeerAddress* address, Listener listener) except -1
+    cdef int watch(self, Listener listener) except -1
+    cdef int unwatch(self, Listener listener) except -1
+    cdef int _leave(self, Listener listener) except -1
 
 
 cdef object peer_tuple(PeerAddress* address)

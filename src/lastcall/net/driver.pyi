@@ -1,35 +1,25 @@
-import socket
 from collections.abc import Callable
 
 from lastcall.connection.scheduler import Scheduler
 from lastcall.connection.stream import Connection, Stream
+from lastcall.drain.state import DrainState
+from lastcall.net.listener import Listener
 
 STARVED_SECONDS: float
 COMPLAINT_SECONDS: float
 ACCEPT_WAITING_SECONDS: float
 
-class Port:
-    fd: int
-    sock: socket.socket
-    shared: bool
-    def __init__(self, sock: socket.socket, shared: bool) -> None: ...
-
 class Driver:
     scheduler: Scheduler
     loop: object
-    ports: list[Port]
+    drain: DrainState
+    listeners: list[Listener]
     streams: set[Stream]
     limit: int
     accepting: bool
     on_closed: Callable[[], object] | None
-    def __init__(
-        self,
-        scheduler: Scheduler,
-        factory: Callable[[Stream], object],
-        *,
-        limit: int,
-    ) -> None: ...
-    def listen(self, sock: socket.socket, *, shared: bool) -> None: ...
+    def __init__(self, scheduler: Scheduler, drain: DrainState, *, limit: int) -> None: ...
+    def listen(self, listener: Listener) -> None: ...
     def stop_accepting(self) -> None: ...
     def accept_waiting(self) -> int: ...
     def stop_new_connections(self) -> None: ...

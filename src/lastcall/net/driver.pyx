@@ -11,6 +11,8 @@ import socket
 
 from lastcall.connection.scheduler cimport Scheduler
 from lastcall.connection.stream cimport Connection, Stream
+from lastcall.drain.state cimport DRAINING, DrainState
+from lastcall.net.listener cimport INHERITED, OURS, Listener
 
 cdef extern from "sys/socket.h" nogil:
     """
@@ -137,39 +139,27 @@ cdef void reset_on_close(int fd) noexcept:
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &option, sizeof(option))
 
 
-cdef class Port:
-    """A listener that a driver accepts from."""
-
-    def __init__(self, sock, bint shared):
-        self.sock = sock
-        self.fd = sock.fileno()
-        self.shared = shared
-        name = sock.getsockname()
-        if sock.family == socket.AF_UNIX:
-            self.address = (name.decode() if isinstance(name, bytes) else name, None)
-        elif name[0] not in ("0.0.0.0", "::"):
-            self.address = (name[0], name[1])
-
-
 cdef class Driver:
     """Accepts connections and carries their bytes.
 
-    ``factory(stream)`` makes the connection of a new stream. At ``limit`` open connections accepting stops, so clients
-    wait in the backlog instead of being refused. ``on_closed()``, if set, is called when the last one is gone.
+    Each listener makes its own protocol's connections. At ``limit`` open connections accepting stops, so clients wait in
+    the backlog instead of being refused; once ``drain`` says that the server drains, who waits is let in all the same.
+    ``on_closed()``, if set, is called when the last connection is gone.
     """
 
-    def __init__(self, Scheduler scheduler not None, factory, *, Py_ssize_t limit):
+    def __init__(self, Scheduler scheduler not None, DrainState drain not None, *, Py_ssize_t limit):
         self.scheduler = scheduler
         self.loop = scheduler.loop
-        self.factory = factory
+        self.drain = drain
         self.limit = limit
-        self.ports = []
+        self.listeners = []
         self.streams = set()
 
-    def listen(self, sock, *, bint shared):
-        """Accept from a listening socket. ``shared``: others accept there too, so take one connection per wake-up."""
-        cdef Port port = Port(sock, shared)
-        self.ports.append(port)
+    def listen(self, Listener listener not None):
+        """Accept from a listener, whose ``protocol`` must be set."""
+        if listener.protocol is None:
+            raise ValueError("a listener without a protocol")
+        self.listeners.append(listener)
         self.accepting = True
         self._update()
 
@@ -179,23 +169,22 @@ cdef class Driver:
         self._update()
 
     def stop_new_connections(self):
-        """Let in, from now on, only those who are at the door already, however many they are.
+        """Let in, from now on, only those who wait already, however many they are.
 
         A TCP listener of our own drops new SYNs (their clients try again a second later, elsewhere) and is accepted
         from as before: without that, a busy server's queue would never be empty, and closing it would reset those in
         it. A unix socket is emptied. Its file is gone by now, but it may have another name, and who has looked up the
-        old one may be about to queue; after SHUT_RD Linux refuses them, and still gives out who is in the queue. A
-        listener that others hold too is theirs.
+        old one may be about to queue; after SHUT_RD Linux refuses them, and still gives out who is in the queue. An
+        inherited listener is left to those who hold it too. Of a slot the parent stops the newcomers.
         """
-        cdef Port port
-        self.limit = 1 << 40
-        for port in list(self.ports):
-            if port.shared:
-                self._leave(port)
-            elif port.sock.family == socket.AF_UNIX:
-                port.shut = shutdown(port.fd, SHUT_RD) == 0
-            else:
-                lastcall_drop_syn(port.fd)     # where that cannot be, the queue is emptied as far as possible
+        cdef Listener listener
+        for listener in list(self.listeners):
+            if listener.owner == INHERITED:
+                self._leave(listener)
+            elif listener.owner == OURS and listener.sock.family == socket.AF_UNIX:
+                listener.shut = shutdown(listener.fd, SHUT_RD) == 0
+            elif listener.owner == OURS:
+                lastcall_drop_syn(listener.fd)     # where that cannot be, the queue is emptied as far as possible
         self._update()
         self.accept_waiting()
 
@@ -204,29 +193,27 @@ cdef class Driver:
         self.accept_waiting()
         self.stop_accepting()
 
-    cdef int _leave(self, Port port) except -1:
+    cdef int _leave(self, Listener listener) except -1:
         """Accept no more from this one listener."""
-        if port.watched:
-            port.watched = False
-            self.unwatch(port)
-        self.ports.remove(port)
+        if listener.watched:
+            listener.watched = False
+            self.unwatch(listener)
+        self.listeners.remove(listener)
         return 0
 
     def accept_waiting(self):
-        """Accept what waits in the backlogs, whatever the limit; return how many connections that were."""
-        cdef Port port
-        cdef Py_ssize_t before = len(self.streams), limit = self.limit
+        """Accept what waits in the backlogs; return how many connections that were."""
+        cdef Listener listener
+        cdef Py_ssize_t before = len(self.streams)
         cdef double deadline
-        self.limit = 1 << 40
         self.scheduler.begin()
         deadline = self.scheduler.now + ACCEPT_WAITING_SECONDS
         try:
-            for port in self.ports:
+            for listener in self.listeners:
                 # Bounded: a flood of new clients could fill the queue as fast as it is emptied.
-                while self.accept(port) and self.scheduler.tick() < deadline:
+                while self.accept(listener) and self.scheduler.tick() < deadline:
                     pass
         finally:
-            self.limit = limit
             self.scheduler.end()
         return len(self.streams) - before
 
@@ -241,50 +228,54 @@ cdef class Driver:
     def close(self):
         """Let go of the listeners. Connections must be closed before."""
         self.stop_accepting()
-        self.ports.clear()
+        self.listeners.clear()
 
     def _update(self):
         """Watch the listeners, or stop watching them, as the limits now say."""
-        cdef Port port
-        cdef bint wanted = self.accepting and not self.starved and len(self.streams) < self.limit
+        cdef Listener listener
+        cdef bint wanted = self.accepting and not self.starved and not self.full()
         cdef bint watched
-        for port in self.ports:
-            watched = wanted and not port.shut     # a socket that is shut down is always "readable"
-            if watched != port.watched:
-                port.watched = watched
+        for listener in self.listeners:
+            watched = wanted and not listener.shut     # a socket that is shut down is always "readable"
+            if watched != listener.watched:
+                listener.watched = watched
                 if watched:
-                    self.watch(port)
+                    self.watch(listener)
                 else:
-                    self.unwatch(port)
+                    self.unwatch(listener)
+
+    cdef bint full(self) noexcept:
+        """Whether the limit on connections is reached; in a drain there is none, for those who wait already."""
+        return self.drain.phase < DRAINING and len(self.streams) >= self.limit
 
     def _recover(self):
         self.starved = False
         self._update()
 
-    cdef int accept(self, Port port) except -1:
+    cdef int accept(self, Listener listener) except -1:
         """Accept until the queue is empty, or enough for one wake-up; return how many."""
         cdef PeerAddress address
         cdef socklen_t length
         cdef int fd, accepted = 0
-        cdef int most = 1 if port.shared else ACCEPTS
+        cdef int most = 1 if listener.owner == INHERITED else ACCEPTS
         while accepted < most:
-            if len(self.streams) >= self.limit:
+            if self.full():
                 self._update()
                 break
             length = sizeof(address)
             address.family = 0
-            fd = accept4(port.fd, <sockaddr*>&address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
+            fd = accept4(listener.fd, <sockaddr*>&address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
             if fd < 0:
                 if errno == EINTR or errno == ECONNABORTED or errno == EPROTO:
                     continue
                 if errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
                     self.starve()
-                elif not would_block(errno) and not (port.shut and errno == EINVAL):
+                elif not would_block(errno) and not (listener.shut and errno == EINVAL):
                     logger.error("accept failed: %s", strerror(errno).decode())
                     self.starve()
                 break
             accepted += 1
-            self.adopt(fd, &address, port)
+            self.adopt(fd, &address, listener)
         return accepted
 
     def starve(self):
@@ -302,7 +293,7 @@ cdef class Driver:
 
     cdef int forget(self, Stream stream) except -1:
         """A stream is closed."""
-        cdef bint full = len(self.streams) >= self.limit
+        cdef bint full = self.full()
         self.streams.discard(stream)
         if full and self.accepting:
             self._update()
@@ -310,14 +301,14 @@ cdef class Driver:
             self.on_closed()
         return 0
 
-    cdef int adopt(self, int fd, PeerAddress* address, Port port) except -1:
+    cdef int adopt(self, int fd, PeerAddress* address, Listener listener) except -1:
         """Make a stream of an accepted descriptor."""
         raise NotImplementedError
 
-    cdef int watch(self, Port port) except -1:
+    cdef int watch(self, Listener listener) except -1:
         """Call ``accept`` when the listener is readable."""
         raise NotImplementedError
 
-    cdef int unwatch(self, Port port) except -1:
+    cdef int unwatch(self, Listener listener) except -1:
         """Stop that."""
         raise NotImplementedError

@@ -63,22 +63,54 @@ cdef class Callback:
         return f"<Callback {format_helpers._format_callback_source(self._callback, self._arguments)}>"
 
 
-class SelectorLoop(asyncio.SelectorEventLoop):
-    """See the module's docstring. It reads three private attributes of asyncio's loop; ``suits()`` says if they exist."""
+cdef class CompiledCalls:
+    """The methods of a loop that are called most: by each task that is made, and by each step of one."""
 
-    def suits(self):
-        """Whether this version of asyncio is built as this class expects."""
-        return {"_debug", "_closed", "_ready"} <= vars(self).keys()
+    cdef object _ready_handles       # the loop's own deque
+    cdef bint _plain                 # neither in debug mode nor closed
+
+    def is_running(self):
+        """Whether the loop is running."""
+        return self._thread_id is not None
+
+    def get_debug(self):
+        """Whether the loop is in debug mode."""
+        return not self._plain and self._debug
 
     def call_soon(self, callback, *args, context=None):
         """Arrange for ``callback(*args)`` to be called in the next turn of the loop, in ``context``."""
         cdef Callback handle
-        if self._debug or self._closed:
-            return super().call_soon(callback, *args, context=context)
+        if not self._plain:
+            return asyncio.SelectorEventLoop.call_soon(self, callback, *args, context=context)
         handle = Callback.__new__(Callback)
         handle._loop = self
         handle._callback = callback
         handle._arguments = args
         handle._context = copy_context() if context is None else context
-        self._ready.append(handle)
+        self._ready_handles.append(handle)
         return handle
+
+    def _look(self):
+        """Read again what the two methods go by."""
+        self._ready_handles = self._ready
+        self._plain = not self._debug and not self._closed
+
+
+class SelectorLoop(CompiledCalls, asyncio.SelectorEventLoop):
+    """See the module's docstring. It reads four private attributes of asyncio's loop; ``suits()`` says if they exist."""
+
+    def suits(self):
+        """Whether this version of asyncio is built as this class expects."""
+        return {"_debug", "_closed", "_ready", "_thread_id"} <= vars(self).keys()
+
+    def set_debug(self, enabled):
+        """Enter or leave debug mode. asyncio's own constructor calls this too."""
+        super().set_debug(enabled)
+        if self.suits():
+            self._look()
+
+    def close(self):
+        """Close the loop."""
+        super().close()
+        if self.suits():
+            self._look()

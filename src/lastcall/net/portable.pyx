@@ -13,8 +13,9 @@ import socket
 
 from lastcall.connection.stream cimport Connection, Stream
 from lastcall.net.driver cimport (
-    Driver, PeerAddress, Port, fin_is_next, local_address, peer_tuple, receive, reset_on_close, unacknowledged, would_block,
+    Driver, PeerAddress, fin_is_next, local_address, peer_tuple, receive, reset_on_close, unacknowledged, would_block,
 )
+from lastcall.net.listener cimport Listener
 from lastcall.wire.buffer cimport ByteBuffer
 
 cdef extern from "sys/socket.h" nogil:
@@ -36,7 +37,7 @@ cdef class PortableStream(Stream):
     """A stream over an asyncio transport, of which it is also the protocol."""
 
     cdef PortableDriver driver
-    cdef Port port
+    cdef Listener listener
     cdef object transport
     cdef int fd
     cdef int left             # unacknowledged bytes when that was last looked at
@@ -197,7 +198,7 @@ cdef class PortableStream(Stream):
         return peer_tuple(&self.peer)
 
     cdef object server_address(self):
-        return self.port.address if self.port.address is not None else local_address(self.fd)
+        return self.listener.server if self.listener.server is not None else local_address(self.fd)
 
 
 @cython.final
@@ -206,32 +207,39 @@ cdef class PortableDriver(Driver):
 
     cdef set joining          # tasks: asyncio wants one to adopt a socket
 
-    def __init__(self, scheduler, factory, *, limit):
-        Driver.__init__(self, scheduler, factory, limit=limit)
+    def __init__(self, scheduler, drain, *, limit):
+        Driver.__init__(self, scheduler, drain, limit=limit)
         self.joining = set()
 
-    def _accept(self, Port port):
+    def _accept(self, Listener listener):
         self.scheduler.begin()
         try:
-            self.accept(port)
+            self.accept(listener)
         except Exception:
             self.scheduler.report("a listener")
         self.scheduler.end()
 
-    cdef int adopt(self, int fd, PeerAddress* address, Port port) except -1:
+    cdef int adopt(self, int fd, PeerAddress* address, Listener listener) except -1:
         cdef PortableStream stream = PortableStream.__new__(PortableStream)
         sock = socket.socket(fileno=fd)
         sock.setblocking(False)
         stream.scheduler = self.scheduler
         stream.driver = self
-        stream.port = port
+        stream.listener = listener
         stream.fd = fd
         stream.peer = address[0]
         stream.out = ByteBuffer.__new__(ByteBuffer)
         stream.reading = True
         stream.blocked = True           # until there is a transport
+        try:
+            listener.protocol(stream)
+            if stream.connection is None:
+                raise TypeError("a listener's protocol must make a Connection of the stream")
+        except BaseException:
+            stream.closed = True
+            sock.close()
+            raise
         self.streams.add(stream)
-        self.factory(stream)
         stream.connection.opened()
         task = self.loop.create_task(self._join(stream, sock))
         self.joining.add(task)
@@ -246,10 +254,10 @@ cdef class PortableDriver(Driver):
             if not stream.closed:
                 stream.connection.close_now()
 
-    cdef int watch(self, Port port) except -1:
-        self.loop.add_reader(port.fd, self._accept, port)
+    cdef int watch(self, Listener listener) except -1:
+        self.loop.add_reader(listener.fd, self._accept, listener)
         return 0
 
-    cdef int unwatch(self, Port port) except -1:
-        self.loop.remove_reader(port.fd)
+    cdef int unwatch(self, Listener listener) except -1:
+        self.loop.remove_reader(listener.fd)
         return 0

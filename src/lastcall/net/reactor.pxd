@@ -2,13 +2,14 @@ cimport cython
 from libc.stdint cimport uint32_t
 
 from lastcall.connection.stream cimport Stream
-from lastcall.net.driver cimport Driver, PeerAddress, Port
+from lastcall.net.driver cimport Driver, PeerAddress
+from lastcall.net.listener cimport Listener
 
 
 @cython.final
 cdef class NativeStream(Stream):
     cdef Reactor reactor
-    cdef Port port
+    cdef Listener listener
     cdef readonly int fd
     cdef uint32_t generation
     cdef uint32_t interest

@@ -18,8 +18,9 @@ import os
 
 from lastcall.connection.stream cimport Connection, Stream
 from lastcall.net.driver cimport (
-    Driver, PeerAddress, Port, local_address, peer_tuple, receive, reset_on_close, unacknowledged, would_block,
+    Driver, PeerAddress, local_address, peer_tuple, receive, reset_on_close, unacknowledged, would_block,
 )
+from lastcall.net.listener cimport INHERITED, Listener
 from lastcall.wire.buffer cimport ByteBuffer
 
 cdef extern from "sys/epoll.h" nogil:
@@ -175,7 +176,7 @@ cdef class NativeStream(Stream):
         return peer_tuple(&self.peer)
 
     cdef object server_address(self):
-        return self.port.address if self.port.address is not None else local_address(self.fd)
+        return self.listener.server if self.listener.server is not None else local_address(self.fd)
 
 
 @cython.final
@@ -189,8 +190,8 @@ cdef class Reactor(Driver):
         if self.into == NULL or self.events == NULL:
             raise MemoryError()
 
-    def __init__(self, scheduler, factory, *, limit):
-        Driver.__init__(self, scheduler, factory, limit=limit)
+    def __init__(self, scheduler, drain, *, limit):
+        Driver.__init__(self, scheduler, drain, limit=limit)
         self.by_fd = []
         self.epoll = epoll_create1(EPOLL_CLOEXEC)
         if self.epoll < 0:
@@ -250,16 +251,16 @@ cdef class Reactor(Driver):
     cdef int _serve(self, void* what) except -1:
         """One ready listener or connection."""
         cdef epoll_event* event = <epoll_event*>what
-        cdef uint32_t fd = <uint32_t>(event.data.u64 & 0xFFFFFFFF)
+        cdef uint32_t fd = <uint32_t>event.data.u64     # its lower half
         cdef uint32_t generation = <uint32_t>(event.data.u64 >> 32)
         cdef object found = self.by_fd[fd]
         cdef NativeStream stream
         if found is None:
             return 0           # closed, or not accepting any more, since this turn began
         if generation == LISTENER:
-            self.yielding |= (<Port>found).shared     # the others get their chance at the next connection
+            self.yielding |= (<Listener>found).owner == INHERITED     # the others get their chance at the next connection
             try:
-                self.accept(<Port>found)
+                self.accept(<Listener>found)
             except Exception:
                 self.scheduler.report("a listener")
             return 0
@@ -274,12 +275,12 @@ cdef class Reactor(Driver):
                 stream.connection.abort()
         return 0
 
-    cdef int adopt(self, int fd, PeerAddress* address, Port port) except -1:
+    cdef int adopt(self, int fd, PeerAddress* address, Listener listener) except -1:
         cdef NativeStream stream = NativeStream.__new__(NativeStream)
         cdef epoll_event event
         stream.scheduler = self.scheduler
         stream.reactor = self
-        stream.port = port
+        stream.listener = listener
         stream.fd = fd
         stream.peer = address[0]
         stream.out = ByteBuffer.__new__(ByteBuffer)
@@ -287,14 +288,20 @@ cdef class Reactor(Driver):
         self.generations = (self.generations + 1) & 0x7FFFFFFF
         stream.generation = self.generations
         stream.interest = EPOLLIN | EPOLLRDHUP
-        event.events = stream.interest | EPOLLET
-        event.data.u64 = (<uint64_t>stream.generation << 32) | <uint32_t>fd
-        if epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event) != 0:
+        try:
+            listener.protocol(stream)              # which gives the stream its connection
+            if stream.connection is None:
+                raise TypeError("a listener's protocol must make a Connection of the stream")
+            event.events = stream.interest | EPOLLET
+            event.data.u64 = (<uint64_t>stream.generation << 32) | <uint32_t>fd
+            if epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event) != 0:
+                raise OSError(errno, os.strerror(errno))
+        except BaseException:
+            stream.closed = True
             c_close(fd)
-            raise OSError(errno, os.strerror(errno))
+            raise
         self._place(fd, stream)
         self.streams.add(stream)
-        self.factory(stream)
         stream.connection.opened()
         return 0
 
@@ -304,16 +311,16 @@ cdef class Reactor(Driver):
         self.by_fd[fd] = what
         return 0
 
-    cdef int watch(self, Port port) except -1:
+    cdef int watch(self, Listener listener) except -1:
         cdef epoll_event event
         event.events = EPOLLIN
-        event.data.u64 = (<uint64_t>LISTENER << 32) | <uint32_t>port.fd
-        self._place(port.fd, port)
-        if epoll_ctl(self.epoll, EPOLL_CTL_ADD, port.fd, &event) != 0 and errno != EEXIST:
+        event.data.u64 = (<uint64_t>LISTENER << 32) | <uint32_t>listener.fd
+        self._place(listener.fd, listener)
+        if epoll_ctl(self.epoll, EPOLL_CTL_ADD, listener.fd, &event) != 0 and errno != EEXIST:
             raise OSError(errno, os.strerror(errno))
         return 0
 
-    cdef int unwatch(self, Port port) except -1:
-        epoll_ctl(self.epoll, EPOLL_CTL_DEL, port.fd, NULL)
-        self.by_fd[port.fd] = None
+    cdef int unwatch(self, Listener listener) except -1:
+        epoll_ctl(self.epoll, EPOLL_CTL_DEL, listener.fd, NULL)
+        self.by_fd[listener.fd] = None
         return 0

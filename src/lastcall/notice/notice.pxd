@@ -1,13 +1,15 @@
+cimport cython
+
 from lastcall.notice.running cimport RunningTask
 
 
-cdef class DrainNotice(RunningTask):
-    cdef object _signal              # drain.signal.DrainSignal; None: the subclass knows a way
-    cdef int _chosen                 # drain.policy.Policy, by the application
-    cdef list _callbacks
-    cdef object signal(self)
-    cdef int notified(self) except -1
+@cython.final
+cdef class DrainNotice:
+    cdef RunningTask _task           # None: the server's as a whole
+    cdef object _signal              # notice.signal.DrainSignal
 
+
+cdef DrainNotice notice_of(RunningTask task)
 
 cdef bint WANTED                     # somebody in this process asks for the current request's notice
 cdef object CURRENT                  # contextvars.ContextVar: the notice of the current request

@@ -1,28 +1,31 @@
 # cython: language_level=3
 """``DrainNotice``: what an application is told of the stop of its server, and what it can say about its response.
 
-The cycle of each request is its notice, so that it costs nothing until it is used. Everything here may be called from
-any thread.
+It is a view: the state is in the running task that it belongs to, and in the server's DrainSignal, and neither can be
+reached through it. Everything here may be called from any thread.
 """
+
+cimport cython
 
 import asyncio
 import contextvars
-import logging
 import threading
 
 from lastcall.drain.policy import Policy
 from lastcall.notice.signal import DrainSignal, call
 
-cdef object logger = logging.getLogger("lastcall.error")
 cdef object CURRENT = contextvars.ContextVar("lastcall.drain_notice")
+cdef int FINISH = Policy.FINISH
 cdef int CLOSE = Policy.CLOSE
 
 # Setting a context variable is a twentieth of what a plain request costs. So requests set theirs only in a process that
-# has asked for ``drain_notice``, which importing it from ``lastcall`` does, or whose application imports ``lastcall``.
+# has asked for it, by taking ``drain_notice`` or ``track`` out of the package ``lastcall``.
 cdef bint WANTED = False
 
 
-cdef class DrainNotice(RunningTask):
+@cython.final
+@cython.freelist(64)
+cdef class DrainNotice:
     """The notice of one request, of an application's own task, or of a server as a whole."""
 
     def __init__(self, signal=None):
@@ -37,80 +40,85 @@ cdef class DrainNotice(RunningTask):
     def __reduce__(self):
         raise TypeError("a DrainNotice belongs to its process")
 
-    cdef object signal(self):
-        return self._signal
+    def __eq__(self, other):
+        if not isinstance(other, DrainNotice):
+            return NotImplemented
+        if self._task is None:
+            return (<DrainNotice>other)._task is None and (<DrainNotice>other)._signal is self._signal
+        return (<DrainNotice>other)._task is self._task
+
+    def __hash__(self):
+        return hash(id(self._signal) if self._task is None else id(self._task))
 
     @property
     def stopping(self):
         """True from the stop order on, also while the server still accepts (``--drain-delay``)."""
-        return self.signal().stopping
+        return self._signal.stopping
 
     def is_set(self):
         """True from the moment on when the server has begun to drain."""
-        return self.signal().is_set
+        return self._signal.is_set
 
     def wait(self):
         """An awaitable that is done when the notice is set."""
-        return self.signal().wait()
+        return self._signal.wait()
 
     def remaining(self):
         """Seconds until this response is disconnected (``math.inf``: never); None before the notice is set."""
-        return self.signal().remaining(closing=self.policy == CLOSE)
+        return self._signal.remaining(closing=self._task is not None and self._task.policy == CLOSE)
 
     def add_callback(self, function):
         """Call ``function()`` in the thread of the server's loop when the notice is set; now, if it is set already.
 
-        It is forgotten when the request ends.
+        It is forgotten when the request ends. One that is added after that is the server's.
         """
+        cdef RunningTask task = self._task
         if not callable(function):
             raise TypeError(f"add_callback() takes a callable, not {function!r}")
-        signal = self.signal()
-        if signal.is_set:
+        if self._signal.is_set:
             call(function)
-        elif self._tasks is None:
-            signal.add_callback(function)
+        elif self is NEVER:
+            pass                           # nobody will ever call it: keeping it would only cost memory
+        elif task is None or task._tasks is None:
+            self._signal.add_callback(function)
         else:
-            if self._callbacks is None:
-                self._callbacks = []
-            self._callbacks.append(function)
-            if signal.is_set:              # meanwhile, where this is another thread
-                self.notified()
+            if task._callbacks is None:
+                task._callbacks = []
+            waiting = task._callbacks
+            waiting.append(function)
+            if self._signal.is_set and function in waiting and task._callbacks is waiting:
+                waiting.remove(function)   # it was set meanwhile, where this is another thread; the others are the loop's
+                call(function)
 
     def finish(self):
         """Let this response finish, as long as the server's budget allows. After a disconnect it does nothing."""
-        self._chosen = Policy.FINISH
+        if self._task is not None:
+            self._task._chosen = FINISH
 
     def close(self):
         """Have this response disconnected ``--drain-farewell`` seconds after the notice; at once, if that is over."""
-        self._chosen = Policy.CLOSE
-        if self.signal().farewell_over:
-            self.disconnect_if_closing()
+        if self._task is not None:
+            self._task._chosen = CLOSE
+            if self._signal.state.farewell_over:
+                self._task.disconnect_if_closing()
 
-    def disconnect_if_closing(self):
-        """The time for farewells is over: disconnect the response if its policy is *close*."""
 
-    @property
-    def policy(self):
-        """The policy of this response: the application's word, else that of the options."""
-        return self._chosen
+cdef DrainNotice notice_of(RunningTask task):
+    """The notice of a running task: a new view of it."""
+    cdef DrainNotice notice = DrainNotice.__new__(DrainNotice)
+    notice._task = task
+    notice._signal = task.signal()
+    return notice
 
-    cdef int notified(self) except -1:
-        """The notice is set: call who asked for it."""
-        cdef list callbacks = self._callbacks
-        if callbacks is not None:
-            self._callbacks = None
-            for function in callbacks:
-                call(function)
-        return 0
 
-    def notify(self):
-        """``notified`` for callers in plain Python."""
-        self.notified()
+def view(RunningTask task not None):
+    """``notice_of`` for callers in plain Python."""
+    return notice_of(task)
 
 
 def signal_of(DrainNotice notice not None):
     """The DrainSignal that ``notice`` is a view of."""
-    return notice.signal()
+    return notice._signal
 
 
 cdef list SERVERS = []               # the signals of the servers that this process runs now
@@ -159,7 +167,9 @@ cdef object _of_this_task():
 def drain_notice():
     """The notice of the current request, else of this process's only server, else one that is never set.
 
-    The last makes the same code run under any server.
+    The last makes the same code run under any server. Child tasks and threads of a request find it by a context
+    variable, which requests set once the process has asked: take this function out of ``lastcall`` when a module is
+    imported (``from lastcall import drain_notice``), not in the middle of a request.
     """
     want()
     found = CURRENT.get(None)

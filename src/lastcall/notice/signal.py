@@ -11,6 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from lastcall.drain.state import DrainState
+
 if TYPE_CHECKING:
     from lastcall.notice.running import RunningTasks
 
@@ -20,32 +22,33 @@ logger = logging.getLogger("lastcall.error")
 class DrainSignal:
     """What every :class:`DrainNotice` of one server looks at.
 
-    ``stopping`` is true from the stop order on, ``is_set`` from ``DRAINING`` on. ``disconnect_at`` is when responses
-    that have started will be disconnected, ``farewell_at`` when those whose policy is *close* are; both are on the
-    clock of ``time.monotonic()``, which is that of asyncio's loops, and ``math.inf`` means never. ``farewell_over``
-    turns true with the latter. ``tasks`` is where ``track()`` puts tasks: None but for a server's own signal
-    while it serves. ``cancelling``: what is tracked from now on is cancelled at once.
+    ``state`` is the server's DrainState; ``stopping`` is true from the stop order on, ``is_set`` from ``DRAINING`` on.
+    ``disconnect_at`` is when responses that have started will be disconnected, ``farewell_at`` when those whose policy
+    is *close* are; both are on the clock of ``time.monotonic()``, which is that of asyncio's loops, and ``math.inf``
+    means never. ``tasks`` is where ``track()`` puts tasks: None but for a server's own signal while it serves.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.stopping = False
+    def __init__(self, clock: Callable[[], float] = time.monotonic, state: DrainState | None = None) -> None:
+        self.state = DrainState() if state is None else state
         self.is_set = False
         self.disconnect_at = math.inf
         self.farewell_at = math.inf
-        self.farewell_over = False
-        self.margin = 2.0
         self.tasks: RunningTasks | None = None
-        self.cancelling = False
         self._clock = clock
         self._lock = threading.RLock()  # of one thread: a signal handler, or the collector, may come in between
         self._waiters: set[asyncio.Future[None]] = set()
         self._callbacks: list[Callable[[], object]] = []
 
-    def give(self, disconnect_at: float, farewell_at: float, margin: float) -> None:
+    @property
+    def stopping(self) -> bool:
+        """True from the stop order on, also while the server still accepts (``--drain-delay``)."""
+        return self.state.stopping
+
+    def give(self, disconnect_at: float, farewell_at: float) -> None:
         """Set the notice: wake who waits, call who asked to be called. A second call only changes the times."""
-        self.disconnect_at, self.farewell_at, self.margin = disconnect_at, farewell_at, margin
+        self.disconnect_at, self.farewell_at = disconnect_at, farewell_at
         with self._lock:
-            self.stopping = self.is_set = True
+            self.is_set = True
             waiters, self._waiters = self._waiters, set()
             callbacks, self._callbacks = self._callbacks, []
         for waiter in waiters:

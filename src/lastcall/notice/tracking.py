@@ -5,22 +5,26 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lastcall.notice.notice import DrainNotice, drain_notice, signal_of
+from lastcall.notice.notice import drain_notice, signal_of
+from lastcall.notice.running import RunningTask
 
 if TYPE_CHECKING:
     from lastcall.notice.running import RunningTasks
-    from lastcall.notice.signal import DrainSignal
 
 T = TypeVar("T", bound="asyncio.Future[Any]")
 
 
-class TrackedTask(DrainNotice):
-    """the running task of a task that the application made."""
+class TrackedTask(RunningTask):
+    """A task that the application made."""
 
-    def __init__(self, signal: DrainSignal, task: asyncio.Future[Any], tasks: RunningTasks) -> None:
-        super().__init__(signal)
+    def __init__(self, task: asyncio.Future[Any], tasks: RunningTasks) -> None:
         self._task = task
         self._home = tasks
+
+    @property
+    def task(self) -> asyncio.Future[Any]:
+        """What was tracked."""
+        return self._task
 
     @property
     def kind(self) -> str:
@@ -55,9 +59,9 @@ def track(task: T) -> T:
     signal = signal_of(drain_notice())
     tasks = signal.tasks
     if tasks is not None and not task.done():
-        entry = TrackedTask(signal, task, tasks)
-        tasks.join(entry, task.get_loop().time())
-        task.add_done_callback(entry.ended)
-        if signal.cancelling:
-            entry.cancel()
+        tracked = TrackedTask(task, tasks)
+        tasks.join(tracked, task.get_loop().time())
+        task.add_done_callback(tracked.ended)
+        if signal.state.refusing:
+            tracked.cancel()
     return task

@@ -1,4 +1,8 @@
-"""Carries out what the ladder decides: the one place where the drain touches sockets, tasks and the lifespan."""
+"""The shutdown controller: it takes stop orders, carries out what the ladder decides, and writes the account.
+
+It alone writes the server's DrainState, and it is the one place where a stop touches sockets, tasks and the lifespan.
+What the ladder decides is pure (``drain.ladder``); what the outside is told goes through ``Callbacks``, one way.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,11 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from lastcall.asgi.cycle import AppCoroutine
+from lastcall.base.exit_code import ExitCode
 from lastcall.base.record import Record
 from lastcall.drain.ladder import (
     Action,
@@ -22,16 +27,18 @@ from lastcall.drain.ladder import (
     next_cut,
     next_deadline,
     step,
+    time_left,
 )
 from lastcall.drain.report import ABANDONED, CANCELLED, CLOSED_BY_POLICY, DISCONNECTED, StopReport, Tally
-from lastcall.notice.notice import DrainNotice
+from lastcall.net.listener import Owner
 
 if TYPE_CHECKING:
     from lastcall.asgi.lifespan import Lifespan, LifespanOutcome
-    from lastcall.connection.http1 import HTTPService
+    from lastcall.connection.service import HTTPService
+    from lastcall.connection.stream import Connection
     from lastcall.net.driver import Driver
-    from lastcall.net.listeners import Listener
-    from lastcall.notice.running import RunningTask, RunningTasks
+    from lastcall.net.listener import Listener
+    from lastcall.notice.running import RunningTask
     from lastcall.notice.signal import DrainSignal
 
 logger = logging.getLogger("lastcall.error")
@@ -39,109 +46,146 @@ logger = logging.getLogger("lastcall.error")
 PROGRESS_SECONDS = 1.0
 NAMED_AT_MOST = 3
 
-EXIT_LIFESPAN = 4
-EXIT_ABANDONED = 5
-EXIT_CUT = 6
-
 
 class Work(Record):
-    """What a drain acts upon."""
+    """What a stop acts upon: one server that serves."""
 
-    tasks: RunningTasks
     driver: Driver
     service: HTTPService
     lifespan: Lifespan
     listeners: list[Listener]
-    signal: DrainSignal
 
 
 class Callbacks(Record):
-    """Who is told of a stop. All are called in the loop's thread.
+    """Who is told of a stop. All are called in the loop's thread, but for ``bound``.
 
-    ``on_order(state)`` at the stop order; ``on_phase(state)`` on entering each phase after it, before its actions;
-    ``on_change(state)`` when a later order changes its times; ``set_should_exit()`` when libraries that poll for the
-    stop are to see it; ``progress(text)`` each second while work remains, and with None when that is over;
-    ``on_report(report)`` at the end.
+    ``bound(seconds)``: from now on the stop takes at most so long. Called at the order, by whoever gives it (a signal's
+    handler, say), and again when the loop hears of it, or, where a part has no limit, when that part is over.
+    ``on_phase(state)`` on entering each phase after ``SERVING``, before its actions; ``set_should_exit()`` when
+    libraries that poll for the stop are to see it; ``progress(text)`` each second while work remains, and with None
+    when that is over; ``on_report(report)`` at the end.
     """
 
-    on_order: Callable[[State], None]
+    bound: Callable[[float], None]
     on_phase: Callable[[State], None]
-    on_change: Callable[[State], None]
     set_should_exit: Callable[[], None]
     progress: Callable[[str | None], None]
     on_report: Callable[[StopReport], None]
 
 
 class ShutdownController:
-    """Runs one server from ready to stopped. ``order()`` and ``force()`` belong to the loop's thread."""
+    """Runs one server from its first moment to its report.
 
-    def __init__(self, work: Work, budgets: Budgets, callbacks: Callbacks, *, nonzero_on_cut: bool = False) -> None:
+    ``give_order()`` may be called from any thread, and in a signal handler; everything else belongs to the loop's.
+    """
+
+    def __init__(
+        self, signal: DrainSignal, budgets: Budgets, callbacks: Callbacks, *, nonzero_on_cut: bool = False
+    ) -> None:
         self.state = State()
-        self._loop = asyncio.get_running_loop()
-        self._work = work
-        self._budgets = budgets
+        self.budgets = budgets
+        self.interrupt: Callable[[], None] | None = None
+        """What an order calls while the application starts; None: it has not begun, or is over."""
+        self.abandoned: set[asyncio.Task[Any]] = set()
+        """Tasks of requests that were given up; the log has named their requests."""
+        self._signal = signal
+        self._drain = signal.state
         self._callbacks = callbacks
         self._nonzero_on_cut = nonzero_on_cut
+        # All of them: cause and level. Orders come from other threads and from signal handlers, which may interrupt
+        # each other anywhere: nothing but an append is safe without a lock, and a lock could be held below a handler.
+        self._orders: list[tuple[str, int]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._work: Work | None = None  # while it serves
+        self._rest_is_bounded = False
         self._tally = Tally()
         self._phases: dict[str, float] = {}
         self._arrived = 0
-        self._abandoned: set[asyncio.Task[Any]] = set()
         self._wake: asyncio.Future[None] | None = None
         self._lifespan_word = ""
-        self._lifespan_code = 0
+        self._lifespan_code = ExitCode.STOPPED
         self._cancelled = False
         self._fresh_phase = False
         self._said = 0.0
-        self._acts: dict[Action, Callable[[], None]] = {
+        self._acts: dict[Action, Callable[[Work], object]] = {
             Action.CLOSE_AFTER_ANSWER: self._close_after_answer,
             Action.STOP_NEW_CONNECTIONS: self._stop_new_connections,
             Action.GIVE_NOTICE: self._give_notice,
             Action.CLOSE_LISTENERS: self._close_listeners,
             Action.DISCONNECT_CLOSING: self._disconnect_closing,
-            Action.SET_SHOULD_EXIT: callbacks.set_should_exit,
+            Action.SET_SHOULD_EXIT: lambda _: callbacks.set_should_exit(),
             Action.DISCONNECT: self._disconnect,
             Action.REFUSE_NEW: self._refuse_new,
             Action.CANCEL_TASKS: self._cancel_tasks,
             Action.ABANDON: self._abandon,
             Action.CLOSE_CONNECTIONS: self._close_connections,
-            Action.SHUT_DOWN_LIFESPAN: lambda: None,  # takes time: run() awaits it
+            Action.SHUT_DOWN_LIFESPAN: lambda _: None,  # takes time: run() awaits it
         }
 
     # -- orders ---------------------------------------------------------------------------------------------------
 
-    def ready(self) -> None:
-        """The server serves."""
+    def give_order(self, cause: str, level: int = 1) -> None:
+        """Order the stop (``level`` 1), or that what still runs is cancelled (2). From any thread, and in a handler."""
+        order = (cause, level)
+        self._orders.append(order)
+        if self._work is not None and self._orders[0] is order:
+            # A loop that is blocked does not hear of it, maybe for ever. When it does, the time begins anew.
+            self._bound(self.budgets.worst_case(interactive=cause == "SIGINT"))
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed: all is over
+                self._loop.call_soon_threadsafe(self._obey, cause, level)
+        if self._work is not None:
+            # A handler that runs inside a request: the driver would go on for a while before the loop gets its turn.
+            self._work.service.tasks.end_turn()
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the stop was ordered."""
+        return bool(self._orders)
+
+    @property
+    def forced(self) -> bool:
+        """Whether it was ordered that what still runs is cancelled."""
+        return any(level >= 2 for _, level in self._orders)
+
+    @property
+    def serving(self) -> bool:
+        """Whether the server has become ready."""
+        return self._work is not None
+
+    def start(self) -> None:
+        """The server's coroutine runs: orders reach this loop from now on."""
+        self._loop = asyncio.get_running_loop()
+
+    def serve(self, work: Work, on_ready: Callable[[], None] = lambda: None) -> None:
+        """The server serves: ``on_ready()`` is called. Then the orders that came meanwhile are obeyed."""
+        self._work = work
         self._apply(Input.READY)
+        on_ready()
+        for order in tuple(self._orders):
+            self._obey(*order)
 
-    def order(self, cause: str, *, interactive: bool = False) -> None:
-        """Start the ladder. Only signals escalate: a second order from elsewhere changes nothing."""
-        self._apply(Input.STOP, cause=cause, interactive=interactive)
-        if due(self.state, self._census(), self._loop.time(), self._budgets) is Input.DELAY_OVER:
-            self._apply(Input.DELAY_OVER)
+    def _obey(self, cause: str, level: int) -> None:
+        """In the loop's thread: hand an order to whoever is in charge of the phase.
 
-    def force(self, cause: str) -> None:
-        """Jump to ``CANCELLING``."""
-        self._apply(Input.FORCE, cause=cause)
-
-    @property
-    def abandoned(self) -> set[asyncio.Task[Any]]:
-        """Tasks of requests that were given up; the log has named their requests."""
-        return self._abandoned
-
-    @property
-    def running(self) -> int:
-        """How many entries are running."""
-        return self._work.tasks.count
-
-    def wake(self) -> None:
-        """Something may have ended: look again."""
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+        Only signals escalate: one that is the first while a drain is under way for another reason changes nothing but
+        what SIGINT shortens.
+        """
+        if self._work is None:
+            if self.interrupt is not None:
+                self.interrupt()
+        elif level >= 2:
+            self._apply(Input.FORCE, cause=cause)
+        else:
+            self._apply(Input.STOP, cause=cause, interactive=cause == "SIGINT")
+            if due(self.state, self._census(), self._time(), self.budgets) is Input.DELAY_OVER:
+                self._apply(Input.DELAY_OVER)
 
     # -- the run --------------------------------------------------------------------------------------------------
 
     async def run(self) -> StopReport:
         """Until ``STOPPED``. A cancellation of this call is a jump to ``CANCELLING``; it is raised at the end."""
+        work = self._serving()
         while self.state.phase is not Phase.STOPPED:
             if self._fresh_phase:
                 # Even a budget of 0 gives what was just ordered one turn of the loop.
@@ -150,66 +194,105 @@ class ShutdownController:
                 continue
             if self.state.phase is Phase.CLOSING:
                 self._callbacks.progress(None)
-                await self._shut_down_lifespan()
+                await self._shut_down_lifespan(work)
                 self._apply(Input.CLOSED)
                 continue
-            now = self._loop.time()
-            event = due(self.state, self._census(), now, self._budgets)
+            now = self._time()
+            event = due(self.state, self._census(), now, self.budgets)
             if event is not None:
                 self._apply(event)
                 continue
             self._say_progress(now)
             await self._sleep(self._until(now))
-        report = self._report()
-        self._work.service.scheduler.access.flush()  # the lines of what was cut belong before the last one
+        report = self._report(work)
+        work.service.scheduler.access.flush()  # the lines of what was cut belong before the last one
         logger.info("%s", report)
         self._callbacks.on_report(report)
         if self._cancelled:
             raise asyncio.CancelledError
         return report
 
+    async def close_unserved(self, lifespan: Lifespan) -> None:
+        """The application is up, but cannot be served: shut it down all the same.
+
+        Raises CancelledError at the end if the caller was cancelled meanwhile.
+        """
+        self._bound(time_left(State(Phase.CLOSING), self._time(), self.budgets))
+        _, cancelled = await shut_down(lifespan, self.budgets.lifespan_shutdown)
+        if cancelled:
+            raise asyncio.CancelledError
+
+    def interrupted(self) -> StopReport:
+        """An order came before the application was up: there is nothing to stop."""
+        cause = self._orders[0][0] if self._orders else "api"
+        logger.info("Stopped (%s) before the application had started.", cause)
+        report = StopReport(cause, ExitCode.STOPPED, 0.0, "not started")
+        self._callbacks.on_report(report)
+        return report
+
+    def wake(self) -> None:
+        """Something may have ended: look again."""
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    def _serving(self) -> Work:
+        assert self._work is not None, "only a server that serves is stopped by the ladder"
+        return self._work
+
+    def _time(self) -> float:
+        assert self._loop is not None, "start() comes first"
+        return self._loop.time()
+
     def _until(self, now: float) -> float:
-        """Seconds to the next moment at which there is something to do or to say."""
-        deadline = next_deadline(self.state, self._census(), self._budgets)
+        """Seconds to the next time at which there is something to do or to say."""
+        deadline = next_deadline(self.state, self._census(), self.budgets)
         if Phase.ANNOUNCED <= self.state.phase <= Phase.CANCELLING:
             deadline = min(deadline, self._said + PROGRESS_SECONDS)
         return deadline - now
 
     async def _sleep(self, seconds: float) -> None:
-        self._wake = self._loop.create_future()
+        loop = asyncio.get_running_loop()
+        self._wake = loop.create_future()
         timer = None
         if seconds <= 0:
-            self._loop.call_soon(self.wake)
+            loop.call_soon(self.wake)
         elif seconds < math.inf:
-            timer = self._loop.call_later(seconds, self.wake)
+            timer = loop.call_later(seconds, self.wake)
         try:
             await self._wake
         except asyncio.CancelledError:
             self._cancelled = True
-            self.force("cancelled")
+            self._apply(Input.FORCE, cause="cancelled")
         finally:
             if timer is not None:
                 timer.cancel()
 
     def _apply(self, event: Input, *, cause: str = "", interactive: bool = False) -> None:
+        work = self._serving()
         before = self.state
-        now = self._loop.time()
-        self.state, actions = step(before, event, now, self._budgets, cause=cause, interactive=interactive)
+        now = self._time()
+        self.state, actions = step(before, event, now, self.budgets, cause=cause, interactive=interactive)
         climbed = self.state.phase is not before.phase
+        self._drain.phase = self.state.phase
+        self._drain.since = self.state.draining_since
         if climbed and before.phase > Phase.SERVING:
             name = before.phase.name
             self._phases[name] = self._phases.get(name, 0.0) + now - before.entered
         if before.phase is Phase.SERVING and self.state.phase > Phase.SERVING:
-            self._begin()
+            self._begin(work)
         if climbed and self.state.phase > Phase.SERVING:
             # With a delay of 0 the announcement is no phase of its own: it must not cost a turn of the loop.
             self._fresh_phase = self.state.phase is not Phase.ANNOUNCED
+            self._bound_the_rest()
             self._callbacks.on_phase(self.state)
         elif self.state != before and event is Input.STOP:
             self._give_times()
-            self._callbacks.on_change(self.state)
+            if self.state.phase < Phase.CANCELLING:
+                left = time_left(self.state, now, self.budgets)
+                logger.info("Stopping sooner (SIGINT): done within %g s.", round(left, 1))
+            self._bound_the_rest()
         for action in actions:
-            self._guarded(self._acts[action], action.value)
+            self._guarded(partial(self._acts[action], work), action.value)
         self.wake()
 
     def _guarded(self, act: Callable[[], object], what: str) -> None:
@@ -219,125 +302,146 @@ class ShutdownController:
         except BaseException:
             logger.exception("lastcall: internal error while stopping (%s); please report this", what)
 
-    def _begin(self) -> None:
-        tasks = self._work.tasks
-        self._tally.begin(tasks.entries(), tasks.total)
-        self._said = self._loop.time()
-        self._work.signal.stopping = True
-        tasks.on_leave = self._task_ended
-        self._work.driver.on_closed = self.wake
-        self._callbacks.on_order(self.state)
+    def _begin(self, work: Work) -> None:
+        tasks = work.service.tasks
+        if not self._orders:
+            self._orders.append((self.state.cause, 1))
+        self._tally.begin(list(tasks), tasks.total)
+        self._said = self._time()
+        tasks.on_end = self._task_ended
+        work.driver.on_closed = self.wake
+        left = time_left(self.state, self._time(), self.budgets)
+        logger.info(
+            "Stopping (%s): %d request%s in flight, %s.",
+            self.state.cause,
+            tasks.count,
+            "" if tasks.count == 1 else "s",
+            f"done within {round(left, 1):g} s" if left < math.inf else "no limit to the wait",
+        )
 
-    def _task_ended(self, entry: RunningTask) -> None:
-        self._tally.ended(entry)
-        if self._work.tasks.count == 0:
+    def _task_ended(self, task: RunningTask) -> None:
+        self._tally.ended(task)
+        if self._serving().service.tasks.count == 0:
             self.wake()
+
+    # -- the bound ------------------------------------------------------------------------------------------------
+
+    def _bound(self, seconds: float) -> None:
+        if seconds < math.inf:
+            self._callbacks.bound(seconds)
+
+    def _bound_the_rest(self) -> None:
+        """Say how long the stop can take, once: as soon as all that is left has a limit."""
+        left = time_left(self.state, self._time(), self.budgets)
+        if left < math.inf and not self._rest_is_bounded:
+            self._rest_is_bounded = True
+            self._bound(left)
 
     # -- actions --------------------------------------------------------------------------------------------------
 
-    def _close_after_answer(self) -> None:
-        self._work.service.draining = True
-        for connection in self._work.driver.connections:
+    def _close_after_answer(self, work: Work) -> None:
+        for connection in work.driver.connections:
             self._guarded(connection.begin_drain, "a connection")
 
-    def _stop_new_connections(self) -> None:
-        work = self._work
-        work.service.drained_from = self._loop.time()
+    def _stop_new_connections(self, work: Work) -> None:
         for listener in work.listeners:
-            if not listener.shared:
-                listener.unlink()
+            self._guarded(listener.unlink, "a listener")
         work.driver.stop_new_connections()
 
-    def _give_notice(self) -> None:
+    def _give_notice(self, work: Work) -> None:
         self._give_times(always=True)
-        for entry in self._work.tasks.entries():
-            if isinstance(entry, DrainNotice):
-                self._guarded(entry.notify, entry.describe())
+        for task in work.service.tasks:
+            self._guarded(task.notify, task.describe())
 
     def _give_times(self, *, always: bool = False) -> None:
         """Tell the applications when they will be cut; later orders may change that."""
         state = self.state
-        if always or self._work.signal.is_set:
+        if always or self._signal.is_set:
             # In a jump DRAINING is passed in no time, and the margin with it.
-            disconnect_at = state.disconnect_at if state.phase <= Phase.DISCONNECTING else self._loop.time()
-            farewell_at = min(state.draining_since + self._budgets.farewell, disconnect_at)
-            self._work.signal.give(disconnect_at, farewell_at, state.margin)
+            disconnect_at = state.disconnect_at if state.phase <= Phase.DISCONNECTING else self._time()
+            farewell_at = min(state.draining_since + self.budgets.farewell, disconnect_at)
+            self._drain.margin = state.margin
+            self._signal.give(disconnect_at, farewell_at)
 
-    def _close_listeners(self) -> None:
-        """Refuse new connections from now on, and close those that are quiet.
+    def _close_listeners(self, work: Work) -> None:
+        """Refuse new connections from now on, and close those that are idle.
 
         Clients that are in an accept queue of ours already are let in: closing the listener would reset them.
         """
-        work = self._work
-        work.service.listeners_closed = True
+        self._drain.listeners_closed = True
         self._guarded(work.driver.accept_backlog, "the accept queue")
         for listener in work.listeners:
-            if not listener.shared:
-                listener.close()
+            if listener.owner == Owner.OURS:
+                self._guarded(listener.close, "a listener")
         for connection in work.driver.connections:
-            self._guarded(partial(connection.close_idle, work.service.drained_from), "a connection")
+            self._guarded(partial(connection.close_idle, self._drain.since), "a connection")
 
-    def _disconnect_closing(self) -> None:
-        self._work.signal.farewell_over = True
-        for entry in self._work.tasks.entries():
-            if isinstance(entry, DrainNotice):
-                self._guarded(entry.disconnect_if_closing, entry.describe())
+    def _disconnect_closing(self, work: Work) -> None:
+        self._drain.farewell_over = True
+        for task in work.service.tasks:
+            self._guarded(task.disconnect_if_closing, task.describe())
 
-    def _disconnect(self) -> None:
-        for entry in self._work.tasks.entries():
-            if entry.kind == "stream" and not entry.gone:
-                self._tally.told(entry, DISCONNECTED, self._loop.time(), Phase.DISCONNECTING.name)
-                self._guarded(partial(entry.disconnect_response, DISCONNECTED), entry.describe())
+    def _disconnect(self, work: Work) -> None:
+        for task in work.service.tasks:
+            if task.disconnectable:
+                self._end(task, DISCONNECTED, Phase.DISCONNECTING, partial(task.disconnect_response, DISCONNECTED))
 
-    def _refuse_new(self) -> None:
-        self._work.service.refusing = True
+    def _refuse_new(self, _work: Work) -> None:
+        self._drain.refusing = True
 
-    def _cancel_tasks(self) -> None:
-        self._work.signal.cancelling = True
+    def _cancel_tasks(self, work: Work) -> None:
         self._give_times()
-        for entry in self._work.tasks.entries():
-            self._tally.told(entry, CANCELLED, self._loop.time(), Phase.CANCELLING.name)
-            self._guarded(entry.cancel, entry.describe())
+        for task in work.service.tasks:
+            self._end(task, CANCELLED, Phase.CANCELLING, task.cancel)
 
-    def _abandon(self) -> None:
-        tasks = self._work.tasks
+    def _end(self, task: RunningTask, outcome: str, phase: Phase, act: Callable[[], object]) -> None:
+        """Account for what is about to be done to ``task``, and do it."""
+        told = partial(self._tally.told, task, outcome, self._time(), phase.name)
+        self._guarded(told, task.describe())
+        self._guarded(act, task.describe())
+
+    def _abandon(self, work: Work) -> None:
+        tasks = work.service.tasks
         # The account is closed: what begins from now on, in lifespan.shutdown say, is the teardown's.
-        tasks.on_leave = None
+        tasks.on_end = None
         self._arrived = tasks.total - self._tally.ran_before
-        left = tasks.entries()
+        left = tasks.snapshot()
         if not left:
             return
-        for entry in left:
-            self._tally.told(entry, ABANDONED, self._loop.time(), Phase.CANCELLING.name)
-            self._tally.abandon(entry)
-            self._guarded(entry.abandon, entry.describe())
-        self._tally.left = tuple(entry.describe() for entry in left)
-        self._abandoned = {task for task in asyncio.all_tasks(self._loop) if isinstance(task.get_coro(), AppCoroutine)}
+        for task in left:
+            self._end(task, ABANDONED, Phase.CANCELLING, partial(self._tally.abandon, task))
+            self._guarded(task.abandon, task.describe())  # which answers 503 where it can
+        self._tally.left = tuple(task.describe() for task in left)
+        self.abandoned = {task.task for task in left if isinstance(task.task, asyncio.Task)}
         names = ", ".join(self._tally.left[:NAMED_AT_MOST])
         more = len(left) - NAMED_AT_MOST
         logger.error(
             "Abandoned, still running %g s after being cancelled: %s%s",
-            self._budgets.cancel,
+            self.budgets.cancel,
             names,
             f" and {more} more" if more > 0 else "",
         )
 
-    def _close_connections(self) -> None:
-        for connection in self._work.driver.connections:
-            client = connection.peer()
-            if (left := connection.flush_and_close()) > 0:
-                self._tally.unsent(client, left)
+    def _close_connections(self, work: Work) -> None:
+        for connection in work.driver.connections:
+            self._guarded(partial(self._close_connection, connection), "a connection")
 
-    async def _shut_down_lifespan(self) -> None:
-        self._work.signal.tasks = None  # what is tracked from now on is nobody's to wait for
-        outcome, cancelled = await shut_down(self._work.lifespan, self._budgets.lifespan_shutdown)
+    def _close_connection(self, connection: Connection) -> None:
+        client = connection.peer()
+        if (left := connection.flush_and_close()) > 0:
+            self._tally.unsent(client, left)
+
+    async def _shut_down_lifespan(self, work: Work) -> None:
+        self._signal.tasks = None  # what is tracked from now on is nobody's to wait for
+        outcome, cancelled = await shut_down(work.lifespan, self.budgets.lifespan_shutdown)
         self._cancelled |= cancelled
         self._lifespan_word, self._lifespan_code = outcome.value, outcome.exit_code
 
     # -- words ----------------------------------------------------------------------------------------------------
 
     def _census(self) -> Census:
-        return Census(running=self._work.tasks.count, connections=len(self._work.driver))
+        work = self._serving()
+        return Census(running=work.service.tasks.count, connections=len(work.driver))
 
     def _say_progress(self, now: float) -> None:
         if not Phase.ANNOUNCED <= self.state.phase <= Phase.CANCELLING or now < self._said + PROGRESS_SECONDS:
@@ -346,33 +450,33 @@ class ShutdownController:
         self._callbacks.progress(self._progress(now))
 
     def _progress(self, now: float) -> str:
-        state = self.state
-        entries = self._work.tasks.entries()
+        state, work = self.state, self._serving()
+        running = work.service.tasks.snapshot()
         if state.phase is Phase.ANNOUNCED:
             left = max(0.0, state.ordered + state.delay - now)
-            return f"announced: still accepting for {left:.0f} s, {len(entries)} in flight"
-        at, what = next_cut(state, self._budgets)
+            return f"announced: still accepting for {left:.0f} s, {len(running)} in flight"
+        at, what = next_cut(state, self.budgets)
         when = f"{max(0.0, at - now):.0f} s until {what}" if at < math.inf else "no limit"
         doing = state.phase.name.lower()
-        if not entries:  # nothing that could be cancelled
-            closing = len(self._work.driver)
+        if not running:  # nothing that could be cancelled
+            closing = len(work.driver)
             return f"{doing}: {closing} connection{' is' if closing == 1 else 's are'} still closing"
-        oldest = sorted(entries, key=lambda entry: entry.since)[:NAMED_AT_MOST]
-        names = ", ".join(f"{entry.describe()} {now - entry.since:.0f} s" for entry in oldest)
-        return f"{doing}: {len(entries)} left, {when}: {names}{', …' if len(entries) > NAMED_AT_MOST else ''}"
+        oldest = sorted(running, key=lambda task: task.since)[:NAMED_AT_MOST]
+        names = ", ".join(f"{task.describe()} {now - task.since:.0f} s" for task in oldest)
+        return f"{doing}: {len(running)} left, {when}: {names}{', …' if len(running) > NAMED_AT_MOST else ''}"
 
-    def _report(self) -> StopReport:
+    def _report(self, work: Work) -> StopReport:
         tally = self._tally
         counts = tally.counts
         code = self._lifespan_code
         if tally.left:
-            code = EXIT_ABANDONED
-        elif code == 0 and tally.cut and self._nonzero_on_cut:
-            code = EXIT_CUT
+            code = ExitCode.ABANDONED
+        elif code == ExitCode.STOPPED and tally.cut and self._nonzero_on_cut:
+            code = ExitCode.CUT
         return StopReport(
             cause=self.state.cause,
             exit_code=code,
-            seconds=self._loop.time() - self.state.ordered,
+            seconds=self._time() - self.state.ordered,
             lifespan=self._lifespan_word,
             phases=self._phases,
             in_flight=tally.in_flight,
@@ -382,7 +486,7 @@ class ShutdownController:
             disconnected=counts[DISCONNECTED],
             cancelled=counts[CANCELLED],
             abandoned=counts[ABANDONED],
-            backlog_answered=self._work.service.backlog_answered,
+            backlog_answered=work.service.backlog_answered,
             background_finished=tally.background_finished,
             cut=tally.cut,
             left=tally.left,

@@ -18,10 +18,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from lastcall.base.errors import LastcallError
-from lastcall.drain.ladder import TEARDOWN
+from lastcall.base.exit_code import ExitCode
+from lastcall.drain.ladder import TEARDOWN, Budgets, Phase, State, time_left
 from lastcall.observe.logs import configure_logging
 from lastcall.server.loops import make_loop, refuse_running_loop
-from lastcall.server.server import Server
+from lastcall.server.server import Server, budgets_of
 from lastcall.server.signals import SignalHandler
 from lastcall.server.teardown import LAST_TURNS, close_loop
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("lastcall.error")
 
-ABANDONED = 5
 WATCHDOG_MARGIN = 0.5
 
 
@@ -48,26 +48,27 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
     """
     refuse_running_loop()
     configure_logging(config.options.log)
-    server = _ProcessServer(config, final=final)
+    guard = ProcessGuard(budgets_of(config.options.stop), gc_freeze=config.options.gc_freeze, final=final)
+    server = Server(config)
     handler = SignalHandler(server, own_process=True)
     threads = set(threading.enumerate())
     handler.install()
     if final:
         # The first to be registered is the last to be called: the application's functions still have the handlers.
         atexit.register(handler.ignore)
-    code = 0
+    code: int = ExitCode.STOPPED
     end = time.monotonic()
     try:
         try:
             loop = make_loop(config.options.loop)
             try:
-                code = _run(loop, server, handler)
+                code = _run(loop, server, handler, guard)
             finally:
                 end = time.monotonic() + TEARDOWN
-                server.guard_the_end()
+                guard.bound_the_end()
                 with suppress(KeyboardInterrupt):  # a task's own: ours come to the handler
-                    if server.close_loop(loop):
-                        code = max(code, ABANDONED)
+                    if close_loop(loop, named=server.abandoned()):
+                        code = max(code, ExitCode.ABANDONED)
         except LastcallError as error:
             code = max(code, tell(error))
         finally:
@@ -76,17 +77,17 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
         if not final:
             handler.restore()
             faulthandler.cancel_dump_traceback_later()
-        server.thaw()
+        guard.thaw()
     return code
 
 
-def _run(loop: asyncio.AbstractEventLoop, server: Server, handler: SignalHandler) -> int:
+def _run(loop: asyncio.AbstractEventLoop, server: Server, handler: SignalHandler, guard: ProcessGuard) -> int:
     """Run the server to its end, also where a task of the application's calls ``sys.exit()``; the exit code.
 
     Asyncio lets SystemExit and KeyboardInterrupt out of the loop, whatever else runs in it. They are an order to stop
     like any other, and a SystemExit's code counts if the server's own is not higher.
     """
-    serving = loop.create_task(server.serve_under(handler))
+    serving = loop.create_task(server.serve_under(handler, guard=guard))
     code = 0
     while not serving.done():
         try:
@@ -123,18 +124,19 @@ def _exit_code(exc: SystemExit | KeyboardInterrupt) -> int:
     return exc.code & 0xFF if isinstance(exc.code, int) else 1
 
 
-class _ProcessServer(Server):
-    """A server that may arm the watchdog and tune the garbage collector: the process is its own."""
+class ProcessGuard:
+    """What only a process of our own may do for its server: the watchdog, and the garbage collector's settings."""
 
-    def __init__(self, config: Config, *, final: bool) -> None:
-        super().__init__(config)
+    def __init__(self, budgets: Budgets, *, gc_freeze: bool, final: bool) -> None:
+        self._budgets = budgets
+        self._gc_freeze = gc_freeze
         self._final = final
-        self._guarded = False
+        self._bounded = False
         self._frozen = False
 
     def ready(self) -> None:
-        if self.config.options.gc_freeze:
-            # What start-up made stays for good: the collector need not look at it again.
+        """The server serves: what start-up made stays for good, and the collector need not look at it again."""
+        if self._gc_freeze:
             gc.collect()
             self._frozen = self._final or gc.get_freeze_count() == 0
             gc.freeze()
@@ -147,26 +149,25 @@ class _ProcessServer(Server):
         if self._frozen:
             gc.unfreeze()
 
-    def stopping(self, worst_case: float) -> None:
-        # Works without the GIL: where the loop, or all of Python, hangs, it dumps every stack and exits 1.
-        self._guarded = True
+    def bound(self, seconds: float) -> None:
+        """Arm the watchdog: in ``seconds``, and a little, the process ends, whatever hangs.
+
+        It works without the GIL: where the loop, or all of Python, hangs, it dumps every stack and exits 1.
+        """
+        self._bounded = True
         try:
             where = -1 if sys.__stderr__ is None else sys.__stderr__.fileno()
         except (OSError, ValueError):
             where = -1
         if where < 0:
             where = os.open(os.devnull, os.O_WRONLY)  # nobody to tell, but the end comes all the same
-        faulthandler.dump_traceback_later(worst_case + WATCHDOG_MARGIN, exit=True, file=where)
+        faulthandler.dump_traceback_later(seconds + WATCHDOG_MARGIN, exit=True, file=where)
 
-    def close_loop(self, loop: asyncio.AbstractEventLoop) -> int:
-        """Close the loop that it ran in, within ``TEARDOWN``; how many tasks would not end."""
-        return close_loop(loop, named=self._abandoned())
-
-    def guard_the_end(self) -> None:
+    def bound_the_end(self) -> None:
         """Arm the watchdog if no stop order has: after a failed start, say."""
-        worst_case = self.config.options.stop.lifespan_shutdown + TEARDOWN
-        if not self._guarded and worst_case < math.inf:
-            self.stopping(worst_case)
+        left = time_left(State(Phase.CLOSING), 0.0, self._budgets)
+        if not self._bounded and left < math.inf:
+            self.bound(left)
 
 
 def _leave_threads(before: set[threading.Thread], end: float, code: int) -> None:
@@ -188,7 +189,7 @@ def _leave_threads(before: set[threading.Thread], end: float, code: int) -> None
     staying = left()
     if not staying:
         return
-    code = max(code, ABANDONED)
+    code = max(code, ExitCode.ABANDONED)
     error = sys.exception()
     if error is not None:
         traceback.print_exception(error)  # nobody else will

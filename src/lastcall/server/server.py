@@ -9,41 +9,57 @@ import math
 import os
 import resource
 import socket
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lastcall.asgi.lifespan import Lifespan
 from lastcall.asgi.loading import LoadedApp, load_app
+from lastcall.asgi.scope import HTTPScopes
 from lastcall.base.errors import StartupError
+from lastcall.base.exit_code import ExitCode
 from lastcall.base.record import replace
 from lastcall.connection.deadlines import Deadlines
-from lastcall.connection.http1 import HTTP1Connection, HTTPService
+from lastcall.connection.http1 import HTTP1Connection
 from lastcall.connection.scheduler import Scheduler
-from lastcall.drain.ladder import TEARDOWN, Budgets, Phase, State
+from lastcall.connection.service import HTTPService
+from lastcall.drain.ladder import Budgets
 from lastcall.drain.policy import PolicyTable
 from lastcall.drain.report import StopReport
-from lastcall.net.listeners import Address, Listener, adopt, bind
-from lastcall.notice.notice import register, unregister, want
+from lastcall.net.binding import adopt, bind
+from lastcall.net.listener import Address, Listener
+from lastcall.notice.notice import register, unregister
 from lastcall.notice.running import RunningTasks
 from lastcall.notice.signal import DrainSignal
 from lastcall.observe.logs import configure_logging, make_access_sink, make_progress
-from lastcall.server.controller import Callbacks, ShutdownController, Work, shut_down
+from lastcall.server.controller import Callbacks, ShutdownController, Work
 from lastcall.server.loops import make_loop, refuse_running_loop
-from lastcall.server.signals import SignalHandler
+from lastcall.server.report_file import write_report
+from lastcall.server.signals import SignalHandler, waking
 from lastcall.server.teardown import close_loop
 
 if TYPE_CHECKING:
-    from lastcall.base.options import HTTPOptions
+    from lastcall.base.options import HTTPOptions, StopOptions
     from lastcall.base.sinks import AccessSink
     from lastcall.config import Config
+    from lastcall.connection.stream import Stream
+    from lastcall.drain.state import DrainState
     from lastcall.net.driver import Driver
 
 logger = logging.getLogger("lastcall.error")
 
 RESERVED_DESCRIPTORS = 64
 """Descriptors kept free of client connections: listeners, logs, the application's own files and pools."""
+
+
+class Guard(Protocol):
+    """What a process of our own does for its server. It knows nothing of the server, and is only told."""
+
+    def ready(self) -> None:
+        """Requests are served from now on."""
+
+    def bound(self, seconds: float) -> None:
+        """The stop takes at most ``seconds`` from now on; in any thread, and in signal handlers."""
 
 
 class Server:
@@ -67,46 +83,54 @@ class Server:
         self.importing = False
         self.addresses: list[Address] = []
         self._install_signal_handlers = install_signal_handlers
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._controller: ShutdownController | None = None
+        self._guard: Guard | None = None
+        self._serving = False
         self._lifespan: Lifespan | None = None
-        self._interrupt: Callable[[], None] | None = None  # of lifespan.startup, while it runs
         self._listeners: list[Listener] = []
         self._handler: SignalHandler | None = None
-        # All of them: cause and level. Orders come from other threads and from signal handlers, which may interrupt
-        # each other anywhere: nothing but an append is safe without a lock, and a lock could be held below a handler.
-        self._orders: list[tuple[str, int]] = []
-        self._bounded = False
-        self._budgets: Budgets | None = None  # once it serves
         self._signal = DrainSignal()
         self._tasks = self._signal.tasks = RunningTasks()
+        self._progress: Callable[[str | None], None] = lambda text: None
         self._stopped: concurrent.futures.Future[StopReport] = concurrent.futures.Future()
+        stop = config.options.stop
+        self._controller = ShutdownController(
+            self._signal,
+            budgets_of(stop),
+            Callbacks(
+                bound=self._bound,
+                on_phase=lambda state: None,
+                set_should_exit=self._set_should_exit,
+                progress=self._say_progress,
+                on_report=self._reported,
+            ),
+            nonzero_on_cut=stop.nonzero_on_cut,
+        )
 
     # -- orders, from any thread ----------------------------------------------------------------------------------
 
     def drain(self, cause: str = "api") -> None:
         """Start the stop ladder. A second call changes nothing."""
-        self._give_order(cause, 1)
+        self._controller.give_order(cause)
 
     @property
     def should_exit(self) -> bool:
         """True from the stop order on. Setting it to True is that order; False does nothing."""
-        return bool(self._orders)
+        return self._controller.ordered
 
     @should_exit.setter
     def should_exit(self, value: bool) -> None:
         if value:
-            self._give_order("api", 1)
+            self._controller.give_order("api")
 
     @property
     def force_exit(self) -> bool:
         """True once what still runs was ordered to be cancelled. Setting it to True is that order."""
-        return any(level >= 2 for _, level in self._orders)
+        return self._controller.forced
 
     @force_exit.setter
     def force_exit(self, value: bool) -> None:
         if value:
-            self._give_order("api", 2)
+            self._controller.give_order("api", 2)
 
     async def wait_stopped(self) -> StopReport:
         """The report, once the server has stopped; in any event loop, also another thread's.
@@ -127,48 +151,22 @@ class Server:
     @property
     def starting(self) -> bool:
         """True until the server is ready: import and ``lifespan.startup``."""
-        return self._controller is None
+        return not self._controller.serving
 
     def signal_received(self, name: str, level: int) -> None:
-        """A signal counts; ``SignalHandler`` calls this in the handler.
-
-        Only signals escalate: one that is the first while a drain is under way for another reason changes nothing but
-        what SIGINT shortens.
-        """
-        self._give_order(name, level)
-
-    def _give_order(self, cause: str, level: int) -> None:
-        self._orders.append((cause, level))
-        if self._budgets is not None and len(self._orders) == 1:
-            # A loop that is blocked does not hear of it, maybe for ever. When it does, ``_bound`` begins anew.
-            worst = self._budgets.worst_case(interactive=cause == "SIGINT")
-            if worst < math.inf:
-                self.stopping(worst)
-        loop = self._loop
-        if loop is not None:
-            with suppress(RuntimeError):  # the loop is closed: all is over
-                loop.call_soon_threadsafe(self._obey, cause, level)
-
-    def _obey(self, cause: str, level: int) -> None:
-        """In the loop's thread: hand an order to whoever is in charge of the phase."""
-        if self._controller is not None:
-            if level >= 2:
-                self._controller.force(cause)
-            else:
-                self._controller.order(cause, interactive=cause == "SIGINT")
-        elif self._interrupt is not None:
-            self._interrupt()
+        """A signal counts; ``SignalHandler`` calls this in the handler."""
+        self._controller.give_order(name, level)
 
     def abandon_now(self) -> None:
-        """The third signal, or the second while starting, in a process of our own: unlink our sockets, ``_exit(5)``."""
+        """The third signal, or the second while starting, in a process of our own: unlink our sockets, and go."""
         for listener in self._listeners:
             if listener.inode is not None:
                 listener.close()
-        os._exit(5)
+        os._exit(ExitCode.ABANDONED)
 
-    def _abandoned(self) -> set[asyncio.Task[Any]]:
+    def abandoned(self) -> set[asyncio.Task[Any]]:
         """Tasks that did not end when they were cancelled: those that the log has named."""
-        tasks = set() if self._controller is None else set(self._controller.abandoned)
+        tasks = set(self._controller.abandoned)
         if self._lifespan is not None and self._lifespan.task is not None:
             tasks.add(self._lifespan.task)
         return {task for task in tasks if not task.done()}
@@ -185,7 +183,7 @@ class Server:
         try:
             return loop.run_until_complete(self.serve(sockets))
         finally:
-            close_loop(loop, named=self._abandoned())
+            close_loop(loop, named=self.abandoned())
 
     async def serve(self, sockets: Sequence[socket.socket] | None = None) -> StopReport:
         """Serve until a stop order, and through the whole ladder.
@@ -199,12 +197,18 @@ class Server:
         return await self.serve_under(None, sockets)
 
     async def serve_under(
-        self, handler: SignalHandler | None, sockets: Sequence[socket.socket] | None = None
+        self,
+        handler: SignalHandler | None,
+        sockets: Sequence[socket.socket] | None = None,
+        *,
+        guard: Guard | None = None,
     ) -> StopReport:
-        """``serve()`` with signal handlers that are installed already (a process of our own), or None."""
-        if self._loop is not None:
+        """``serve()`` with the signal handlers and the guard of a process of our own, or None."""
+        if self._serving:
             raise RuntimeError("a Server serves once: make a new one")
-        self._loop = asyncio.get_running_loop()
+        self._serving = True
+        self._guard = guard
+        self._controller.start()
         own_handler = handler is None and self._install_signal_handlers
         self._handler = handler
         if own_handler:
@@ -212,7 +216,10 @@ class Server:
             self._handler.install()
         app: LoadedApp | None = None
         register(self._signal)
+        awake = ExitStack()
         try:
+            if self._handler is not None:
+                awake.enter_context(waking(asyncio.get_running_loop()))
             for warning in self.config.warnings:
                 logger.warning("%s", warning)
             options = self.config.options
@@ -220,7 +227,7 @@ class Server:
             app = self._load()
             lifespan = None if app is None else await self._start_lifespan(app)
             if app is None or lifespan is None:
-                return self._interrupted()
+                return self._controller.interrupted()
             return await self._serve(app, lifespan)
         except BaseException as exc:
             if not self._stopped.done():
@@ -237,19 +244,15 @@ class Server:
                 app.close()
             if own_handler and self._handler is not None:
                 self._handler.restore()
+            awake.close()
 
     def _load(self) -> LoadedApp | None:
         """Import the application; None if a signal interrupted that."""
         self.importing = True
         try:
-            if self._orders:
-                return None
-            app = load_app(self.config.options.app)
-            if knows_lastcall():
-                want()
-            return app
+            return None if self._controller.ordered else load_app(self.config.options.app)
         except KeyboardInterrupt:
-            if not self._orders:
+            if not self._controller.ordered:
                 raise  # not from our handler
             return None
         finally:
@@ -261,94 +264,70 @@ class Server:
         self._lifespan = lifespan = Lifespan(
             app.app, options.app.lifespan, timeout_startup=options.app.timeout_lifespan_startup
         )
-        self._interrupt = lifespan.interrupt
+        self._controller.interrupt = lifespan.interrupt
         ready = False
         try:
-            if not self._orders:
+            if not self._controller.ordered:
                 ready = await lifespan.startup()
         finally:
             if not ready:
                 await lifespan.cancel(options.stop.cancel)
-            self._interrupt = None
+            self._controller.interrupt = None
         return lifespan if ready else None
-
-    def _interrupted(self) -> StopReport:
-        cause = self._orders[0][0] if self._orders else "api"
-        logger.info("Stopped (%s) before the application had started.", cause)
-        report = StopReport(cause, 0, 0.0, "not started")
-        self._reported(report)
-        return report
 
     async def _serve(self, app: LoadedApp, lifespan: Lifespan) -> StopReport:
         with ExitStack() as stack:
             try:
-                controller = self._open(app, lifespan, stack)
+                self._open(app, lifespan, stack)
             except BaseException as exc:
                 # The application is up, so it is shut down, although nobody was ever let in.
                 stack.close()
                 for listener in self._listeners:
                     listener.close()
-                left = self._left(State(Phase.CLOSING))
-                if left < math.inf:
-                    self.stopping(left)
-                await shut_down(lifespan, self.config.options.stop.lifespan_shutdown)
+                await self._controller.close_unserved(lifespan)
                 if isinstance(exc, OSError):
                     raise StartupError(f"cannot serve: {exc.strerror or exc}") from exc
                 raise
-            return await controller.run()
+            return await self._controller.run()
 
-    def _open(self, app: LoadedApp, lifespan: Lifespan, stack: ExitStack) -> ShutdownController:
+    def _open(self, app: LoadedApp, lifespan: Lifespan, stack: ExitStack) -> None:
         """Let requests in; what has to be closed at the end is put on ``stack``."""
-        loop = asyncio.get_running_loop()
         options = self.config.options
         access = make_access_sink(options.log)
         stack.callback(access.flush)
-        stop = options.stop
-        scheduler = make_scheduler(loop, options.http, access)
+        self._progress = make_progress()
+        scheduler = make_scheduler(asyncio.get_running_loop(), options.http, access)
         stack.callback(scheduler.close)
+        stop = options.stop
         service = HTTPService(
             app.app,
             self._tasks,
             scheduler,
             self._http_options(),
             state=lifespan.state,
-            on_max_requests=lambda: self._give_order("max-requests", 1),
+            on_max_requests=lambda: self._controller.give_order("max-requests"),
             signal=self._signal,
             policies=PolicyTable(stop.close, stop.finish) if stop.close or stop.finish else None,
             timeout_disconnect=stop.disconnect,
         )
         driver = make_driver(
-            options.net.driver, scheduler, service, limit=connection_limit(options.net.limit_connections)
+            options.net.driver, scheduler, service.drain, limit=connection_limit(options.net.limit_connections)
         )
         stack.callback(driver.close)
-        budgets = Budgets(
-            graceful=stop.graceful,
-            cancel=stop.cancel,
-            lifespan_shutdown=stop.lifespan_shutdown,
-            interrupt=stop.interrupt,
-            delay=stop.delay,
-            farewell=stop.farewell,
-        )
-        controller = ShutdownController(
-            Work(self._tasks, driver, service, lifespan, self._listeners, self._signal),
-            budgets,
-            Callbacks(
-                on_order=self._stop_ordered,
-                on_phase=self._phase_entered,
-                on_change=self._order_changed,
-                set_should_exit=self._set_should_exit,
-                progress=make_progress(),
-                on_report=self._reported,
-            ),
-            nonzero_on_cut=stop.nonzero_on_cut,
-        )
         for listener in self._listeners:
+            listener.root_path = options.http.root_path
+            listener.protocol = http1_protocol(service, listener)
             listener.listen(options.net.backlog)
         for listener in self._listeners:
-            driver.listen(listener.sock, shared=listener.shared)
+            driver.listen(listener)
         self.addresses = [listener.address for listener in self._listeners]
+        self._say_where()
+        self._controller.serve(Work(driver, service, lifespan, self._listeners), on_ready=self._ready)
+
+    def _say_where(self) -> None:
         for listener in self._listeners:
             logger.info("lastcall running on %s (Press CTRL+C to quit)", listener.url)
+        budgets = self._controller.budgets
         worst = budgets.worst_case()
         if worst < math.inf:
             logger.info("A stop takes at most %g s (after Ctrl-C: %g s)", worst, budgets.worst_case(interactive=True))
@@ -360,62 +339,25 @@ class Server:
                 "calls the one before it.",
                 " and ".join(names),
             )
-        self._controller = controller
-        self._budgets = budgets
-        controller.ready()
-        self.started = True
-        self.ready()
-        for order in tuple(self._orders):  # they came between start-up and here
-            self._obey(*order)
-        return controller
 
     def _http_options(self) -> HTTPOptions:
         options = self.config.options
         limit = max_requests(options.http.limit_max_requests, options.limit_max_requests_jitter)
         return replace(options.http, limit_max_requests=limit)
 
-    # -- hooks ----------------------------------------------------------------------------------------------------
+    # -- told by the controller -----------------------------------------------------------------------------------
 
-    def ready(self) -> None:
-        """Requests are served from now on. A process of our own has things to do then."""
+    def _ready(self) -> None:
+        self.started = True
+        if self._guard is not None:
+            self._guard.ready()
 
-    def stopping(self, worst_case: float) -> None:
-        """From now on the stop takes at most ``worst_case`` seconds.
+    def _bound(self, seconds: float) -> None:
+        if self._guard is not None:
+            self._guard.bound(seconds)
 
-        Called at the order, by whoever gives it (a signal's handler, say), and again when the loop hears of it, or,
-        where a part has no limit, when that part is over.
-        """
-
-    def _stop_ordered(self, state: State) -> None:
-        controller = self._controller
-        assert controller is not None, "only a serving server is ordered to stop by the ladder"
-        if not self._orders:
-            self._orders.append((state.cause, 1))
-        worst = self._left(state)
-        count = controller.running
-        logger.info(
-            "Stopping (%s): %d request%s in flight, %s.",
-            state.cause,
-            count,
-            "" if count == 1 else "s",
-            f"done within {round(worst, 1):g} s" if worst < math.inf else "no limit to the wait",
-        )
-
-    def _phase_entered(self, state: State) -> None:
-        self._bound(state)
-
-    def _bound(self, state: State) -> None:
-        """Arm the watchdog as soon as all that is left has a limit."""
-        left = self._left(state)
-        if left < math.inf and not self._bounded:
-            self._bounded = True
-            self.stopping(left)
-
-    def _order_changed(self, state: State) -> None:
-        """A SIGINT has shortened what was left."""
-        if state.phase < Phase.CANCELLING:
-            logger.info("Stopping sooner (SIGINT): done within %g s.", round(self._left(state), 1))
-        self._bound(state)
+    def _say_progress(self, text: str | None) -> None:
+        self._progress(text)
 
     def _set_should_exit(self) -> None:
         if self._handler is not None:
@@ -432,49 +374,23 @@ class Server:
         if not self._stopped.done():
             self._stopped.set_result(report)
 
-    def _left(self, state: State) -> float:
-        """The longest that the rest of a stop can take from now, in seconds."""
-        stop = self.config.options.stop
-        now = asyncio.get_running_loop().time()
-        left = stop.lifespan_shutdown + TEARDOWN
-        if state.phase <= Phase.CANCELLING:
-            left += stop.cancel
-        if state.phase <= Phase.ANNOUNCED:
-            left += max(0.0, state.ordered + state.delay - now) + state.grace
-        elif state.phase <= Phase.DISCONNECTING:
-            left += max(0.0, state.cancel_at - now)
-        return left
 
-
-def knows_lastcall() -> bool:
-    """Whether a module of the application, or of its libraries, has imported this package: it may ask for notices."""
-    package = sys.modules.get("lastcall")
-    return package is not None and any(
-        getattr(module, "__dict__", {}).get("lastcall") is package for module in tuple(sys.modules.values())
+def budgets_of(stop: StopOptions) -> Budgets:
+    """The budgets of the ladder, as the options have them."""
+    return Budgets(
+        graceful=stop.graceful,
+        cancel=stop.cancel,
+        lifespan_shutdown=stop.lifespan_shutdown,
+        interrupt=stop.interrupt,
+        delay=stop.delay,
+        farewell=stop.farewell,
     )
 
 
-def write_report(path: str, report: StopReport) -> None:
-    """Write the report as one line of JSON.
-
-    A new file appears whole or not at all: whoever watches for it may read it at once. What is there already (a device,
-    a file in a directory that is not ours) is written in place.
-    """
-    line = report.as_json() + "\n"
-    if os.path.exists(path):
-        # Not waiting: a named pipe that nobody reads must not hold the stop.
-        with open(os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NONBLOCK), "w", encoding="utf-8") as file:
-            file.write(line)
-        return
-    fresh = f"{path}.{os.getpid()}.new"
-    try:
-        with open(fresh, "w", encoding="utf-8") as file:
-            file.write(line)
-        os.replace(fresh, path)
-    except OSError:
-        with suppress(OSError):
-            os.unlink(fresh)
-        raise
+def http1_protocol(service: HTTPService, listener: Listener) -> Callable[[Stream], HTTP1Connection]:
+    """What makes the connections of a listener that speaks HTTP/1.1."""
+    scopes = HTTPScopes(scheme=listener.scheme, root_path=listener.root_path, state=service.state)
+    return lambda stream: HTTP1Connection(service, scopes, stream)
 
 
 def make_scheduler(loop: asyncio.AbstractEventLoop, http: HTTPOptions, access: AccessSink) -> Scheduler:
@@ -488,19 +404,19 @@ def make_scheduler(loop: asyncio.AbstractEventLoop, http: HTTPOptions, access: A
     return Scheduler(loop, deadlines, access, date_header=http.date_header, server_header=http.server_header)
 
 
-def make_driver(name: str, scheduler: Scheduler, service: HTTPService, *, limit: int) -> Driver:
+def make_driver(name: str, scheduler: Scheduler, drain: DrainState, *, limit: int) -> Driver:
     """The driver of ``--driver``: ``auto`` is native where there is epoll and the loop can watch descriptors."""
     if name in ("auto", "native"):
         try:
             from lastcall.net.reactor import Reactor  # noqa: PLC0415 - does not exist without epoll
 
-            return Reactor(scheduler, lambda stream: HTTP1Connection(service, stream), limit=limit)
+            return Reactor(scheduler, drain, limit=limit)
         except (ImportError, NotImplementedError) as exc:
             if name == "native":
                 raise StartupError(f"the native driver does not work here ({exc}): use --driver asyncio") from exc
     from lastcall.net.portable import PortableDriver  # noqa: PLC0415
 
-    return PortableDriver(scheduler, lambda stream: HTTP1Connection(service, stream), limit=limit)
+    return PortableDriver(scheduler, drain, limit=limit)
 
 
 def max_requests(limit: int | None, jitter: int, randint: Callable[[int, int], int] | None = None) -> int | None:

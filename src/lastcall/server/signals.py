@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any, Protocol
 
@@ -114,3 +117,39 @@ class SignalHandler:
         self._server.signal_received(number.name, min(level, 2))
         if self._server.importing:
             raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def waking(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Have every signal wake ``loop`` while the block runs; outside the main thread this does nothing.
+
+    Python runs a handler between two bytecodes. A signal that comes when the loop has none left before it goes to
+    sleep would else not be heard of until something else wakes it: a server that is idle, for ever. Who has a wake-up
+    descriptor already (uvloop, ``loop.add_signal_handler``) keeps it: it wakes the loop as well.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        reader.setblocking(False)
+        writer.setblocking(False)
+        earlier = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        if earlier != -1:
+            signal.set_wakeup_fd(earlier)
+            yield
+            return
+
+        def awake() -> None:
+            with contextlib.suppress(BlockingIOError):
+                reader.recv(4096)
+
+        loop.add_reader(reader, awake)
+        try:
+            yield
+        finally:
+            loop.remove_reader(reader)
+            with contextlib.suppress(ValueError):  # a coroutine that is finalized in another thread
+                now = signal.set_wakeup_fd(-1)
+                if now not in (-1, writer.fileno()):
+                    signal.set_wakeup_fd(now)  # somebody has set another one meanwhile

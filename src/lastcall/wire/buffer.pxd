@@ -8,3 +8,10 @@ cdef class ByteBuffer:
     cdef int append_bytes(self, bytes b) except -1
     cdef void consume(self, Py_ssize_t n) noexcept
     cdef void clear(self) noexcept
+
+
+cdef inline char* reserved(ByteBuffer buffer, Py_ssize_t n) except NULL:
+    """``buffer.reserve(n)``, without a call where there is room already."""
+    if buffer.data != NULL and buffer.capacity - buffer.end >= n:
+        return buffer.data + buffer.end
+    return buffer.reserve(n)

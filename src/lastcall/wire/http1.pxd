@@ -65,6 +65,7 @@ cdef class RequestParser:
     # the buffer of the Python methods only
     cdef bytearray _buffer
 
+    cdef bint between_requests(self) noexcept
     cdef int next(self, const unsigned char* p, Py_ssize_t n) except -1
     cdef int _fail(self, int status, str reason) except -1
     cdef Py_ssize_t _line(self, const unsigned char* p, Py_ssize_t n, Py_ssize_t limit, int status) except -3
@@ -79,3 +80,6 @@ cdef class RequestParser:
     cdef int _head_complete(self) except -1
     cdef int _chunk_size(self, const unsigned char* p, Py_ssize_t n) except -1
     cdef int _body(self, const unsigned char* p, Py_ssize_t n) except -1
+
+
+cdef str HEAD_METHOD             # the object that ``RequestParser.method`` is for HEAD

@@ -90,7 +90,10 @@ cdef unsigned char[256] REG_NAME
 cdef KnownName[SLOTS] KNOWN
 cdef list _kept_alive = []       # owns the bytes objects behind KNOWN
 
-cdef dict METHODS = {m.encode(): m for m in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE")}
+cdef str HEAD_METHOD = "HEAD"
+cdef str OPTIONS = "OPTIONS"
+# Each registered method is always the same object, so that who compares need not look at the letters.
+cdef dict METHODS = {m.encode(): m for m in ("GET", HEAD_METHOD, "POST", "PUT", "DELETE", OPTIONS, "PATCH", "TRACE")}
 
 cdef bytes EMPTY = b""
 cdef bytes HOST_NAME        # the shared object that every parsed Host field begins with
@@ -320,6 +323,9 @@ cdef class RequestParser:
     @property
     def idle(self):
         """True between two requests, with nothing of the next one parsed."""
+        return self.between_requests()
+
+    cdef bint between_requests(self) noexcept:
         return self.state == START and self.scanned == 0
 
     # -- the machine ----------------------------------------------------------------------------------------------
@@ -446,7 +452,7 @@ cdef class RequestParser:
                     # Methods are case-sensitive (RFC 9110 9.1). Whoever sits in front of us takes "head" for some
                     # unknown method, whose answer has a body, and would read the next answer as that.
                     return self._fail(400, "method is not in upper case")
-        return self._target(p + i + 1, j - i - 1, self.method == "OPTIONS")
+        return self._target(p + i + 1, j - i - 1, self.method is OPTIONS)
 
     cdef int _target(self, const unsigned char* p, Py_ssize_t n, bint options) except -1:
         """origin-form, absolute-form or asterisk-form (RFC 9112 3.2); authority-form belongs to CONNECT alone."""

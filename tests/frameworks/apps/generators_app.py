@@ -34,7 +34,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-import lastcall
+from lastcall import DrainNotice, drain_notice  # so: a process asks before its first request
 from tests.frameworks.apps import common
 
 STEP = 0.02
@@ -53,21 +53,21 @@ async def lifespan(app: Any) -> AsyncIterator[None]:
 
 async def told_by_callback() -> AsyncIterator[str]:
     queue: asyncio.Queue[str | None] = asyncio.Queue()
-    lastcall.drain_notice().add_callback(partial(queue.put_nowait, None))
+    drain_notice().add_callback(partial(queue.put_nowait, None))
     yield "hello\n"
     while (line := await queue.get()) is not None:
         yield line
     yield "bye\n"
 
 
-async def told_by_waiting(notice: lastcall.DrainNotice) -> AsyncIterator[str]:
+async def told_by_waiting(notice: DrainNotice) -> AsyncIterator[str]:
     yield "hello\n"
     await notice.wait()
     yield "bye\n"
 
 
 def told_in_a_thread() -> Iterator[str]:
-    notice = lastcall.drain_notice()
+    notice = drain_notice()
     yield "hello\n"
     while not notice.is_set():
         time.sleep(STEP)
@@ -79,7 +79,7 @@ async def told(request: Request) -> Response:
         case "callback":
             return StreamingResponse(told_by_callback())
         case "wait":
-            return StreamingResponse(told_by_waiting(lastcall.drain_notice()))
+            return StreamingResponse(told_by_waiting(drain_notice()))
         case "thread":
             return StreamingResponse(told_in_a_thread())
         case _:
@@ -93,7 +93,7 @@ async def told_by_fastapi() -> AsyncIterator[str]:
 
 
 async def closing_by_fastapi() -> AsyncIterator[str]:
-    lastcall.drain_notice().close()
+    drain_notice().close()
     async for line in never("/closing", "hello"):
         yield line
 

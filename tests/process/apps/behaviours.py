@@ -73,16 +73,6 @@ async def executor(scope: Scope, receive: Receive, send: Send) -> None:
     await respond(send, b"executor")
 
 
-async def background(scope: Scope, receive: Receive, send: Send) -> None:
-    await respond(send, b"background")
-    await asyncio.sleep(float(scope["query_string"] or b"0.5"))
-    say("background work is done")
-
-
-async def exits(scope: Scope, receive: Receive, send: Send) -> None:
-    sys.exit(7)
-
-
 async def exits_later(scope: Scope, receive: Receive, send: Send) -> None:
     async def leave() -> None:
         sys.exit(CODES[scope["query_string"] or b"7"])
@@ -126,15 +116,13 @@ HANDLERS = {
         thread,
         daemon,
         executor,
-        background,
-        exits,
         exits_later,
         exits_when_cancelled,
         frozen,
         big,
     )
 }
-CODES = {b"7": 7, b"0": 0, b"none": None, b"text": "some words", b"-1": -1, b"256": 256}
+CODES = {b"7": 7, b"0": 0, b"none": None, b"text": "some words", b"-1": -1}
 KEPT: list[asyncio.Task[None]] = []
 
 
@@ -173,27 +161,12 @@ async def stubborn_startup(receive: Receive, send: Send) -> None:
             say("startup goes on")
 
 
-async def hung_shutdown(receive: Receive, send: Send) -> None:
-    await receive()
-    await send({"type": "lifespan.startup.complete"})
-    await receive()
-    say("shutdown began")
-    await asyncio.sleep(1000)
-
-
 async def blocking_shutdown(receive: Receive, send: Send) -> None:
     await receive()
     await send({"type": "lifespan.startup.complete"})
     await receive()
     say("shutdown began")
     time.sleep(1000)
-
-
-async def raising_shutdown(receive: Receive, send: Send) -> None:
-    await receive()
-    await send({"type": "lifespan.startup.complete"})
-    await receive()
-    raise RuntimeError("the pool would not close")
 
 
 async def dying(receive: Receive, send: Send) -> None:
@@ -217,9 +190,7 @@ app = app_with(orderly)
 app_failing_startup = app_with(failing_startup)
 app_hung_startup = app_with(hung_startup)
 app_stubborn_startup = app_with(stubborn_startup)
-app_hung_shutdown = app_with(hung_shutdown)
 app_blocking_shutdown = app_with(blocking_shutdown)
-app_raising_shutdown = app_with(raising_shutdown)
 app_dying = app_with(dying)
 
 atexit.register(say, "atexit ran")

@@ -253,7 +253,7 @@ async def notice(request: Request) -> None:
         "stopping": request.notice.stopping,
         "is_set": request.notice.is_set(),
         "remaining": request.notice.remaining(),
-        "same": lastcall.drain_notice() is request.notice,
+        "same": lastcall.drain_notice() == request.notice,
     }
     await request.respond(json.dumps(found).encode())
 

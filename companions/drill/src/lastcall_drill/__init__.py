@@ -1,0 +1,1 @@
+"""``lastcall_drill``: how soundly an ASGI server stops, judged from outside."""

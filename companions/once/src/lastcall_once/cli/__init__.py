@@ -1,0 +1,1 @@
+"""The command ``lastcall-once``, and ``lastcall once`` where lastcall is installed: the only places that exit."""

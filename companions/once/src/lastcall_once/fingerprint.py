@@ -1,0 +1,156 @@
+"""What makes two requests the same one: the key as it was sent, whose it is, and what it was used for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from lastcall_once._types import Message, Receive, Scope
+
+MOST_CHARACTERS = 255
+# RFC 8941 3.3.3; parameters may follow, and none has a meaning (draft-ietf-httpapi-idempotency-key-header-07 2.1).
+_QUOTED = re.compile(rb'"((?:[ !#-\[\]-~]|\\["\\])*)"(?: *;[ -~]*)?')
+_BARE = re.compile(rb"[!#-~]+")  # no quotes, and no spaces: that would be two headers that a proxy has joined
+_ESCAPED = re.compile(r"\\(.)")
+
+
+def parse_key(values: Sequence[bytes]) -> str:
+    """The key that the values of all ``Idempotency-Key`` headers say: a structured field's string, or bare.
+
+    ``"k"`` and ``k`` are the same key. Raises ValueError, with a sentence for the client, for anything else than one
+    value of 1 to 255 visible ASCII characters (spaces may be in a quoted one).
+    """
+    if len(values) != 1:
+        raise ValueError("The header was sent more than once.")
+    value = values[0].strip(b" \t")
+    if quoted := _QUOTED.fullmatch(value):
+        key = _ESCAPED.sub(r"\1", quoted[1].decode("ascii"))
+    elif _BARE.fullmatch(value):
+        key = value.decode("ascii")
+    else:
+        raise ValueError("It has to be a string in double quotes, or visible ASCII characters without spaces.")
+    if not 1 <= len(key) <= MOST_CHARACTERS:
+        raise ValueError(f"It has {len(key)} characters; there have to be 1 to {MOST_CHARACTERS}.")
+    return key
+
+
+def hash_of_caller(caller: str | bytes) -> str:
+    """The name under which a caller's keys are kept: 32 hexadecimal digits that do not tell who it is."""
+    raw = caller if isinstance(caller, bytes) else caller.encode("utf-8", "surrogatepass")
+    return hashlib.sha256(b"lastcall once caller\0" + raw).hexdigest()[:32]
+
+
+def credentials_of(scope: Scope) -> bytes | None:
+    """The request's ``Authorization``, or None where there is none. Empty is not none."""
+    found = [bytes(value) for name, value in scope["headers"] if name == b"authorization"]
+    return b"\0".join(found) if found else None
+
+
+def has_cookie(scope: Scope) -> bool:
+    """Whether the request has a ``Cookie``, which may say who the caller is, in a way that nobody here can read."""
+    return any(name == b"cookie" for name, _ in scope["headers"])
+
+
+class Body:
+    """A request's body, read ahead up to ``most`` bytes and then given to the application as if nobody had.
+
+    ``complete`` says whether ``read`` came to the body's end. From then on ``receive`` is the server's own, and returns
+    ``http.disconnect`` when the client has left.
+    """
+
+    def __init__(self, receive: Receive, most: int) -> None:
+        self.complete = False
+        self._receive = receive
+        self._most = most
+        self._size = 0
+        self._messages: list[Message] = []
+        self._given = 0
+
+    async def read(self) -> bool:
+        """Read ahead. False: the client has left, and nothing is to be done for it."""
+        while not (self.complete or self.large):
+            message = await self._receive()
+            if message["type"] != "http.request":
+                return False
+            self._messages.append(message)
+            self._size += len(message.get("body", b""))
+            self.complete = not message.get("more_body", False)
+        return True
+
+    async def receive(self) -> Message:
+        """ASGI's ``receive`` for the application."""
+        if self._given < len(self._messages):
+            message = self._messages[self._given]
+            self._given += 1
+            if self._given == len(self._messages):
+                self._messages, self._given = [], 0  # the memory is the application's now
+            return message
+        return await self._receive()
+
+    async def ask(self) -> Message:
+        """The server's own ``receive``, past what was read ahead."""
+        return await self._receive()
+
+    @property
+    def large(self) -> bool:
+        """Whether the body has more than ``most`` bytes."""
+        return self._size > self._most
+
+    def start(self) -> bytes:
+        """The first ``most`` bytes, however they came. Call it before the application is called."""
+        return b"".join(message.get("body", b"") for message in self._messages)[: self._most]
+
+
+def fingerprint_of(scope: Scope, body: Body, *, canonical_json: bool = False) -> str:
+    """The fingerprint of what a key is used for: method, path, query and body, in 64 hexadecimal digits.
+
+    Of a large body its beginning counts, and the ``Content-Length``. With ``canonical_json``
+    two JSON bodies are the same that differ in white space and the order of members only.
+    """
+    content = body.start()
+    if body.large:
+        form = b"part " + b",".join(value for name, value in scope["headers"] if name == b"content-length")
+    elif canonical_json and _is_json(scope) and (canonical := _canonical(content)) is not None:
+        form, content = b"json", canonical
+    else:
+        form = b"bytes"
+    path = scope["path"].encode("utf-8", "surrogatepass")
+    digest = hashlib.sha256()
+    for part in (scope["method"].encode("ascii", "replace"), path, scope.get("query_string", b""), form, content):
+        digest.update(b"%d:" % len(part))  # so that no part can pass for the beginning of the next
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _is_json(scope: Scope) -> bool:
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            kind = value.partition(b";")[0].strip().lower()
+            return bool(kind == b"application/json" or kind.endswith(b"+json"))
+    return False
+
+
+def _canonical(content: bytes) -> bytes | None:
+    """JSON in one spelling, or None for what is no JSON (or has a member twice: readers differ in which one counts)."""
+    try:
+        value = json.loads(content, object_pairs_hook=_members, parse_float=_Spelled, parse_int=_Spelled)
+        return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    except (ValueError, RecursionError):
+        return None
+
+
+class _Spelled(dict[str, str]):
+    """A number as it was written: 1, 1.0 and 1e0 may be three things to the application, and 0.1 is not a float."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__({"\0number": text})
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a member is there twice")
+    return found

@@ -1,0 +1,138 @@
+"""The middleware as it is added to a framework's application, with the framework's own test client."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import BackgroundTasks, FastAPI, HTTPException, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+
+from companions.once.tests.calls import Call, until
+from lastcall_once.middleware import IdempotencyMiddleware
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # about the test client's own dependencies
+    from fastapi.testclient import TestClient
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> FastAPI:
+    app = FastAPI()
+    app.add_middleware(IdempotencyMiddleware, store=f"sqlite:///{tmp_path}/once.db", required=["/charges"])
+    app.state.runs = []
+
+    @app.post("/charges", status_code=201)
+    async def charges(request: Request, tasks: BackgroundTasks) -> dict[str, Any]:
+        sent = await request.json()
+        app.state.runs.append(sent)
+        tasks.add_task(app.state.runs.append, "background")
+        if sent.get("amount") is None:
+            raise HTTPException(422, "no amount")
+        if sent["amount"] < 0:
+            raise ArithmeticError("a bug")
+        return {"run": len(app.state.runs)}
+
+    @app.post("/export")
+    async def export() -> StreamingResponse:
+        app.state.runs.append("export")
+        return StreamingResponse((b"%d\n" % number for number in range(1000)), media_type="text/csv")
+
+    return app
+
+
+KEY = {"Idempotency-Key": "k", "Authorization": "Bearer x"}
+
+
+@pytest.mark.parametrize("lifespan", [True, False])
+def test_with_fastapi(app: FastAPI, lifespan: bool) -> None:
+    client = TestClient(app, raise_server_exceptions=False)
+    if lifespan:
+        with client:
+            use(app, client)
+    else:  # each request in an event loop of its own
+        use(app, client)
+
+
+def use(app: FastAPI, client: TestClient) -> None:
+    first, again = (client.post("/charges", json={"amount": 1}, headers=KEY) for _ in range(2))
+    assert first.json() == again.json() == {"run": 1}
+    assert first.status_code == again.status_code == 201
+    assert again.headers["idempotent-replayed"] == "true"
+    assert app.state.runs == [{"amount": 1}, "background"]
+
+    # The status is that of a validation error; the type is not.
+    other = client.post("/charges", json={"amount": 2}, headers=KEY)
+    assert (other.status_code, other.json()["code"]) == (422, "once_mismatch")
+    invalid = [client.post("/charges", json={}, headers=KEY | {"Idempotency-Key": "2"}) for _ in range(2)]
+    assert [answer.json() for answer in invalid] == [{"detail": "no amount"}] * 2
+    assert "idempotent-replayed" in invalid[1].headers
+    assert client.post("/charges", json={"amount": 1}).json()["code"] == "once_key_required"
+
+    app.state.runs.clear()
+    failed = [client.post("/charges", json={"amount": -1}, headers=KEY | {"Idempotency-Key": "3"}) for _ in range(2)]
+    assert [answer.status_code for answer in failed] == [500, 500]
+    assert len(app.state.runs) == 2
+
+    streams = [client.post("/export", headers=KEY | {"Idempotency-Key": "4"}) for _ in range(2)]
+    assert streams[0].content == streams[1].content
+    assert app.state.runs.count("export") == 1
+
+
+class PassOn(BaseHTTPMiddleware):
+    """It cancels what it has called when the client leaves."""
+
+    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+        return await call_next(request)
+
+
+@pytest.mark.parametrize("below", [False, True])
+@pytest.mark.parametrize("spec_version", ["2.1", "2.3", "2.4"])
+def test_a_client_that_leaves_a_stream_does_not_end_it(app: FastAPI, spec_version: str, below: bool) -> None:
+    """Starlette ends streams whose client leaves, where a server's spec_version says that send() would not tell."""
+    if below:
+        app.add_middleware(PassOn)
+
+    async def body() -> None:
+        handed_over = asyncio.Event()
+
+        @app.post("/slow")
+        async def slow() -> StreamingResponse:
+            async def pieces() -> AsyncIterator[bytes]:
+                app.state.runs.append("begun")
+                yield b"first"
+                await handed_over.wait()
+                yield b"second"
+                for _ in range(50):
+                    await asyncio.sleep(0)
+                yield b"last"
+                app.state.runs.append("ended")
+
+            return StreamingResponse(pieces())
+
+        def request() -> Call:
+            made = Call(app, path="/slow")
+            made.scope["asgi"] = {"version": "3.0", "spec_version": spec_version}
+            return made
+
+        first = request()
+        await until(lambda: first.messages)
+        first.leave()
+        for _ in range(20):
+            await asyncio.sleep(0)  # for whoever wants to make something of it
+        handed_over.set()
+        with suppress(OSError):  # that the client has left
+            await first.task
+        await until(lambda: "ended" in app.state.runs)
+        again = request()
+        await again.task
+        assert (again.replayed, again.body) == (True, b"firstsecondlast")
+        assert app.state.runs == ["begun", "ended"]
+
+    asyncio.run(body())

@@ -1,0 +1,233 @@
+"""What only the Redis store has: its server in trouble, its keys, TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import signal
+import time
+import uuid
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+
+from lastcall_once.records import Attempt, Event, State, Verdict
+from lastcall_once.store import StoreError
+from lastcall_once.stores.redis import RedisStore
+from testing.stores import RedisServer
+
+pytestmark = pytest.mark.slow
+
+Body = Callable[[RedisStore], Coroutine[Any, Any, None]]
+
+
+def run(url: str, body: Body, **options: Any) -> None:
+    """Run ``body`` with a store of its own, open."""
+
+    async def main() -> None:
+        store = RedisStore(url, **{"timeout": 5.0, **options})
+        await store.open()
+        try:
+            await body(store)
+        finally:
+            await store.close()
+
+    asyncio.run(main())
+
+
+def attempt(key: str = "", *, lease: float = 30.0, ttl: float = 60.0) -> Attempt:
+    return Attempt(key or uuid.uuid4().hex, uuid.uuid4().hex, lease=lease, ttl=ttl)
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"{uuid.uuid4().hex}:"
+
+
+@pytest.fixture
+def client(redis_server: RedisServer) -> Iterator[Any]:
+    with contextlib.closing(redis_server.client()) as found:
+        yield found
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_down_in_the_middle_and_back(redis_server: RedisServer, how: signal.Signals) -> None:
+    async def body(store: RedisStore) -> None:
+        await asyncio.gather(*(store.acquire(attempt()) for _ in range(10)))  # ten connections
+        with redis_server.down(how):
+            started = time.monotonic()
+            for call in (store.acquire(attempt()), store.get("k"), store.scan(), store.delete("k")):
+                with pytest.raises(StoreError):
+                    await call
+            assert time.monotonic() - started < 2.0, "refused is known at once"
+        # All the connections are dead, and the scripts forgotten.
+        found = await asyncio.gather(*(store.acquire(attempt("again")) for _ in range(10)))
+        assert [outcome.verdict for outcome in found].count(Verdict.GRANTED) == 1
+
+    run(redis_server.url, body)
+
+
+def test_no_answer_is_an_error_in_time(redis_server: RedisServer) -> None:
+    async def body(store: RedisStore) -> None:
+        await store.acquire(attempt())
+        with redis_server.frozen():
+            started = time.monotonic()
+            calls = (store.acquire(attempt()) for _ in range(5))  # more than there are connections
+            found = await asyncio.gather(*calls, return_exceptions=True)
+            assert time.monotonic() - started < 2.0
+            assert {str(error) for error in found} == {
+                f"Redis at 127.0.0.1:{redis_server.port}: no answer within 0.3 s"
+            }
+            assert {type(error) for error in found} == {StoreError}
+        late = attempt()
+        assert (await store.acquire(late)).record.token == late.token, "not the answer to an earlier question"
+
+    run(redis_server.url, body, timeout=0.3, connections=2)
+
+
+def test_a_caller_that_leaves_does_not_spoil_a_connection(redis_server: RedisServer) -> None:
+    async def body(store: RedisStore) -> None:
+        await store.acquire(attempt())
+        with redis_server.frozen():
+            task = asyncio.create_task(store.acquire(attempt()))
+            await asyncio.sleep(0.05)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        for _ in range(3):
+            mine = attempt()
+            assert (await store.acquire(mine)).record.token == mine.token
+
+    run(redis_server.url, body, connections=1)
+
+
+def test_down_at_first_and_opened_later(redis_server: RedisServer) -> None:
+    async def main() -> None:
+        store = RedisStore(redis_server.url, timeout=5.0)
+        with redis_server.down():
+            with pytest.raises(StoreError):
+                await store.open()
+            with pytest.raises(StoreError):
+                await store.acquire(attempt())
+        await store.open()
+        assert (await store.acquire(attempt())).verdict is Verdict.GRANTED
+        await store.close()
+
+    asyncio.run(main())
+
+
+def test_a_replica_is_read_only(redis_server: RedisServer, client: Any) -> None:
+    async def body(store: RedisStore) -> None:
+        taken = attempt()
+        await store.acquire(taken)
+        client.execute_command("REPLICAOF", "127.0.0.1", "1")
+        try:
+            assert await store.get(taken.key) is not None
+            with pytest.raises(StoreError, match="read-only"):
+                await store.acquire(attempt())
+            with pytest.raises(StoreError, match="read-only"):
+                await store.finish(taken.key, taken.token, Event.COMPLETE, ttl=60.0)
+        finally:
+            client.execute_command("REPLICAOF", "NO", "ONE")
+        assert await store.renew(taken.key, taken.token, lease=30.0, ttl=60.0)
+
+    run(redis_server.url, body)
+
+
+def test_a_full_one_says_so_and_takes_nothing(redis_server: RedisServer, client: Any) -> None:
+    async def body(store: RedisStore) -> None:
+        refused = attempt()
+        client.config_set("maxmemory", 1)
+        try:
+            with pytest.raises(StoreError, match="full"):
+                await store.acquire(refused)
+        finally:
+            client.config_set("maxmemory", 0)
+        assert await store.get(refused.key) is None
+
+    run(redis_server.url, body)
+
+
+@pytest.mark.parametrize("found", ["2", "many"])
+def test_another_schema_is_refused(redis_server: RedisServer, client: Any, prefix: str, found: str) -> None:
+    async def main() -> None:
+        store = RedisStore(redis_server.url, prefix=prefix)
+        with pytest.raises(StoreError, match=f"{prefix}schema .*{found}"):
+            await store.open()
+        with pytest.raises(StoreError):
+            await store.get("k")
+
+    client.set(f"{prefix}schema", found)
+    asyncio.run(main())
+
+
+def test_what_it_writes_has_the_prefix_and_an_end(redis_server: RedisServer, client: Any, prefix: str) -> None:
+    async def body(store: RedisStore) -> None:
+        kept = [attempt("schema"), attempt("claim", lease=0.0), attempt("for ever", ttl=math.inf)]
+        for each in (*kept, attempt("short", lease=0.001, ttl=0.001)):
+            await store.acquire(each)
+        await store.finish("schema", kept[0].token, Event.COMPLETE, ttl=1000.0, result=b"r")
+        deadline = time.monotonic() + 5.0
+        while client.exists(f"{prefix}k:short"):
+            assert time.monotonic() < deadline
+        names = sorted(client.scan_iter(match=f"{prefix}*"))
+        assert names == [f"{prefix}{name}".encode() for name in ("k:claim", "k:for ever", "k:schema", "schema")]
+        assert 900 < client.ttl(f"{prefix}k:schema") <= 1000
+        assert client.ttl(f"{prefix}k:claim") in (59, 60)
+        assert client.ttl(f"{prefix}k:for ever") == -1
+        await store.finish("for ever", kept[2].token, Event.FAIL, ttl=10.0)
+        assert client.ttl(f"{prefix}k:for ever") in (9, 10)
+
+    run(redis_server.url, body, prefix=prefix)
+
+
+def test_somebody_else_s_key_is_an_error(redis_server: RedisServer, client: Any, prefix: str) -> None:
+    async def body(store: RedisStore) -> None:
+        client.set(f"{prefix}k:theirs", "string")
+        for call in (store.acquire(attempt("theirs")), store.get("theirs")):
+            with pytest.raises(StoreError, match="WRONGTYPE"):
+                await call
+        with pytest.raises(StoreError):
+            await store.acquire(attempt("\ud800"))
+
+    run(redis_server.url, body, prefix=prefix)
+
+
+def test_tls_with_its_certificate_and_not_without(tmp_path: Any) -> None:
+    server = RedisServer(tls=True)
+
+    async def body(store: RedisStore) -> None:
+        assert (await store.acquire(attempt("k"))).record.state is State.LEASED
+
+    async def distrust() -> None:
+        store = RedisStore(server.url.partition("?")[0])
+        with pytest.raises(StoreError, match=r"(?i)certificate"):
+            await store.open()
+
+    try:
+        server.start()
+        run(server.url, body)
+        asyncio.run(distrust())
+    finally:
+        server.remove()
+
+
+@pytest.mark.parametrize("url", ["http://user:secret@localhost", "redis://user:secret@localhost:port/0", "once.db"])
+def test_a_url_that_is_none(url: str) -> None:
+    with pytest.raises(ValueError, match="redis://") as caught:
+        RedisStore(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_an_option_that_is_none(redis_server: RedisServer) -> None:
+    with pytest.raises(StoreError):
+        asyncio.run(RedisStore(f"{redis_server.url}?colour=red").open())
+
+
+def test_a_password_is_not_told(redis_server: RedisServer) -> None:
+    store = RedisStore(redis_server.url.replace("//", "//user:secret@"))
+    with pytest.raises(StoreError) as caught:
+        asyncio.run(store.open())
+    assert "secret" not in str(caught.value)

@@ -1,0 +1,115 @@
+# cython: language_level=3
+"""What every HTTP version does alike for a worker's requests: admission, health, limits, the server's own answers, the
+access record."""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+
+import logging
+from http import HTTPStatus
+
+from lastcall.asgi.http cimport HTTPCycle
+from lastcall.asgi.runtime cimport AppRuntime
+from lastcall.base.options import HTTPOptions
+from lastcall.connection.scheduler cimport Scheduler
+from lastcall.drain.state cimport ANNOUNCED
+from lastcall.notice.running cimport RunningTasks
+from lastcall.wire.head cimport check_head
+
+cdef object logger = logging.getLogger("lastcall.error")
+
+cdef tuple PLAIN_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+cdef tuple NO_STORE = (b"cache-control", b"no-store")
+cdef tuple RETRY_AFTER = (b"retry-after", b"1")
+cdef tuple ALLOW = (b"allow", b"GET, HEAD")
+
+
+@cython.final
+cdef class HTTPService(AppRuntime):
+    """What all HTTP connections of one worker share. ``on_max_requests()`` is called once, at the request that reaches
+    ``options.limit_max_requests``."""
+
+    def __init__(self, app, RunningTasks tasks not None, Scheduler scheduler not None, options=None, *, state=None,
+                 on_max_requests=None, context=None, signal=None, policies=None, double timeout_disconnect=3.0):
+        if options is None:
+            options = HTTPOptions()
+        AppRuntime.__init__(
+            self, app, scheduler.loop, tasks, state=state, default_headers=options.headers, context=context,
+            signal=signal, policies=policies, timeout_disconnect=timeout_disconnect,
+        )
+        self.scheduler = scheduler
+        scheduler.tasks = tasks
+        self.options = options
+        if options.health_path:
+            self.ready_path = options.health_path + "/ready"
+            self.live_path = options.health_path + "/live"
+        self.keep_alive = options.timeout_keep_alive > 0
+        self.limit_concurrency = options.limit_concurrency or 0
+        self.max_requests = options.limit_max_requests or 0
+        self.on_max_requests = on_max_requests
+
+    # -- admission ------------------------------------------------------------------------------------------------
+
+    cdef int admit(self, str path) except -1:
+        """A request's head is complete: count it, and say what becomes of it (an Admission). The one place where the limit on
+        concurrent requests, and the end of a stop's grace, refuse one."""
+        self.requests += 1
+        if self.ready_path is not None and (path == self.ready_path or path == self.live_path):
+            self.probes += 1
+            return HEALTH
+        if self.max_requests and self.requests - self.probes == self.max_requests and (
+            self.on_max_requests is not None
+        ):
+            self.on_max_requests()
+        if self.drain.refusing or (self.limit_concurrency and self.tasks.places >= self.limit_concurrency):
+            return REFUSE
+        return CALL
+
+    cdef int warn_websocket(self) except -1:
+        """A client asked for a WebSocket: say once that it will not get one."""
+        if not self.warned_websocket:
+            self.warned_websocket = True
+            logger.warning(
+                "A client asked for a WebSocket, which this release of lastcall does not speak yet: "
+                "it is answered as plain HTTP (RFC 9110 7.8)."
+            )
+        return 0
+
+    # -- the server's own answers ---------------------------------------------------------------------------------
+
+    cdef int answer(self, HTTPCycle cycle, int status, bytes detail) except -1:
+        """Answer a request in the application's place: the status's phrase, and ``detail`` if there is any."""
+        cdef bytes body = HTTPStatus(status).phrase.encode("ascii") + (b": " + detail if detail else b"") + b"\n"
+        cdef list headers = [PLAIN_TEXT, (b"content-length", b"%d" % len(body))]
+        if status == 503:
+            headers.append(RETRY_AFTER)
+        cycle.head = check_head(status, headers, self.default_headers)
+        return cycle.write_body(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), False)
+
+    cdef int answer_health(self, HTTPCycle cycle, str path) except -1:
+        """``--health-path``: ready until the stop order, live as long as this loop answers."""
+        cdef int status = 200
+        cdef bytes body = b"ok\n"
+        cdef list headers = [PLAIN_TEXT, NO_STORE]
+        if cycle.method not in ("GET", "HEAD"):
+            status, body = 405, b"Method Not Allowed\n"
+            headers.append(ALLOW)
+        elif path == self.ready_path and self.drain.phase >= ANNOUNCED:
+            status, body = 503, b"stopping\n"
+        headers.append((b"content-length", b"%d" % len(body)))
+        cycle.ended = True
+        cycle.head = check_head(status, headers, self.default_headers)
+        return cycle.write_body(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), False)
+
+    # -- the access record ----------------------------------------------------------------------------------------
+
+    cdef int record(self, HTTPCycle cycle, object client, str http_version) except -1:
+        """A response is complete, or was cut: tell the access log."""
+        cdef bytes target
+        if self.scheduler.access.enabled and cycle.head is not None:
+            target = cycle.raw_path + b"?" + cycle.query_string if cycle.query_string else cycle.raw_path
+            self.scheduler.access.record(
+                client, cycle.method, target, http_version, cycle.head.status,
+                self.scheduler.tick() - cycle.since, cycle.body_sent,
+            )
+        return 0

@@ -1,0 +1,19 @@
+cimport cython
+
+
+cdef enum:
+    # drain.ladder.Phase, for compiled code
+    SERVING = 1
+    ANNOUNCED = 2
+    DRAINING = 3
+    CANCELLING = 5
+
+
+@cython.final
+cdef class DrainState:
+    cdef public int phase
+    cdef public double since
+    cdef public double margin
+    cdef public bint farewell_over
+    cdef public bint listeners_closed
+    cdef public bint refusing

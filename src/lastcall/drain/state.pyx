@@ -1,0 +1,37 @@
+# cython: language_level=3
+"""Where a server's stop stands, for those who must know at every request: connections, notices and drivers.
+
+The shutdown controller alone writes it, while it carries out the ladder's actions. It is compiled because it is read
+at the head of each request and of each response.
+"""
+
+cimport cython
+from libc.math cimport INFINITY
+
+from lastcall.drain.ladder import MARGIN, Phase
+
+assert (SERVING, ANNOUNCED, DRAINING, CANCELLING) == (
+    Phase.SERVING, Phase.ANNOUNCED, Phase.DRAINING, Phase.CANCELLING
+)
+
+
+@cython.final
+cdef class DrainState:
+    """One server's. ``phase`` is a :class:`~lastcall.drain.ladder.Phase`; from ``ANNOUNCED`` on every answer closes its
+    connection. ``since``: when ``DRAINING`` began, in seconds on the loop's clock, infinity before; connections that
+    come later came in the drain.
+
+    ``margin``: the seconds between being disconnected and being cancelled. ``farewell_over``: responses whose policy is
+    *close* are disconnected from now on. ``listeners_closed``: nobody new comes, and a connection that is idle is
+    closed. ``refusing``: a request that still comes is answered 503.
+    """
+
+    def __init__(self, phase=Phase.STARTING):
+        self.phase = phase
+        self.since = INFINITY
+        self.margin = MARGIN
+
+    @property
+    def stopping(self):
+        """True from the stop order on, also while the server still accepts (``--drain-delay``)."""
+        return self.phase >= ANNOUNCED

@@ -1,0 +1,144 @@
+"""Listening sockets: bound early, so that a taken port fails before the application is imported; listening late.
+
+A port that is bound but does not listen refuses connections, so nobody is kept waiting while the application starts.
+What is taken in the meantime all the same is found out in ``listen()``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+
+from lastcall.base.errors import StartupError
+from lastcall.base.options import BindSpec
+from lastcall.net.listener import Listener, Owner, inode_of
+
+
+def bind(specs: tuple[BindSpec, ...]) -> list[Listener]:
+    """Bind every address, or none; raises StartupError (exit code 3) that names the address."""
+    listeners: list[Listener] = []
+    only_v6 = any(spec.kind == "tcp" and ":" not in spec.host for spec in specs)
+    try:
+        for spec in specs:
+            if spec.kind == "tcp":
+                listeners.append(_bind_tcp(spec, only_v6))
+            elif spec.kind == "unix":
+                listeners.append(_bind_unix(spec, listeners))
+            else:
+                listeners.append(_from_fd(spec))
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
+
+
+def adopt(sock: socket.socket) -> Listener:
+    """A socket that the caller of ``serve(sockets=[...])`` made, bound or already listening."""
+    if sock.type != socket.SOCK_STREAM:
+        raise StartupError(f"cannot serve on {sock}: it is not a stream socket")
+    return _prepared(sock, Owner.INHERITED)
+
+
+def _prepared(sock: socket.socket, owner: Owner) -> Listener:
+    sock.setblocking(False)
+    sock.set_inheritable(False)
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        # Accepted connections inherit it: one call here instead of one per connection.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return Listener(sock, owner)
+
+
+def _bind_tcp(spec: BindSpec, only_v6: bool) -> Listener:
+    # As bytes it goes to the resolver as it is; as str it would go through the IDNA codec, even where it is ASCII, and
+    # importing that takes a hundredth of a start.
+    host = spec.host.encode() if spec.host.isascii() else spec.host
+    try:
+        found = socket.getaddrinfo(host or None, spec.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as exc:
+        raise StartupError(f"cannot listen on {spec}: {getattr(exc, 'strerror', None) or exc}") from exc
+    # "localhost" may be both ::1 and 127.0.0.1: IPv4 first, as clients without IPv6 are the commoner kind.
+    found.sort(key=lambda info: info[0] != socket.AF_INET)
+    family, kind, proto, _, address = found[0]
+    sock = socket.socket(family, kind, proto)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6 and only_v6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        # It has done its work against TIME_WAIT. Left on, it would let everybody else who has it bind here too, as long
+        # as nobody listens; listen() sets it again.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    except OSError as exc:
+        sock.close()
+        raise StartupError(f"cannot listen on {spec}: {exc.strerror or exc}") from exc
+    return _prepared(sock, Owner.OURS)
+
+
+def _bind_unix(spec: BindSpec, earlier: list[Listener]) -> Listener:
+    # Not abspath(), which takes "..", behind a symbolic link, for something else than the kernel does. To bind() the
+    # name goes as it came: an absolute one may be too long.
+    path = spec.path if os.path.isabs(spec.path) else os.path.join(os.getcwd(), spec.path)
+    found = inode_of(path)
+    if found is not None and any(listener.inode == found for listener in earlier):
+        raise StartupError(f"cannot listen on {spec}: it is given twice")
+    _clear_stale_socket(spec.path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    made = False
+    try:
+        sock.bind(spec.path)
+        made = True
+        os.chmod(path, spec.mode)
+        status = os.stat(path)
+    except OSError as exc:
+        sock.close()
+        if made:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        raise StartupError(f"cannot listen on {spec}: {exc.strerror or exc}") from exc
+    listener = _prepared(sock, Owner.OURS)
+    listener.inode, listener.path = (status.st_dev, status.st_ino), path
+    return listener
+
+
+def _clear_stale_socket(path: str) -> None:
+    """Remove the file of a server that is gone; refuse to take the place of one that answers."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        raise StartupError(f"cannot listen on unix:{path}: {exc.strerror}") from exc
+    if not stat.S_ISSOCK(mode):
+        raise StartupError(f"cannot listen on unix:{path}: a file that is not a socket is there")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(path)
+        except OSError as exc:
+            if exc.errno not in (errno.ECONNREFUSED, errno.ENOENT):
+                # EAGAIN: its backlog is full, so it lives. EACCES: not ours to judge.
+                raise StartupError(f"cannot listen on unix:{path}: {exc.strerror or exc}") from exc
+        else:
+            raise StartupError(f"cannot listen on unix:{path}: another server answers there")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _from_fd(spec: BindSpec) -> Listener:
+    fd = -1
+    try:
+        fd = os.dup(spec.fd)
+        os.set_inheritable(spec.fd, False)  # it was inherited for us, not for what the application starts
+        sock = socket.socket(fileno=fd)
+    except OSError as exc:
+        if fd >= 0:
+            os.close(fd)
+        raise StartupError(f"cannot listen on {spec}: {exc.strerror or exc}") from exc
+    if sock.type != socket.SOCK_STREAM:
+        sock.close()
+        raise StartupError(f"cannot listen on {spec}: it is not a stream socket")
+    return _prepared(sock, Owner.INHERITED)
