@@ -458,3 +458,20 @@ def test_the_report_adds_up_and_the_budget_is_kept(
     assert len(report.left) == report.abandoned
     assert len(report.cut) <= report.disconnected + report.cancelled + report.abandoned
     one.close()
+
+
+def test_of_two_orders_at_once_one_bounds_the_stop(stoppable: MakeStoppable) -> None:
+    """A signal's handler may interrupt another order between any two of its steps; a loop that is blocked hears of
+    neither, so that the bound has to be given where the order is."""
+    one = stoppable(Stage())
+
+    class Interrupted(list[tuple[str, int]]):
+        def append(self, order: tuple[str, int]) -> None:
+            super().append(order)
+            if len(self) == 1:
+                one.controller.give_order("SIGINT")
+
+    one.controller._orders = Interrupted()
+    one.controller.give_order("SIGTERM")  # not inside the loop, which turns no more before the test looks
+    assert one.bounds == [28.0]
+    one.finish()

@@ -212,6 +212,36 @@ def test_each_listener_makes_its_own_protocols_connections(bench: Bench) -> None
     assert sorted(made) == ["one", "two", "two"]
 
 
+def test_a_protocol_that_fails_costs_its_client_alone(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is registered before there is a connection: no descriptor leaks, and no event finds a stream alone."""
+    clients: list[int] = []
+
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        listener = bench.listen(sock)
+        works = listener.protocol
+        assert works is not None
+
+        def fails_once(stream: Stream) -> object:
+            clients.append(1)
+            if len(clients) == 1:
+                raise MemoryError
+            return works(stream)
+
+        listener.protocol = fails_once
+        before = descriptors()
+        with Peer(sock.getsockname()) as first:
+            for _ in range(4):
+                bench.turn()
+            assert first.ended() in {"FIN", "RST"}
+        assert descriptors() == before
+        with Peer(sock.getsockname()) as second:
+            second.request()
+            for _ in range(12):
+                bench.turn()
+            assert second.answer().status == 200
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [MemoryError]
+
+
 def test_after_stop_accepting_nobody_is_accepted(bench: Bench) -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock, ExitStack() as stack:
         bench.listen(sock)

@@ -177,6 +177,19 @@ def test_without_a_server_it_is_never_set() -> None:
     asyncio.run(main())
 
 
+def test_a_notice_that_is_never_set_keeps_no_callback() -> None:
+    """Under another server each stream would leave one behind, and what it refers to."""
+
+    def callback() -> None:
+        raise AssertionError("it is never set")
+
+    kept = weakref.ref(callback)
+    drain_notice().add_callback(callback)
+    del callback
+    gc.collect()
+    assert kept() is None
+
+
 def run_apart(*lines: str) -> None:
     """Run a stop of an application that ``lines`` define, in a process where nobody has asked for a notice yet."""
     code = "\n".join(

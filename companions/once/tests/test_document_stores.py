@@ -1,3 +1,4 @@
+# length: one contract, which every store has to keep whole.
 """The document store's contract, on every store: documents, streams, and counters with limits.
 
 A test is an async function of the backend and an open document store; ``contract`` makes a pytest function of it.

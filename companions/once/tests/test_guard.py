@@ -1,3 +1,4 @@
+# length: one class and its promises; its clock and store are set up once for all of them.
 """``AsyncOnce``: leases and their ends, the heartbeat, ``check_lock``, the decorator, and a store that fails."""
 
 from __future__ import annotations

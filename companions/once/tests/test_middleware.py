@@ -1,3 +1,4 @@
+# length: what a client sees of each rule of the middleware, one test a rule; its parts are tested beside their modules.
 from __future__ import annotations
 
 import asyncio

@@ -3,10 +3,8 @@ cimport cython
 
 cdef enum:
     # drain.ladder.Phase, for compiled code
-    SERVING = 1
     ANNOUNCED = 2
     DRAINING = 3
-    CANCELLING = 5
 
 
 @cython.final

@@ -10,9 +10,7 @@ from libc.math cimport INFINITY
 
 from lastcall.drain.ladder import MARGIN, Phase
 
-assert (SERVING, ANNOUNCED, DRAINING, CANCELLING) == (
-    Phase.SERVING, Phase.ANNOUNCED, Phase.DRAINING, Phase.CANCELLING
-)
+assert (ANNOUNCED, DRAINING) == (Phase.ANNOUNCED, Phase.DRAINING)
 
 
 @cython.final

@@ -23,7 +23,7 @@ from lastcall.connection.deadlines import Deadlines
 from lastcall.connection.http1 import HTTP1Connection
 from lastcall.connection.scheduler import Scheduler
 from lastcall.connection.service import HTTPService
-from lastcall.drain.ladder import Budgets
+from lastcall.drain.ladder import Budgets, State
 from lastcall.drain.policy import PolicyTable
 from lastcall.drain.report import StopReport
 from lastcall.net.binding import adopt, bind
@@ -98,7 +98,7 @@ class Server:
             budgets_of(stop),
             Callbacks(
                 bound=self._bound,
-                on_phase=lambda state: None,
+                on_phase=self._phase_entered,
                 set_should_exit=self._set_should_exit,
                 progress=self._say_progress,
                 on_report=self._reported,
@@ -358,6 +358,9 @@ class Server:
 
     def _say_progress(self, text: str | None) -> None:
         self._progress(text)
+
+    def _phase_entered(self, state: State) -> None:
+        logger.debug("Stopping: %s", state.phase.name)
 
     def _set_should_exit(self) -> None:
         if self._handler is not None:
