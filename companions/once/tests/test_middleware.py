@@ -210,9 +210,9 @@ def test_a_stream_comes_back_byte_for_byte(run: Run) -> None:
             await send(piece())
 
         guarded = at.guard(app)
-        first = Call(guarded)
+        first = Call(guarded, authorization="Bearer t")
         await first.task
-        again = await call(guarded)
+        again = await call(guarded, authorization="Bearer t")
         assert again.body == first.body == b"".join(pieces)
         assert again.status == 201
         assert again.headers == [*first.headers, (b"idempotent-replayed", b"true")]

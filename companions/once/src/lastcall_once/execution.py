@@ -52,12 +52,13 @@ _NOT_RECORDED = "It was carried out, but that could not be recorded. Look at its
 
 
 class Rules(Record):
-    """What an execution has to know of the middleware's options: see there."""
+    """What an execution has to know of the middleware's options (see there), and whether to keep an answer's cookies."""
 
     ttl: float
     max_stored: int
     store_5xx: bool
     fail_open: bool
+    keep_cookies: bool = True
 
 
 class Heartbeat:
@@ -252,7 +253,8 @@ class Execution:
         result = None
         if event is Event.COMPLETE:
             body = None if self._too_large else b"".join(self._pieces)
-            result = answer_of(status, self._headers, body).encode()
+            answer = answer_of(status, self._headers, body)
+            result = (answer if self._rules.keep_cookies else answer.without_cookies()).encode()
         self.settled = True
         self._pieces = []
         try:

@@ -43,17 +43,6 @@ def hash_of_caller(caller: str | bytes) -> str:
     return hashlib.sha256(b"lastcall once caller\0" + raw).hexdigest()[:32]
 
 
-def credentials_of(scope: Scope) -> bytes | None:
-    """The request's ``Authorization``, or None where there is none. Empty is not none."""
-    found = [bytes(value) for name, value in scope["headers"] if name == b"authorization"]
-    return b"\0".join(found) if found else None
-
-
-def has_cookie(scope: Scope) -> bool:
-    """Whether the request has a ``Cookie``, which may say who the caller is, in a way that nobody here can read."""
-    return any(name == b"cookie" for name, _ in scope["headers"])
-
-
 class Body:
     """A request's body, read ahead up to ``most`` bytes and then given to the application as if nobody had.
 

@@ -31,8 +31,9 @@ from lastcall_once import problems, records
 from lastcall_once._record import replace
 from lastcall_once._types import ASGIApp, Message, Receive, Scope, Send
 from lastcall_once.answers import decode
+from lastcall_once.callers import ANONYMOUS, API_KEY_HEADERS, SESSION_COOKIES, CallerRules
 from lastcall_once.execution import Execution, Rules
-from lastcall_once.fingerprint import Body, credentials_of, fingerprint_of, has_cookie, hash_of_caller, parse_key
+from lastcall_once.fingerprint import Body, fingerprint_of, hash_of_caller, parse_key
 from lastcall_once.late_acquires import LateAcquireCleanup, release_if_granted
 from lastcall_once.metrics import Counters, MemoryCounters, Observer, OnceEvent
 from lastcall_once.records import Attempt, Outcome, Policy, Verdict
@@ -42,6 +43,7 @@ HEADER = b"idempotency-key"
 # Extensions by which an answer would go past what is kept of it.
 _NOT_OFFERED = frozenset(("http.response.pathsend", "http.response.zerocopysend", "http.response.trailers"))
 _OLDER = frozenset(("2.0", "2.1", "2.2", "2.3"))  # versions of ASGI's HTTP in which send() after a disconnect is silent
+_CONTEXT = "@"  # in a fingerprint: behind it is the digest of what says whose the key is
 _FIRST_POLL = 0.05  # seconds until a waiter looks at another process's record; each further look comes twice as late
 _LONGEST_POLL = 1.0
 _SHUTDOWN_GRACE = 1.0  # seconds that handlers without a client get at the application's shutdown
@@ -86,9 +88,12 @@ class IdempotencyMiddleware:
     :param wait: seconds for which a retry waits for work that still runs, to be answered as it was. None: it gets
         409 at once.
     :param caller: ``caller(scope)`` names who sends a request, as a string that stays the same over retries; may be
-        ``async``. One caller's keys are not another's. None, for a caller that cannot be told, is refused. Default:
-        the ``Authorization`` header; all who send neither that nor a ``Cookie`` are one caller; who sends only a
-        ``Cookie`` is refused. Set it where tokens are renewed between retries. Only a hash of it is stored.
+        ``async``. One caller's keys are not another's. None, for a caller that cannot be told, is refused. Nothing else
+        counts then. Default: see :mod:`lastcall_once.callers`. Set it where tokens are renewed between retries. Only a
+        hash of it is stored.
+    :param api_key_headers: headers that say who sends a request, as ``Authorization`` does.
+    :param session_cookies: cookies that do, and have to be the same in all requests with a key. Who sends cookies only
+        is refused all the same.
     :param store_5xx: whether a 5xx is an answer to be kept as any other. See :mod:`lastcall_once.execution` for what
         becomes of it by default.
     :param mismatch_status: the status for a key that was used for another request.
@@ -124,6 +129,8 @@ class IdempotencyMiddleware:
         ttl: float = 86400.0,
         wait: float | None = None,
         caller: Caller | None = None,
+        api_key_headers: Iterable[str] = API_KEY_HEADERS,
+        session_cookies: Iterable[str] = SESSION_COOKIES,
         store_5xx: bool = False,
         mismatch_status: int = 422,
         canonical_json: bool = False,
@@ -153,12 +160,14 @@ class IdempotencyMiddleware:
         self._ttl = ttl
         self._wait = wait
         self._caller = caller
+        self._callers = CallerRules(api_key_headers, session_cookies)
         self._mismatch_status = mismatch_status
         self._canonical_json = canonical_json
         self._max_body = max_body
         self._fail_open = fail_open
         self._on_unknown = Policy(on_unknown)
         self._rules = Rules(ttl, max_stored, store_5xx, fail_open)
+        self._anonymous_rules = replace(self._rules, keep_cookies=False)
         self._observer = Observer(self.metrics, on_event)
         self._namespace = namespace
         self._waiting: dict[str, set[asyncio.Event]] = {}
@@ -225,7 +234,7 @@ class IdempotencyMiddleware:
             await self.app(scope, receive, send)
 
     async def _keyed(self, scope: Scope, receive: Receive, send: Send, keys: list[bytes]) -> None:
-        key = await self._key(scope, keys)
+        key, context, anonymous = await self._whose(scope, keys)
         body = Body(receive, self._max_body)
         if not await body.read():
             return
@@ -235,7 +244,7 @@ class IdempotencyMiddleware:
             self._lease,
             self._ttl,
             os.environ.get("LASTCALL_WORKER_ID", ""),
-            fingerprint_of(scope, body, canonical_json=self._canonical_json),
+            fingerprint_of(scope, body, canonical_json=self._canonical_json) + context,
             on_unknown=self._on_unknown,
         )
         notice = _notice_of(scope)
@@ -249,7 +258,8 @@ class IdempotencyMiddleware:
             await self.app(scope, body.receive, send)
             return
         if outcome.verdict is Verdict.GRANTED:
-            await self._execute(attempt, scope, body, send, notice)
+            rules = self._anonymous_rules if anonymous else self._rules
+            await self._execute(attempt, rules, scope, body, send, notice)
             return
         answer = decode(outcome.record.result)
         if answer is None or answer.body is None:
@@ -257,28 +267,30 @@ class IdempotencyMiddleware:
                 problems.NOT_REPLAYABLE,
                 "Its answer was too large to be kept. Look at its effect; do not repeat it under another key.",
             )
-        await answer.replay(send)
+        await (answer.without_cookies() if anonymous else answer).replay(send)
 
-    async def _key(self, scope: Scope, keys: list[bytes]) -> str:
+    async def _whose(self, scope: Scope, keys: list[bytes]) -> tuple[str, str, bool]:
+        """The record's key, what of its fingerprint says whose it is, and whether it is anybody's. Raises _Refusal."""
         try:
             key = parse_key(keys)
         except ValueError as exc:
             raise _Refusal(problems.KEY_INVALID, str(exc)) from None
-        caller: str | bytes | None
         if self._caller is not None:
             named = self._caller(scope)
-            caller = await named if isawaitable(named) else named
+            named = await named if isawaitable(named) else named
+            caller = None if named is None else hash_of_caller(named)
         else:
-            caller = credentials_of(scope)
-            if caller is None and not has_cookie(scope):
-                return f"{self._namespace}:-:{key}"
+            caller = self._callers.caller_of(scope)
         if caller is None:
             raise _Refusal(
                 problems.CALLER_UNKNOWN,
-                "The request has no Authorization header. One caller must never get the answer of another, so that the "
-                "service has to be told how to tell callers apart (caller=).",
+                "The request has no Authorization header and no API key. One caller must never get the answer of "
+                "another, so that the service has to be told how to tell callers apart (caller=).",
             )
-        return f"{self._namespace}:{hash_of_caller(caller)}:{key}"
+        record = f"{self._namespace}:{caller}:{key}"
+        if self._caller is not None:
+            return record, "", False
+        return record, _CONTEXT + self._callers.context_of(scope, record), caller == ANONYMOUS
 
     # -- the decision --------------------------------------------------------------------------------------------------
 
@@ -288,7 +300,11 @@ class IdempotencyMiddleware:
         began = now()
         await self._store.ready()
         draining = _draining(notice)
-        outcome = await (self._look(attempt) if draining else self._acquire(attempt))
+        ask = self._look if draining else self._acquire
+        outcome = await ask(attempt)
+        if unnoted := _has_no_context(outcome, attempt):
+            attempt = replace(attempt, fingerprint=outcome.record.fingerprint)
+            outcome = await ask(attempt)
         took = now() - began
         if outcome.verdict is Verdict.IN_FLIGHT and self._wait is not None:
             if not draining:
@@ -302,14 +318,30 @@ class IdempotencyMiddleware:
         if outcome.verdict is Verdict.IN_FLIGHT:
             raise _Refusal(problems.IN_FLIGHT, "Try again in a moment, with the same key.", retry_after=1)
         if outcome.verdict is Verdict.MISMATCH:
+            raise self._mismatch(attempt, outcome.record)
+        if unnoted and outcome.verdict is Verdict.DONE:
             raise _Refusal(
-                problems.MISMATCH,
-                "The method, path, query or body differ from those of the first request with this key.",
-                status=self._mismatch_status,
+                problems.OTHER_CALLER, "Its record does not say whose it is: an earlier release has written it."
             )
         if outcome.verdict is Verdict.UNKNOWN:
             raise _Refusal(problems.UNKNOWN, "It was cut short. Look whether it had its effect before you repeat it.")
         return outcome
+
+    def _mismatch(self, attempt: Attempt, record: records.Record) -> _Refusal:
+        """Why a request is not the one that its key was used for."""
+        _, _, ours = attempt.fingerprint.partition(_CONTEXT)
+        _, noted, theirs = record.fingerprint.partition(_CONTEXT)
+        if noted and ours != theirs:
+            # Nothing is said about the request: it is none of this caller's.
+            return _Refusal(
+                problems.OTHER_CALLER,
+                "The host or the session cookie differ from those of the first request with this key.",
+            )
+        return _Refusal(
+            problems.MISMATCH,
+            "The method, path, query or body differ from those of the first request with this key.",
+            status=self._mismatch_status,
+        )
 
     async def _look(self, attempt: Attempt) -> Outcome:
         """What an attempt would come to, without making it. GRANTED comes with a record that has no token."""
@@ -365,14 +397,16 @@ class IdempotencyMiddleware:
 
     # -- the execution -------------------------------------------------------------------------------------------------
 
-    async def _execute(self, attempt: Attempt, scope: Scope, body: Body, send: Send, notice: _Notice | None) -> None:
+    async def _execute(
+        self, attempt: Attempt, rules: Rules, scope: Scope, body: Body, send: Send, notice: _Notice | None
+    ) -> None:
         extensions = scope.get("extensions")
         if extensions and not _NOT_OFFERED.isdisjoint(extensions):
             scope["extensions"] = {name: value for name, value in extensions.items() if name not in _NOT_OFFERED}
         scope["asgi"] = _with_errors_from_send(scope.get("asgi") or {})
         key = attempt.key
         execution = Execution(
-            self._store.store, attempt, self._rules, self._observer, body=body, send=send, ended=lambda: self._wake(key)
+            self._store.store, attempt, rules, self._observer, body=body, send=send, ended=lambda: self._wake(key)
         )
         task = asyncio.get_running_loop().create_task(execution.run(self.app, scope), name=f"once {key}")
         if await self._wait_for_handler(task, execution, notice):
@@ -457,6 +491,15 @@ class _StoreInUse:
             self._open_in = None
             with contextlib.suppress(StoreError):
                 await self.store.close()
+
+
+def _has_no_context(outcome: Outcome, attempt: Attempt) -> bool:
+    """Whether the record is of this request, and does not say whose it was, as those before lastcall-once 0.1 do not.
+
+    What is under way there, or has failed, is answered as ever; what is done must not be replayed.
+    """
+    request, noted, _ = attempt.fingerprint.partition(_CONTEXT)
+    return bool(noted) and outcome.verdict is Verdict.MISMATCH and outcome.record.fingerprint == request
 
 
 def _strings(name: str, values: Iterable[str]) -> list[str]:
