@@ -319,7 +319,7 @@ def test_methods(run: Run) -> None:
             assert [(await call(app, method=method)).replayed for _ in range(2)] == [False, False]
         for method in ("POST", "PATCH"):
             assert [(await call(app, method, method=method)).replayed for _ in range(2)] == [False, True]
-        put = at.guard(methods=["PUT"])
+        put = at.guard(methods=["put"])
         assert [(await call(put, "p", method="PUT")).replayed for _ in range(2)] == [False, True]
         assert [(await call(put, "p", method="POST")).replayed for _ in range(2)] == [False, False]
 
@@ -378,6 +378,9 @@ def test_a_cookie_alone_does_not_say_who_it_is(run: Run) -> None:
         {"max_stored": -1},
         {"max_body": -1},
         {"methods": "POST"},
+        {"methods": ()},
+        {"methods": ("POST, PATCH",)},
+        {"methods": ("",)},
         {"required": "/pay"},
         {"optional": "*"},
         {"on_unknown": "perhaps"},
@@ -422,6 +425,42 @@ def test_which_answers_are_kept(run: Run, status: int, stored: bool, state: Stat
         assert first.status == second.status == status
         assert second.replayed is (state is State.DONE)
         assert (await at.record()).state is state
+
+    run(body)
+
+
+@pytest.mark.parametrize("status", [307, 308])
+def test_a_redirect_that_is_to_be_repeated_leaves_no_record(run: Run, status: int) -> None:
+    """The client sends the same key to another address, and would be sent there for ever."""
+
+    async def body(at: Setting) -> None:
+        app = at.guard(wait=10, store_5xx=True)
+        at.handler.status = status
+        at.handler.go.clear()
+        calls = [Call(app) for _ in range(3)]
+        await until(lambda: at.handler.runs)
+        at.handler.go.set()
+        await asyncio.gather(*(made.task for made in calls))
+        assert [made.status for made in calls] == [status] * 3  # none is a replay
+        assert await at.store.scan() == []
+        at.handler.status = 200
+        followed = [await call(app, path="/there", headers=[(b"host", b"www.example")]) for _ in range(2)]
+        assert [made.replayed for made in followed] == [False, True]
+
+    run(body)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("status", [200, 202, 301, 400, 404, 409, 413, 422, 500, 502, 503])
+def test_who_says_when_to_come_again_means_it(run: Run, status: int, stored: bool) -> None:
+    async def body(at: Setting) -> None:
+        app = at.guard(
+            app_of(start(status, (b"Retry-After", b"2")), piece(b"x")), store_5xx=stored, on_unknown="refuse"
+        )
+        first, second = await call(app), await call(app)
+        assert first.status == second.status == status
+        assert second.replayed is (status < 400)
+        assert (await at.record()).state is (State.DONE if status < 400 else State.FAILED)
 
     run(body)
 

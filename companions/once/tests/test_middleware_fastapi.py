@@ -13,6 +13,8 @@ import pytest
 from fastapi import BackgroundTasks, FastAPI, HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.middleware.httpsredirect import HTTPSRedirectMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from companions.once.tests.calls import Call, until
 from lastcall_once.middleware import IdempotencyMiddleware
@@ -83,6 +85,32 @@ def use(app: FastAPI, client: TestClient) -> None:
     streams = [client.post("/export", headers=KEY | {"Idempotency-Key": "4"}) for _ in range(2)]
     assert streams[0].content == streams[1].content
     assert app.state.runs.count("export") == 1
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_redirects_of_the_framework_lead_somewhere(outside: bool) -> None:
+    """To www, to https, and to the path with a slash: all are 307, and the client sends the same key again."""
+    app = FastAPI()
+    urls: list[str] = []
+
+    @app.post("/slash/")
+    async def slash(request: Request) -> str:
+        urls.append(str(request.url))
+        return "here"
+
+    def redirecting(app: Any) -> Any:
+        return TrustedHostMiddleware(HTTPSRedirectMiddleware(app), allowed_hosts=["www.shop.example"])
+
+    guarded: Any = IdempotencyMiddleware(app if outside else redirecting(app), "memory:")
+    client = TestClient(redirecting(guarded) if outside else guarded, base_url="http://shop.example")
+    path, end = ("/slash/", 2) if outside else ("/slash", 3)
+    first = client.post(path, headers={"Idempotency-Key": "r"})
+    assert (first.status_code, len(first.history)) == (200, end)
+    # Where the redirects are outside, a retry may begin where the first try began; else it is another request there.
+    again = client.post(path if outside else str(first.url), headers={"Idempotency-Key": "r"})
+    assert again.status_code == 200
+    assert again.headers["idempotent-replayed"] == "true"
+    assert urls == ["https://www.shop.example/slash/"]
 
 
 class PassOn(BaseHTTPMiddleware):

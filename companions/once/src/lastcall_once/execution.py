@@ -10,13 +10,16 @@ How a run ends, and what its record says:
 
 ================================================= ======= =============================================================
 the answer, but for what follows                  DONE    a retry gets it again
-401, 408, 425, 429 or 503                         FAILED  it says itself that nothing was done: a retry runs
+307 and 308                                       ABSENT  the request is to be made elsewhere, with the same key: the
+                                                          fingerprint of what follows is its own (RFC 9110 15.4.8)
+401, 408, 425, 429 or 503; another 4xx or 5xx     FAILED  it says itself that nothing was done, or to come again: a
+with Retry-After                                          retry runs
 another 5xx; an exception; an answer left         UNKNOWN how far the handler came, nobody knows: ``on_unknown`` decides
 unfinished; a cancel by the server                        (frameworks answer 500 for an exception that they caught,
                                                           502 and 504 say that somebody else's answer is missing)
 ================================================= ======= =============================================================
 
-With ``store_5xx`` every complete 5xx is an answer too.
+With ``store_5xx`` every complete 5xx is an answer too, unless it has a Retry-After.
 
 Once the client has left, what the handler sends goes nowhere but into the record. Only when there is nothing left to
 keep, the answer being over the cap, does ``send()`` say that nobody listens (OSError): a stream without an end has
@@ -44,15 +47,21 @@ if TYPE_CHECKING:
 RENEWALS_PER_LEASE = 3  # renewals within one lease, so that one may fail
 _TRIES = 3  # to record an end
 _PAUSE = 0.1  # seconds between them
-_ENDS = {Event.COMPLETE: "completed", Event.FAIL: "failed", Event.ABANDON: "abandoned"}
+_ENDS = {
+    Event.COMPLETE: "completed",
+    Event.FAIL: "failed",
+    Event.ABANDON: "abandoned",
+    Event.RELEASE: "released",
+}
 _ITERATIONS = 20  # of the loop, for receive() to answer: a framework's own may have tasks in between
 _NOT_DONE = frozenset((401, 408, 425, 429))
+_SENT_ELSEWHERE = frozenset((307, 308))
 _NO_BODY = frozenset((204, 205, 304))
 _NOT_RECORDED = "It was carried out, but that could not be recorded. Look at its effect before you repeat it."
 
 
 class Rules(Record):
-    """What an execution has to know of the middleware's options (see there), and whether to keep an answer's cookies."""
+    """What an execution has to know of the middleware's options (see there), and whether to keep its cookies."""
 
     ttl: float
     max_stored: int
@@ -242,14 +251,7 @@ class Execution:
     async def _finish(self) -> None:
         """The answer is complete: have it recorded."""
         status = self._status
-        short = self._expected is not None and self._size < self._expected
-        error = status >= 500 and not self._rules.store_5xx
-        if short or (error and status != 503):
-            event = Event.ABANDON
-        elif status in _NOT_DONE or error:
-            event = Event.FAIL
-        else:
-            event = Event.COMPLETE
+        event = self._event()
         result = None
         if event is Event.COMPLETE:
             body = None if self._too_large else b"".join(self._pieces)
@@ -267,6 +269,21 @@ class Execution:
                     "finish", "once: an answer is withheld that cannot be recorded (key %r): %s", key, exc
                 )
                 self.down = exc
+
+    def _event(self) -> Event:
+        """What becomes of the record: see the module's docstring."""
+        status = self._status
+        error = status >= 500 and not self._rules.store_5xx
+        if self._expected is not None and self._size < self._expected:
+            return Event.ABANDON
+        if status in _SENT_ELSEWHERE:
+            return Event.RELEASE
+        if status in _NOT_DONE or (status >= 400 and self._has(b"retry-after")) or (error and status == 503):
+            return Event.FAIL
+        return Event.ABANDON if error else Event.COMPLETE
+
+    def _has(self, wanted: bytes) -> bool:
+        return any(name.lower() == wanted for name, _ in self._headers)
 
     async def _record(self, event: Event, result: bytes | None, *, tries: int) -> None:
         """Give the record an end; not cut short by a cancel of the caller."""

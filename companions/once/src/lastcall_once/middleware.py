@@ -43,6 +43,7 @@ HEADER = b"idempotency-key"
 # Extensions by which an answer would go past what is kept of it.
 _NOT_OFFERED = frozenset(("http.response.pathsend", "http.response.zerocopysend", "http.response.trailers"))
 _OLDER = frozenset(("2.0", "2.1", "2.2", "2.3"))  # versions of ASGI's HTTP in which send() after a disconnect is silent
+_METHOD = re.compile(r"[A-Z-]+")
 _CONTEXT = "@"  # in a fingerprint: behind it is the digest of what says whose the key is
 _FIRST_POLL = 0.05  # seconds until a waiter looks at another process's record; each further look comes twice as late
 _LONGEST_POLL = 1.0
@@ -80,7 +81,7 @@ class IdempotencyMiddleware:
     :param store: a :class:`Store`, or the URL of one. It is opened at the application's startup, or by the first
         request with a key where that comes earlier, and closed at its shutdown. One that cannot be opened is tried
         again by each request.
-    :param methods: the methods whose keys count.
+    :param methods: the methods whose keys count, in any case.
     :param required: globs of paths (``*`` crosses ``/``) where a request of these methods must have a key.
     :param optional: globs of paths where it may have one. Elsewhere keys are ignored.
     :param lease: seconds after which work whose process died may be taken over. Renewed while it runs.
@@ -153,7 +154,7 @@ class IdempotencyMiddleware:
         self.app = app
         self.metrics: Counters = MemoryCounters() if metrics is None else metrics
         self._store = _StoreInUse(store)
-        self._methods = frozenset(_strings("methods", methods))
+        self._methods = _methods(methods)
         self._required = _globs("required", required)
         self._optional = _globs("optional", optional)
         self._lease = lease
@@ -506,6 +507,14 @@ def _strings(name: str, values: Iterable[str]) -> list[str]:
     if isinstance(values, str):
         raise ValueError(f"{name} is several strings, not one: ({values!r},)")
     return list(values)
+
+
+def _methods(names: Iterable[str]) -> frozenset[str]:
+    """In upper case, as all methods are that are registered; servers hand them over so (ASGI)."""
+    found = frozenset(name.upper() for name in _strings("methods", names))
+    if not found or not all(_METHOD.fullmatch(name) for name in found):
+        raise ValueError(f"methods are names like 'POST', at least one: {sorted(found)!r}")
+    return found
 
 
 def _globs(name: str, patterns: Iterable[str]) -> re.Pattern[str] | None:
