@@ -37,6 +37,7 @@ from lastcall_once import problems
 from lastcall_once._record import Record
 from lastcall_once._types import ASGIApp, Message, Scope, Send
 from lastcall_once.answers import answer_of
+from lastcall_once.heartbeat import Heartbeat, RenewalThread
 from lastcall_once.metrics import Observer
 from lastcall_once.records import Attempt, Event
 from lastcall_once.store import Store, StoreError
@@ -44,7 +45,6 @@ from lastcall_once.store import Store, StoreError
 if TYPE_CHECKING:
     from lastcall_once.fingerprint import Body
 
-RENEWALS_PER_LEASE = 3  # renewals within one lease, so that one may fail
 _TRIES = 3  # to record an end
 _PAUSE = 0.1  # seconds between them
 _ENDS = {
@@ -70,45 +70,6 @@ class Rules(Record):
     keep_cookies: bool = True
 
 
-class Heartbeat:
-    """Renews a lease until it is stopped. It costs a timer, and a task only for each renewal."""
-
-    def __init__(self, store: Store, attempt: Attempt, observer: Observer) -> None:
-        self._store = store
-        self._attempt = attempt
-        self._observer = observer
-        self._loop = asyncio.get_running_loop()
-        self._renewal: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._stopped = False
-        self._wait()
-
-    def _wait(self) -> None:
-        self._timer = self._loop.call_later(self._attempt.lease / RENEWALS_PER_LEASE, self._beat)
-
-    def _beat(self) -> None:
-        self._renewal = self._loop.create_task(self._renew())
-
-    async def _renew(self) -> None:
-        attempt = self._attempt
-        try:
-            if not await self._store.renew(attempt.key, attempt.token, lease=attempt.lease, ttl=attempt.ttl):
-                self._observer.lease_lost(attempt.key)  # and the work cannot be taken back
-                return
-        except StoreError as exc:
-            self._observer.warn("renew", "once: a lease could not be renewed (key %r): %s", attempt.key, exc)
-        if not self._stopped:
-            self._wait()
-
-    async def stop(self) -> None:
-        """Renew no more; returns when nothing is under way any more, so that no renewal follows an end."""
-        self._stopped = True
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._renewal is not None:
-            await asyncio.wait({self._renewal})
-
-
 class Execution:
     """One run. ``send`` and the body's ``receive`` are what the handler gets in place of the server's.
 
@@ -116,13 +77,14 @@ class Execution:
     ``down``: why that failed, where the answer was withheld for it. ``ended`` is called each time an end is recorded.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, by name only
         self,
         store: Store,
         attempt: Attempt,
         rules: Rules,
         observer: Observer,
         *,
+        thread: RenewalThread,
         body: Body,
         send: Send,
         ended: Callable[[], object],
@@ -137,7 +99,9 @@ class Execution:
         self._body = body
         self._send = send
         self._ended = ended
-        self._heartbeat = Heartbeat(store, attempt, observer)
+        self._heartbeat = Heartbeat(
+            store, attempt, observer, thread, lost=lambda: self._observer.lease_lost(attempt.key)
+        )
         self._since = asyncio.get_running_loop().time()
         self._recording: asyncio.Task[None] | None = None
         self._status = 0

@@ -24,6 +24,7 @@ from typing import Any, Self, TypeVar
 from lastcall_once._record import Record as _Record
 from lastcall_once._record import replace
 from lastcall_once.errors import InFlight, LeaseLost, NotReplayable, OnceError, Refused
+from lastcall_once.heartbeat import Heartbeat, RenewalThread
 from lastcall_once.late_acquires import LateAcquireCleanup, release_if_granted
 from lastcall_once.metrics import Counters, MemoryCounters, Observer, OnceEvent
 from lastcall_once.records import Attempt, Event, Outcome, Policy, Record, State, Verdict
@@ -119,8 +120,7 @@ class Lease:
         self._noted: tuple[Event, bytes | None] | None = None
         self._ended = False
         self._since = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-        self._renewal: asyncio.Task[None] | None = None
+        self._heartbeat: Heartbeat | None = None
         self._entered = False
         self.verdict = Verdict.IN_FLIGHT
         self.record: Record | None = None
@@ -191,7 +191,10 @@ class Lease:
             return self
         self.verdict, self.record = outcome.verdict, outcome.record
         if self.granted:
-            self._beat_later(loop)
+            once = self._once
+            self._heartbeat = Heartbeat(
+                once.store, self._attempt, once.observer, once.renewal_thread, lost=self._lose, spawn=once.spawn
+            )
         return self
 
     async def __aexit__(
@@ -241,16 +244,14 @@ class Lease:
         if self._ended:
             return
         self._ended = True
-        if self._timer is not None:
-            self._timer.cancel()
         if self.unguarded:
             return
         await self._once.shielded(self._store_end(event, result))
 
     async def _store_end(self, event: Event, result: bytes | None) -> None:
         once, attempt = self._once, self._attempt
-        if self._renewal is not None:
-            await asyncio.wait({self._renewal})  # a store that carries it out behind the end would undo that
+        if self._heartbeat is not None:
+            await self._heartbeat.stop()
         try:
             held = await once.timed(
                 "finish", once.store.finish(attempt.key, attempt.token, event, ttl=attempt.ttl, result=result)
@@ -264,29 +265,6 @@ class Lease:
         if not held:
             self._lose()
             raise LeaseLost(self.key)
-
-    def _beat_later(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = loop.call_later(self._attempt.lease / 3, self._beat)
-
-    def _beat(self) -> None:
-        self._renewal = self._once.spawn(self._renew())
-
-    async def _renew(self) -> None:
-        once, attempt = self._once, self._attempt
-        try:
-            held = await once.timed(
-                "renew", once.store.renew(attempt.key, attempt.token, lease=attempt.lease, ttl=attempt.ttl)
-            )
-        except StoreError as exc:
-            once.observer.store_error(self.key, "renew", exc, fail_open=False)
-            once.observer.warn("renew", "A lease could not be renewed; trying again (%s)", exc)
-            held = True  # as far as we know
-        if self._ended:
-            return
-        if held:
-            self._beat_later(asyncio.get_running_loop())
-        else:
-            self._lose()
 
     def _lose(self) -> None:
         if not self.lost:
@@ -333,6 +311,7 @@ class AsyncOnce:
         self._opening: asyncio.Task[None] | None = None
         self._failed: tuple[float, StoreError] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.renewal_thread = RenewalThread(self.store, self.observer)
 
     @property
     def metrics(self) -> Counters:
@@ -381,6 +360,7 @@ class AsyncOnce:
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._late_acquires.stop()
+        await self.renewal_thread.stop()
         if self._pid == os.getpid():
             self._pid, self._loop = 0, None
             await self.store.close()

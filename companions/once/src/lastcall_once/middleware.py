@@ -34,6 +34,7 @@ from lastcall_once.answers import decode
 from lastcall_once.callers import ANONYMOUS, API_KEY_HEADERS, SESSION_COOKIES, CallerRules
 from lastcall_once.execution import Execution, Rules
 from lastcall_once.fingerprint import Body, fingerprint_of, hash_of_caller, parse_key
+from lastcall_once.heartbeat import RenewalThread
 from lastcall_once.late_acquires import LateAcquireCleanup, release_if_granted
 from lastcall_once.metrics import Counters, MemoryCounters, Observer, OnceEvent
 from lastcall_once.records import Attempt, Outcome, Policy, Verdict
@@ -170,6 +171,7 @@ class IdempotencyMiddleware:
         self._rules = Rules(ttl, max_stored, store_5xx, fail_open)
         self._anonymous_rules = replace(self._rules, keep_cookies=False)
         self._observer = Observer(self.metrics, on_event)
+        self._thread = RenewalThread(self._store.store, self._observer)
         self._namespace = namespace
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._detached: set[asyncio.Task[BaseException | None]] = set()
@@ -198,6 +200,7 @@ class IdempotencyMiddleware:
             if late:
                 await asyncio.wait(late, timeout=_SHUTDOWN_GRACE)
         await self._late_acquires.stop()
+        await self._thread.stop()
         await self._store.close()
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -407,7 +410,14 @@ class IdempotencyMiddleware:
         scope["asgi"] = _with_errors_from_send(scope.get("asgi") or {})
         key = attempt.key
         execution = Execution(
-            self._store.store, attempt, rules, self._observer, body=body, send=send, ended=lambda: self._wake(key)
+            self._store.store,
+            attempt,
+            rules,
+            self._observer,
+            thread=self._thread,
+            body=body,
+            send=send,
+            ended=lambda: self._wake(key),
         )
         task = asyncio.get_running_loop().create_task(execution.run(self.app, scope), name=f"once {key}")
         if await self._wait_for_handler(task, execution, notice):

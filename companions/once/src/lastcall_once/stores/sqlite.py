@@ -184,6 +184,10 @@ class SQLiteStore:
         """The file."""
         return self._path
 
+    def clone(self) -> SQLiteStore:
+        """A store on the same file that is not open, for another thread."""
+        return SQLiteStore(self._path, synchronous=self._synchronous, timeout=self._timeout, clock=self._clock)
+
     # -- the loop's side -----------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
