@@ -27,6 +27,7 @@ from lastcall_once.errors import InFlight, LeaseLost, NotReplayable, OnceError, 
 from lastcall_once.heartbeat import Heartbeat, RenewalThread
 from lastcall_once.late_acquires import LateAcquireCleanup, release_if_granted
 from lastcall_once.metrics import Counters, MemoryCounters, Observer, OnceEvent
+from lastcall_once.nesting import around, is_nested
 from lastcall_once.records import Attempt, Event, Outcome, Policy, Record, State, Verdict
 from lastcall_once.store import Store, StoreError
 from lastcall_once.stores import store_from_url
@@ -122,12 +123,15 @@ class Lease:
         self._since = 0.0
         self._heartbeat: Heartbeat | None = None
         self._entered = False
+        self._around = around()
         self.verdict = Verdict.IN_FLIGHT
         self.record: Record | None = None
         self.lost = False
         """Whether somebody else has the key by now, as far as the heartbeat knows."""
         self.unguarded = False
         """Whether the store failed, and the work runs without a guard (``fail_open``)."""
+        self.nested = False
+        """Whether a guard around this code holds the key: it was not granted, and nobody else is at it."""
 
     @property
     def key(self) -> str:
@@ -181,7 +185,8 @@ class Lease:
         loop = asyncio.get_running_loop()
         until = loop.time() + self._wait
         outcome = await self._once.attempt(self._attempt)
-        while outcome is not None and outcome.verdict is Verdict.IN_FLIGHT and loop.time() < until:
+        self.nested = outcome is not None and is_nested(outcome, self._around)
+        while outcome is not None and outcome.verdict is Verdict.IN_FLIGHT and not self.nested and loop.time() < until:
             if not await self._once.until_free(self.key, until):
                 break
             outcome = await self._once.attempt(self._attempt)
@@ -416,6 +421,7 @@ class AsyncOnce:
         ``key`` is a template over the function's arguments (``"order:{order_id}"``, ``"{event.id}"``), or a function of
         the same arguments. ``options`` are those of ``lease``. A replayed result is what JSON makes of the first one:
         a tuple comes back as a list. A result that is no JSON raises TypeError, after the work, which counts as done.
+        Within a guarded function, another one with the same key just runs; the same one again raises InFlight.
 
         A call raises InFlight while another runs, after ``wait`` seconds, Refused as the policies say, NotReplayable
         if there is no result, StoreError if the store fails and ``fail_open`` is not set.

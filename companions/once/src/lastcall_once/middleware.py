@@ -37,13 +37,15 @@ from lastcall_once.fingerprint import Body, fingerprint_of, hash_of_caller, pars
 from lastcall_once.heartbeat import RenewalThread
 from lastcall_once.late_acquires import LateAcquireCleanup, release_if_granted
 from lastcall_once.metrics import Counters, MemoryCounters, Observer, OnceEvent
-from lastcall_once.records import Attempt, Outcome, Policy, Verdict
+from lastcall_once.nesting import around, is_nested, was_entered, within
+from lastcall_once.records import Attempt, Outcome, Policy, State, Verdict
 from lastcall_once.store import Store, StoreError
 
 HEADER = b"idempotency-key"
 # Extensions by which an answer would go past what is kept of it.
 _NOT_OFFERED = frozenset(("http.response.pathsend", "http.response.zerocopysend", "http.response.trailers"))
 _OLDER = frozenset(("2.0", "2.1", "2.2", "2.3"))  # versions of ASGI's HTTP in which send() after a disconnect is silent
+_NAMESPACE = "http"
 _METHOD = re.compile(r"[A-Z-]+")
 _CONTEXT = "@"  # in a fingerprint: behind it is the digest of what says whose the key is
 _FIRST_POLL = 0.05  # seconds until a waiter looks at another process's record; each further look comes twice as late
@@ -109,7 +111,9 @@ class IdempotencyMiddleware:
         answers 409 until the record expires or an operator removes it.
     :param on_event: called with a :class:`OnceEvent` for every attempt and every end.
     :param metrics: where figures go; default: :class:`MemoryCounters`, readable as the attribute ``metrics``.
-    :param namespace: the beginning of the records' keys, for services that share a store.
+    :param namespace: the beginning of the records' keys. Services that share a store need one each, above all those
+        that pass keys on to each other. Guards within each other on one store and namespace are one guard: the inner
+        ones pass the request through.
 
     What the middleware itself answers is problem+json, with the codes of :mod:`lastcall_once.problems`.
 
@@ -142,7 +146,7 @@ class IdempotencyMiddleware:
         on_unknown: Policy | str = Policy.RETRY,
         on_event: Callable[[OnceEvent], object] | None = None,
         metrics: Counters | None = None,
-        namespace: str = "http",
+        namespace: str = _NAMESPACE,
     ) -> None:
         if not 0 < lease < math.inf or not ttl > 0:
             raise ValueError(f"lease ({lease:g} s) and ttl ({ttl:g} s) have to be longer than nothing")
@@ -261,6 +265,10 @@ class IdempotencyMiddleware:
                 raise _Refusal(problems.STORE_DOWN, "Nothing was done. Try again.", retry_after=1) from None
             await self.app(scope, body.receive, send)
             return
+        if self._is_inner(outcome):
+            with within(self, outcome.record.token):
+                await self.app(scope, body.receive, send)  # the guard around this one answers for it
+            return
         if outcome.verdict is Verdict.GRANTED:
             rules = self._anonymous_rules if anonymous else self._rules
             await self._execute(attempt, rules, scope, body, send, notice)
@@ -299,13 +307,15 @@ class IdempotencyMiddleware:
     # -- the decision --------------------------------------------------------------------------------------------------
 
     async def _decide(self, attempt: Attempt, notice: _Notice | None) -> Outcome:
-        """GRANTED, or DONE with a record. Raises _Refusal for everything else, and StoreError."""
+        """GRANTED, or DONE with a record, or refused by a lease around this. Raises _Refusal and StoreError."""
         now = asyncio.get_running_loop().time
         began = now()
         await self._store.ready()
         draining = _draining(notice)
         ask = self._look if draining else self._acquire
         outcome = await ask(attempt)
+        if self._is_inner(outcome):
+            return outcome
         if unnoted := _has_no_context(outcome, attempt):
             attempt = replace(attempt, fingerprint=outcome.record.fingerprint)
             outcome = await ask(attempt)
@@ -331,8 +341,19 @@ class IdempotencyMiddleware:
             raise _Refusal(problems.UNKNOWN, "It was cut short. Look whether it had its effect before you repeat it.")
         return outcome
 
+    def _is_inner(self, outcome: Outcome) -> bool:
+        """Whether another guard around this one has the key's lease."""
+        return is_nested(outcome, around()) and not was_entered(self, outcome.record.token)
+
     def _mismatch(self, attempt: Attempt, record: records.Record) -> _Refusal:
         """Why a request is not the one that its key was used for."""
+        if record.state is State.LEASED and self._namespace == _NAMESPACE:
+            self._observer.warn(
+                "namespace",
+                "once: a key came with another request while its first one runs (key %r). Services that share a store "
+                "and pass keys on to each other need a namespace= each",
+                attempt.key,
+            )
         _, _, ours = attempt.fingerprint.partition(_CONTEXT)
         _, noted, theirs = record.fingerprint.partition(_CONTEXT)
         if noted and ours != theirs:
@@ -419,7 +440,8 @@ class IdempotencyMiddleware:
             send=send,
             ended=lambda: self._wake(key),
         )
-        task = asyncio.get_running_loop().create_task(execution.run(self.app, scope), name=f"once {key}")
+        with within(self, attempt.token):  # and so is the task, which inherits it
+            task = asyncio.get_running_loop().create_task(execution.run(self.app, scope), name=f"once {key}")
         if await self._wait_for_handler(task, execution, notice):
             raise asyncio.CancelledError
         error = task.result()
