@@ -9,8 +9,9 @@ under a lease (``lastcall_once.execution``), or is answered from the record, or 
 The handler runs in a task of its own, for which the request's task waits. Who cancels the latter decides what becomes
 of the former: a cancel because the client has left is not passed on; any other is, and the record is UNKNOWN at once.
 Under lastcall the request's task goes on waiting in the first case, so that a stop knows of the handler; a stop that
-has come to disconnecting responses ends it. Where that cannot be (the cancel is repeated; another server), the handler
-is left to itself, until the application's shutdown.
+has come to disconnecting responses ends it. Where that cannot be (the cancel is repeated, as BaseHTTPMiddleware's is;
+another server), the handler is left to itself: lastcall waits for it as for any tracked task, and else the application's
+shutdown ends it.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class _Notice(Protocol):
     def is_set(self) -> bool: ...
     def remaining(self) -> float | None: ...
     def add_callback(self, function: Callable[[], object]) -> None: ...
+    def track(self, task: asyncio.Task[Any]) -> object: ...
 
 
 class _Refusal(Exception):
@@ -461,8 +463,7 @@ class IdempotencyMiddleware:
                     await self._cut_short(task, execution)
                     raise
                 if detached or notice is None:
-                    self._detached.add(task)
-                    task.add_done_callback(self._on_detached_done)
+                    self._leave_to_itself(task, notice)
                     raise
                 detached = True
                 current = asyncio.current_task()
@@ -473,6 +474,13 @@ class IdempotencyMiddleware:
                     await self._cut_short(task, execution)
                     return True
         return False
+
+    def _leave_to_itself(self, task: asyncio.Task[BaseException | None], notice: _Notice | None) -> None:
+        """Nobody waits for the handler any more, but a stop of lastcall does, and the application's shutdown."""
+        self._detached.add(task)
+        task.add_done_callback(self._on_detached_done)
+        if notice is not None:
+            notice.track(task)
 
     def _on_detached_done(self, task: asyncio.Task[BaseException | None]) -> None:
         """Log what the handler raised: nobody waits for it."""
