@@ -106,6 +106,48 @@ def test_without_wait_they_are_told_to_come_again(run: Run) -> None:
     run(body)
 
 
+def test_the_hint_grows_with_the_work(run: Run) -> None:
+    """Three tries that obey it come when work has run for one, two and four times as long; nobody is told minutes."""
+
+    async def body(at: Setting) -> None:
+        app = at.guard()
+        at.handler.go.clear()
+        first = Call(app)
+        hints = []
+        for after in (0.1, 1.0, 2.0, 10.0, 1000.0):
+            await asyncio.sleep(after)
+            hints.append(int(dict((await call(app)).headers)[b"retry-after"]))
+        assert hints == [1, 2, 4, 14, 30]
+        waiting = at.guard(wait=0.5)
+        assert dict((await call(waiting)).headers)[b"retry-after"] == b"30"
+        at.handler.go.set()
+        await first.task
+
+    run(body)
+
+
+def test_a_409_that_is_final_says_so(run: Run) -> None:
+    async def body(at: Setting) -> None:
+        app = at.guard(on_unknown="refuse", mismatch_status=409, max_stored=1)
+        final = (b"x-should-retry", b"false")
+        at.handler.go.clear()
+        first = Call(app)
+        await until(lambda: at.handler.runs)
+        running = await call(app)
+        assert running.code == "once_in_flight"
+        assert final not in running.headers
+        at.handler.go.set()
+        await first.task
+        for other in ({"path": "/x"}, {"headers": [(b"host", b"elsewhere")]}, {}):
+            made = await call(app, **other)
+            assert made.status == 409
+            assert final in made.headers
+            assert b"retry-after" not in dict(made.headers)
+        assert final not in (await call(app, "a b")).headers
+
+    run(body)
+
+
 def test_a_wait_has_an_end(run: Run) -> None:
     async def body(at: Setting) -> None:
         app = at.guard(wait=3.0)
@@ -977,6 +1019,44 @@ def test_a_store_that_is_down_before_the_work(run: Run, operation: str, caplog: 
     assert len(caplog.records) == 2  # one for each, not one for each request
     assert "fail_open" in caplog.text
     assert f"down: {operation}" in caplog.text
+
+
+@pytest.mark.parametrize("fail_open", [False, True])
+def test_a_store_that_takes_nothing_any_more_still_gives(run: Run, fail_open: bool) -> None:
+    """One that is full, or read-only."""
+
+    async def body(at: Setting) -> None:
+        app = at.guard(fail_open=fail_open, wait=1.0)
+        await call(app)
+        at.handler.go.clear()
+        running = Call(app, "running")
+        await until(lambda: at.handler.runs == 2)
+        at.store.down = {"acquire"}
+        assert (await call(app)).replayed
+        assert (await call(app, path="/x")).code == "once_mismatch"
+        assert (await call(app, "running")).code == "once_in_flight"
+        at.handler.go.set()
+        await running.task
+        assert (await call(app, "running")).replayed
+        new = await call(app, "new")
+        assert new.body == b"run 3" if fail_open else new.code == "once_store_down"
+        await app.aclose()
+
+    run(body)
+
+
+def test_a_store_that_does_not_answer_is_not_asked_again(run: Run) -> None:
+    async def body(at: Setting) -> None:
+        async def silent(*arguments: Any, **named: Any) -> Any:
+            await asyncio.sleep(2)
+            raise StoreError("no answer within 2 s")
+
+        at.store.acquire = silent  # type: ignore[method-assign]
+        app = at.guard(fail_open=True)
+        at.store.get = None  # type: ignore[method-assign,assignment]
+        assert (await call(app)).body == b"run 1"
+
+    run(body)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ The handler runs in a task of its own, for which the request's task waits. Who c
 of the former: a cancel because the client has left is not passed on; any other is, and the record is UNKNOWN at once.
 Under lastcall the request's task goes on waiting in the first case, so that a stop knows of the handler; a stop that
 has come to disconnecting responses ends it. Where that cannot be (the cancel is repeated, as BaseHTTPMiddleware's is;
-another server), the handler is left to itself: lastcall waits for it as for any tracked task, and else the application's
-shutdown ends it.
+another server), the handler is left to itself: a stop of lastcall waits for it as for any tracked task, and else the
+application's shutdown ends it.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ _METHOD = re.compile(r"[A-Z-]+")
 _CONTEXT = "@"  # in a fingerprint: behind it is the digest of what says whose the key is
 _FIRST_POLL = 0.05  # seconds until a waiter looks at another process's record; each further look comes twice as late
 _LONGEST_POLL = 1.0
+_SHORTEST_HINT, _LONGEST_HINT = 1, 30  # seconds, in a Retry-After: openai's client gives up above 120
+_PROMPT = 0.5  # seconds within which a store fails that can still be read
 _SHUTDOWN_GRACE = 1.0  # seconds that handlers without a client get at the application's shutdown
 _CLOSE_TIMEOUT = 0.1  # seconds for closing a store that another event loop has opened
 _DRAIN_POLL = 0.25  # seconds between two looks at the drain, for a handler without a client
@@ -314,7 +316,7 @@ class IdempotencyMiddleware:
         began = now()
         await self._store.ready()
         draining = _draining(notice)
-        ask = self._look if draining else self._acquire
+        ask = self._look if draining else self._ask
         outcome = await ask(attempt)
         if self._is_inner(outcome):
             return outcome
@@ -322,6 +324,7 @@ class IdempotencyMiddleware:
             attempt = replace(attempt, fingerprint=outcome.record.fingerprint)
             outcome = await ask(attempt)
         took = now() - began
+        running = max(outcome.record.updated_at - outcome.record.first_seen_at, 0.0)
         if outcome.verdict is Verdict.IN_FLIGHT and self._wait is not None:
             if not draining:
                 outcome = await self._wait_for(attempt, notice, now() + self._wait)
@@ -332,7 +335,12 @@ class IdempotencyMiddleware:
         self._observer.took("acquire", took)
         self._observer.attempt(attempt.key, outcome, took)
         if outcome.verdict is Verdict.IN_FLIGHT:
-            raise _Refusal(problems.IN_FLIGHT, "Try again in a moment, with the same key.", retry_after=1)
+            # As long again as it has taken so far: work that takes long is not asked for all the time, and no client's
+            # retries are over before it is. Some do not retry at all where they are told to wait for minutes.
+            hint = math.ceil(min(running + now() - began, _LONGEST_HINT))
+            raise _Refusal(
+                problems.IN_FLIGHT, "Try again in a moment, with the same key.", retry_after=max(hint, _SHORTEST_HINT)
+            )
         if outcome.verdict is Verdict.MISMATCH:
             raise self._mismatch(attempt, outcome.record)
         if unnoted and outcome.verdict is Verdict.DONE:
@@ -375,6 +383,21 @@ class IdempotencyMiddleware:
         record = await self._store.store.get(attempt.key)
         # The record is as the store's clock has it, and no clock that is behind it changes that.
         return records.acquire(record, replace(attempt, token=""), -math.inf)
+
+    async def _ask(self, attempt: Attempt) -> Outcome:
+        """Make the attempt; where the store takes nothing any more (it is full, or read-only), see what it has."""
+        now = asyncio.get_running_loop().time
+        began = now()
+        try:
+            return await self._acquire(attempt)
+        except StoreError:
+            if now() - began > _PROMPT:  # it does not answer, and would not answer a question either
+                raise
+            with contextlib.suppress(StoreError):
+                outcome = await self._look(attempt)
+                if outcome.verdict is not Verdict.GRANTED:
+                    return outcome
+            raise
 
     async def _acquire(self, attempt: Attempt) -> Outcome:
         """Make the attempt. One that the caller's cancel, or the store's failure, overtakes gives back what it got."""

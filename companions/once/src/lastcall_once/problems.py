@@ -33,6 +33,10 @@ CODES: dict[str, tuple[int, str]] = {
 }
 
 
+# Clients made by generators take every 409 for a lock, and try twice more, unless they are told not to.
+_FINAL = ((b"x-should-retry", b"false"), (b"stripe-should-retry", b"false"))
+
+
 class Problem(Record):
     """One answer of the middleware's own. ``retry_after`` is in whole seconds, 0 for none."""
 
@@ -69,5 +73,7 @@ async def answer(send: Send, problem: Problem) -> None:
     ]
     if problem.retry_after:
         headers.append((b"retry-after", b"%d" % problem.retry_after))
+    elif problem.status == 409:
+        headers += _FINAL
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

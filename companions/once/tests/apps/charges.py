@@ -66,4 +66,4 @@ if os.environ.get("BELOW") == "1":
     async def pass_on(request: Any, call_next: Any) -> Any:
         return await call_next(request)
 
-    app = BaseHTTPMiddleware(app, dispatch=pass_on)  # type: ignore[assignment,arg-type]
+    app = BaseHTTPMiddleware(app, dispatch=pass_on)  # type: ignore[assignment]
