@@ -14,7 +14,7 @@ import pytest
 
 from lastcall_once import InFlight, LeaseLost, Once, Policy, StoreError
 from lastcall_once.metrics import OnceEvent
-from lastcall_once.records import State, Verdict
+from lastcall_once.records import Attempt, State, Verdict
 
 
 @pytest.fixture
@@ -72,6 +72,7 @@ def test_the_ends_of_a_lease(once: Once) -> None:
     assert state(once) is None
     with pytest.raises(LeaseLost), once.lease("k"):
         once.run(once.store.delete("k"))
+        once.run(once.store.acquire(Attempt("k", "other", 60.0, 60.0)))
 
 
 def test_the_heartbeat_goes_on_while_the_block_blocks(once: Once) -> None:

@@ -37,6 +37,7 @@ from lastcall_once import problems
 from lastcall_once._record import Record
 from lastcall_once._types import ASGIApp, Message, Scope, Send
 from lastcall_once.answers import answer_of
+from lastcall_once.forgotten import complete_forgotten
 from lastcall_once.heartbeat import Heartbeat, RenewalThread
 from lastcall_once.metrics import Observer
 from lastcall_once.records import Attempt, Event
@@ -266,9 +267,10 @@ class Execution:
             while True:
                 tries -= 1
                 try:
-                    ours = await self._store.finish(
-                        attempt.key, attempt.token, event, ttl=self._rules.ttl, result=result
-                    )
+                    ttl = self._rules.ttl
+                    ours = await self._store.finish(attempt.key, attempt.token, event, ttl=ttl, result=result)
+                    if not ours and event is Event.COMPLETE:
+                        ours = await complete_forgotten(self._store, attempt, ttl=ttl, result=result)
                 except StoreError:
                     if not tries:
                         raise

@@ -24,6 +24,7 @@ from typing import Any, Self, TypeVar
 from lastcall_once._record import Record as _Record
 from lastcall_once._record import replace
 from lastcall_once.errors import InFlight, LeaseLost, NotReplayable, OnceError, Refused
+from lastcall_once.forgotten import complete_forgotten
 from lastcall_once.heartbeat import Heartbeat, RenewalThread
 from lastcall_once.late_acquires import LateAcquireCleanup, release_if_granted
 from lastcall_once.metrics import Counters, MemoryCounters, Observer, OnceEvent
@@ -261,6 +262,8 @@ class Lease:
             held = await once.timed(
                 "finish", once.store.finish(attempt.key, attempt.token, event, ttl=attempt.ttl, result=result)
             )
+            if not held and event is Event.COMPLETE:
+                held = await complete_forgotten(once.store, attempt, ttl=attempt.ttl, result=result)
         except StoreError as exc:
             once.observer.store_error(self.key, "finish", exc, fail_open=once.fail_open)
             if once.fail_open:
