@@ -52,7 +52,7 @@ _CONTEXT = "@"  # in a fingerprint: behind it is the digest of what says whose t
 _FIRST_POLL = 0.05  # seconds until a waiter looks at another process's record; each further look comes twice as late
 _LONGEST_POLL = 1.0
 _SHORTEST_HINT, _LONGEST_HINT = 1, 30  # seconds, in a Retry-After: openai's client gives up above 120
-_PROMPT = 0.5  # seconds within which a store fails that can still be read
+_LOOK = 0.5  # seconds for reading a store that has failed
 _SHUTDOWN_GRACE = 1.0  # seconds that handlers without a client get at the application's shutdown
 _CLOSE_TIMEOUT = 0.1  # seconds for closing a store that another event loop has opened
 _DRAIN_POLL = 0.25  # seconds between two looks at the drain, for a handler without a client
@@ -385,16 +385,13 @@ class IdempotencyMiddleware:
         return records.acquire(record, replace(attempt, token=""), -math.inf)
 
     async def _ask(self, attempt: Attempt) -> Outcome:
-        """Make the attempt; where the store takes nothing any more (it is full, or read-only), see what it has."""
-        now = asyncio.get_running_loop().time
-        began = now()
+        """Make the attempt; where the store takes nothing (it is full, read-only, busy), see what it has."""
         try:
             return await self._acquire(attempt)
         except StoreError:
-            if now() - began > _PROMPT:  # it does not answer, and would not answer a question either
-                raise
-            with contextlib.suppress(StoreError):
-                outcome = await self._look(attempt)
+            with contextlib.suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(_LOOK):  # it may be down altogether
+                    outcome = await self._look(attempt)
                 if outcome.verdict is not Verdict.GRANTED:
                     return outcome
             raise
