@@ -23,6 +23,7 @@ from typing import Any, Self, TypeVar
 
 from lastcall_once._record import Record as _Record
 from lastcall_once._record import replace
+from lastcall_once._tasks import new_task
 from lastcall_once.errors import InFlight, LeaseLost, NotReplayable, OnceError, Refused
 from lastcall_once.forgotten import complete_forgotten
 from lastcall_once.heartbeat import Heartbeat, RenewalThread
@@ -522,7 +523,7 @@ class AsyncOnce:
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """A task that ``close`` waits for."""
-        task = asyncio.get_running_loop().create_task(work)
+        task = new_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._spawned)
         return task

@@ -23,6 +23,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any
 
+from lastcall_once._tasks import new_task
 from lastcall_once.metrics import Observer
 from lastcall_once.records import Attempt
 from lastcall_once.store import Store, StoreError
@@ -177,7 +178,7 @@ class Heartbeat:
         self._thread = thread
         self._lost = lost
         self._loop = asyncio.get_running_loop()
-        self._spawn: Spawn = self._loop.create_task if spawn is None else spawn
+        self._spawn: Spawn = new_task if spawn is None else spawn
         self._renewal: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False

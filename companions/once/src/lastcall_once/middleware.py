@@ -30,6 +30,7 @@ from typing import Any, Protocol
 
 from lastcall_once import problems, records
 from lastcall_once._record import replace
+from lastcall_once._tasks import new_task
 from lastcall_once._types import ASGIApp, Message, Receive, Scope, Send
 from lastcall_once.answers import decode
 from lastcall_once.callers import ANONYMOUS, API_KEY_HEADERS, SESSION_COOKIES, CallerRules
@@ -398,7 +399,7 @@ class IdempotencyMiddleware:
 
     async def _acquire(self, attempt: Attempt) -> Outcome:
         """Make the attempt. One that the caller's cancel, or the store's failure, overtakes gives back what it got."""
-        acquiring = asyncio.ensure_future(self._store.store.acquire(attempt))
+        acquiring = new_task(self._store.store.acquire(attempt))
         try:
             return await asyncio.shield(acquiring)
         except StoreError:
@@ -463,7 +464,7 @@ class IdempotencyMiddleware:
             ended=lambda: self._wake(key),
         )
         with within(self, attempt.token):  # and so is the task, which inherits it
-            task = asyncio.get_running_loop().create_task(execution.run(self.app, scope), name=f"once {key}")
+            task = new_task(execution.run(self.app, scope), name=f"once {key}")
         if await self._wait_for_handler(task, execution, notice):
             raise asyncio.CancelledError
         error = task.result()
@@ -534,7 +535,7 @@ class _StoreInUse:
         if self._open_in is loop:
             return
         if self._opening is None or self._opening.get_loop() is not loop or self._opening.done():
-            self._opening = loop.create_task(self._open(loop))
+            self._opening = new_task(self._open(loop))
         await asyncio.shield(self._opening)
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
