@@ -205,6 +205,25 @@ def test_no_renewal_follows_an_end() -> None:
     asyncio.run(body())
 
 
+def test_a_second_store_is_of_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the application has gone to another directory since."""
+
+    async def body() -> None:
+        store = SQLiteStore("once.db")
+        await store.open()
+        await store.acquire(Attempt("k", "t", 60.0, 60.0))
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        second = store.clone()
+        await second.open()
+        assert await second.renew("k", "t", lease=60.0, ttl=60.0)
+        await second.close()
+        await store.close()
+
+    monkeypatch.chdir(tmp_path)
+    asyncio.run(body())
+
+
 def test_a_store_that_has_no_second_one_is_left_to_the_loop() -> None:
     class Mine(MemoryStore):
         clone = None  # type: ignore[assignment]

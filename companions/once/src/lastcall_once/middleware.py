@@ -42,6 +42,7 @@ from lastcall_once.metrics import Counters, MemoryCounters, Observer, OnceEvent
 from lastcall_once.nesting import around, is_nested, was_entered, within
 from lastcall_once.records import Attempt, Outcome, Policy, State, Verdict
 from lastcall_once.store import Store, StoreError
+from lastcall_once.store_in_use import StoreInUse
 
 HEADER = b"idempotency-key"
 # Extensions by which an answer would go past what is kept of it.
@@ -55,7 +56,6 @@ _LONGEST_POLL = 1.0
 _SHORTEST_HINT, _LONGEST_HINT = 1, 30  # seconds, in a Retry-After: openai's client gives up above 120
 _LOOK = 0.5  # seconds for reading a store that has failed
 _SHUTDOWN_GRACE = 1.0  # seconds that handlers without a client get at the application's shutdown
-_CLOSE_TIMEOUT = 0.1  # seconds for closing a store that another event loop has opened
 _DRAIN_POLL = 0.25  # seconds between two looks at the drain, for a handler without a client
 
 logger = logging.getLogger("lastcall.once")
@@ -163,7 +163,7 @@ class IdempotencyMiddleware:
             raise ValueError("max_stored and max_body are numbers of bytes")
         self.app = app
         self.metrics: Counters = MemoryCounters() if metrics is None else metrics
-        self._store = _StoreInUse(store)
+        self._store = StoreInUse(store)
         self._methods = _methods(methods)
         self._required = _globs("required", required)
         self._optional = _globs("optional", optional)
@@ -515,44 +515,6 @@ class IdempotencyMiddleware:
         task.cancel()
         await execution.abandon()
         await asyncio.wait({task})
-
-
-class _StoreInUse:
-    """A store that is opened when it is first needed, and once again for each event loop that needs it."""
-
-    def __init__(self, store: Store | str) -> None:
-        if isinstance(store, str):
-            from lastcall_once.stores import store_from_url  # noqa: PLC0415 - not for who brings a store
-
-            store = store_from_url(store)
-        self.store = store
-        self._open_in: asyncio.AbstractEventLoop | None = None
-        self._opening: asyncio.Task[None] | None = None
-
-    async def ready(self) -> None:
-        """Return when the store is open in this event loop. Raises StoreError."""
-        loop = asyncio.get_running_loop()
-        if self._open_in is loop:
-            return
-        if self._opening is None or self._opening.get_loop() is not loop or self._opening.done():
-            self._opening = new_task(self._open(loop))
-        await asyncio.shield(self._opening)
-
-    async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._open_in is not None:  # as in tests, where each client may have a loop of its own
-            self._open_in = None
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(_CLOSE_TIMEOUT):  # what it waits for may be the other loop's, which is gone
-                    await self.store.close()
-        await self.store.open()
-        self._open_in = loop
-
-    async def close(self) -> None:
-        """Close the store, if it is open here."""
-        if self._open_in is asyncio.get_running_loop():
-            self._open_in = None
-            with contextlib.suppress(StoreError):
-                await self.store.close()
 
 
 def _has_no_context(outcome: Outcome, attempt: Attempt) -> bool:
