@@ -12,7 +12,7 @@ import pytest
 import lastcall
 from lastcall.drain.ladder import Phase
 from lastcall.drain.state import DrainState
-from lastcall.notice.notice import register, signal_of, unregister
+from lastcall.notice.notice import DrainNotice, register, signal_of, unregister
 from lastcall.notice.running import RunningTasks
 from lastcall.notice.signal import DrainSignal
 from lastcall.notice.tracking import track
@@ -177,3 +177,22 @@ def test_the_notice_of_a_tracked_task_is_found_in_it(tasks: RunningTasks) -> Non
         await asyncio.wait_for(task, 5)
 
     asyncio.run(main())
+
+
+def test_by_a_notice_that_is_at_hand(tasks: RunningTasks) -> None:
+    """Of whatever server it is, in a process that has several."""
+
+    async def body() -> None:
+        notice = DrainNotice(signal_of_tasks)
+        task = asyncio.ensure_future(asyncio.sleep(0))
+        assert notice.track(task) is task
+        assert len(mine) == 1
+        await task
+        await asyncio.sleep(0)
+        assert len(mine) == 0
+
+    signal_of_tasks = DrainSignal(lambda: 0.0)
+    mine = RunningTasks()
+    signal_of_tasks.tasks = mine
+    asyncio.run(body())
+    assert len(tasks) == 0

@@ -231,6 +231,10 @@ class PostgresStore:
         self._waiting: set[asyncio.Timeout] = set()  # calls that have no connection yet
         self._statements: _Statements
 
+    def clone(self) -> PostgresStore:
+        """A store on the same records that is not open, for another thread."""
+        return PostgresStore(self._url, table=self._table, timeout=self._timeout, connections=1)
+
     async def open(self) -> None:
         """Connect and bring the schema up to date."""
         if self._pool is not None:

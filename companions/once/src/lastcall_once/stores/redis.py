@@ -203,6 +203,10 @@ class RedisStore:
         self._idle: list[Any] = []  # connections; the one used last is used next
         self._slots = asyncio.Semaphore(connections)
 
+    def clone(self) -> RedisStore:
+        """A store on the same records that is not open, for another thread."""
+        return RedisStore(self._url, prefix=self.prefix, timeout=self._timeout, connections=1)
+
     async def open(self) -> None:
         """Connect and compare the schemas. Raises StoreError, also for an option in the URL that is none."""
         if self._pool is not None:

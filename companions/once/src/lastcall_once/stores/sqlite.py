@@ -170,6 +170,7 @@ class SQLiteStore:
         self._timeout = timeout
         self._clock = clock
         self._pid = 0
+        self._opened_in = Path()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._closing: list[asyncio.Future[Any]] = []
@@ -184,6 +185,11 @@ class SQLiteStore:
         """The file."""
         return self._path
 
+    def clone(self) -> SQLiteStore:
+        """A store on the same file that is not open, for another thread."""
+        path = self._opened_in / self._path  # wherever the application has gone since
+        return SQLiteStore(path, synchronous=self._synchronous, timeout=self._timeout, clock=self._clock)
+
     # -- the loop's side -----------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
@@ -194,6 +200,7 @@ class SQLiteStore:
         if self._thread is not None and self._pid == os.getpid():
             return
         loop = asyncio.get_running_loop()
+        self._opened_in = Path.cwd()
         opened: asyncio.Future[Any] = loop.create_future()
         self._loop, self._pid, self._jobs, self._closing = loop, os.getpid(), SimpleQueue(), []
         self._waiting.clear()
