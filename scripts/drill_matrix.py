@@ -107,11 +107,12 @@ def without_directories(words: str) -> str:
 
 
 def _repetitions(runs: Sequence[Run], run: Run) -> Iterator[str]:
-    yield "| server | runs | not the same each time |\n|---|---|---|\n"
+    yield "| server | runs | on | not the same each time |\n|---|---|---|---|\n"
     for server in run.servers:
-        count = sum(server.label in {one.label for one in each.servers} for each in runs)
+        its = [each for each in runs if server.label in {one.label for one in each.servers}]
+        dates = ", ".join(dict.fromkeys(each.date[:10] for each in its))
         other = [f"{_link(name)}: {', '.join(v.value for v in seen)}" for name, seen in differing(runs, server.label)]
-        yield f"| {_prose(server.label)} | {count} | {'; '.join(other) or 'nothing'} |\n"
+        yield f"| {_prose(server.label)} | {len(its)} | {dates} | {'; '.join(other) or 'nothing'} |\n"
 
 
 def _seen(results: Iterable[Result | None]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from lastcall_drill.appmode.routes import Kind, Route, Subject
 from lastcall_drill.process import exit_words
 from lastcall_drill.record import Record
 from lastcall_drill.servers import OURS, Target
-from lastcall_drill.verdicts import ScenarioInfo, Verdict
+from lastcall_drill.verdicts import Basis, ScenarioInfo, Verdict
 
 AFTER_GRACE: Final = 9.0
 """Seconds after the grace in which everything else has to happen: cancelling, lifespan.shutdown, the exit."""
@@ -21,13 +21,16 @@ ROUTE: Final = "app-route-ends"
 
 GROUP: Final = "Your application"
 
+NO_EXIT: Final = "the process did not exit"
+"""Why what comes after an exit could not be judged."""
+
 _CLEAN: Final = (0, -signal.SIGTERM)
 
 _BROKEN: Final = 1011  # WebSocket: the server met something that kept it from going on (RFC 6455 7.4.1)
 
 
-def _row(name: str, title: str, clause: str, reason: str, rule: str) -> ScenarioInfo:
-    return ScenarioInfo(name, title, GROUP, clause, reason, rule, "none")
+def _row(name: str, title: str, clause: str, basis: Basis, reason: str, rule: str) -> ScenarioInfo:
+    return ScenarioInfo(name, title, GROUP, clause, reason, rule, "none", (), basis)
 
 
 ROWS: Final = (
@@ -35,6 +38,7 @@ ROWS: Final = (
         ROUTE,
         "The route ends by itself",
         "The server's grace: what is under way may finish in it.",
+        Basis.VIEW,
         "A response that the server has to cut costs the whole grace at each stop, and its client gets no proper end; "
         "nor is an error a proper one.",
         "Complete with a status below 400, or closed by lastcall because it was told to (--drain-close, or the "
@@ -45,6 +49,7 @@ ROWS: Final = (
         "app-exits",
         "The process exits",
         "The kill timer of whoever supervises the process.",
+        Basis.SUPERVISOR,
         "What is killed cleans up nothing.",
         f"Exits within the grace and {AFTER_GRACE:g} s.",
     ),
@@ -52,6 +57,7 @@ ROWS: Final = (
         "app-lifespan",
         "lifespan.shutdown is run to its end",
         "ASGI lifespan, shutdown.complete: a server waits for it before it ends.",
+        Basis.STANDARD,
         "Pools, queues and locks are given back there.",
         "If the application takes part in the lifespan protocol: shutdown.complete before the exit.",
     ),
@@ -59,6 +65,7 @@ ROWS: Final = (
         "app-exit-code",
         "The exit counts as clean",
         "systemd.service: exit code 0, and an end by SIGTERM itself, are clean.",
+        Basis.SUPERVISOR,
         "Supervisors restart, alert and count by the exit code.",
         "Exit code 0, or ended by SIGTERM.",
     ),
@@ -233,12 +240,14 @@ def _lifespan(observed: Observed) -> Judgement:
         "begun": (Verdict.FAIL, "lifespan.shutdown began and did not end: something in it waits, or raised"),
         "never begun": (Verdict.FAIL, "lifespan.shutdown was not run"),
     }
+    if observed.exited is None and observed.lifespan == "never begun":
+        return Judgement(Verdict.UNREACHED, NO_EXIT)
     return Judgement(*words[observed.lifespan])
 
 
 def _code(observed: Observed, target: Target) -> Judgement:
     if observed.exit_code is None:
-        return Judgement(Verdict.FAIL, "no exit")
+        return Judgement(Verdict.UNREACHED, NO_EXIT)
     ours = {
         1: ": it had to end itself",
         4: ": lifespan.shutdown failed or took too long",

@@ -20,7 +20,13 @@ from lastcall_drill.runner import machine
 from lastcall_drill.servers import Target
 from lastcall_drill.verdicts import Result, Run, Verdict
 
-MARKS = {Verdict.PASS: "pass", Verdict.FAIL: "FAIL", Verdict.UNSUPPORTED: "-", Verdict.ERROR: "ERROR"}
+MARKS = {
+    Verdict.PASS: "pass",
+    Verdict.FAIL: "FAIL",
+    Verdict.UNSUPPORTED: "-",
+    Verdict.ERROR: "ERROR",
+    Verdict.UNREACHED: "?",
+}
 WIDTH = 100  # of a line, where the terminal is no narrower
 _INDENT = " " * 8
 _REPEATED = {"app": "--app", "app_dir": "--app-dir", "routes": "--route", "websockets": "--websocket"}
@@ -79,7 +85,9 @@ def judge_all(targets: list[Target], given: dict[str, Any], program: str, say: C
         try:
             results += judge_app(target, subject, again(given, subject, program))
         except DrillError as error:
-            results += [Result(row.id, target.label, Verdict.ERROR, str(error)) for row in rows[:1]]
+            first, *others = rows
+            results.append(Result(first.id, target.label, Verdict.ERROR, str(error)))
+            results += [Result(one.id, target.label, Verdict.UNREACHED, "there was no stop") for one in others]
     return Run(date, machine(), given["scale"], tuple(one.info for one in targets), rows, tuple(results))
 
 
@@ -88,10 +96,17 @@ def sentences(run: Run, width: int) -> str:
     lines = []
     for server in run.servers:
         lines.append(server.command if len(run.servers) == 1 else server.label)
+        unreached: dict[str, list[str]] = {}  # why: which
         for row in run.scenarios:
             found = run.result(server.label, row.id)
-            if found is not None:
+            if found is not None and found.verdict is Verdict.UNREACHED:
+                unreached.setdefault(clean(found.sentence), []).append(row.title)
+            elif found is not None:
                 lines += _lines(row.title, found, width)
+        for why, titles in unreached.items():
+            lines += _wrapped(
+                f"  {MARKS[Verdict.UNREACHED]:4}  Not reached, since {why}: {'; '.join(titles)}", _INDENT, width
+            )
     return "\n".join(lines)
 
 

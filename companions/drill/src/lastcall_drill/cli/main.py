@@ -7,6 +7,7 @@ not be written · 130 interrupted, after every process that was started is gone.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -92,7 +93,7 @@ def _option_for(word: str) -> str:
 
     if any(fnmatchcase(one.id, word) for one in scenarios()):
         return "--scenario"
-    return "--server" if word.partition("==")[0] in programs() else ""
+    return "--server" if word.partition("==")[0].partition("[")[0] in programs() else ""
 
 
 class _NotHadError(click.ClickException):
@@ -115,9 +116,9 @@ class _NotHadError(click.ClickException):
     "servers",
     multiple=True,
     metavar="SERVER",
-    help="lastcall (this one), NAME or NAME==VERSION of a known server (installed in an environment of its own), or a "
-    'command such as "uvicorn {app} --port {port} --timeout-graceful-shutdown {grace}". May be given several times.  '
-    "[lastcall]",
+    help="lastcall (this one), NAME, NAME[EXTRAS] or NAME==VERSION of a known server (installed in an environment of "
+    'its own), or a command such as "uvicorn {app} --port {port} --timeout-graceful-shutdown {grace}". May be given '
+    "several times.  [lastcall]",
 )
 @click.option(
     "--scenario",
@@ -241,13 +242,16 @@ def _chosen(globs: Sequence[str]) -> list[Scenario]:
 
 
 def _list(chosen: Sequence[Scenario]) -> None:
+    from lastcall_drill.reports.facts import BASES  # noqa: PLC0415 - not for --help
+
     group = ""
     for one in chosen:
         if one.info.group != group:
             group = one.info.group
             click.echo(f"\n{group}" if one is not chosen[0] else group)
         needs = f"  [needs {', '.join(sorted(one.needs))}]" if one.needs else ""
-        click.echo(f"  {one.id:30} {one.info.title}{needs}")
+        basis = "" if one.info.basis is None else f"  ({BASES[one.info.basis]})"
+        click.echo(f"  {one.id:30} {one.info.title}{basis}{needs}")
 
 
 def _blemished(run: Run) -> bool:
@@ -270,8 +274,13 @@ def _show(run: Run, *, to_stderr: bool) -> None:
         unicode = (out.encoding or "").lower().replace("-", "") == "utf8"
         click.echo(console.plain_table(run, width, unicode=unicode), file=out)
     first = run.servers[0].label
+    errors: dict[str, str] = {}  # what was said, but for its numbers: of which scenario first
     for one in run.results:
         if one.server == first and one.verdict in (Verdict.FAIL, Verdict.ERROR):
+            said = errors.setdefault(re.sub(r"\d+", "", one.sentence), one.scenario)
+            if one.verdict is Verdict.ERROR and said != one.scenario:
+                click.echo(f"\n{one.scenario}: error: as {said}", file=out)
+                continue
             tries = f" ({one.tries} tries)" if one.tries > 1 else ""
             click.echo(f"\n{one.scenario}: {one.verdict.value}{tries}: {clean(one.sentence)}", file=out)
             click.echo(console.timeline(one), file=out)
