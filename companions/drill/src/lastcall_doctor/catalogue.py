@@ -58,7 +58,8 @@ CATALOGUE: Final[Mapping[str, Entry]] = {
         "The stop",
         _EITHER,
         "The longest stop, and a `preStop` sleep before it, take longer than `TimeoutStopSec` (90 s), "
-        "`terminationGracePeriodSeconds` (30 s) or `stop_grace_period` (10 s). A warning: less than 1 s is left.",
+        "`terminationGracePeriodSeconds` (30 s), `stop_grace_period` (10 s), `stopTimeout` of ECS (30 s), "
+        "`kill_timeout` of Fly (5 s) or `stopwaitsecs` of supervisord (10 s). A warning: less than 1 s is left.",
         "Raise that timer, or lower `--timeout-graceful-shutdown`",
     ),
     "stop-unbounded": Entry(
@@ -70,9 +71,10 @@ CATALOGUE: Final[Mapping[str, Entry]] = {
     "stop-signal": Entry(
         "The stop",
         _EITHER,
-        "The server is stopped by another signal than SIGTERM. A warning: SIGINT, which is a Ctrl-C to lastcall; any "
-        "but SIGKILL for another server.",
-        "`KillSignal=SIGTERM`, `stop_signal: SIGTERM`",
+        "The server is stopped by another signal than SIGTERM: by a setting, or by a command (`ExecStop=/bin/kill "
+        "-KILL …`, a `preStop` hook). Fly sends SIGINT by default. A warning: SIGINT, which is a Ctrl-C to lastcall; "
+        "any but SIGKILL for another server.",
+        "`KillSignal=SIGTERM`, `stop_signal: SIGTERM`, `ExecStop=`",
     ),
     "shell-in-front": Entry(
         "The stop",

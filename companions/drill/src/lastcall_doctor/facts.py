@@ -100,7 +100,8 @@ class Service(Record):
 class Deployment(Record):
     """What starts, stops and kills the server: one systemd unit, container or Compose service.
 
-    ``kind`` is ``systemd``, ``kubernetes`` or ``compose``; ``where`` names file and service or container. ``timer`` is
+    ``kind`` is ``systemd``, ``kubernetes``, ``compose``, ``docker`` (an image, whose timer is not known: inf), ``ecs``,
+    ``fly`` or ``supervisor``; ``where`` names file and service or container. ``timer`` is
     when the kill comes, set by ``timer_name`` (``timer_given``: by this file, else it is the default); ``pre_stop`` is
     what passes of it before the signal. ``lines`` has where things stand in the file, by their names.
     ``public``: connections come from outside of it, and it takes part in rollouts. ``server`` is what its
