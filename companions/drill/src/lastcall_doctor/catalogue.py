@@ -273,6 +273,13 @@ CATALOGUE: Final[Mapping[str, Entry]] = {
         "default since nginx 1.29.7).",
         '`proxy_http_version 1.1;` and `proxy_set_header Connection "";`',
     ),
+    "cut-hidden": Entry(
+        "The proxy",
+        _NOTE,
+        "A response that the server has cut looks complete to its client: HAProxy offers HTTP/2 (`alpn h2`, "
+        "`proto h2`, or `ssl` without `alpn`, the default since 2.8), or nginx asks by HTTP/1.0 over TLS.",
+        "A Content-Length, or an end mark (`event: done`); `proxy_http_version 1.1;`",
+    ),
     "stream-headers": Entry(
         "The proxy",
         _NOTE,

@@ -39,7 +39,7 @@ Exit codes: 0 no error was found, 1 at least one was, 2 an option or a file coul
 | `module:app` | starts the application in a process of its own on a free port, and stops it |
 | `--unit FILE` | a systemd unit, the drop-ins in `FILE.d`, and its environment files; or what `systemctl cat` prints |
 | `--manifest FILE` | Kubernetes or Compose: every container whose command is a server that is known. Needs PyYAML |
-| `--manifest FILE` | also a Dockerfile (its last stage), an ECS task definition (JSON), `fly.toml`, or supervisord's file |
+| `--manifest FILE` | also a Dockerfile (its last stage), ECS task definition (JSON), `fly.toml`, supervisord's file |
 | `--proxy FILE` | nginx (`include` is not followed: give it the output of `nginx -T`) or HAProxy |
 | `--lb-idle SECONDS` | how long the load balancer keeps an idle connection to a server |
 | `--probe PATH` | opens this path of the application twice, and leaves |

@@ -7,7 +7,7 @@ from lastcall_drill.verdicts import Basis
 
 @scenario(
     id="stream-cut-visible",
-    title="A response that is cut looks cut",
+    title="A response that is cut is visibly cut on the wire",
     group="Streams",
     clause="RFC 9112 8: a message whose last chunk is missing is incomplete. So the last chunk must not be sent.",
     basis=Basis.STANDARD,
