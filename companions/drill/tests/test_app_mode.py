@@ -113,11 +113,12 @@ def test_under_another_server_an_error_is_no_pass_either() -> None:
     ("app", "route", "row", "named"),
     [
         ("feeds:app", "/mail", "app-exit-code", "Abandoned, threads that do not end: mailer"),
+        ("feeds:app", "/poller", "app-exit-code", "A task of the application does not end: <Task"),
         ("feeds:broken", "/polite", "app-lifespan", "RuntimeError: the database did not close (feeds.py:"),
         ("feeds:hanging", "/polite", "app-lifespan", "The application's lifespan.shutdown did not complete within"),
         ("feeds:app", "/raises", "app-route-ends", "LookupError: nobody is subscribed (feeds.py:"),
     ],
-    ids=["thread", "lifespan raises", "lifespan hangs", "route raises"],
+    ids=["thread", "task", "lifespan raises", "lifespan hangs", "route raises"],
 )
 def test_who_is_to_blame_is_named_as_the_server_has_named_it(app: str, route: str, row: str, named: str) -> None:
     result = drill(app, route, "--json", "-")

@@ -97,5 +97,10 @@ def refuse(kind: str, file: str, option: str) -> None:
 
 
 def check(path: Path, option: str) -> None:
-    """Raise :class:`UnreadableError` if ``--unit`` or ``--proxy`` was given what it does not read."""
+    """Raise :class:`UnreadableError` if ``--unit`` or ``--proxy`` was given what it does not read.
+
+    A pipe is not looked at: it can be read once.
+    """
+    if not path.is_file():
+        return
     refuse(kind_of(path, read_text(path)), str(path), option)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -311,3 +313,18 @@ def test_variables_give_options_as_well() -> None:
         ("gunicorn a:b", 'Environment="GUNICORN_CMD_ARGS=--graceful-timeout 20"'),
     ):
         assert ask("app.service", unit.format(command=command, env=env), "--unit") == {}, command
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", ["--unit", "--manifest", "--proxy"])
+def test_a_pipe_is_read_once(option: str) -> None:
+    text = {"--unit": UNIT.format(stop="/bin/kill -9 $MAINPID"), "--manifest": DOCKERFILE, "--proxy": "server {\n"}
+    done = subprocess.run(
+        [sys.executable, "-m", "lastcall_doctor", option, "/dev/stdin"],
+        input=text[option],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    said = {"--unit": "error stop-signal", "--manifest": "No findings", "--proxy": '"}" of server in line 1'}
+    assert said[option] in done.stdout + done.stderr

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI, HTTPException, Request, WebSocket
 from fastapi.responses import StreamingResponse
@@ -20,6 +20,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(lifespan=lifespan)
+tasks: set[asyncio.Task[None]] = set()
 
 
 @app.get("/two words")
@@ -69,6 +70,18 @@ async def poll() -> None:
 async def mail() -> StreamingResponse:
     threading.Thread(target=time.sleep, args=(60,), name="mailer").start()
     return StreamingResponse(polite_ticks(), media_type="text/event-stream")
+
+
+@app.get("/poller")
+async def poller() -> StreamingResponse:
+    tasks.add(asyncio.create_task(swallow(), name="poller"))
+    return StreamingResponse(polite_ticks(), media_type="text/event-stream")
+
+
+async def swallow() -> None:
+    while True:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
 
 
 @app.get("/items/[1]")
