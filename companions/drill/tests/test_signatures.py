@@ -136,6 +136,32 @@ def test_nor_has_it_one_when_it_is_known_how_the_process_ended(server: str) -> N
     assert found(text, facts=Facts({"python": "3.13.0"}, exit_)) == set()
 
 
+def test_workers_that_are_replaced_while_others_finish_are_healthy() -> None:
+    """uvicorn --workers 2 --limit-max-requests: the next worker starts while the last one waits for its clients."""
+    recycled = """\
+INFO:     Uvicorn running on http://127.0.0.1:8000 (Press CTRL+C to quit)
+INFO:     Started parent process [7]
+INFO:     Started server process [8]
+INFO:     Shutting down
+INFO:     Waiting for connections to close. (CTRL+C to force quit)
+INFO:     Started server process [9]
+INFO:     Waiting for application startup.
+INFO:     Application startup complete.
+INFO:     Waiting for application shutdown.
+INFO:     Application shutdown complete.
+INFO:     Finished server process [8]
+"""
+    assert found(recycled) == set()
+
+
+def test_a_hang_is_found_although_the_next_run_goes_on() -> None:
+    lines = HEALTHY["uvicorn"][1].splitlines(keepends=True)
+    hung = "".join(lines[: next(number for number, line in enumerate(lines) if "connections to close" in line) + 1])
+    assert found(hung + HEALTHY["uvicorn"][1]) == {"uvicorn-451"}
+    hung = "".join(lines[: next(number for number, line in enumerate(lines) if "Shutting down" in line) + 1])
+    assert found(hung + HEALTHY["uvicorn"][1]) == {"uvicorn-graceful-timeout-python-3-12"}
+
+
 # the catalogue
 
 
