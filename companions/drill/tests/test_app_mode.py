@@ -73,9 +73,10 @@ def test_a_route_whose_path_has_to_be_quoted_is_seen_and_named() -> None:
         ("feeds:app", ["--route", "/two%20words?x=1"]),
         ("feeds:app", ["--route", "/items/[1]"]),
         ("feeds:app", ["--route", "/polite", "--route", "/events", "--header", "X-Token: it's me"]),
+        ("feeds:app", ["--route", "/events", "--route", "/two%20words"]),
         ("feeds:app", ["--route", "/events", "--server", f"{sys.executable} -m lastcall {{app}} --port {{port}}"]),
     ],
-    ids=["plain", "quoted", "a glob's characters", "several", "a command"],
+    ids=["plain", "quoted", "a glob's characters", "several", "two that fail", "a command"],
 )
 def test_the_remedy_that_is_printed_runs_as_it_is_printed(app: str, words: list[str], tmp_path: Path) -> None:
     asked = ["--app", app, *words, "--app-dir", str(PROJECT), "--grace", "1"]
@@ -101,6 +102,8 @@ def test_an_answer_that_is_an_error_is_no_pass(route: str, sentence: str) -> Non
     result = drill("feeds:app", route)
     assert result.exit_code == 1, result.output
     assert sentence in " ".join(result.stdout.split())
+    # An option of the server mends what the server has cut, and not what the application says.
+    assert ("--drain-close" in result.stdout) is (route == "/poll")
 
 
 def test_under_another_server_an_error_is_no_pass_either() -> None:

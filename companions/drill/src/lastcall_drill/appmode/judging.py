@@ -119,6 +119,11 @@ class Judgement(Record):
     verdict: Verdict
     sentence: str
 
+    @property
+    def blamed(self) -> bool:
+        """Whether there is something to be mended."""
+        return self.verdict is Verdict.FAIL
+
 
 def rows_of(routes: Sequence[Route]) -> tuple[ScenarioInfo, ...]:
     """The rows of a report on these routes: of several, each has a row of its own, with its label in id and title."""
@@ -135,7 +140,14 @@ def rows_of(routes: Sequence[Route]) -> tuple[ScenarioInfo, ...]:
 def judge(observed: Observed, subject: Subject, target: Target, again: Again) -> list[Judgement]:
     """A judgement for each of the rows of the subject's routes, in their order."""
     left = list(observed.culprits)
-    routes = [_route(one, subject, target, again, left) for one in observed.routes]
+    seen = [_seen(one, subject, target) for one in observed.routes]
+    failed = [_needs(one, subject) for one, judged in zip(observed.routes, seen, strict=True) if judged.blamed]
+    routes = []
+    for one, judged in zip(observed.routes, seen, strict=True):
+        blame = _taken_by(one.route, subject.routes, left) if judged.blamed and not one.cut.outcome else []
+        advice = "" if blame or not judged.blamed else remedy(_needs(one, subject), target, again, failed)
+        judgement = _with(judged, blame)
+        routes.append(Judgement(judgement.verdict, "\n".join(filter(None, (judgement.sentence, advice)))))
     # Who keeps lifespan.shutdown from its end is named there; the rest belongs to the exit, and is named once.
     exited, lifespan = _exit(observed, subject, target), _lifespan(observed)
     code = _code(observed, target)
@@ -172,23 +184,21 @@ def _with(judgement: Judgement, culprits: Sequence[Culprit]) -> Judgement:
     return Judgement(judgement.verdict, "\n".join((judgement.sentence, *lines)))
 
 
-def _route(seen: Seen, subject: Subject, target: Target, again: Again, left: list[Culprit]) -> Judgement:
+def _seen(seen: Seen, subject: Subject, target: Target) -> Judgement:
+    """What became of a route, without advice."""
     label = seen.route.label
     when = "" if seen.ended is None else f" {seen.ended:.2f} s after the signal"
     if seen.closed and not seen.cut.outcome and when:
         status = f" with {seen.status}" if seen.status >= 400 and seen.route.kind is Kind.HTTP else ""
         return Judgement(Verdict.PASS, f"{label} was closed{status}{when}, as lastcall had been told to")
     if _is_error(seen):
-        blame = [] if seen.cut.outcome else _taken_by(seen.route, subject.routes, left)
-        sentence = f"{label} {_error(seen)}{when}{_cut(seen)}"
-        advice = [] if blame else [remedy(_needs(seen), target, again)]
-        return Judgement(Verdict.FAIL, "\n".join((_with(Judgement(Verdict.FAIL, sentence), blame).sentence, *advice)))
-    if seen.complete and not seen.cut.outcome:
-        code = f" with {seen.status}" if seen.route.kind is Kind.WEBSOCKET else ""
-        how = "was closed" if seen.route.kind is Kind.WEBSOCKET else "was complete"
-        if target.asked.name == OURS or seen.ended is None or seen.ended <= subject.grace + 0.5:
-            return Judgement(Verdict.PASS, f"{label} {how}{code}{when}")
-    return Judgement(Verdict.FAIL, f"{_open(seen, subject)}.\n{remedy(_needs(seen), target, again)}")
+        return Judgement(Verdict.FAIL, f"{label} {_error(seen)}{when}{_cut(seen)}.")
+    in_time = target.asked.name == OURS or seen.ended is None or seen.ended <= subject.grace + 0.5
+    if seen.complete and not seen.cut.outcome and in_time:
+        websocket = seen.route.kind is Kind.WEBSOCKET
+        how = f"was closed with {seen.status}" if websocket else "was complete"
+        return Judgement(Verdict.PASS, f"{label} {how}{when}")
+    return Judgement(Verdict.FAIL, f"{_open(seen, subject)}.")
 
 
 def _is_error(seen: Seen) -> bool:
@@ -206,10 +216,13 @@ def _cut(seen: Seen) -> str:
     return f": it had not answered when lastcall came to {seen.cut.phase}" if seen.cut.phase else ""
 
 
-def _needs(seen: Seen) -> Needs:
+def _needs(seen: Seen, subject: Subject) -> Needs:
     deaf = seen.disconnected is not None and (seen.task_ended is None or seen.task_ended > seen.disconnected + 0.5)
     begun = seen.route.kind is Kind.WEBSOCKET or (seen.status != 0 and not _is_error(seen))
-    return Needs(seen.route, begun, seen.told is not None, deaf)
+    # lastcall's report tells whose answer an error was. Elsewhere what comes at the grace's end is the server's.
+    late = seen.ended is None or seen.ended >= 0.9 * subject.grace
+    cut = bool(seen.cut.outcome) or not _is_error(seen) or late
+    return Needs(seen.route, begun, cut, seen.told is not None, deaf)
 
 
 def _open(seen: Seen, subject: Subject) -> str:
