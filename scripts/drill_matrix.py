@@ -32,6 +32,10 @@ How released servers do in [the scenarios](drill-scenarios.md) of [the drill](dr
 at one release, with the options that stand [at the end](#servers), on one machine; [what a pass means, and what it does
 not](../explanation/drill.md#what-a-pass-means). What was seen of each failure stands [below](#what-was-seen).
 
+**Asked by** says whose wish a row is: a standard's, a need of supervisors, or our view ([what these
+are](../explanation/drill.md#what-is-judged)). `uvicorn` is what pip installs by that name: h11 on asyncio, without WebSocket;
+`uvicorn[standard]` has httptools, uvloop and websockets beside it. Verdicts are of the Python that stands with the server.
+
 To see the timelines, or to have the matrix of your own machine:
 
 ```sh
