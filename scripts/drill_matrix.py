@@ -33,8 +33,9 @@ at one release, with the options that stand [at the end](#servers), on one machi
 not](../explanation/drill.md#what-a-pass-means). What was seen of each failure stands [below](#what-was-seen).
 
 **Asked by** says whose wish a row is: a standard's, a need of supervisors, or our view ([what these
-are](../explanation/drill.md#what-is-judged)). `uvicorn` is what pip installs by that name: h11 on asyncio, without WebSocket;
-`uvicorn[standard]` has httptools, uvloop and websockets beside it. Verdicts are of the Python that stands with the server.
+are](../explanation/drill.md#what-is-judged)). `uvicorn` is what pip installs by that name: h11 on asyncio, without
+WebSocket; `uvicorn[standard]` has httptools, uvloop and websockets beside it. Verdicts are of the Python that stands
+with the server.
 
 To see the timelines, or to have the matrix of your own machine:
 
