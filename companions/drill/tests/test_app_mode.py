@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from companions.drill.tests.judging import TINY
 from lastcall_drill.cli.main import drill_group
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 PROJECT = Path(__file__).parent / "projects" / "streams"
 GUIDE = Path(__file__).parents[3] / "docs" / "how-to" / "stop-streams.md"
 
@@ -29,7 +29,7 @@ def test_a_stream_that_hangs_is_named_with_the_remedy() -> None:
     assert result.exit_code == 1
     (row, *others) = json.loads(result.stdout)["results"]
     assert row["verdict"] == "fail"
-    assert row["sentence"].startswith("/events was still open when lastcall came to DISCONNECTING, 0.9")
+    assert row["sentence"].startswith("/events was still open when lastcall came to DISCONNECTING, ")
     assert "let it end when the server drains: with lastcall.drain_notice()" in row["sentence"]
     assert "lastcall --drain-close /events ends it" in row["sentence"]
     assert "docs/how-to/stop-streams.md" in row["sentence"]
@@ -92,9 +92,9 @@ def test_the_remedy_that_is_printed_runs_as_it_is_printed(app: str, words: list[
 @pytest.mark.parametrize(
     ("route", "sentence"),
     [
-        ("/unavailable", "FAIL The route ends by itself: /unavailable got 503 0."),
-        ("/raises", "FAIL The route ends by itself: /raises got 500 0."),
-        ("/poll", "FAIL The route ends by itself: /poll got 503 1."),
+        ("/unavailable", "FAIL The route ends by itself: /unavailable got 503 "),
+        ("/raises", "FAIL The route ends by itself: /raises got 500 "),
+        ("/poll", "FAIL The route ends by itself: /poll got 503 "),
     ],
 )
 def test_an_answer_that_is_an_error_is_no_pass(route: str, sentence: str) -> None:
@@ -135,7 +135,7 @@ def test_a_request_with_method_body_and_headers() -> None:
     body = ["--body", '{"question": "why?"}', "--header", "X-Token: it's me"]
     result = drill("feeds:app", "/answers", *body)
     assert result.exit_code == 0, result.output
-    assert "pass  The route ends by itself: POST /answers was complete 0." in result.stdout
+    assert "pass  The route ends by itself: POST /answers was complete " in result.stdout
     assert "POST /answers answered with 422: name a route that stays open" in " ".join(
         drill("feeds:app", "POST /answers", *body[:2]).output.split()
     )
@@ -210,7 +210,7 @@ def test_another_server_is_the_one_that_is_installed_here() -> None:
 def test_a_stream_that_heeds_the_notice_passes() -> None:
     result = drill("feeds:app", "/polite")
     assert result.exit_code == 0, result.output
-    assert "pass  The route ends by itself: /polite was complete 0." in result.stdout
+    assert "pass  The route ends by itself: /polite was complete " in result.stdout
 
 
 def test_a_shutdown_that_raises_is_told() -> None:

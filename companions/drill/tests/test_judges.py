@@ -126,7 +126,7 @@ def test_a_server_that_the_drill_has_ended_has_no_exit_code() -> None:
 
 def test_what_does_not_start_is_said_once_and_the_rest_is_not_reached() -> None:
     asked = [scenario_of(name) for name in ("exit-idle", "lifespan-runs", "stream-endless")]
-    run = drill([tiny("crash"), tiny()], asked)
+    run = drill([tiny("crash"), tiny()], asked, scale=2)
     verdicts = [one.verdict for one in run.results if one.server == "crash"]
     assert sorted(one.value for one in verdicts) == ["error", "unreached", "unreached"]
     assert {one.verdict for one in run.results if one.server == "good"} == {Verdict.PASS}
