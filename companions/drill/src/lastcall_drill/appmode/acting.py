@@ -245,7 +245,7 @@ def _watch(server: ServerProcess, opened: Sequence[Opened], subject: Subject, ev
     found = read_events(events)
     told = _report(report)
     return Observed(
-        routes=_policies([_with_events(one.seen(since), found, told, since) for one in opened], told),
+        routes=policies([_with_events(one.seen(since), found, told, since) for one in opened], told),
         exited=since(server.exited),
         exit_code=server.exit_code,
         lifespan=_lifespan_word(found),
@@ -278,6 +278,7 @@ def _with_events(
         **{
             **vars(seen),
             "disconnected": first("disconnect"),
+            "cancelled": first("cancel"),
             "task_ended": first("task-end"),
             "told": first("notice"),
             "cut": cut[0] if cut else Cut(),
@@ -291,16 +292,18 @@ def _same_kind(route: Route, entry: dict[str, Any]) -> bool:
     return bool(entry.get("method") == route.method)
 
 
-def _policies(routes: Sequence[Seen], report: dict[str, Any]) -> tuple[Seen, ...]:
+def policies(routes: Sequence[Seen], report: dict[str, Any]) -> tuple[Seen, ...]:
     """The same with those marked that lastcall has closed by policy: its report has their number, not their names.
 
-    They are among those that were neither cut nor ended well.
+    They are among those that were not cut, and did not end well; or whose application was disconnected or cancelled,
+    whatever their clients got: an event stream may be ended by a last chunk.
     """
     left = int(report.get("closed_by_policy", 0))
     found = []
     for one in routes:
         ended_well = one.complete and (one.status < 400 or one.route.kind is Kind.WEBSOCKET)
-        closed = left > 0 and not one.cut.outcome and not ended_well
+        by_itself = ended_well and one.disconnected is None and one.cancelled is None
+        closed = left > 0 and not one.cut.outcome and not by_itself
         left -= closed
         found.append(Seen(**{**vars(one), "closed": closed}))
     return tuple(found)

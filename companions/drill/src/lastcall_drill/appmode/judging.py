@@ -83,8 +83,8 @@ class Cut(Record):
 class Seen(Record):
     """What became of a route. Times are seconds since the signal; None: it did not happen.
 
-    ``status`` is that of the response, or the code of the Close frame, 0 without either. ``closed``: lastcall's report
-    counts it as closed by policy.
+    ``status`` is that of the response, or the code of the Close frame, 0 without either. ``cancelled`` is when the
+    application's task was. ``closed``: lastcall's report counts it as closed by policy.
     """
 
     route: Route
@@ -93,6 +93,7 @@ class Seen(Record):
     ended: float | None = None
     error: str = ""
     disconnected: float | None = None
+    cancelled: float | None = None
     task_ended: float | None = None
     told: float | None = None
     cut: Cut = Cut()
