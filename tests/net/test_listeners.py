@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from lastcall.base.errors import StartupError
+from lastcall.base.errors import ConfigError, StartupError
 from lastcall.base.options import BindSpec
 from lastcall.base.types import Receive, Scope, Send
-from lastcall.net.binding import adopt, bind
+from lastcall.net.binding import adopt, bind, given
 from lastcall.net.listener import Listener, Owner
 from testing.peer import Peer
 from testing.running import config, hello, respond, running
@@ -54,8 +54,8 @@ def test_a_listener_is_ours_unless_it_was_given_to_us(bound: ExitStack, tmp_path
     for listener in bind((tcp(), unix(tmp_path / "socket"))):
         bound.callback(listener.close)
         assert (listener.owner, listener.scheme, listener.tls) == (Owner.OURS, "http", None)
-    given = bound.enter_context(socket.create_server(("127.0.0.1", 0)))
-    assert adopt(given).owner == Owner.INHERITED
+    sock = bound.enter_context(socket.create_server(("127.0.0.1", 0)))
+    assert adopt(sock).owner == Owner.INHERITED
 
 
 def test_a_listener_says_what_is_spoken_behind_it(bound: ExitStack) -> None:
@@ -334,9 +334,9 @@ def test_a_descriptor_that_cannot_be_listened_on_is_named(kind: str, tmp_path: P
 def test_a_datagram_socket_is_not_adopted() -> None:
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,
-        pytest.raises(StartupError),
+        pytest.raises(ConfigError),
     ):
-        adopt(sock)
+        given([sock])
 
 
 def test_a_unix_socket_is_served_and_has_no_client_address(serve: Serve, tmp_path: Path) -> None:

@@ -707,14 +707,6 @@ def test_an_application_that_is_missing_is_a_startup_error() -> None:
         Server(config("no_such_module:app")).run()
 
 
-def test_sockets_that_cannot_be_served_are_a_startup_error_and_are_closed_all_the_same() -> None:
-    good = socket.create_server(("127.0.0.1", 0))
-    bad = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    with pytest.raises(StartupError):
-        Server(config(hello)).run([good, bad])
-    assert good.fileno() == bad.fileno() == -1
-
-
 def test_an_application_without_lifespan_is_served_unless_it_is_on() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         assert scope["type"] == "http"

@@ -11,8 +11,10 @@ import errno
 import os
 import socket
 import stat
+import sys
+from collections.abc import Iterable
 
-from lastcall.base.errors import StartupError
+from lastcall.base.errors import ConfigError, StartupError
 from lastcall.base.options import BindSpec
 from lastcall.net.listener import Listener, Owner, inode_of
 
@@ -36,11 +38,52 @@ def bind(specs: tuple[BindSpec, ...]) -> list[Listener]:
     return listeners
 
 
+def given(sockets: object) -> list[socket.socket]:
+    """The sockets that the caller of ``serve(sockets=[...])`` made, bound or already listening; each can be served.
+
+    Raises ConfigError that names what cannot. Then all that are sockets are closed, as they are at the end of a server.
+    """
+    items = list(sockets) if isinstance(sockets, Iterable) else []
+    try:
+        if not items:
+            at_least = "a list of at least one bound stream socket (without it, the configured addresses)"
+            raise ConfigError("sockets", sockets, at_least)
+        for item in items:
+            reason = _unusable(item) if isinstance(item, socket.socket) else "no socket"
+            if reason is None and sum(other is item for other in items) > 1:
+                reason = "given twice"
+            if reason is not None:
+                raise ConfigError("sockets", item, f"bound stream sockets: this one is {reason}")
+    except ConfigError:
+        for item in items:
+            if isinstance(item, socket.socket):
+                item.close()
+        raise
+    return items
+
+
 def adopt(sock: socket.socket) -> Listener:
-    """A socket that the caller of ``serve(sockets=[...])`` made, bound or already listening."""
-    if sock.type != socket.SOCK_STREAM:
-        raise StartupError(f"cannot serve on {sock}: it is not a stream socket")
+    """A listener on one of those that ``given()`` has let through."""
     return _prepared(sock, Owner.INHERITED)
+
+
+def _unusable(sock: socket.socket) -> str | None:
+    """Why nobody can be served on a socket that somebody else has made; None if there is no reason."""
+    if sock.fileno() < 0:
+        return "closed"
+    if sock.type != socket.SOCK_STREAM:
+        return "no stream socket"
+    if sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+        return "neither a TCP nor a unix socket"
+    if (ssl := sys.modules.get("ssl")) is not None and isinstance(sock, ssl.SSLSocket):
+        return "one of TLS, which comes with a later release"  # its clients would be taken for speakers of plain HTTP
+    with contextlib.suppress(OSError):
+        sock.getpeername()
+        return "connected"
+    name = sock.getsockname()
+    # listen() would bind one without an address to a port that nobody knows.
+    unbound = not name if sock.family == socket.AF_UNIX else name[1] == 0
+    return "bound to no address" if unbound else None
 
 
 def _prepared(sock: socket.socket, owner: Owner) -> Listener:
@@ -138,7 +181,8 @@ def _from_fd(spec: BindSpec) -> Listener:
         if fd >= 0:
             os.close(fd)
         raise StartupError(f"cannot listen on {spec}: {exc.strerror or exc}") from exc
-    if sock.type != socket.SOCK_STREAM:
+    reason = _unusable(sock)
+    if reason is not None:
         sock.close()
-        raise StartupError(f"cannot listen on {spec}: it is not a stream socket")
+        raise StartupError(f"cannot listen on {spec}: it is {reason}")
     return _prepared(sock, Owner.INHERITED)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from lastcall.asgi.lifespan import Lifespan
 from lastcall.asgi.loading import LoadedApp, load_app
 from lastcall.asgi.scope import HTTPScopes
-from lastcall.base.errors import StartupError
+from lastcall.base.errors import ConfigError, StartupError
 from lastcall.base.exit_code import ExitCode
 from lastcall.base.record import replace
 from lastcall.connection.deadlines import Deadlines
@@ -26,7 +26,7 @@ from lastcall.connection.service import HTTPService
 from lastcall.drain.ladder import Budgets, State
 from lastcall.drain.policy import PolicyTable
 from lastcall.drain.report import StopReport
-from lastcall.net.binding import adopt, bind
+from lastcall.net.binding import adopt, bind, given
 from lastcall.net.listener import Address, Listener
 from lastcall.notice.notice import register, unregister
 from lastcall.notice.running import RunningTasks
@@ -189,10 +189,18 @@ class Server:
         """Serve until a stop order, and through the whole ladder.
 
         ``sockets`` (bound stream sockets, listening or not) replace the configured addresses and are closed at the end.
+        Raises ConfigError, before anything is touched, where one of them cannot be served.
         Cancelling this call is a jump to cancelling what runs; ``lifespan.shutdown`` runs, then CancelledError is
         raised. A server serves once. Sets up the ``lastcall`` loggers as ``log_config`` says (None: not at all) unless
         the program has given them handlers already.
         """
+        if sockets is not None and not self._serving:
+            try:
+                sockets = given(sockets)
+            except ConfigError as exc:
+                self._serving = True
+                self._stopped.set_exception(exc)
+                raise
         configure_logging(self.config.options.log)
         return await self.serve_under(None, sockets)
 
