@@ -49,6 +49,7 @@ def test_a_listener(text: str, bind: BindSpec) -> None:
         ("127.0.0.1:http", "a port from 0 to 65535"),
         ("unix:", "unix:PATH"),
         ("unix://run/x.sock", "unix:PATH"),
+        ("unix:unix:/run/x.sock", "unix:PATH"),
         ("unix:,mode=0660", "unix:PATH"),
         ("unix:/run/x.sock,mode=rw", "octal"),
         ("unix:/run/x.sock,mode=0888", "octal"),

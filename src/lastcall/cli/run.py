@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Unpack
 
-from lastcall.base.errors import ConfigError, LastcallError, StartupError
+from lastcall.base.errors import LastcallError, StartupError
 from lastcall.base.exit_code import ExitCode
 from lastcall.base.types import ASGIApp
 from lastcall.config import Config
@@ -45,7 +45,7 @@ def serve(configure: Callable[[], Config], *, final: bool = True) -> int:
             from lastcall.server.process import run_process  # noqa: PLC0415
 
         return run_process(config, tell=tell, final=final)
-    except ConfigError as error:
+    except LastcallError as error:
         return tell(error)
     except KeyboardInterrupt:
         # Ctrl-C before the server has installed its own handlers: a stop as asked.

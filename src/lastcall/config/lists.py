@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import ClassVar, TypeVar
 
 from lastcall.base.options import BindSpec
-from lastcall.config.kinds import Kind, UnusableValueError
+from lastcall.config.kinds import Kind, UnusableValueError, is_host
 
 BIND_SYNTAX = "HOST:PORT, [IPV6]:PORT, unix:PATH, unix:PATH,mode=0660 or fd://N"
 
@@ -234,7 +234,7 @@ def _parse_unix(rest: str) -> BindSpec:
         if not _OCTAL.fullmatch(match["mode"]):
             raise UnusableValueError("a mode of octal digits, as in unix:/run/app.sock,mode=0660")
         mode = int(match["mode"].removeprefix("0o"), 8)
-    if not path or path.startswith("//") or "\0" in path:
+    if not path or path.startswith(("//", "unix:")) or "\0" in path:
         raise UnusableValueError("unix:PATH, as in unix:/run/app.sock")
     return BindSpec("unix", path=path, mode=mode)
 
@@ -249,7 +249,7 @@ def _parse_tcp(text: str) -> BindSpec:
         host = host[1:-1]
     elif not host:
         raise UnusableValueError("a host before the port: 0.0.0.0 is every IPv4 interface, [::] every IPv6 one")
-    if "/" in host or any(c.isspace() or c == "\0" for c in host):
+    if not is_host(host):
         raise UnusableValueError(BIND_SYNTAX)
     port = parse_port(port_text)
     if port is None:

@@ -16,12 +16,14 @@ from lastcall.config.kinds import (
     Choice,
     Count,
     FilePath,
+    Host,
     LogLevel,
     LoopFactory,
     OutputFile,
     PathPrefix,
     Seconds,
     Size,
+    SocketPath,
     Switch,
     Text,
 )
@@ -119,7 +121,7 @@ _TABLE = (
     ),
     Option(
         name="host",
-        kind=Text(filled=True, placeholder="HOST", meaning="a host name or address (0.0.0.0 is every IPv4 interface)"),
+        kind=Host(),
         default="127.0.0.1",
         group="Listening",
         help="Host name or address to listen on.",
@@ -133,7 +135,7 @@ _TABLE = (
     ),
     Option(
         name="uds",
-        kind=FilePath(optional=True),
+        kind=SocketPath(optional=True),
         default=None,
         group="Listening",
         help="Listen on a unix socket with this path (mode 0666) instead of host and port.",

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from importlib import import_module
 
+from lastcall.asgi.loading import refuse_while_loading
 from lastcall.base.errors import ConfigError
 
 FACTORY = "a callable that returns an event loop"
@@ -76,6 +77,7 @@ def refuse_running_loop() -> None:
         asyncio.get_running_loop()
     except RuntimeError:
         return
+    refuse_while_loading()
     raise RuntimeError(
         "an event loop is running in this thread already: use `await Server(Config(...)).serve()` instead of run()"
     )

@@ -14,9 +14,9 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lastcall.asgi.lifespan import Lifespan
-from lastcall.asgi.loading import LoadedApp, load_app
+from lastcall.asgi.loading import LoadedApp, load_app, prepare
 from lastcall.asgi.scope import HTTPScopes
-from lastcall.base.errors import ConfigError, StartupError
+from lastcall.base.errors import StartupError
 from lastcall.base.exit_code import ExitCode
 from lastcall.base.record import replace
 from lastcall.connection.deadlines import Deadlines
@@ -179,7 +179,13 @@ class Server:
         Raises RuntimeError where an event loop is running already: there, ``await serve()``.
         """
         refuse_running_loop()
-        loop = make_loop(self.config.options.loop)
+        self._refuse_another_time()
+        try:
+            prepare(self.config.options.app)
+            loop = make_loop(self.config.options.loop)
+        except BaseException as exc:
+            self._failed(exc)
+            raise
         try:
             return loop.run_until_complete(self.serve(sockets))
         finally:
@@ -194,14 +200,15 @@ class Server:
         raised. A server serves once. Sets up the ``lastcall`` loggers as ``log_config`` says (None: not at all) unless
         the program has given them handlers already.
         """
-        if sockets is not None and not self._serving:
-            try:
+        self._refuse_another_time()
+        try:
+            if sockets is not None:
                 sockets = given(sockets)
-            except ConfigError as exc:
-                self._serving = True
-                self._stopped.set_exception(exc)
-                raise
-        configure_logging(self.config.options.log)
+            prepare(self.config.options.app)
+            configure_logging(self.config.options.log)
+        except BaseException as exc:
+            self._failed(exc)
+            raise
         return await self.serve_under(None, sockets)
 
     async def serve_under(
@@ -212,8 +219,7 @@ class Server:
         guard: Guard | None = None,
     ) -> StopReport:
         """``serve()`` with the signal handlers and the guard of a process of our own, or None."""
-        if self._serving:
-            raise RuntimeError("a Server serves once: make a new one")
+        self._refuse_another_time()
         self._serving = True
         self._guard = guard
         self._controller.start()
@@ -238,8 +244,7 @@ class Server:
                 return self._controller.interrupted()
             return await self._serve(app, lifespan)
         except BaseException as exc:
-            if not self._stopped.done():
-                self._stopped.set_exception(exc)
+            self._failed(exc)
             raise
         finally:
             self.started = False
@@ -253,6 +258,15 @@ class Server:
             if own_handler and self._handler is not None:
                 self._handler.restore()
             awake.close()
+
+    def _refuse_another_time(self) -> None:
+        if self._serving or self._stopped.done():
+            raise RuntimeError("a Server serves once: make a new one")
+
+    def _failed(self, exc: BaseException) -> None:
+        """Tell those who wait for the end."""
+        if not self._stopped.done():
+            self._stopped.set_exception(exc)
 
     def _load(self) -> LoadedApp | None:
         """Import the application; None if a signal interrupted that."""
