@@ -212,7 +212,7 @@ def test_none_is_no_limit_and_not_the_default(name: str) -> None:
     [
         ({}, [BindSpec("tcp", host="127.0.0.1", port=8000)]),
         ({"host": "::", "port": 80}, [BindSpec("tcp", host="::", port=80)]),
-        ({"uds": Path("/x")}, [BindSpec("unix", path="/x", mode=0o666)]),
+        ({"uds": Path("/x")}, [BindSpec("unix", path="/x")]),
         ({"fd": 0}, [BindSpec("fd", fd=0)]),
         ({"fd": 3, "uds": "/x", "host": "a"}, [BindSpec("fd", fd=3)]),
         ({"uds": "/x", "port": 1}, [BindSpec("unix", path="/x")]),

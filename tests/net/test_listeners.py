@@ -26,7 +26,7 @@ def tcp(host: str = "127.0.0.1", port: int = 0) -> BindSpec:
     return BindSpec("tcp", host=host, port=port)
 
 
-def unix(path: Path, mode: int = 0o666) -> BindSpec:
+def unix(path: Path, mode: int | None = None) -> BindSpec:
     return BindSpec("unix", path=str(path), mode=mode)
 
 
@@ -235,6 +235,19 @@ def test_a_unix_socket_is_open_to_everybody_unless_told_otherwise(bound: ExitSta
     listen(bound, unix(tmp_path / "open"), unix(tmp_path / "closed", 0o600))
     assert stat.S_IMODE((tmp_path / "open").stat().st_mode) == 0o666
     assert stat.S_IMODE((tmp_path / "closed").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("mode", [0o660, 0o600, 0o777, 0o000])
+def test_the_mode_of_a_prepared_socket_is_kept_unless_another_is_given(
+    bound: ExitStack, tmp_path: Path, mode: int
+) -> None:
+    for name, given, expected in (("kept", None, mode), ("given", 0o640, 0o640)):
+        path = tmp_path / name
+        with socket.socket(socket.AF_UNIX) as prepared:
+            prepared.bind(str(path))
+        path.chmod(mode)
+        listen(bound, unix(path, given))
+        assert stat.S_IMODE(path.stat().st_mode) == expected
 
 
 def test_the_file_of_a_server_that_is_gone_is_replaced(bound: ExitStack, tmp_path: Path) -> None:

@@ -105,7 +105,16 @@ def _server_options(app: object, values: Mapping[str, Any]) -> ServerOptions:
             app=app,
             **_pick(
                 values,
-                ("factory", "app_dir", "env_file", "interface", "lifespan", "root_path", "timeout_lifespan_startup"),
+                (
+                    "factory",
+                    "app_dir",
+                    "env_file",
+                    "interface",
+                    "lifespan",
+                    "root_path",
+                    "timeout_lifespan_startup",
+                    "lifespan_died",
+                ),
             ),
         ),
         http=HTTPOptions(
@@ -167,7 +176,7 @@ def _pick(values: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _binds(values: Mapping[str, Any]) -> tuple[BindSpec, ...]:
-    """Return the listeners: ``bind``, else ``fd``, else ``uds`` (mode 0666), else ``host`` and ``port``."""
+    """Return the listeners: ``bind``, else ``fd``, else ``uds``, else ``host`` and ``port``."""
     if values["bind"] is not None:
         binds: tuple[BindSpec, ...] = values["bind"]
         return binds

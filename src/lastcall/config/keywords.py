@@ -54,6 +54,7 @@ class ConfigKeywords(TypedDict, total=False):
     timeout_cancel: float | None
     timeout_lifespan_shutdown: float | None
     timeout_lifespan_startup: float | None
+    lifespan_died: str
     drain_close: str | Sequence[str] | None
     drain_finish: str | Sequence[str] | None
     drain_farewell: float

@@ -162,8 +162,8 @@ class Globs(Kind):
 def parse_bind(text: str) -> BindSpec:
     """Read one listener address.
 
-    ``HOST:PORT`` and ``[IPV6]:PORT`` (port 0: any free one), ``unix:PATH`` with an optional ``,mode=OCTAL`` at the end
-    (default 0666), ``fd://N`` for an inherited socket. Raises :class:`UnusableValueError`.
+    ``HOST:PORT`` and ``[IPV6]:PORT`` (port 0: any free one), ``unix:PATH`` with an optional ``,mode=OCTAL`` at the end,
+    ``fd://N`` for an inherited socket. Raises :class:`UnusableValueError`.
     """
     if text.startswith("unix:"):
         return _parse_unix(text.removeprefix("unix:"))
@@ -228,7 +228,7 @@ def _latin1(part: object) -> bytes:
 
 
 def _parse_unix(rest: str) -> BindSpec:
-    path, mode = rest, 0o666
+    path, mode = rest, None
     if match := _MODE.fullmatch(rest):
         path = match["path"]
         if not _OCTAL.fullmatch(match["mode"]):

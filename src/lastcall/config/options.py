@@ -116,7 +116,7 @@ _TABLE = (
         group="Listening",
         help=(
             "Listen on HOST:PORT, [IPV6]:PORT, unix:PATH, unix:PATH,mode=0660 or fd://N. May be given several times; "
-            "in LASTCALL_BIND, separated by spaces. Port 0 is any free port, the mode of a socket file is 0666."
+            "in LASTCALL_BIND, separated by spaces. Port 0 is any free port; the mode of a socket file is 0666, or that of the one that it replaces."
         ),
     ),
     Option(
@@ -138,7 +138,7 @@ _TABLE = (
         kind=SocketPath(optional=True),
         default=None,
         group="Listening",
-        help="Listen on a unix socket with this path (mode 0666) instead of host and port.",
+        help="Listen on a unix socket with this path instead of host and port; its mode is as with `bind`.",
     ),
     Option(
         name="fd",
@@ -301,6 +301,16 @@ _TABLE = (
         default=math.inf,
         group="Starting and stopping",
         help="Time for the application's `lifespan.startup`; then the start has failed.",
+    ),
+    Option(
+        name="lifespan_died",
+        kind=Choice(words=("serve", "stop")),
+        default="serve",
+        group="Starting and stopping",
+        help=(
+            "What follows if the application's lifespan task ends with an exception while the server serves: it goes "
+            "on, and readiness (`health_path`) answers 503, or it stops. The exit code is 4 either way."
+        ),
     ),
     Option(
         name="drain_close",

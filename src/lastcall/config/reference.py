@@ -41,7 +41,7 @@ _BINDS: Final = """\
 | `127.0.0.1:8000`, `localhost:8000` | this address, or the addresses of this name |
 | `0.0.0.0:8000`, `[::]:8000` | every IPv4 interface, every IPv6 interface |
 | `[::1]:0` | any free port of an IPv6 address |
-| `unix:/run/app.sock` | a unix socket, mode 0666 |
+| `unix:/run/app.sock` | a unix socket; mode 0666, or that of the socket file that is there already |
 | `unix:/run/app.sock,mode=0660` | a unix socket with this mode |
 | `fd://3` | a socket that the process has inherited |
 """

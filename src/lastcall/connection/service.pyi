@@ -16,6 +16,7 @@ class HTTPService(AppRuntime):
     options: HTTPOptions
     keep_alive: bool
     requests: int
+    lifespan_died: bool
     backlog_answered: int
     def __init__(
         self,

@@ -87,7 +87,7 @@ cdef class HTTPService(AppRuntime):
         return cycle.write_body(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), False)
 
     cdef int answer_health(self, HTTPCycle cycle, str path) except -1:
-        """``--health-path``: ready until the stop order, live as long as this loop answers."""
+        """``--health-path``: ready until the stop order, or the lifespan's death; live as long as this loop answers."""
         cdef int status = 200
         cdef bytes body = b"ok\n"
         cdef list headers = [PLAIN_TEXT, NO_STORE]
@@ -96,6 +96,8 @@ cdef class HTTPService(AppRuntime):
             headers.append(ALLOW)
         elif path == self.ready_path and self.drain.phase >= ANNOUNCED:
             status, body = 503, b"stopping\n"
+        elif path == self.ready_path and self.lifespan_died:
+            status, body = 503, b"lifespan failed\n"
         headers.append((b"content-length", b"%d" % len(body)))
         cycle.ended = True
         cycle.head = check_head(status, headers, self.default_headers)

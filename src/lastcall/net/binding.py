@@ -18,6 +18,9 @@ from lastcall.base.errors import ConfigError, StartupError
 from lastcall.base.options import BindSpec
 from lastcall.net.listener import Listener, Owner, inode_of
 
+DEFAULT_MODE = 0o666
+"""Of the file of a unix socket: everybody on this machine may connect, as with a port of 127.0.0.1."""
+
 
 def bind(specs: tuple[BindSpec, ...]) -> list[Listener]:
     """Bind every address, or none; raises StartupError (exit code 3) that names the address."""
@@ -128,13 +131,13 @@ def _bind_unix(spec: BindSpec, earlier: list[Listener]) -> Listener:
     found = inode_of(path)
     if found is not None and any(listener.inode == found for listener in earlier):
         raise StartupError(f"cannot listen on {spec}: it is given twice")
-    _clear_stale_socket(spec.path)
+    kept = _clear_stale_socket(spec.path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     made = False
     try:
         sock.bind(spec.path)
         made = True
-        os.chmod(path, spec.mode)
+        os.chmod(path, spec.mode if spec.mode is not None else DEFAULT_MODE if kept is None else kept)
         status = os.stat(path)
     except OSError as exc:
         sock.close()
@@ -147,12 +150,12 @@ def _bind_unix(spec: BindSpec, earlier: list[Listener]) -> Listener:
     return listener
 
 
-def _clear_stale_socket(path: str) -> None:
-    """Remove the file of a server that is gone; refuse to take the place of one that answers."""
+def _clear_stale_socket(path: str) -> int | None:
+    """Remove the file of a server that is gone, and return its mode; refuse to take the place of one that answers."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
-        return
+        return None
     except OSError as exc:
         raise StartupError(f"cannot listen on unix:{path}: {exc.strerror}") from exc
     if not stat.S_ISSOCK(mode):
@@ -169,6 +172,7 @@ def _clear_stale_socket(path: str) -> None:
             raise StartupError(f"cannot listen on unix:{path}: another server answers there")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
+    return stat.S_IMODE(mode)
 
 
 def _from_fd(spec: BindSpec) -> Listener:

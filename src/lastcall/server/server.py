@@ -284,7 +284,10 @@ class Server:
         """Run ``lifespan.startup``; None if an order interrupted it."""
         options = self.config.options
         self._lifespan = lifespan = Lifespan(
-            app.app, options.app.lifespan, timeout_startup=options.app.timeout_lifespan_startup
+            app.app,
+            options.app.lifespan,
+            timeout_startup=options.app.timeout_lifespan_startup,
+            died=options.app.lifespan_died,
         )
         self._controller.interrupt = lifespan.interrupt
         ready = False
@@ -332,6 +335,9 @@ class Server:
             policies=PolicyTable(stop.close, stop.finish) if stop.close or stop.finish else None,
             timeout_disconnect=stop.disconnect,
         )
+        lifespan.on_death = lambda: self._lifespan_died(service)
+        if lifespan.failed_while_serving:  # already
+            lifespan.on_death()
         driver = make_driver(
             options.net.driver, scheduler, service.drain, limit=connection_limit(options.net.limit_connections)
         )
@@ -345,6 +351,11 @@ class Server:
         self.addresses = [listener.address for listener in self._listeners]
         self._say_where()
         self._controller.serve(Work(driver, service, lifespan, self._listeners), on_ready=self._ready)
+
+    def _lifespan_died(self, service: HTTPService) -> None:
+        service.lifespan_died = True
+        if self.config.options.app.lifespan_died == "stop":
+            self.drain("lifespan-died")
 
     def _say_where(self) -> None:
         for listener in self._listeners:
