@@ -241,12 +241,12 @@ def test_a_unix_socket_is_open_to_everybody_unless_told_otherwise(bound: ExitSta
 def test_the_mode_of_a_prepared_socket_is_kept_unless_another_is_given(
     bound: ExitStack, tmp_path: Path, mode: int
 ) -> None:
-    for name, given, expected in (("kept", None, mode), ("given", 0o640, 0o640)):
+    for name, asked, expected in (("kept", None, mode), ("given", 0o640, 0o640)):
         path = tmp_path / name
         with socket.socket(socket.AF_UNIX) as prepared:
             prepared.bind(str(path))
         path.chmod(mode)
-        listen(bound, unix(path, given))
+        listen(bound, unix(path, asked))
         assert stat.S_IMODE(path.stat().st_mode) == expected
 
 

@@ -97,7 +97,12 @@ def test_a_plain_return_is_no_death(log: Lines, died: str) -> None:
 
 def test_a_death_in_the_stop_is_no_other_order(log: Lines) -> None:
     app = Mortal()
+
+    def both() -> None:
+        server.server.drain("first")
+        app.told.set()
+
     with running(app, lifespan="on", lifespan_died="stop") as server:
-        server.call(lambda: (server.server.drain("first"), app.told.set()))
+        server.call(both)
         report = server.join()
     assert (report.cause, report.exit_code) == ("first", 4)
