@@ -834,6 +834,20 @@ def test_run_leaves_the_current_event_loop_of_the_thread_alone(loop: str) -> Non
     assert found == [True]
 
 
+def test_a_loop_factory_that_fails_is_a_config_error_with_its_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails() -> asyncio.AbstractEventLoop:
+        raise RuntimeError("no io_uring")
+
+    with pytest.raises(ConfigError, match=r"RuntimeError: no io_uring \(.*test_server.py, line \d+\)"):
+        Server(config(hello, loop=fails)).run()
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "site_loops.py").write_text("import no_such_module\n")
+    with pytest.raises(ConfigError, match=r"No module named 'no_such_module' \(.*site_loops.py, line 1\)"):
+        Server(config(hello, loop="site_loops:make")).run()
+
+
 def test_uvloop_that_is_missing_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "uvloop", None)
     with pytest.raises(ConfigError, match=r"pip install 'lastcall\[uvloop\]'"):

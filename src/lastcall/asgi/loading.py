@@ -1,8 +1,8 @@
 """Finding the application and turning it into an ASGI 3 callable.
 
-Whatever is wrong ends as one :class:`StartupError` that says what to change; the traceback is part of its text where
-the application's own code failed (and only the frames of that code). KeyboardInterrupt passes through: a stop signal
-during a slow import is no failure.
+Whatever is wrong with it ends as one :class:`StartupError` that says what to change; the traceback is part of its text
+where the application's own code failed (and only the frames of that code). KeyboardInterrupt passes through: a stop
+signal during a slow import is no failure.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ from lastcall.asgi.interfaces import (
     is_coroutine_callable,
     shape_of,
 )
-from lastcall.base.errors import StartupError
+from lastcall.base.errors import ConfigError, StartupError
 from lastcall.base.options import AppOptions
 from lastcall.base.record import Record
 from lastcall.base.types import ASGIApp
+from lastcall.config.import_string import split_import_string
+from lastcall.config.kinds import UnusableValueError
 
 if TYPE_CHECKING:
     from lastcall.asgi.wsgi import WSGIAdapter
@@ -66,7 +68,7 @@ def load_app(options: AppOptions) -> LoadedApp:
     ``options.app`` is ``"module:attribute"`` (the attribute may be dotted) or the object itself. With ``factory`` the
     object is called without arguments. Runs the application's code and blocks as long as that takes.
 
-    Raises :class:`StartupError`; KeyboardInterrupt passes through.
+    Raises :class:`StartupError`, and what :func:`prepare` does; KeyboardInterrupt passes through.
     """
     prepare(options)
     with _in_this_thread():
@@ -90,7 +92,7 @@ def prepare(options: AppOptions) -> None:
     imported, ``app_dir`` becomes the first entry of ``sys.path`` ("" is the working directory, None leaves the path
     alone). Twice is as good as once.
 
-    Raises :class:`StartupError`.
+    Raises :class:`ConfigError`.
     """
     if options.env_file is not None:
         _load_env_file(options.env_file)
@@ -131,17 +133,20 @@ def _load_env_file(path: str) -> None:
     try:
         from dotenv import load_dotenv  # noqa: PLC0415 - an extra
     except ImportError:
-        raise StartupError("--env-file needs python-dotenv: pip install 'lastcall[dotenv]'") from None
+        raise ConfigError("--env-file", path, "python-dotenv to be installed: pip install 'lastcall[dotenv]'") from None
     try:
         with open(path, encoding="utf-8") as stream:
             load_dotenv(stream=stream)
     except (OSError, UnicodeDecodeError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8 text"
-        raise StartupError(f"--env-file: {path!r} cannot be read: {reason}") from exc
+        raise ConfigError("--env-file", path, f"a file that can be read ({reason})") from exc
 
 
 def _import_object(name: str) -> object:
-    module_name, attribute = _split(name)
+    try:
+        module_name, attribute = split_import_string(name)
+    except UnusableValueError as error:  # a Config has refused it before
+        raise StartupError(f"{name!r} is no application: expected {error.expected}") from None
     obj: object = _import_module(module_name, attribute)
     path = module_name
     for part in attribute.split("."):
@@ -168,43 +173,10 @@ def _is_absence(exc: AttributeError, name: str) -> bool:
     return said_itself and exc.__cause__ is None and exc.__context__ is None and name in str(exc)
 
 
-def _split(name: str) -> tuple[str, str]:
-    """Split ``module:attribute``; the errors say what it should have been."""
-    if not name:
-        raise StartupError("no application given: name one as module:attribute, for example main:app")
-    module, colon, attribute = name.partition(":")
-    if module.endswith(".py") or "/" in module or os.sep in module:
-        raise StartupError(
-            f"{name!r} is a file: name the module, as in {_suggest_for_file(module, attribute or 'app')}"
-        )
-    if not colon:
-        parent, dot, last = module.rpartition(".")
-        likely = f"{parent}:{last}" if dot and last in ("app", "application", "api") else f"{module}:app"
-        raise StartupError(f"{name!r} names no attribute: write module:attribute, for example {likely}")
-    if not module or not attribute:
-        missing, likely = ("module", f"main:{attribute or 'app'}") if not module else ("attribute", f"{module}:app")
-        raise StartupError(f"{name!r} names no {missing}: write module:attribute, for example {likely}")
-    if not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
-        raise StartupError(f"{name!r} is not of the form module:attribute, for example main:app")
-    return module, attribute
-
-
-def _suggest_for_file(path: str, attribute: str) -> str:
-    from pathlib import Path  # noqa: PLC0415 - as below: needed for an error message only
-
-    parts = list(Path(path).parts)
-    folder = ""
-    if Path(path).is_absolute() or ".." in parts:
-        folder = f" --app-dir {Path(path).parent}"
-        parts = parts[-1:]
-    module = ".".join(parts).removesuffix(".py").removesuffix(".__init__")
-    return f"{module}:{attribute}{folder}"
-
-
 def _put_first(app_dir: str) -> None:
     folder = os.path.abspath(app_dir)
     if not os.path.isdir(folder):
-        raise StartupError(f"--app-dir: there is no directory {app_dir!r}")
+        raise ConfigError("--app-dir", app_dir, "a directory that exists")
     if sys.path[:1] != [folder]:
         sys.path.insert(0, folder)
 
@@ -221,7 +193,7 @@ def _import_module(name: str, attribute: str) -> ModuleType:
         raise StartupError(_exit_message(f"while {name!r} was imported", exc)) from exc
     except LoadedInsideError as exc:
         guard = 'put that under `if __name__ == "__main__":`, since the import of the module runs it too'
-        raise StartupError(f"{name!r} runs a server itself{_place(exc)}: {guard}") from exc
+        raise StartupError(f"{name!r} runs a server itself{place_of(exc)}: {guard}") from exc
     except Exception as exc:
         raise StartupError(_with_traceback(f"importing {name!r} failed", exc)) from exc
 
@@ -334,7 +306,7 @@ def _call_factory(factory: object, name: str) -> object:
         raise StartupError(_exit_message(f"in the factory {name}", exc)) from exc
     except LoadedInsideError as exc:
         raise StartupError(
-            f"the factory {name} runs a server itself{_place(exc)}: it has to return the application"
+            f"the factory {name} runs a server itself{place_of(exc)}: it has to return the application"
         ) from exc
     except Exception as exc:
         raise StartupError(_with_traceback(f"the factory {name} failed", exc)) from exc
@@ -455,13 +427,13 @@ def _with_traceback(what: str, exc: BaseException) -> str:
 
 
 def _exit_message(when: str, exc: SystemExit) -> str:
-    return f"the application called sys.exit({'' if exc.code is None else repr(exc.code)}) {when}{_place(exc)}"
+    return f"the application called sys.exit({'' if exc.code is None else repr(exc.code)}) {when}{place_of(exc)}"
 
 
-def _place(exc: BaseException) -> str:
+def place_of(exc: BaseException) -> str:
     """Where the application's code was when ``exc`` was raised: the last line that is not of this package."""
     where = ""
     for frame, line in traceback.walk_tb(_own_frames(exc.__traceback__)):
-        if not frame.f_code.co_filename.startswith(_PACKAGE):
+        if not frame.f_code.co_filename.startswith((_PACKAGE, "<frozen importlib")):
             where = f" ({frame.f_code.co_filename}, line {line})"
     return where

@@ -116,8 +116,8 @@ _TABLE = (
         group="Listening",
         help=(
             "Listen on HOST:PORT, [IPV6]:PORT, unix:PATH, unix:PATH,mode=0660 or fd://N. May be given several times; "
-            "in LASTCALL_BIND, separated by spaces. Port 0 is any free port; the mode of a socket file is 0666, or that "
-            "of the one that it replaces."
+            "in LASTCALL_BIND, separated by spaces. Port 0 is any free port; the mode of a socket file is 0666, or "
+            "that of the one that it replaces."
         ),
     ),
     Option(
