@@ -22,9 +22,7 @@ cdef extern from * nogil:
     unsigned long lastcall_thread() noexcept
 
 cdef extern from "Python.h":
-    ctypedef struct PyMethodDef:
-        pass
-    object PyCFunction_New(PyMethodDef* definition, object self)
+    object PyMethod_New(object function, object self)
 
 
 cdef enum:
@@ -100,4 +98,4 @@ cdef class Writable(Awaitable):
 
 
 cdef object item(object message, object key)
-cdef PyMethodDef* method_def(object kind, str name) except NULL
+cdef object marked(object function)

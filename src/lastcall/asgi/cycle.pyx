@@ -15,13 +15,13 @@ from cpython.ref cimport PyObject
 from libc.math cimport INFINITY
 
 import asyncio
+import inspect
 import logging
 from asyncio import CancelledError
 
 from lastcall.asgi.awaitables cimport DONE, ENDED, Awaitable, OneTurn, add_waiter, wake
-from lastcall.asgi.failures import follows_a_cancel, is_disconnect
+from lastcall.asgi.failures import client_left, follows_a_cancel, is_disconnect
 from lastcall.asgi.runtime cimport EAGER, AppRuntime
-from lastcall.base.errors import ClientDisconnected
 from lastcall.drain.policy import Policy
 from lastcall.drain.report import CLOSED_BY_POLICY
 from lastcall.notice.notice cimport CURRENT, WANTED, notice_of
@@ -37,8 +37,6 @@ cdef extern from "Python.h":
     PyObject* call_type "PyObject_Call"(object kind, tuple arguments, dict keywords)
     PyObject* PyObject_Vectorcall(object callable, PyObject** arguments, size_t count, PyObject* names)
     bint PyCoro_CheckExact(object o)
-    ctypedef struct PyMethodDescrObject:
-        PyMethodDef* d_method
     void Py_DECREF(PyObject* o)
 
 cdef extern from * nogil:
@@ -47,6 +45,16 @@ cdef extern from * nogil:
     static int lastcall_raise(void) { return -1; }
     """
     int lastcall_raise() except -1
+
+cdef extern from *:
+    """
+    #if PY_VERSION_HEX < 0x030C0000
+    #define lastcall_mark(f) (((__pyx_CyFunctionObject*)(f))->flags |= __Pyx_CYFUNCTION_COROUTINE)
+    #else
+    #define lastcall_mark(f)
+    #endif
+    """
+    void lastcall_mark(PyObject* function)
 
 cdef object logger = logging.getLogger("lastcall.error")
 cdef object Task = asyncio.Task
@@ -59,12 +67,16 @@ cdef enum:
     FRAMING = 32                 # bytes that a protocol may put around what was sent
 
 
-cdef PyMethodDef* method_def(object kind, str name) except NULL:
-    """The definition of a compiled method, to bind it without looking it up by name each time."""
-    descriptor = kind.__dict__[name]
-    if type(descriptor) is not type(dict.get):
-        raise TypeError(f"{kind.__name__}.{name} is not a compiled method")
-    return (<PyMethodDescrObject*><PyObject*>descriptor).d_method
+cdef object marked(object function):
+    """``function``, a compiled one with a ``__dict__``, taken for a coroutine function by whoever asks ``inspect``.
+
+    What it returns can be awaited, and asgiref warns, at each call, of what is not marked so. Before 3.12 there is no
+    public way to mark it: the flag is what asyncio looks for.
+    """
+    if hasattr(inspect, "markcoroutinefunction"):
+        return inspect.markcoroutinefunction(function)
+    lastcall_mark(<PyObject*>function)
+    return function
 
 
 cdef object raised():
@@ -292,6 +304,7 @@ cdef class AppCycle(RunningTask):
 
     # -- what the application calls -------------------------------------------------------------------------------
 
+    @cython.binding(True)
     def receive(self):
         """An awaitable of the next message; it does not suspend if that is known."""
         cdef Receive awaitable = Receive.__new__(Receive)
@@ -407,7 +420,7 @@ cdef class AppCoroutine(Awaitable):
             return thrown                   # cancelled before it began
         if WANTED:
             PyContextVar_Set(CURRENT, notice_of(cycle))
-        receive = PyCFunction_New(RECEIVE, cycle)
+        receive = PyMethod_New(RECEIVE, cycle)
         send = cycle.bound_send()
         arguments[0] = NULL
         arguments[1] = <PyObject*>scope
@@ -570,7 +583,7 @@ cdef class Writable(Awaitable):
                     self.inner = None
                     self.future = None
             if cycle.disconnected:
-                raise ClientDisconnected("the client has disconnected")
+                raise client_left()
             if cycle.complete or cycle.unsent() <= HIGH_WATER:
                 return ENDED
             self.future = cycle.runtime.loop.create_future()
@@ -578,4 +591,4 @@ cdef class Writable(Awaitable):
             self.inner = self.future.__await__()
 
 
-cdef PyMethodDef* RECEIVE = method_def(AppCycle, "receive")
+cdef object RECEIVE = marked(AppCycle.receive)
