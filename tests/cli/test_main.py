@@ -103,6 +103,7 @@ def test_repeated_flags(serve: Callable[..., Config]) -> None:
 # A value other than the default for each kind of flag that takes one.
 SAMPLES: dict[str, str] = {
     "app_dir": "src",
+    "asgi_spec": "2.3",
     "bind": "a:1",
     "drain_close": "/events/*",
     "drain_finish": "/events/last",

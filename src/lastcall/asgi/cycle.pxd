@@ -72,6 +72,7 @@ cdef class AppCycle(RunningTask):
     cdef int task_ended(self) except -1
     # -- for its subclasses
     cdef object after_send(self, Py_ssize_t n)
+    cdef object into_void(self)
     cdef void response_begun(self) noexcept
     cdef int start_leave_timer(self) except -1
     # -- private

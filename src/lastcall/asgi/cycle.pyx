@@ -234,6 +234,16 @@ cdef class AppCycle(RunningTask):
             return OneTurn.__new__(OneTurn)
         return DONE
 
+    cdef object into_void(self):
+        """The awaitable of a ``send()`` after the client has left: it raises, or before ASGI HTTP 2.4 does nothing."""
+        if not self.runtime.sends_into_void:
+            raise client_left()
+        self._unsuspended += 1
+        if self._unsuspended > YIELD_SENDS:          # a task that hears of nothing must not own the loop either
+            self._unsuspended = 0
+            return OneTurn.__new__(OneTurn)
+        return DONE
+
     # -- the drain ------------------------------------------------------------------------------------------------
 
     cdef bint takes_place(self) noexcept:
@@ -583,6 +593,8 @@ cdef class Writable(Awaitable):
                     self.inner = None
                     self.future = None
             if cycle.disconnected:
+                if cycle.runtime.sends_into_void:
+                    return ENDED
                 raise client_left()
             if cycle.complete or cycle.unsent() <= HIGH_WATER:
                 return ENDED

@@ -15,7 +15,6 @@ import logging
 
 from lastcall.asgi.awaitables cimport DONE, later
 from lastcall.asgi.cycle cimport AppCycle, PyMethod_New, item, lastcall_thread, marked
-from lastcall.asgi.failures import client_left
 from lastcall.base.errors import LocalProtocolError
 from lastcall.wire.head cimport check_head
 
@@ -237,7 +236,8 @@ cdef class HTTPCycle(AppCycle):
     def send(self, message):
         """Queue one message; the awaitable suspends only for backpressure or fairness.
 
-        Raises LocalProtocolError for what ASGI or HTTP does not allow, ClientDisconnected after the client has left.
+        Raises LocalProtocolError for what ASGI or HTTP does not allow, ClientDisconnected after the client has left
+        (``--asgi-spec 2.3``: that is ignored).
         """
         cdef Parts parts
         cdef object kind, first, second      # references of our own: a truth test or an iteration may run any code
@@ -276,7 +276,7 @@ cdef class HTTPCycle(AppCycle):
     cdef object _send_body(self, object data, bint more):
         cdef bytes body
         if self.disconnected:     # first: a request that was refused halfway is complete as well
-            raise client_left()
+            return self.into_void()
         if self.head is None:
             raise LocalProtocolError("http.response.body came before http.response.start")
         if self.complete:
@@ -300,7 +300,7 @@ cdef class HTTPCycle(AppCycle):
                 raise LocalProtocolError(f"an ASGI message is a dict with a 'type', not {message!r:.80}")
             raise LocalProtocolError(f"unknown ASGI message type {kind!r}")
         if self.disconnected:
-            raise client_left()
+            return self.into_void()
         if self.head is not None:
             raise LocalProtocolError("http.response.start came twice")
         if status is None:

@@ -19,6 +19,7 @@ class AppOptions(Record):
     app_dir: str | None = ""
     env_file: str | None = None
     interface: str = "auto"
+    asgi_spec: str = "2.5"
     lifespan: str = "auto"
     root_path: str = ""
     timeout_lifespan_startup: float = math.inf

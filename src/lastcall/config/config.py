@@ -152,6 +152,7 @@ def _server_options(app: object, values: Mapping[str, Any]) -> ServerOptions:
                     "app_dir",
                     "env_file",
                     "interface",
+                    "asgi_spec",
                     "lifespan",
                     "root_path",
                     "timeout_lifespan_startup",

@@ -22,6 +22,7 @@ class ConfigKeywords(TypedDict, total=False):
     app_dir: str | None
     factory: bool
     interface: str
+    asgi_spec: str
     lifespan: str
     root_path: str
     env_file: str | os.PathLike[str] | None

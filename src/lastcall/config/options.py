@@ -88,6 +88,16 @@ _TABLE = (
         help="How APP is called. `auto` tells ASGI 3 from ASGI 2; WSGI has to be asked for.",
     ),
     Option(
+        name="asgi_spec",
+        kind=Choice(words=("2.3", "2.5")),
+        default="2.5",
+        group="Application",
+        help=(
+            "Version of ASGI's HTTP specification. At 2.5 `send()` raises when the client has left; at 2.3 it does "
+            "nothing, and frameworks that ask for the version run streams as they do under uvicorn."
+        ),
+    ),
+    Option(
         name="lifespan",
         kind=Choice(words=("auto", "on", "off")),
         default="auto",

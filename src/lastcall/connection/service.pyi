@@ -31,4 +31,5 @@ class HTTPService(AppRuntime):
         signal: DrainSignal | None = None,
         policies: PolicyTable | None = None,
         timeout_disconnect: float = 3.0,
+        asgi_spec: str = "2.5",
     ) -> None: ...

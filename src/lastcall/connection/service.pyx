@@ -30,12 +30,13 @@ cdef class HTTPService(AppRuntime):
     ``options.limit_max_requests``."""
 
     def __init__(self, app, RunningTasks tasks not None, Scheduler scheduler not None, options=None, *, state=None,
-                 on_max_requests=None, context=None, signal=None, policies=None, double timeout_disconnect=3.0):
+                 on_max_requests=None, context=None, signal=None, policies=None, double timeout_disconnect=3.0,
+                 str asgi_spec="2.5"):
         if options is None:
             options = HTTPOptions()
         AppRuntime.__init__(
             self, app, scheduler.loop, tasks, state=state, default_headers=options.headers, context=context,
-            signal=signal, policies=policies, timeout_disconnect=timeout_disconnect,
+            signal=signal, policies=policies, timeout_disconnect=timeout_disconnect, asgi_spec=asgi_spec,
         )
         self.scheduler = scheduler
         scheduler.tasks = tasks

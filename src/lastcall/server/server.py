@@ -334,6 +334,7 @@ class Server:
             signal=self._signal,
             policies=PolicyTable(stop.close, stop.finish) if stop.close or stop.finish else None,
             timeout_disconnect=stop.disconnect,
+            asgi_spec=options.app.asgi_spec,
         )
         lifespan.on_death = lambda: self._lifespan_died(service)
         if lifespan.failed_while_serving:  # already
@@ -425,7 +426,9 @@ def budgets_of(stop: StopOptions) -> Budgets:
 
 def http1_protocol(service: HTTPService, listener: Listener) -> Callable[[Stream], HTTP1Connection]:
     """What makes the connections of a listener that speaks HTTP/1.1."""
-    scopes = HTTPScopes(scheme=listener.scheme, root_path=listener.root_path, state=service.state)
+    scopes = HTTPScopes(
+        scheme=listener.scheme, root_path=listener.root_path, state=service.state, spec_version=service.asgi_spec
+    )
     return lambda stream: HTTP1Connection(service, scopes, stream)
 
 
