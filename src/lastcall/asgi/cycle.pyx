@@ -46,16 +46,6 @@ cdef extern from * nogil:
     """
     int lastcall_raise() except -1
 
-cdef extern from *:
-    """
-    #if PY_VERSION_HEX < 0x030C0000
-    #define lastcall_mark(f) (((__pyx_CyFunctionObject*)(f))->flags |= __Pyx_CYFUNCTION_COROUTINE)
-    #else
-    #define lastcall_mark(f)
-    #endif
-    """
-    void lastcall_mark(PyObject* function)
-
 cdef object logger = logging.getLogger("lastcall.error")
 cdef object Task = asyncio.Task
 cdef object APP = "ASGI application"
@@ -68,14 +58,14 @@ cdef enum:
 
 
 cdef object marked(object function):
-    """``function``, a compiled one with a ``__dict__``, taken for a coroutine function by whoever asks ``inspect``.
+    """``function``, a compiled one with a ``__dict__``, marked as a coroutine function for whoever asks ``inspect``.
 
-    What it returns can be awaited, and asgiref warns, at each call, of what is not marked so. Before 3.12 there is no
-    public way to mark it: the flag is what asyncio looks for.
+    What it returns can be awaited, and asgiref warns, at each call, of what is not marked so. Before Python 3.12 there
+    is nothing in ``inspect`` for it, and ``asyncio.iscoroutinefunction`` is what is asked.
     """
     if hasattr(inspect, "markcoroutinefunction"):
         return inspect.markcoroutinefunction(function)
-    lastcall_mark(<PyObject*>function)
+    function._is_coroutine = asyncio.coroutines._is_coroutine
     return function
 
 
