@@ -33,7 +33,7 @@ def forget(pid: int) -> None:
 
 
 def waited(who: int | str) -> float:
-    """Seconds that the main thread of a process (or ``thread-self``) has waited for a processor; 0 if nobody can say."""
+    """Seconds that the main thread of a process (or ``thread-self``) has waited for a processor; 0 if unknown."""
     with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{who}/schedstat", "rb") as stat:
         return int(stat.read().split()[1]) / 1e9
     return 0.0
