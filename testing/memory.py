@@ -223,6 +223,7 @@ class Bench:
         context: Context | None = None,
         access: bool = True,
         clock: Callable[[VirtualLoop], float] | None = None,
+        asgi_spec: str = "2.5",
         **options: Any,
     ) -> None:
         self.options = HTTPOptions(**options)
@@ -246,9 +247,16 @@ class Bench:
             time=lambda: EPOCH + self.loop.time(),
         )
         self.service = HTTPService(
-            app, self.tasks, self.scheduler, self.options, state=state, on_max_requests=on_max_requests, context=context
+            app,
+            self.tasks,
+            self.scheduler,
+            self.options,
+            state=state,
+            on_max_requests=on_max_requests,
+            context=context,
+            asgi_spec=asgi_spec,
         )
-        self.scopes = HTTPScopes(root_path=self.options.root_path, state=state)
+        self.scopes = HTTPScopes(root_path=self.options.root_path, state=state, spec_version=asgi_spec)
 
     def connect(self, **stream: Any) -> Client:
         """A new connection; ``stream`` are arguments of ``MemoryStream``."""

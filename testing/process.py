@@ -27,6 +27,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from testing import clock
+
 READY_LINE = re.compile(r"lastcall running on (?:\x1b\[[\d;]*m)*([^\s\x1b]+)")
 LISTENING_OPTIONS = ("--bind", "--fd", "--host", "--port", "--uds")
 START_SECONDS = 15.0
@@ -97,6 +99,7 @@ class ServerProcess:
         )
         assert self._process.stdout is not None
         assert self._process.stderr is not None
+        clock.watch(self._process.pid)
         self._stdout.read(self._process.stdout)
         self._stderr.read(self._process.stderr)
         return self
@@ -159,8 +162,9 @@ class ServerProcess:
         :raises ProcessFailure: it still runs after ``timeout`` seconds.
         """
         deadline = time.monotonic() + timeout
+        self._look_at_the_end(deadline)
         try:
-            code = self._running.wait(timeout)
+            code = self._running.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             raise self._failure(f"still running after {timeout:g} s") from None
         # A child that inherited the pipes may hold them open after its parent has gone.
@@ -168,6 +172,17 @@ class ServerProcess:
             if not output.join(max(1.0, deadline - time.monotonic())):
                 raise self._failure("the process has ended, but something else still holds its output open")
         return code
+
+    def _look_at_the_end(self, deadline: float) -> None:
+        """Wait for the end, and look what the clock has to know before the process is reaped."""
+        pause = 0.0005
+        with contextlib.suppress(ChildProcessError):  # somebody has reaped it: nothing is left to be seen
+            while self._running.returncode is None and time.monotonic() < deadline:
+                if os.waitid(os.P_PID, self._running.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+                    break
+                time.sleep(pause)
+                pause = min(2 * pause, 0.05)
+        clock.look(self._running.pid)
 
     def stop(self, timeout: float = STOP_SECONDS) -> int:
         """SIGTERM, then `wait`: the exit code."""
@@ -181,6 +196,7 @@ class ServerProcess:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait(STOP_SECONDS)
+        clock.forget(self._process.pid)
         self._stdout.close()
         self._stderr.close()
 

@@ -105,8 +105,8 @@ def test_the_companions_are_registered() -> None:
 def test_a_word_that_no_package_knows_is_taken_for_an_application() -> None:
     assert find_command("nobody-has-this") is None
     with ServerProcess([], "nobody-has-this") as server:
-        assert server.wait() == 3
-    assert "'nobody-has-this' names no attribute: write module:attribute" in server.stderr
+        assert server.wait() == 2
+    assert "APP: 'nobody-has-this' is not usable: expected module:attribute" in server.stderr
 
 
 @pytest.mark.parametrize("word", ["echo:app", "a.b:app", "--port", "-h", "--help", "--version"])

@@ -44,7 +44,7 @@ class Server:
 @pytest.fixture(autouse=True)
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     for name in list(os.environ):
-        if name.startswith("LASTCALL_") or name == "WEB_CONCURRENCY":
+        if name.startswith("LASTCALL_") or name in ("WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS"):
             monkeypatch.delenv(name)
     server = Server()
     process = ModuleType("lastcall.server.process")
@@ -103,6 +103,7 @@ def test_repeated_flags(serve: Callable[..., Config]) -> None:
 # A value other than the default for each kind of flag that takes one.
 SAMPLES: dict[str, str] = {
     "app_dir": "src",
+    "asgi_spec": "2.3",
     "bind": "a:1",
     "drain_close": "/events/*",
     "drain_finish": "/events/last",
@@ -116,6 +117,7 @@ SAMPLES: dict[str, str] = {
     "http": "h11",
     "interface": "asgi2",
     "lifespan": "off",
+    "lifespan_died": "stop",
     "limit_body": "7K",
     "log_config": "log.ini",
     "log_level": "trace",
@@ -174,6 +176,14 @@ def test_a_wrong_value_is_one_line_and_exit_code_2(arguments: list[str], message
     assert result.stderr.startswith("Error: ")
     assert result.stderr.count("\n") == 1
     assert message in result.stderr
+    assert server.config is None
+
+
+def test_several_wrong_values_are_a_line_each(server: Server) -> None:
+    result = invoke("main", "--workers", "4", "--reload", LASTCALL_PORT="x")
+    assert result.exit_code == 2
+    names = [line.split()[:2] for line in result.stderr.splitlines()]
+    assert names == [["Error:", "APP:"], ["Error:", "LASTCALL_PORT:"], ["Error:", "--workers:"], ["Error:", "--reload"]]
     assert server.config is None
 
 

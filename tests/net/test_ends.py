@@ -249,7 +249,7 @@ def test_a_connection_that_is_closed_in_the_moment_of_its_birth_leaves_nothing(s
         running = serve(routes(), timeout_graceful_shutdown=1)  # a quiet connection lingers a tenth of that
         with connected(running, turns, lambda server: server.drain()) as peer:
             assert peer.ended() == "FIN"
-        assert running.join(3).seconds < 0.5
+        assert running.join().seconds < 0.9, "and not a second, as with a longer grace"
 
 
 def test_a_connection_that_is_aborted_in_the_moment_of_its_birth_leaves_nothing(serve: Serve, log: Lines) -> None:
@@ -283,11 +283,9 @@ def use_around_the_timeout(server: Running, idle: float, outcomes: Counter[str])
 @pytest.mark.slow
 def test_a_connection_that_is_used_again_around_its_idle_timeout_is_never_reset(serve: Serve) -> None:
     """A request that comes before the FIN is answered; one that crosses it is not started, and sees a clean end."""
-    idle = 0.2
-    server = serve(routes(), timeout_keep_alive=idle)
     outcomes = Counter[str]()
-    for _ in range(10):  # a busy machine may ask too late each time
-        use_around_the_timeout(server, idle, outcomes)
+    for idle in (0.2, 0.4, 0.8, 1.6, 3.2, 6.4):  # a busy machine asks too late where it is short
+        use_around_the_timeout(serve(routes(), timeout_keep_alive=idle), idle, outcomes)
         if outcomes.keys() != {"FIN"}:
             break
     assert outcomes.keys() == {"200", "FIN"}, outcomes

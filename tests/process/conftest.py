@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from testing.clock import Stopwatch
 from testing.peer import Peer
 from testing.process import ServerProcess
+
+__all__ = ["APPS", "Start", "Stopwatch", "answers", "open_stream", "start", "wait_for_output"]
 
 APPS = Path(__file__).with_name("apps")
 
@@ -64,15 +66,3 @@ def answers(path: str) -> bool:
         except OSError:
             return False
     return True
-
-
-class Stopwatch:
-    """Seconds since it was made."""
-
-    def __init__(self) -> None:
-        self._since = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        """So far."""
-        return time.monotonic() - self._since

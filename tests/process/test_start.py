@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -113,6 +117,33 @@ def test_a_mistake_on_the_command_line_is_exit_code_2(arguments: list[str]) -> N
         assert server.wait() == 2
     assert "Error: " in server.stderr
     assert "Traceback" not in server.stderr
+
+
+def test_a_program_without_a_guard_is_told_of_it(tmp_path: Path) -> None:
+    program = tmp_path / "site_main.py"
+    program.write_text("import lastcall\n\nasync def app(*_): ...\n\nlastcall.run('site_main:app', port=0)\n")
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[-1].startswith("Error: 'site_main' runs a server itself")
+    assert "Traceback" not in done.stderr
+
+
+def test_what_options_name_comes_from_the_applications_directory(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "site_parts.py").write_text(
+        "import asyncio, logging\n\n"
+        "class Formatter(logging.Formatter): ...\n\n"
+        "def loop():\n    return asyncio.new_event_loop()\n\n"
+        "async def app(scope, receive, send):\n    assert scope['type'] == 'http'\n"
+    )
+    formatter = {"()": "site_parts.Formatter", "format": "mine: %(message)s"}
+    handler = {"class": "logging.StreamHandler", "formatter": "mine"}
+    loggers = {"lastcall": {"handlers": ["mine"], "level": "INFO"}}
+    logging = {"version": 1, "formatters": {"mine": formatter}, "handlers": {"mine": handler}, "loggers": loggers}
+    (tmp_path / "log.json").write_text(json.dumps(logging))
+    options = ["--loop", "site_parts:loop", "--log-config", str(tmp_path / "log.json"), "--app-dir", str(tmp_path)]
+    server = start("site_parts:app", *options)
+    assert server.stop() == 0
+    assert "mine: Stopped" in server.stderr
 
 
 @pytest.mark.parametrize(("driver", "loop"), [("native", "asyncio"), ("asyncio", "uvloop")])

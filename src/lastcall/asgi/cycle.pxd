@@ -22,9 +22,7 @@ cdef extern from * nogil:
     unsigned long lastcall_thread() noexcept
 
 cdef extern from "Python.h":
-    ctypedef struct PyMethodDef:
-        pass
-    object PyCFunction_New(PyMethodDef* definition, object self)
+    object PyMethod_New(object function, object self)
 
 
 cdef enum:
@@ -74,6 +72,7 @@ cdef class AppCycle(RunningTask):
     cdef int task_ended(self) except -1
     # -- for its subclasses
     cdef object after_send(self, Py_ssize_t n)
+    cdef object into_void(self)
     cdef void response_begun(self) noexcept
     cdef int start_leave_timer(self) except -1
     # -- private
@@ -100,4 +99,4 @@ cdef class Writable(Awaitable):
 
 
 cdef object item(object message, object key)
-cdef PyMethodDef* method_def(object kind, str name) except NULL
+cdef object marked(object function)

@@ -15,13 +15,13 @@ from cpython.ref cimport PyObject
 from libc.math cimport INFINITY
 
 import asyncio
+import inspect
 import logging
 from asyncio import CancelledError
 
 from lastcall.asgi.awaitables cimport DONE, ENDED, Awaitable, OneTurn, add_waiter, wake
-from lastcall.asgi.failures import follows_a_cancel, is_disconnect
+from lastcall.asgi.failures import client_left, follows_a_cancel, is_disconnect
 from lastcall.asgi.runtime cimport EAGER, AppRuntime
-from lastcall.base.errors import ClientDisconnected
 from lastcall.drain.policy import Policy
 from lastcall.drain.report import CLOSED_BY_POLICY
 from lastcall.notice.notice cimport CURRENT, WANTED, notice_of
@@ -37,8 +37,6 @@ cdef extern from "Python.h":
     PyObject* call_type "PyObject_Call"(object kind, tuple arguments, dict keywords)
     PyObject* PyObject_Vectorcall(object callable, PyObject** arguments, size_t count, PyObject* names)
     bint PyCoro_CheckExact(object o)
-    ctypedef struct PyMethodDescrObject:
-        PyMethodDef* d_method
     void Py_DECREF(PyObject* o)
 
 cdef extern from * nogil:
@@ -59,12 +57,16 @@ cdef enum:
     FRAMING = 32                 # bytes that a protocol may put around what was sent
 
 
-cdef PyMethodDef* method_def(object kind, str name) except NULL:
-    """The definition of a compiled method, to bind it without looking it up by name each time."""
-    descriptor = kind.__dict__[name]
-    if type(descriptor) is not type(dict.get):
-        raise TypeError(f"{kind.__name__}.{name} is not a compiled method")
-    return (<PyMethodDescrObject*><PyObject*>descriptor).d_method
+cdef object marked(object function):
+    """``function``, a compiled one with a ``__dict__``, marked as a coroutine function for whoever asks ``inspect``.
+
+    What it returns can be awaited, and asgiref warns, at each call, of what is not marked so. Before Python 3.12 there
+    is nothing in ``inspect`` for it, and ``asyncio.iscoroutinefunction`` is what is asked.
+    """
+    if hasattr(inspect, "markcoroutinefunction"):
+        return inspect.markcoroutinefunction(function)
+    function._is_coroutine = asyncio.coroutines._is_coroutine
+    return function
 
 
 cdef object raised():
@@ -222,6 +224,16 @@ cdef class AppCycle(RunningTask):
             return OneTurn.__new__(OneTurn)
         return DONE
 
+    cdef object into_void(self):
+        """The awaitable of a ``send()`` after the client has left: it raises, or before ASGI HTTP 2.4 does nothing."""
+        if not self.runtime.sends_into_void:
+            raise client_left()
+        self._unsuspended += 1
+        if self._unsuspended > YIELD_SENDS:          # a task that hears of nothing must not own the loop either
+            self._unsuspended = 0
+            return OneTurn.__new__(OneTurn)
+        return DONE
+
     # -- the drain ------------------------------------------------------------------------------------------------
 
     cdef bint takes_place(self) noexcept:
@@ -292,6 +304,7 @@ cdef class AppCycle(RunningTask):
 
     # -- what the application calls -------------------------------------------------------------------------------
 
+    @cython.binding(True)
     def receive(self):
         """An awaitable of the next message; it does not suspend if that is known."""
         cdef Receive awaitable = Receive.__new__(Receive)
@@ -407,7 +420,7 @@ cdef class AppCoroutine(Awaitable):
             return thrown                   # cancelled before it began
         if WANTED:
             PyContextVar_Set(CURRENT, notice_of(cycle))
-        receive = PyCFunction_New(RECEIVE, cycle)
+        receive = PyMethod_New(RECEIVE, cycle)
         send = cycle.bound_send()
         arguments[0] = NULL
         arguments[1] = <PyObject*>scope
@@ -570,7 +583,9 @@ cdef class Writable(Awaitable):
                     self.inner = None
                     self.future = None
             if cycle.disconnected:
-                raise ClientDisconnected("the client has disconnected")
+                if cycle.runtime.sends_into_void:
+                    return ENDED
+                raise client_left()
             if cycle.complete or cycle.unsent() <= HIGH_WATER:
                 return ENDED
             self.future = cycle.runtime.loop.create_future()
@@ -578,4 +593,4 @@ cdef class Writable(Awaitable):
             self.inner = self.future.__await__()
 
 
-cdef PyMethodDef* RECEIVE = method_def(AppCycle, "receive")
+cdef object RECEIVE = marked(AppCycle.receive)

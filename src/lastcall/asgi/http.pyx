@@ -14,8 +14,8 @@ from cpython.object cimport PyObject
 import logging
 
 from lastcall.asgi.awaitables cimport DONE, later
-from lastcall.asgi.cycle cimport AppCycle, PyCFunction_New, PyMethodDef, item, lastcall_thread, method_def
-from lastcall.base.errors import ClientDisconnected, LocalProtocolError
+from lastcall.asgi.cycle cimport AppCycle, PyMethod_New, item, lastcall_thread, marked
+from lastcall.base.errors import LocalProtocolError
 from lastcall.wire.head cimport check_head
 
 cdef extern from "Python.h":
@@ -230,12 +230,14 @@ cdef class HTTPCycle(AppCycle):
     # -- what the application calls -------------------------------------------------------------------------------
 
     cdef object bound_send(self):
-        return PyCFunction_New(SEND, self)
+        return PyMethod_New(SEND, self)
 
+    @cython.binding(True)
     def send(self, message):
         """Queue one message; the awaitable suspends only for backpressure or fairness.
 
-        Raises LocalProtocolError for what ASGI or HTTP does not allow, ClientDisconnected after the client has left.
+        Raises LocalProtocolError for what ASGI or HTTP does not allow, ClientDisconnected after the client has left
+        (``--asgi-spec 2.3``: that is ignored).
         """
         cdef Parts parts
         cdef object kind, first, second      # references of our own: a truth test or an iteration may run any code
@@ -274,7 +276,7 @@ cdef class HTTPCycle(AppCycle):
     cdef object _send_body(self, object data, bint more):
         cdef bytes body
         if self.disconnected:     # first: a request that was refused halfway is complete as well
-            raise ClientDisconnected("the client has disconnected")
+            return self.into_void()
         if self.head is None:
             raise LocalProtocolError("http.response.body came before http.response.start")
         if self.complete:
@@ -298,7 +300,7 @@ cdef class HTTPCycle(AppCycle):
                 raise LocalProtocolError(f"an ASGI message is a dict with a 'type', not {message!r:.80}")
             raise LocalProtocolError(f"unknown ASGI message type {kind!r}")
         if self.disconnected:
-            raise ClientDisconnected("the client has disconnected")
+            return self.into_void()
         if self.head is not None:
             raise LocalProtocolError("http.response.start came twice")
         if status is None:
@@ -322,4 +324,4 @@ cdef class HTTPCycle(AppCycle):
             self.write_body(NULL, 0, True)
 
 
-cdef PyMethodDef* SEND = method_def(HTTPCycle, "send")
+cdef object SEND = marked(HTTPCycle.send)

@@ -23,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
 
@@ -170,7 +170,8 @@ class Lifespan:
     To interrupt a start-up (a signal), call :meth:`interrupt` in the loop's thread: ``startup()`` returns False at
     once. When it has returned True, end it by :meth:`shutdown`; :meth:`cancel` would not tell the application.
 
-    ``mode`` is ``auto``, ``on`` or ``off``; ``timeout_startup`` is in seconds, inf for none;
+    ``mode`` is ``auto``, ``on`` or ``off``; ``timeout_startup`` is in seconds, inf for none; ``died`` is ``serve`` or
+    ``stop``, what the log says of a task that fails while serving (:attr:`on_death` has to do it);
     ``still_starting_interval`` exists for tests. Messages go to ``logger``, by default ``lastcall.error``.
     """
 
@@ -180,15 +181,20 @@ class Lifespan:
         mode: str = "auto",
         *,
         timeout_startup: float = math.inf,
+        died: str = "serve",
         still_starting_interval: float = STILL_STARTING_INTERVAL,
         logger: logging.Logger | None = None,
     ) -> None:
+        self.on_death: Callable[[], object] | None = None
+        """Called once, in the loop's thread, if the task fails between start-up and shutdown: it raises, or says
+        ``shutdown.failed``, as Starlette does before it raises. A plain return is no death."""
         self.state: dict[str, Any] | None = None
         """What the application put into ``scope["state"]``, once start-up is complete; None without lifespan.
         Each request gets a shallow copy of it."""
         self._app = app
         self._mode = mode
         self._timeout_startup = timeout_startup
+        self._then = "stopping" if died == "stop" else "serving goes on, but readiness (--health-path) is 503"
         self._interval = still_starting_interval
         self._logger = logger or logging.getLogger("lastcall.error")
         self._phase = State.IDLE
@@ -351,8 +357,11 @@ class Lifespan:
         elif event is Event.STARTUP_FAILED:
             self._failure = str(message.get("message") or "").rstrip()
         elif event is Event.SHUTDOWN_FAILED and after is not before:
-            what = "shutdown failed" if after is State.SHUTDOWN_FAILED else "lifespan failed while serving (it goes on)"
+            died = f"lifespan failed while serving ({self._then})"
+            what = "shutdown failed" if after is State.SHUTDOWN_FAILED else died
             self._logger.error("%s", _sentence(f"Application {what}", str(message.get("message") or "").rstrip()))
+        if after is State.DIED and before is State.SERVING:
+            self._tell_of_death()
 
     def _task_ended(self, error: BaseException | None) -> None:
         before = self._phase
@@ -366,9 +375,14 @@ class Lifespan:
         elif after is State.COMPLETE:
             self._logger.info("The application's lifespan call returned without sending lifespan.shutdown.complete.")
         elif after is State.DIED:
-            self._logger.error("The application's lifespan call raised; serving goes on.", exc_info=error)
+            self._logger.error("The application's lifespan call raised: %s.", self._then, exc_info=error)
+            self._tell_of_death()
         else:
             self._logger.error("Application shutdown failed: its lifespan call raised.", exc_info=error)
+
+    def _tell_of_death(self) -> None:
+        if self.on_death is not None:
+            self.on_death()
 
     # The server's side.
 

@@ -16,6 +16,7 @@ class AppRuntime:
     signal: DrainSignal
     drain: DrainState
     state: dict[str, Any] | None
+    asgi_spec: str
     def __init__(
         self,
         app: ASGIApp,
@@ -28,4 +29,5 @@ class AppRuntime:
         signal: DrainSignal | None = None,
         policies: PolicyTable | None = None,
         timeout_disconnect: float = 3.0,
+        asgi_spec: str = "2.5",
     ) -> None: ...

@@ -15,10 +15,10 @@ class ExitCode(IntEnum):
     """An unexpected error, or the watchdog."""
 
     USAGE = 2
-    """A wrong option, or a wrong configuration."""
+    """A wrong option, or a wrong configuration: found before an address was bound or the application imported."""
 
     STARTUP = 3
-    """The start failed: bind, import or ``lifespan.startup``."""
+    """The start failed after that: bind, import or ``lifespan.startup``."""
 
     LIFESPAN = 4
     """``lifespan.shutdown`` failed or timed out, or the lifespan's task had raised while serving."""

@@ -1,7 +1,7 @@
 """``run()``, and the way from a configuration to an exit code that it shares with the command.
 
-Exit codes: 0 stopped as asked · 1 unexpected error · 2 usage or configuration · 3 start-up failed · 4 and 5 are the
-server's own findings about its stop.
+Exit codes: 0 stopped as asked · 1 unexpected error · 2 usage or configuration, found before anything was bound or the
+application imported · 3 start-up failed after that · 4 to 6 are the server's own findings about its stop.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def serve(configure: Callable[[], Config], *, final: bool = True) -> int:
             from lastcall.server.process import run_process  # noqa: PLC0415
 
         return run_process(config, tell=tell, final=final)
-    except ConfigError as error:
+    except LastcallError as error:
         return tell(error)
     except KeyboardInterrupt:
         # Ctrl-C before the server has installed its own handlers: a stop as asked.
@@ -74,8 +74,10 @@ def collector_waits(*, freeze: bool) -> Iterator[None]:
 def tell(error: LastcallError) -> int:
     """Write ``Error: …`` to stderr and return the exit code.
 
-    It is one line, but for a failed import, whose message holds the traceback.
+    It is one line for each thing that is wrong; that of a failed import is followed by the traceback.
     """
+    lines = error.errors if isinstance(error, ConfigError) else (error,)
     with suppress(OSError):
-        print("Error:", error, file=sys.stderr, flush=True)
+        for line in lines:
+            print("Error:", line, file=sys.stderr, flush=True)
     return error.exit_code if isinstance(error, StartupError) else ExitCode.USAGE

@@ -24,6 +24,7 @@ cdef class HTTPService(AppRuntime):
     cdef readonly Py_ssize_t backlog_answered  # connections that came in a drain and got an answer
     cdef str ready_path                    # None: no health path
     cdef str live_path
+    cdef public bint lifespan_died         # its task ended with an exception: not ready any more
     cdef bint warned_websocket
     cdef int admit(self, str path) except -1
     cdef int warn_websocket(self) except -1

@@ -30,12 +30,13 @@ cdef class HTTPService(AppRuntime):
     ``options.limit_max_requests``."""
 
     def __init__(self, app, RunningTasks tasks not None, Scheduler scheduler not None, options=None, *, state=None,
-                 on_max_requests=None, context=None, signal=None, policies=None, double timeout_disconnect=3.0):
+                 on_max_requests=None, context=None, signal=None, policies=None, double timeout_disconnect=3.0,
+                 str asgi_spec="2.5"):
         if options is None:
             options = HTTPOptions()
         AppRuntime.__init__(
             self, app, scheduler.loop, tasks, state=state, default_headers=options.headers, context=context,
-            signal=signal, policies=policies, timeout_disconnect=timeout_disconnect,
+            signal=signal, policies=policies, timeout_disconnect=timeout_disconnect, asgi_spec=asgi_spec,
         )
         self.scheduler = scheduler
         scheduler.tasks = tasks
@@ -87,7 +88,7 @@ cdef class HTTPService(AppRuntime):
         return cycle.write_body(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), False)
 
     cdef int answer_health(self, HTTPCycle cycle, str path) except -1:
-        """``--health-path``: ready until the stop order, live as long as this loop answers."""
+        """``--health-path``: ready until the stop order, or the lifespan's death; live as long as this loop answers."""
         cdef int status = 200
         cdef bytes body = b"ok\n"
         cdef list headers = [PLAIN_TEXT, NO_STORE]
@@ -96,6 +97,8 @@ cdef class HTTPService(AppRuntime):
             headers.append(ALLOW)
         elif path == self.ready_path and self.drain.phase >= ANNOUNCED:
             status, body = 503, b"stopping\n"
+        elif path == self.ready_path and self.lifespan_died:
+            status, body = 503, b"lifespan failed\n"
         headers.append((b"content-length", b"%d" % len(body)))
         cycle.ended = True
         cycle.head = check_head(status, headers, self.default_headers)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from importlib import import_module
 
+from lastcall.asgi.loading import place_of, refuse_while_loading
 from lastcall.base.errors import ConfigError
 
 FACTORY = "a callable that returns an event loop"
@@ -35,8 +36,8 @@ def loop_factory(loop: str | object) -> Callable[[], asyncio.AbstractEventLoop]:
         found: object = import_module(module)
         for name in attribute.split("."):
             found = getattr(found, name)
-    except (ImportError, AttributeError, ValueError) as exc:
-        raise ConfigError("--loop", loop, f"an importable module:factory ({exc})") from exc
+    except (Exception, SystemExit) as exc:  # whatever the module's code leads to
+        raise ConfigError("--loop", loop, f"an importable module:factory ({_cause(exc)})") from exc
     if not callable(found):
         raise ConfigError("--loop", loop, FACTORY)
     return found
@@ -61,13 +62,19 @@ def make_loop(loop: str | object) -> asyncio.AbstractEventLoop:
     factory = loop_factory(loop)
     try:
         made: object = factory()
-    except TypeError as exc:
-        raise ConfigError("--loop", loop, f"{FACTORY} ({exc})") from exc
+    except (Exception, SystemExit) as exc:
+        raise ConfigError("--loop", loop, f"{FACTORY} ({_cause(exc)})") from exc
     if not isinstance(made, asyncio.AbstractEventLoop):
         if asyncio.iscoroutine(made):
             made.close()
         raise ConfigError("--loop", loop, f"{FACTORY}, not {type(made).__name__}")
     return made
+
+
+def _cause(exc: BaseException) -> str:
+    """An exception of other people's code in a line: what it says, and where it came up."""
+    said = " ".join(str(exc).split())
+    return f"{type(exc).__name__}{': ' if said else ''}{said}{place_of(exc)}"
 
 
 def refuse_running_loop() -> None:
@@ -76,6 +83,7 @@ def refuse_running_loop() -> None:
         asyncio.get_running_loop()
     except RuntimeError:
         return
+    refuse_while_loading()
     raise RuntimeError(
         "an event loop is running in this thread already: use `await Server(Config(...)).serve()` instead of run()"
     )

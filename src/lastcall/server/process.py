@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from lastcall.asgi.loading import prepare
 from lastcall.base.errors import LastcallError
 from lastcall.base.exit_code import ExitCode
 from lastcall.drain.ladder import TEARDOWN, Budgets, Phase, State, time_left
@@ -43,10 +44,11 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
     ``final``: nothing but the end of the process follows. Then the signal handlers and the watchdog stay, so that the
     end, ``atexit`` functions included, is bounded and never that of a signal. Otherwise both are gone on return.
 
-    Does not return, but ends the process, where threads would keep it from ending. Raises RuntimeError, before anything
-    is done, in a running event loop.
+    Does not return, but ends the process, where threads would keep it from ending. Before anything is done, raises
+    RuntimeError in a running event loop, and the errors of a directory, a file of variables or a log configuration.
     """
     refuse_running_loop()
+    prepare(config.options.app)
     configure_logging(config.options.log)
     guard = ProcessGuard(budgets_of(config.options.stop), gc_freeze=config.options.gc_freeze, final=final)
     server = Server(config)

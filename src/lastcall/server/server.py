@@ -14,7 +14,7 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lastcall.asgi.lifespan import Lifespan
-from lastcall.asgi.loading import LoadedApp, load_app
+from lastcall.asgi.loading import LoadedApp, load_app, prepare
 from lastcall.asgi.scope import HTTPScopes
 from lastcall.base.errors import StartupError
 from lastcall.base.exit_code import ExitCode
@@ -26,7 +26,7 @@ from lastcall.connection.service import HTTPService
 from lastcall.drain.ladder import Budgets, State
 from lastcall.drain.policy import PolicyTable
 from lastcall.drain.report import StopReport
-from lastcall.net.binding import adopt, bind
+from lastcall.net.binding import adopt, bind, given
 from lastcall.net.listener import Address, Listener
 from lastcall.notice.notice import register, unregister
 from lastcall.notice.running import RunningTasks
@@ -179,7 +179,13 @@ class Server:
         Raises RuntimeError where an event loop is running already: there, ``await serve()``.
         """
         refuse_running_loop()
-        loop = make_loop(self.config.options.loop)
+        self._refuse_another_time()
+        try:
+            prepare(self.config.options.app)
+            loop = make_loop(self.config.options.loop)
+        except BaseException as exc:
+            self._failed(exc)
+            raise
         try:
             return loop.run_until_complete(self.serve(sockets))
         finally:
@@ -189,11 +195,20 @@ class Server:
         """Serve until a stop order, and through the whole ladder.
 
         ``sockets`` (bound stream sockets, listening or not) replace the configured addresses and are closed at the end.
+        Raises ConfigError, before anything is touched, where one of them cannot be served.
         Cancelling this call is a jump to cancelling what runs; ``lifespan.shutdown`` runs, then CancelledError is
         raised. A server serves once. Sets up the ``lastcall`` loggers as ``log_config`` says (None: not at all) unless
         the program has given them handlers already.
         """
-        configure_logging(self.config.options.log)
+        self._refuse_another_time()
+        try:
+            if sockets is not None:
+                sockets = given(sockets)
+            prepare(self.config.options.app)
+            configure_logging(self.config.options.log)
+        except BaseException as exc:
+            self._failed(exc)
+            raise
         return await self.serve_under(None, sockets)
 
     async def serve_under(
@@ -204,8 +219,7 @@ class Server:
         guard: Guard | None = None,
     ) -> StopReport:
         """``serve()`` with the signal handlers and the guard of a process of our own, or None."""
-        if self._serving:
-            raise RuntimeError("a Server serves once: make a new one")
+        self._refuse_another_time()
         self._serving = True
         self._guard = guard
         self._controller.start()
@@ -230,8 +244,7 @@ class Server:
                 return self._controller.interrupted()
             return await self._serve(app, lifespan)
         except BaseException as exc:
-            if not self._stopped.done():
-                self._stopped.set_exception(exc)
+            self._failed(exc)
             raise
         finally:
             self.started = False
@@ -245,6 +258,15 @@ class Server:
             if own_handler and self._handler is not None:
                 self._handler.restore()
             awake.close()
+
+    def _refuse_another_time(self) -> None:
+        if self._serving or self._stopped.done():
+            raise RuntimeError("a Server serves once: make a new one")
+
+    def _failed(self, exc: BaseException) -> None:
+        """Tell those who wait for the end."""
+        if not self._stopped.done():
+            self._stopped.set_exception(exc)
 
     def _load(self) -> LoadedApp | None:
         """Import the application; None if a signal interrupted that."""
@@ -262,7 +284,10 @@ class Server:
         """Run ``lifespan.startup``; None if an order interrupted it."""
         options = self.config.options
         self._lifespan = lifespan = Lifespan(
-            app.app, options.app.lifespan, timeout_startup=options.app.timeout_lifespan_startup
+            app.app,
+            options.app.lifespan,
+            timeout_startup=options.app.timeout_lifespan_startup,
+            died=options.app.lifespan_died,
         )
         self._controller.interrupt = lifespan.interrupt
         ready = False
@@ -309,7 +334,11 @@ class Server:
             signal=self._signal,
             policies=PolicyTable(stop.close, stop.finish) if stop.close or stop.finish else None,
             timeout_disconnect=stop.disconnect,
+            asgi_spec=options.app.asgi_spec,
         )
+        lifespan.on_death = lambda: self._lifespan_died(service)
+        if lifespan.failed_while_serving:  # already
+            lifespan.on_death()
         driver = make_driver(
             options.net.driver, scheduler, service.drain, limit=connection_limit(options.net.limit_connections)
         )
@@ -323,6 +352,11 @@ class Server:
         self.addresses = [listener.address for listener in self._listeners]
         self._say_where()
         self._controller.serve(Work(driver, service, lifespan, self._listeners), on_ready=self._ready)
+
+    def _lifespan_died(self, service: HTTPService) -> None:
+        service.lifespan_died = True
+        if self.config.options.app.lifespan_died == "stop":
+            self.drain("lifespan-died")
 
     def _say_where(self) -> None:
         for listener in self._listeners:
@@ -392,7 +426,9 @@ def budgets_of(stop: StopOptions) -> Budgets:
 
 def http1_protocol(service: HTTPService, listener: Listener) -> Callable[[Stream], HTTP1Connection]:
     """What makes the connections of a listener that speaks HTTP/1.1."""
-    scopes = HTTPScopes(scheme=listener.scheme, root_path=listener.root_path, state=service.state)
+    scopes = HTTPScopes(
+        scheme=listener.scheme, root_path=listener.root_path, state=service.state, spec_version=service.asgi_spec
+    )
     return lambda stream: HTTP1Connection(service, scopes, stream)
 
 
