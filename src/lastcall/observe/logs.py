@@ -14,10 +14,8 @@ from __future__ import annotations
 import copy
 import io
 import logging
-import shutil
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from lastcall.base.errors import ConfigError
@@ -25,9 +23,12 @@ from lastcall.base.options import LogOptions
 from lastcall.base.sinks import AccessSink
 from lastcall.observe.access import AccessLog, LoggerAccess
 from lastcall.observe.output import Output
-from lastcall.observe.style import BOLD, TRACE, is_terminal, level_prefix, paint, status_text, wants_colors
+from lastcall.observe.style import BOLD, TRACE, is_terminal, level_prefix, moves_cursor, paint, status_text, wants_colors
 
 if TYPE_CHECKING:
+    from lastcall.base.progress import Progress
+    from lastcall.observe.terminal import Terminal
+
     _StreamHandler = logging.StreamHandler[TextIO]
 else:
     _StreamHandler = logging.StreamHandler
@@ -42,8 +43,6 @@ LEVELS = {
 }
 DEFAULT_FORMAT = "%(levelprefix)s %(message)s"
 ACCESS_FORMAT = '%(levelprefix)s %(client_addr)s - "%(request_line)s" %(status_code)s'
-
-CLEAR_LINE = "\r\x1b[2K"
 
 PATIENCE = 0.1
 """Seconds that one message waits for a reader of a full pipe. The messages after it do not wait until there is room."""
@@ -153,7 +152,6 @@ class LogHandler(_StreamHandler):
         self._output_stream: TextIO | None = None
         self._dropped = 0
         self._stalled = False
-        self._live = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Format the record and write its line, if possible."""
@@ -178,34 +176,16 @@ class LogHandler(_StreamHandler):
         if self._dropped:
             prefix = level_prefix("WARNING", logging.WARNING, getattr(self.formatter, "use_colors", False))
             line = f"{prefix} lastcall could not write {self._dropped} log message(s) before this one\n{line}"
-        live, self._live = self._live, False
-        if live:
-            line = CLEAR_LINE + line
         if self._output is None:
             stream.write(line)
             stream.flush()
             return True
         data = line.encode(stream.encoding, "backslashreplace")
-        if self._output.torn and not live:
+        if self._output.torn:
             data = b"\n" + data
         written = self._output.write(data, 0.0 if self._stalled else PATIENCE)
         self._stalled = written < len(data)
         return not self._stalled
-
-    def live(self, text: str | None) -> None:
-        """Show ``text`` as the terminal's last line, in place of the one shown before; None takes it away."""
-        stream: TextIO | None = self.stream
-        if stream is None or (text is None and not self._live):
-            return
-        if self._output_stream is not stream:
-            self._output, self._output_stream = output_of(stream), stream
-        if self._output is None or (self._output.torn and not self._live):
-            return
-        line = CLEAR_LINE + (text or "")[: shutil.get_terminal_size().columns - 1]
-        with suppress(OSError, ValueError):
-            # Without waiting: a terminal that is stopped (Ctrl-S) must not hold the stop.
-            self._output.write(line.encode(stream.encoding, "backslashreplace"), 0.0)
-            self._live = True  # the line is ours, with words on it or without: what comes next clears it first
 
     def flush(self) -> None:
         """Do nothing: each line was written when it was logged, and the stream's own data is not ours to wait for."""
@@ -305,18 +285,55 @@ def _install(name: str, formatter: type[DefaultFormatter], stream: TextIO | None
         logging.getLogger("lastcall.access").propagate = False
 
 
-def make_progress() -> Callable[[str | None], None]:
-    """What shows how far a stop has come: a live line on a terminal of our own, else one log line each time."""
+class StopView:
+    """Shows how far a stop has come: as a list at the terminal's end if that is ours alone, else as log lines.
+
+    From the first order on the terminal has one owner (``lastcall.observe.terminal``), so that neither the list nor the
+    ``^C`` of a Ctrl-C is glued to what others write. ``close()`` gives the terminal back.
+    """
+
+    def __init__(self) -> None:
+        self._terminal: Terminal | None = None
+        self._ordered = False
+
+    def ordered(self, cause: str) -> None:
+        """The stop, or that it ends sooner, was ordered; nothing has been said about that yet."""
+        if not self._ordered:
+            self._ordered = True
+            self._terminal = _take_terminal()
+        if self._terminal is not None and cause == "SIGINT":
+            self._terminal.pass_echo()
+
+    def progress(self, progress: Progress | None) -> None:
+        """What is left now; None: nothing any more."""
+        if not self._ordered:
+            self.ordered("")
+        if self._terminal is not None:
+            self._terminal.show(progress)
+        elif progress is not None:
+            logging.getLogger("lastcall.error").info("%s", progress)
+
+    def close(self) -> None:
+        """The stop is over. May be called again, and in a signal handler."""
+        terminal, self._terminal = self._terminal, None
+        if terminal is not None:
+            terminal.release()
+
+
+def _take_terminal() -> Terminal | None:
+    """Own the terminal that messages go to; None if they go elsewhere, or not only there, or to one that is dumb."""
     logger = logging.getLogger("lastcall")
     handler = logger.handlers[0] if len(logger.handlers) == 1 else None
-    if isinstance(handler, _ServerHandler) and is_terminal(handler.stream):
-        return handler.live
+    if (
+        not isinstance(handler, _ServerHandler)
+        or not is_terminal(handler.stream)
+        or not moves_cursor()
+        or not logging.getLogger("lastcall.error").isEnabledFor(logging.INFO)
+    ):
+        return None
+    from lastcall.observe.terminal import Terminal  # noqa: PLC0415 - only for a stop, and only at a terminal
 
-    def say(text: str | None) -> None:
-        if text is not None:
-            logging.getLogger("lastcall.error").info("%s", text)
-
-    return say
+    return Terminal.take(handler.stream, colors=handler.plain.use_colors)
 
 
 def make_access_sink(options: LogOptions) -> AccessSink:

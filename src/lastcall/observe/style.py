@@ -44,6 +44,11 @@ def wants_colors(stream: object, use_colors: bool | None) -> bool:
     return is_terminal(stream)
 
 
+def moves_cursor() -> bool:
+    """Whether the terminals of this process obey more than carriage returns, by what ``TERM`` says of them."""
+    return os.environ.get("TERM", "") not in ("", "dumb", "unknown")
+
+
 def is_terminal(stream: object) -> bool:
     """Whether ``stream`` is a terminal; False for what cannot say."""
     try:
