@@ -1,10 +1,10 @@
 """Processes at a terminal, and what stands on its screen: a pseudo-terminal under a model of a screen (pyte).
 
-    with AtTerminal([sys.executable, "-m", "lastcall", "app:app"], columns=60, lines=12) as terminal:
-        terminal.wait_for("running on")
-        terminal.type("\\x03")           # Ctrl-C, echoed as any terminal does
-        assert terminal.wait() == 0
-        print(terminal.text)            # with what has been scrolled away
+with AtTerminal([sys.executable, "-m", "lastcall", "app:app"], columns=60, lines=12) as terminal:
+    terminal.wait_for("running on")
+    terminal.type("\\x03")           # Ctrl-C, echoed as any terminal does
+    assert terminal.wait() == 0
+    print(terminal.text)            # with what has been scrolled away
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PATIENCE = 15.0
 class AtTerminal:
     """One process in a session of its own, whose controlling terminal is a new one.
 
-    :param stdout: a file for standard output, which otherwise is the terminal; ``stderr`` likewise.
+    :param files: ``stdout``, ``stderr``: a file in place of the terminal.
     """
 
     def __init__(
@@ -43,8 +43,7 @@ class AtTerminal:
         columns: int = 250,
         lines: int = 40,
         encoding: str = "utf-8",
-        stdout: IO[bytes] | None = None,
-        stderr: IO[bytes] | None = None,
+        files: Mapping[str, IO[bytes]] | None = None,
     ) -> None:
         self._screen = pyte.HistoryScreen(columns, lines, history=2000, ratio=0.5)
         self._stream = pyte.Stream(self._screen)
@@ -61,8 +60,8 @@ class AtTerminal:
             cwd=cwd,
             env=dict(env),
             stdin=theirs,
-            stdout=theirs if stdout is None else stdout,
-            stderr=theirs if stderr is None else stderr,
+            stdout=(files or {}).get("stdout", theirs),
+            stderr=(files or {}).get("stderr", theirs),
         )
         os.close(theirs)
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -102,8 +101,8 @@ class AtTerminal:
         """Give the window another size. The kernel tells the processes in it (SIGWINCH)."""
         screen = self._screen
         with self._changed:
-            # As terminals do that do not wrap anew: rows leave at the top until the cursor's is in the window. (pyte's own
-            # resize() drops rows at the top in any case, and leaves the cursor where it was.)
+            # As terminals do that do not wrap anew: rows leave at the top until the cursor's is in the window. (pyte's
+            # own resize() drops rows at the top in any case, and leaves the cursor where it was.)
             y = screen.cursor.y
             excess = max(0, y + 1 - lines)
             screen.cursor.y = screen.lines - 1

@@ -31,9 +31,7 @@ class Show:
         self._stack = stack
         self._words = words
         variables = {**os.environ, "TERM": "xterm-256color", "NO_COLOR": "1", "WORDS": str(words), **env}
-        self.terminal = stack.enter_context(
-            AtTerminal([*COMMAND, *LONG, *options], cwd=APPS, env=variables, **window)
-        )
+        self.terminal = stack.enter_context(AtTerminal([*COMMAND, *LONG, *options], cwd=APPS, env=variables, **window))
 
     def serve(self, where: Path | None = None) -> None:
         """Wait until it is ready, in ``where`` or on the screen, and open the stream."""
@@ -63,9 +61,11 @@ class Show:
 
     def say(self, word: str) -> None:
         """Have the application do something, and wait until it is done."""
+        done = self._words / f"{word}.done"
+        done.unlink(missing_ok=True)
         (self._words / word).touch()
         if word != "end":
-            eventually((self._words / f"{word}.done").exists, 15)
+            eventually(done.exists, 15)
 
     def end(self) -> list[str]:
         """The last word; the rows of the screen at the end."""
@@ -286,7 +286,7 @@ def test_standard_output_is_a_file(show: Any, tmp_path: Path) -> None:
     """The list is on the terminal; what goes to the file stays there, without control characters."""
     log = tmp_path / "stdout"
     with log.open("wb") as file:
-        one = show(stdout=file)
+        one = show(files={"stdout": file})
         one.serve()
         one.stop()
         one.terminal.wait_until(lambda rows: shown(rows) != [], "the list")
@@ -305,7 +305,7 @@ def test_standard_error_is_a_file(show: Any, tmp_path: Path) -> None:
     """Lines are in the file, and the terminal has what is written to standard output, and nothing of a list."""
     log = tmp_path / "stderr"
     with log.open("wb") as file:
-        one = show(stderr=file)
+        one = show(files={"stderr": file})
         one.serve(log)
         one.terminal.type("\x03")
         eventually(lambda: "draining: 1 left" in log.read_text(), 15)
@@ -316,3 +316,13 @@ def test_standard_error_is_a_file(show: Any, tmp_path: Path) -> None:
     assert len(rows) == 3
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", log.read_text())
     assert re.search(r"^INFO:     draining: 1 left, \d+ s until disconnect: GET /wait \d+ s$", log.read_text(), re.M)
+
+
+def test_a_stopped_terminal_does_not_hold_the_stop(show: Any) -> None:
+    """Ctrl-S, which some press by mistake: no line of ours is waited for, nor the list."""
+    one = show("--timeout-graceful-shutdown", "3")
+    one.serve()
+    one.open("/endless")
+    one.terminal.type("\x13")
+    one.stop()
+    assert one.terminal.wait() == 0

@@ -23,7 +23,16 @@ from lastcall.base.options import LogOptions
 from lastcall.base.sinks import AccessSink
 from lastcall.observe.access import AccessLog, LoggerAccess
 from lastcall.observe.output import Output
-from lastcall.observe.style import BOLD, TRACE, is_terminal, level_prefix, moves_cursor, paint, status_text, wants_colors
+from lastcall.observe.style import (
+    BOLD,
+    TRACE,
+    is_terminal,
+    level_prefix,
+    moves_cursor,
+    paint,
+    status_text,
+    wants_colors,
+)
 
 if TYPE_CHECKING:
     from lastcall.base.progress import Progress

@@ -114,7 +114,9 @@ class Terminal:
         self._released = True
         own_terminal(None)
         for raw, ours, earlier in self._taps:
-            if vars(raw).get("write") is ours:  # else somebody has replaced it since, and calls ours, which does nothing
+            if (
+                vars(raw).get("write") is ours
+            ):  # else somebody has replaced it since, and calls ours, which does nothing
                 if earlier is None:
                     del vars(raw)["write"]
                 else:

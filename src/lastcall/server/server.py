@@ -31,7 +31,7 @@ from lastcall.net.listener import Address, Listener
 from lastcall.notice.notice import register, unregister
 from lastcall.notice.running import RunningTasks
 from lastcall.notice.signal import DrainSignal
-from lastcall.observe.logs import configure_logging, StopView, make_access_sink
+from lastcall.observe.logs import StopView, configure_logging, make_access_sink
 from lastcall.server.controller import Callbacks, ShutdownController, Work
 from lastcall.server.loops import make_loop, refuse_running_loop
 from lastcall.server.report_file import write_report
