@@ -130,7 +130,6 @@ class StoppableBench(Bench):
         self.driver = MemoryDriver(self.loop, self.diary)
         self.polled = False
         self.progress: list[Progress | None] = []
-        self.orders: list[str] = []
         self.reports: list[StopReport] = []
         self.bounds: list[float] = []
         self._nonzero_on_cut = nonzero_on_cut
@@ -149,7 +148,8 @@ class StoppableBench(Bench):
                 bound=self.bounds.append,
                 on_phase=self._phase,
                 set_should_exit=self._set_should_exit,
-                on_order=self.orders.append,
+                on_interrupt=lambda: None,
+                on_order=lambda: None,
                 progress=self.progress.append,
                 on_report=self.reports.append,
             ),

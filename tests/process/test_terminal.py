@@ -21,7 +21,7 @@ from tests.process.conftest import APPS
 COMMAND = [sys.executable, "-m", "lastcall", "talker:app", "--port", "0", "--lifespan", "off"]
 LONG = ("--timeout-graceful-shutdown", "60", "--timeout-interrupt", "60", "--timeout-cancel", "1")
 LIST = re.compile(r"draining: \d+ left, \d+ s until disconnect$", re.MULTILINE)
-ACCESS = r"INFO:     127\.0\.0\.1:\d+ - \"GET /\w+ HTTP/1\.1\" 200 OK"
+ACCESS = r"INFO:     127\.0\.0\.1:\d+ - \"GET /\w+ HTTP/1\.1\" 200 OK( \(cut after \d+ bytes\))?"
 
 
 class Show:
@@ -222,11 +222,25 @@ def test_a_ctrl_c_has_its_own_line(show: Any) -> None:
     assert one.terminal.wait() == 0
     rows = one.terminal.rows
     at = rows.index("^C")
+    assert "^C" not in "".join(rows[:at]), rows
     assert rows[at + 1].startswith("INFO:     Stopping (SIGINT): 1 request in flight")
     assert rows[at + 2 : at + 4] == ["printed to stdout", "^C"]
     assert re.fullmatch(ACCESS, rows[at + 4])
     assert rows[at + 5].startswith("INFO:     Stopped (SIGINT)")
     assert len(rows) == at + 6
+
+
+def test_a_ctrl_c_in_the_middle_of_a_line(show: Any) -> None:
+    one = show()
+    one.serve()
+    one.stop()
+    one.terminal.wait_until(lambda rows: shown(rows) != [], "the list")
+    one.say("begin")
+    one.terminal.type("\x03")  # the second signal
+    assert one.terminal.wait() == 0
+    rows = after_order(one.terminal.rows)
+    assert rows[0] == "begun, ^C"
+    assert re.fullmatch(ACCESS, rows[1])
 
 
 def test_the_third_ctrl_c_leaves_no_list_behind(show: Any) -> None:
@@ -311,9 +325,9 @@ def test_standard_error_is_a_file(show: Any, tmp_path: Path) -> None:
         eventually(lambda: "draining: 1 left" in log.read_text(), 15)
         one.say("print")
         rows = one.end()
-    assert rows[1].removeprefix("^C") == "printed to stdout"
-    assert re.fullmatch(ACCESS, rows[2])
-    assert len(rows) == 3
+    assert rows[1:3] == ["^C", "printed to stdout"]
+    assert re.fullmatch(ACCESS, rows[3])
+    assert len(rows) == 4
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", log.read_text())
     assert re.search(r"^INFO:     draining: 1 left, \d+ s until disconnect: GET /wait \d+ s$", log.read_text(), re.M)
 

@@ -13,6 +13,7 @@ def report(
     status: int,
     duration: float = 0.0,
     bytes_sent: int = 0,
+    mark: str | None = None,
 ) -> None: ...
 
 class AccessLog(AccessSink):

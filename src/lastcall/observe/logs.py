@@ -22,12 +22,13 @@ from lastcall.base.errors import ConfigError
 from lastcall.base.options import LogOptions
 from lastcall.base.sinks import AccessSink
 from lastcall.observe.access import AccessLog, LoggerAccess
-from lastcall.observe.output import Output
+from lastcall.observe.output import Output, expect_echo
 from lastcall.observe.style import (
     BOLD,
     TRACE,
     is_terminal,
     level_prefix,
+    mark_text,
     moves_cursor,
     paint,
     status_text,
@@ -116,9 +117,9 @@ class DefaultFormatter(logging.Formatter):
 
 
 class AccessFormatter(DefaultFormatter):
-    """Knows ``%(client_addr)s``, ``%(request_line)s`` and ``%(status_code)s``, which includes the reason phrase.
+    """Knows ``%(client_addr)s``, ``%(request_line)s`` and ``%(status_code)s``.
 
-    They come from the record's ``args``, which are ``(client_addr, method, full_path, http_version, status_code)``; the
+    The last includes the reason phrase, and the mark of a response that was cut. They come from the record's ``args``, which are ``(client_addr, method, full_path, http_version, status_code)``; the
     three in the middle are fields too. For a record with other arguments the client is ``-``, the request line is the
     message, and the rest is empty. ``use_colors`` None looks at standard output.
     """
@@ -137,6 +138,7 @@ class AccessFormatter(DefaultFormatter):
         if isinstance(record.args, tuple) and len(record.args) == 5 and isinstance(record.args[4], int):
             client_addr, method, full_path, http_version = map(str, record.args[:4])
             status_code = status_text(record.args[4], self.use_colors)
+            status_code += mark_text(getattr(record, "mark", None), getattr(record, "bytes_sent", 0))
             request_line = f"{method} {full_path} HTTP/{http_version}"
         record.client_addr = client_addr
         record.method = method
@@ -297,27 +299,28 @@ def _install(name: str, formatter: type[DefaultFormatter], stream: TextIO | None
 class StopView:
     """Shows how far a stop has come: as a list at the terminal's end if that is ours alone, else as log lines.
 
-    From the first order on the terminal has one owner (``lastcall.observe.terminal``), so that neither the list nor the
-    ``^C`` of a Ctrl-C is glued to what others write. ``close()`` gives the terminal back.
+    From the order on the terminal has one owner (``lastcall.observe.terminal``), so that neither the list nor the ``^C``
+    of a Ctrl-C is glued to what others write. ``close()`` gives the terminal back.
     """
+
+    interrupted = staticmethod(expect_echo)
+    """SIGINT has come. Called in its handler."""
 
     def __init__(self) -> None:
         self._terminal: Terminal | None = None
+        self._lists = False  # whether messages, and so the list, belong there
         self._ordered = False
 
-    def ordered(self, cause: str) -> None:
-        """The stop, or that it ends sooner, was ordered; nothing has been said about that yet."""
+    def ordered(self) -> None:
+        """The stop was ordered; nothing has been said about that yet. May be called again."""
         if not self._ordered:
             self._ordered = True
-            self._terminal = _take_terminal()
-        if self._terminal is not None and cause == "SIGINT":
-            self._terminal.pass_echo()
+            self._terminal, self._lists = _take_terminal()
 
     def progress(self, progress: Progress | None) -> None:
         """What is left now; None: nothing any more."""
-        if not self._ordered:
-            self.ordered("")
-        if self._terminal is not None:
+        self.ordered()
+        if self._terminal is not None and self._lists:
             self._terminal.show(progress)
         elif progress is not None:
             logging.getLogger("lastcall.error").info("%s", progress)
@@ -329,20 +332,27 @@ class StopView:
             terminal.release()
 
 
-def _take_terminal() -> Terminal | None:
-    """Own the terminal that messages go to; None if they go elsewhere, or not only there, or to one that is dumb."""
-    logger = logging.getLogger("lastcall")
-    handler = logger.handlers[0] if len(logger.handlers) == 1 else None
-    if (
-        not isinstance(handler, _ServerHandler)
-        or not is_terminal(handler.stream)
-        or not moves_cursor()
-        or not logging.getLogger("lastcall.error").isEnabledFor(logging.INFO)
-    ):
-        return None
-    from lastcall.observe.terminal import Terminal  # noqa: PLC0415 - only for a stop, and only at a terminal
+def _take_terminal() -> tuple[Terminal | None, bool]:
+    """Own the terminal that messages go to, else the one of access lines; whether messages go there, and nowhere else.
 
-    return Terminal.take(handler.stream, colors=handler.plain.use_colors)
+    None where there is none, or one that is dumb, or that somebody else owns.
+    """
+    handlers = [_only_handler("lastcall"), _only_handler("lastcall.access")]
+    lists = logging.getLogger("lastcall.error").isEnabledFor(logging.INFO)
+    for handler in handlers:
+        if handler is not None and is_terminal(handler.stream) and moves_cursor():
+            from lastcall.observe.terminal import Terminal  # noqa: PLC0415 - only for a stop, and only at a terminal
+
+            terminal = Terminal.take(handler.stream, colors=handler.plain.use_colors)
+            return terminal, lists and handler is handlers[0]
+    return None, False
+
+
+def _only_handler(name: str) -> _ServerHandler | None:
+    """The handler of a logger that has just one, which is ours."""
+    handlers = logging.getLogger(name).handlers
+    handler = handlers[0] if len(handlers) == 1 else None
+    return handler if isinstance(handler, _ServerHandler) else None
 
 
 def make_access_sink(options: LogOptions) -> AccessSink:

@@ -91,6 +91,9 @@ cdef enum:
 # Who owns the terminal while a stop goes on (observe.terminal), or None. A process has one terminal, so this is global.
 cdef object OWNER = None
 
+# A Ctrl-C has come, and the terminal has shown it as ^C: whatever line is next begins in a row of its own.
+cdef bint ECHOED = False
+
 
 def own_terminal(owner):
     """Make ``owner`` the one whose ``begin()`` and ``end()`` surround each write to its ``device``; None: nobody.
@@ -102,6 +105,28 @@ def own_terminal(owner):
         return False
     OWNER = owner
     return True
+
+
+def expect_echo():
+    """SIGINT has come; in a signal handler, which must not write itself."""
+    global ECHOED
+    ECHOED = True
+
+
+def pass_echo(int fd):
+    """Whether the terminal behind ``fd`` has shown a ^C since the last call: to be called before a write to it."""
+    global ECHOED
+    if not ECHOED:
+        return False
+    ECHOED = False
+    import termios  # noqa: PLC0415 - rare
+
+    try:
+        flags = termios.tcgetattr(fd)[3]
+    except (termios.error, OSError):
+        return False
+    wanted = termios.ECHO | termios.ECHOCTL | termios.ISIG
+    return flags & wanted == wanted
 
 
 cdef Py_ssize_t whole_lines(const char* data, Py_ssize_t limit) noexcept:
@@ -183,7 +208,7 @@ cdef class Output:
         if self._stream is not None and not self._settle():
             self.error = EBADF
             return 0
-        if OWNER is not None and self.device is not None:
+        if (OWNER is not None or ECHOED) and self.device is not None:
             return self._put_in_turn(data, size, patience)
         return self._put(data, size, patience)
 
@@ -193,12 +218,15 @@ cdef class Output:
         return self._put(data, len(data), 0.0)
 
     cdef Py_ssize_t _put_in_turn(self, const char* data, Py_ssize_t size, double patience) noexcept:
-        """``_put`` on a terminal that has an owner, who takes its list away meanwhile."""
+        """``_put`` on a terminal that has an owner, who takes its list away meanwhile, or a ^C at the cursor."""
         cdef Py_ssize_t done
         cdef bint ours = False
         owner = OWNER
         try:
-            ours = owner.device == self.device and owner.begin(line=True)
+            if owner is not None and owner.device == self.device:
+                ours = owner.begin(line=True)
+            elif pass_echo(self.fd):
+                self._put("\n", 1, 0.0)
         except KeyboardInterrupt:
             PyErr_SetInterrupt()
         except Exception:

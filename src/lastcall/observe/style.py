@@ -32,6 +32,13 @@ def status_text(status: int, colors: bool) -> str:
     return paint(text, STATUS_COLORS.get(status // 100), colors)
 
 
+def mark_text(mark: str | None, bytes_sent: int) -> str:
+    """What an access line says behind the status of a response that is not what the status says; "" for any other."""
+    if mark is None:
+        return ""
+    return f" ({mark} after {bytes_sent} bytes)" if mark == "cut" else f" ({mark})"
+
+
 def wants_colors(stream: object, use_colors: bool | None) -> bool:
     """Whether lines for ``stream`` are coloured: as told, else only on a terminal, and never under NO_COLOR.
 

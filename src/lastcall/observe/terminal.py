@@ -30,7 +30,7 @@ from typing import Any, Final, TextIO
 
 from lastcall.base.progress import Progress
 from lastcall.observe.access import escape
-from lastcall.observe.output import Output, own_terminal
+from lastcall.observe.output import Output, own_terminal, pass_echo
 from lastcall.observe.style import BOLD, is_terminal, paint
 
 LISTED: Final = 8
@@ -95,17 +95,6 @@ class Terminal:
         finally:
             self._leave()
 
-    def pass_echo(self) -> None:
-        """A Ctrl-C came: if the terminal echoes that as ``^C``, what comes next has a line of its own."""
-        if _echoes(self._output.fd) and self._enter():
-            try:
-                self._erase()
-                self._write("\n")
-                self._begun = False
-                self._draw()
-            finally:
-                self._leave()
-
     def release(self) -> None:
         """Take away what is shown, and own the terminal no longer."""
         if self._released:
@@ -133,7 +122,7 @@ class Terminal:
             return False
         if self._depth == 1:
             self._erase()
-        if line and self._begun:
+        if pass_echo(self._output.fd) or (line and self._begun):
             self._write("\n")
             self._begun = False
         return True
@@ -247,15 +236,3 @@ def _size(fd: int) -> tuple[int, int]:
     with suppress(OSError):
         columns, lines = os.get_terminal_size(fd)
     return columns or 80, lines or 24
-
-
-def _echoes(fd: int) -> bool:
-    """Whether the terminal shows a Ctrl-C as ``^C``."""
-    import termios  # noqa: PLC0415 - not for every stop
-
-    try:
-        flags: int = termios.tcgetattr(fd)[3]
-    except (termios.error, OSError):
-        return False
-    wanted = termios.ECHO | termios.ECHOCTL | termios.ISIG
-    return flags & wanted == wanted

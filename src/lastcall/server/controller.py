@@ -64,15 +64,16 @@ class Callbacks(Record):
     ``bound(seconds)``: from now on the stop takes at most so long. Called at the order, by whoever gives it (a signal's
     handler, say), and again when the loop hears of it, or, where a part has no limit, when that part is over.
     ``on_phase(state)`` on entering each phase after ``SERVING``, before its actions; ``set_should_exit()`` when
-    libraries that poll for the stop are to see it; ``on_order(cause)`` before the first word about an order;
-    ``progress(how_far)`` each second while work remains, and with None when that is over; ``on_report(report)`` at the
-    end.
+    libraries that poll for the stop are to see it; ``on_interrupt()`` when SIGINT orders something, in its handler;
+    ``on_order()`` before the first word about an order; ``progress(how_far)`` each second while work remains, and with
+    None when that is over; ``on_report(report)`` at the end.
     """
 
     bound: Callable[[float], None]
     on_phase: Callable[[State], None]
     set_should_exit: Callable[[], None]
-    on_order: Callable[[str], None]
+    on_interrupt: Callable[[], None]
+    on_order: Callable[[], None]
     progress: Callable[[Progress | None], None]
     on_report: Callable[[StopReport], None]
 
@@ -132,6 +133,8 @@ class ShutdownController:
         """Order the stop (``level`` 1), or that what still runs is cancelled (2). From any thread, and in a handler."""
         order = (cause, level)
         self._orders.append(order)
+        if cause == "SIGINT":
+            self._callbacks.on_interrupt()
         if self._work is not None and self._orders[0] is order:
             # A loop that is blocked does not hear of it, maybe for ever. When it does, the time begins anew.
             self._bound(self.budgets.worst_case(interactive=cause == "SIGINT"))
@@ -179,7 +182,7 @@ class ShutdownController:
             if self.interrupt is not None:
                 self.interrupt()
             return
-        self._guarded(partial(self._callbacks.on_order, cause), "the terminal")
+        self._guarded(self._callbacks.on_order, "the terminal")
         if level >= 2:
             self._apply(Input.FORCE, cause=cause)
         else:
@@ -231,7 +234,6 @@ class ShutdownController:
     def interrupted(self) -> StopReport:
         """An order came before the application was up: there is nothing to stop."""
         cause = self._orders[0][0] if self._orders else "api"
-        self._callbacks.on_order(cause)
         logger.info("Stopped (%s) before the application had started.", cause)
         report = StopReport(cause, ExitCode.STOPPED, 0.0, "not started")
         self._callbacks.on_report(report)

@@ -100,6 +100,7 @@ class Server:
                 bound=self._bound,
                 on_phase=self._phase_entered,
                 set_should_exit=self._set_should_exit,
+                on_interrupt=self._view.interrupted,
                 on_order=self._view.ordered,
                 progress=self._view.progress,
                 on_report=self._reported,
