@@ -26,6 +26,19 @@ cdef class AccessLog(AccessSink):
     cdef void _discard(self) noexcept
 
 
+cdef class ChosenAccess(AccessSink):
+    cdef readonly AccessSink sink      # the one that fits at present
+    cdef object _choose
+    cdef object _find_watched
+    cdef list _watched                 # of Watched
+    cdef bint _looked                  # since the last flush
+    cdef void record(self, object client, object method, object target, object http_version, int status,
+                     double duration, long long bytes_sent, str mark) noexcept
+    cpdef void flush(self) noexcept
+    cdef bint _changed(self) except -1
+    cdef int _look(self) except -1
+
+
 cdef class LoggerAccess(AccessSink):
     cdef object _logger
     cdef bint _complained

@@ -12,11 +12,16 @@ lines after that are dropped; after an error (EPIPE, ENOSPC) the lines of that t
 line at the place of the gap says how many are missing.
 """
 
+cimport cython
+
 import logging
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_GetItemWithError
 from cpython.exc cimport PyErr_SetInterrupt
+from cpython.list cimport PyList_CheckExact, PyList_GET_SIZE
 from cpython.long cimport PyLong_CheckExact
+from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_Check, PyTuple_GET_SIZE
 from cpython.unicode cimport PyUnicode_Check
 from libc.stdlib cimport free, realloc
@@ -286,6 +291,82 @@ cdef class AccessLog(AccessSink):
                 self.dropped += 1
         self._start = self._end = 0
         self._full = False
+
+
+@cython.final
+cdef class Watched:
+    """A value in a dictionary that has been looked at, and, if it is a list, what was in it."""
+
+    cdef dict namespace
+    cdef object key
+    cdef object value                  # None: it was not there
+    cdef tuple items
+
+    def __init__(self, dict namespace not None, object key):
+        self.namespace = namespace
+        self.key = key
+        self.value = namespace.get(key)
+        self.items = tuple(self.value) if PyList_CheckExact(self.value) else None
+
+    cdef bint changed(self) except -1:
+        cdef PyObject* found = PyDict_GetItemWithError(self.namespace, self.key)
+        cdef Py_ssize_t i
+        cdef list content
+        if found != <PyObject*>self.value:
+            return found is not NULL or self.value is not None
+        if self.items is not None:
+            content = <list>self.value
+            if PyList_GET_SIZE(content) != PyTuple_GET_SIZE(self.items):
+                return True
+            for i in range(PyTuple_GET_SIZE(self.items)):
+                if <PyObject*>content[i] != <PyObject*>self.items[i]:
+                    return True
+        return False
+
+
+cdef class ChosenAccess(AccessSink):
+    """The sink that fits the logger as it is: an application may set a level, or add a filter, at any time.
+
+    ``choose()`` returns the sink for now, ``watched()`` the places (dictionary, key) at which another choice would show.
+    The first record after each ``flush`` looks at them, which takes a quarter of a microsecond: so a change counts for the
+    response that is next, or, under load, from the next turn of the loop on.
+    """
+
+    def __init__(self, object choose not None, object watched not None):
+        self.enabled = True
+        self._choose = choose
+        self._find_watched = watched
+        self._look()
+
+    cdef void record(self, object client, object method, object target, object http_version, int status,
+                     double duration, long long bytes_sent, str mark) noexcept:
+        if not self._looked:
+            self._looked = True
+            try:
+                if self._changed():
+                    self._look()
+            except Exception:  # what an application has put there may do anything: then as before
+                pass
+        self.sink.record(client, method, target, http_version, status, duration, bytes_sent, mark)
+
+    cpdef void flush(self) noexcept:
+        """Write what is there, as far as that is possible without waiting."""
+        self._looked = False
+        self.sink.flush()
+
+    cdef bint _changed(self) except -1:
+        cdef Watched one
+        for one in self._watched:
+            if one.changed():
+                return True
+        return False
+
+    cdef int _look(self) except -1:
+        if self.sink is not None:
+            self.sink.flush()
+        self.sink = self._choose()
+        self._watched = [Watched(namespace, key) for namespace, key in self._find_watched()]
+        return 0
 
 
 cdef class LoggerAccess(AccessSink):

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 from lastcall.base.errors import ConfigError
 from lastcall.base.options import LogOptions
 from lastcall.base.sinks import AccessSink
-from lastcall.observe.access import AccessLog, LoggerAccess
+from lastcall.observe.access import AccessLog, ChosenAccess, LoggerAccess
 from lastcall.observe.output import Output, expect_echo
 from lastcall.observe.style import (
     BOLD,
@@ -119,8 +119,8 @@ class DefaultFormatter(logging.Formatter):
 class AccessFormatter(DefaultFormatter):
     """Knows ``%(client_addr)s``, ``%(request_line)s`` and ``%(status_code)s``.
 
-    The last includes the reason phrase, and the mark of a response that was cut. They come from the record's ``args``, which are ``(client_addr, method, full_path, http_version, status_code)``; the
-    three in the middle are fields too. For a record with other arguments the client is ``-``, the request line is the
+    The last includes the reason phrase, and the mark of a response that was cut. They come from the record's ``args``,
+    which are ``(client_addr, method, full_path, http_version, status_code)``; the three in the middle are fields too. For a record with other arguments the client is ``-``, the request line is the
     message, and the rest is empty. ``use_colors`` None looks at standard output.
     """
 
@@ -299,8 +299,8 @@ def _install(name: str, formatter: type[DefaultFormatter], stream: TextIO | None
 class StopView:
     """Shows how far a stop has come: as a list at the terminal's end if that is ours alone, else as log lines.
 
-    From the order on the terminal has one owner (``lastcall.observe.terminal``), so that neither the list nor the ``^C``
-    of a Ctrl-C is glued to what others write. ``close()`` gives the terminal back.
+    From the order on the terminal has one owner (``lastcall.observe.terminal``), so that neither the list nor a Ctrl-C's
+    ``^C`` is glued to what others write. ``close()`` gives the terminal back.
     """
 
     interrupted = staticmethod(expect_echo)
@@ -356,17 +356,24 @@ def _only_handler(name: str) -> _ServerHandler | None:
 
 
 def make_access_sink(options: LogOptions) -> AccessSink:
-    """Return the sink for finished responses that fits how logging is set up now.
+    """Return the sink for finished responses. Call it after ``configure_logging``.
 
-    Call it after ``configure_logging``, and best after the application's start-up, which may change the loggers. While
-    ``lastcall.access`` is as ``configure_logging`` made it, lines are formatted by compiled code and go straight to the
-    descriptor; otherwise (``options.config``, other handlers or filters, a formatter, a class of loggers or records
-    of the application's) each response is a record of that logger. ``enabled`` is false where nothing would be written.
+    While ``lastcall.access`` is as ``configure_logging`` made it, lines are formatted by compiled code and go straight to
+    the descriptor; otherwise (``options.config``, other handlers or filters, a formatter, a class of loggers or records
+    of the application's) each response is a record of that logger. Which it is is decided anew when something about the
+    logger or its handlers has changed. ``enabled`` is false with ``--no-access-log``, for good.
     """
-    logger = logging.getLogger("lastcall.access")
-    if not (options.access_log and logger.isEnabledFor(logging.INFO) and logger.hasHandlers()):
+    if not options.access_log:
         return AccessSink()
-    handler = _plain_handler(logger) if options.config is None else None
+    logger = logging.getLogger("lastcall.access")
+    return ChosenAccess(lambda: _choose_sink(logger, plain=options.config is None), lambda: _watched(logger))
+
+
+def _choose_sink(logger: logging.Logger, *, plain: bool) -> AccessSink:
+    """The sink that fits how logging is set up now."""
+    if not logger.isEnabledFor(logging.INFO):
+        return AccessSink()
+    handler = _plain_handler(logger) if plain else None
     if handler is None:
         return LoggerAccess(logger)
     stream: TextIO | None = handler.stream
@@ -374,6 +381,17 @@ def make_access_sink(options: LogOptions) -> AccessSink:
         return AccessSink()
     output = output_of(stream)
     return LoggerAccess(logger) if output is None else AccessLog(output, colors=handler.plain.use_colors)
+
+
+def _watched(logger: logging.Logger) -> list[tuple[dict[Any, Any], Any]]:
+    """Where changes would show that ask for another choice: dictionaries, and keys in them."""
+    # Each change of a level, of any logger or of logging.disable(), empties this cache, and isEnabledFor() fills it.
+    found: list[tuple[dict[Any, Any], Any]] = [(logger._cache, logging.INFO)]  # type: ignore[attr-defined]
+    found += [(vars(logger), name) for name in ("handlers", "filters", "propagate", "disabled")]
+    for handler in logger.handlers:
+        found += [(vars(handler), name) for name in ("level", "filters", "formatter", "stream")]
+    found.append((vars(logging), "_logRecordFactory"))
+    return found
 
 
 def _plain_handler(logger: logging.Logger) -> _ServerHandler | None:
