@@ -120,8 +120,9 @@ class AccessFormatter(DefaultFormatter):
     """Knows ``%(client_addr)s``, ``%(request_line)s`` and ``%(status_code)s``.
 
     The last includes the reason phrase, and the mark of a response that was cut. They come from the record's ``args``,
-    which are ``(client_addr, method, full_path, http_version, status_code)``; the three in the middle are fields too. For a record with other arguments the client is ``-``, the request line is the
-    message, and the rest is empty. ``use_colors`` None looks at standard output.
+    which are ``(client_addr, method, full_path, http_version, status_code)``; the three in the middle are fields too.
+    For a record with other arguments the client is ``-``, the request line is the message, and the rest is empty.
+    ``use_colors`` None looks at standard output.
     """
 
     default_format = ACCESS_FORMAT
@@ -299,8 +300,8 @@ def _install(name: str, formatter: type[DefaultFormatter], stream: TextIO | None
 class StopView:
     """Shows how far a stop has come: as a list at the terminal's end if that is ours alone, else as log lines.
 
-    From the order on the terminal has one owner (``lastcall.observe.terminal``), so that neither the list nor a Ctrl-C's
-    ``^C`` is glued to what others write. ``close()`` gives the terminal back.
+    From the order on the terminal has one owner (``lastcall.observe.terminal``), so that neither the list nor a
+    Ctrl-C's ``^C`` is glued to what others write. ``close()`` gives the terminal back.
     """
 
     interrupted = staticmethod(expect_echo)
@@ -358,10 +359,10 @@ def _only_handler(name: str) -> _ServerHandler | None:
 def make_access_sink(options: LogOptions) -> AccessSink:
     """Return the sink for finished responses. Call it after ``configure_logging``.
 
-    While ``lastcall.access`` is as ``configure_logging`` made it, lines are formatted by compiled code and go straight to
-    the descriptor; otherwise (``options.config``, other handlers or filters, a formatter, a class of loggers or records
-    of the application's) each response is a record of that logger. Which it is is decided anew when something about the
-    logger or its handlers has changed. ``enabled`` is false with ``--no-access-log``, for good.
+    While ``lastcall.access`` is as ``configure_logging`` made it, lines are formatted by compiled code and go straight
+    to the descriptor; otherwise (``options.config``, other handlers or filters, a formatter, a class of loggers or
+    records of the application's) each response is a record of that logger. Which of these is decided anew when
+    something about the logger or its handlers has changed. ``enabled`` is false with ``--no-access-log``, for good.
     """
     if not options.access_log:
         return AccessSink()
