@@ -2,8 +2,8 @@
 
 Everything else about the package is in ``pyproject.toml``. The generated C goes to ``build/cython/<flavour>``, never
 into ``src``; only modules whose sources changed are built again. What pip builds from a checkout for a wheel goes to a
-directory of its own, which is gone afterwards: it may be of another Cython, and would make all of ``build`` stale, or be
-left in a later wheel when its source is gone. Two environment variables choose another flavour:
+directory of its own, which is gone afterwards: it may be of another Cython, and would make all of ``build`` stale, or
+be left in a later wheel when its source is gone. Two environment variables choose another flavour:
 
 LASTCALL_LINETRACE=1   line tracing, for coverage of the compiled modules (slow)
 LASTCALL_SANITIZE=1    AddressSanitizer and debug information (CONTRIBUTING.md, "Memory checks")
@@ -58,7 +58,7 @@ def cpu_count() -> int:
 
 
 class Flavour:
-    """What the environment asks the compilers for. Each flavour has its own directory for the generated C, in ``base``."""
+    """What the environment asks the compilers for. Each has its own directory for the generated C, in ``base``."""
 
     def __init__(self, base: Path) -> None:
         self.base = base
