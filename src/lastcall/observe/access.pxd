@@ -30,7 +30,7 @@ cdef class ChosenAccess(AccessSink):
     cdef readonly AccessSink sink      # the one that fits at present
     cdef object _choose
     cdef object _find_watched
-    cdef list _watched                 # of Watched
+    cdef list _watched                 # of _Watched
     cdef bint _looked                  # since the last flush
     cdef void record(self, object client, object method, object target, object http_version, int status,
                      double duration, long long bytes_sent, str mark) noexcept

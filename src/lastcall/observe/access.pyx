@@ -294,7 +294,7 @@ cdef class AccessLog(AccessSink):
 
 
 @cython.final
-cdef class Watched:
+cdef class _Watched:
     """A value in a dictionary that has been looked at, and, if it is a list, what was in it."""
 
     cdef dict namespace
@@ -355,7 +355,7 @@ cdef class ChosenAccess(AccessSink):
         self.sink.flush()
 
     cdef bint _changed(self) except -1:
-        cdef Watched one
+        cdef _Watched one
         for one in self._watched:
             if one.changed():
                 return True
@@ -365,7 +365,7 @@ cdef class ChosenAccess(AccessSink):
         if self.sink is not None:
             self.sink.flush()
         self.sink = self._choose()
-        self._watched = [Watched(namespace, key) for namespace, key in self._find_watched()]
+        self._watched = [_Watched(namespace, key) for namespace, key in self._find_watched()]
         return 0
 
 
