@@ -113,7 +113,7 @@ _WITHOUT: Final[dict[tuple[str, ...], str | None]] = {
     ("--reuse-port",): ONE_PROCESS,
     ("--no-sendfile",): None,
 }
-_FLAGS: Final = {
+FLAGS: Final = {
     name: Flag(names[0], takes_value)
     for table, takes_value in ((_WITH_VALUE, True), (_WITHOUT, False))
     for names in table
@@ -128,7 +128,7 @@ def from_gunicorn(words: Sequence[str]) -> Translation:
     """Translate the words behind ``gunicorn``. Raises UsageError for what is not understood."""
     made = Translation()
     worker, app, binds = "", "", []
-    for written, flag, value in read_words(words, _FLAGS, "gunicorn"):
+    for written, flag, value in read_words(words, FLAGS, "gunicorn"):
         if flag is None:
             if app:
                 raise click.UsageError(f"gunicorn serves one application: {app!r}, and then {written!r}")
