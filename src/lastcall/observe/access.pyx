@@ -364,8 +364,9 @@ cdef class ChosenAccess(AccessSink):
     cdef int _look(self) except -1:
         if self.sink is not None:
             self.sink.flush()
-        self.sink = self._choose()
+        # In this order: what another thread changes meanwhile shows at the next look.
         self._watched = [_Watched(namespace, key) for namespace, key in self._find_watched()]
+        self.sink = self._choose()
         return 0
 
 

@@ -387,6 +387,7 @@ def _choose_sink(logger: logging.Logger, *, plain: bool) -> AccessSink:
 def _watched(logger: logging.Logger) -> list[tuple[dict[Any, Any], Any]]:
     """Where changes would show that ask for another choice: dictionaries, and keys in them."""
     # Each change of a level, of any logger or of logging.disable(), empties this cache, and isEnabledFor() fills it.
+    logger.isEnabledFor(logging.INFO)
     found: list[tuple[dict[Any, Any], Any]] = [(logger._cache, logging.INFO)]  # type: ignore[attr-defined]
     found += [(vars(logger), name) for name in ("handlers", "filters", "propagate", "disabled")]
     for handler in logger.handlers:

@@ -120,20 +120,26 @@ class Terminal:
         """
         if not self._enter():
             return False
-        if self._depth == 1:
-            self._erase()
-        if pass_echo(self._output.fd) or (line and self._begun):
-            self._write("\n")
-            self._begun = False
+        try:
+            if self._depth == 1:
+                self._erase()
+            if pass_echo(self._output.fd) or (line and self._begun):
+                self._write("\n")
+                self._begun = False
+        except BaseException:
+            self._leave()
+            raise
         return True
 
     def end(self, data: bytes = b"\n") -> None:
         """It has been written, and ``data`` ends like it: put the list back."""
-        if data:
-            self._begun = data[-1] != 0x0A
-        if self._depth == 1:
-            self._draw()
-        self._leave()
+        try:
+            if data:
+                self._begun = data[-1] != 0x0A
+            if self._depth == 1:
+                self._draw()
+        finally:
+            self._leave()
 
     def _tap(self, raw: io.FileIO) -> None:
         """See to what is written to ``raw``."""
@@ -194,7 +200,8 @@ class Terminal:
         if 0 < listed < progress.count and listed == room - 1:
             listed -= 1  # the row that says how many more there are needs a place as well
         for one in progress.oldest[:listed]:
-            rows.append(f"  {one.seconds:4.0f} s  {one.kind:<10}  {escape(one.name)}")
+            name = one.name if one.name.isascii() and one.name.isprintable() else escape(one.name)
+            rows.append(f"  {one.seconds:4.0f} s  {one.kind:<10}  {name}")
         if listed < progress.count and len(rows) < room:
             rows.append(f"  and {progress.count - listed} more")
         cut = [row[: columns - 1] for row in rows]
