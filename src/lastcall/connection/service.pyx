@@ -113,6 +113,6 @@ cdef class HTTPService(AppRuntime):
             target = cycle.raw_path + b"?" + cycle.query_string if cycle.query_string else cycle.raw_path
             self.scheduler.access.record(
                 client, cycle.method, target, http_version, cycle.head.status,
-                self.scheduler.tick() - cycle.since, cycle.body_sent,
+                self.scheduler.tick() - cycle.since, cycle.body_sent, None if cycle.complete else "cut",
             )
         return 0

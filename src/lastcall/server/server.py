@@ -31,7 +31,7 @@ from lastcall.net.listener import Address, Listener
 from lastcall.notice.notice import register, unregister
 from lastcall.notice.running import RunningTasks
 from lastcall.notice.signal import DrainSignal
-from lastcall.observe.logs import configure_logging, make_access_sink, make_progress
+from lastcall.observe.logs import StopView, configure_logging, make_access_sink
 from lastcall.server.controller import Callbacks, ShutdownController, Work
 from lastcall.server.loops import make_loop, refuse_running_loop
 from lastcall.server.report_file import write_report
@@ -90,7 +90,7 @@ class Server:
         self._handler: SignalHandler | None = None
         self._signal = DrainSignal()
         self._tasks = self._signal.tasks = RunningTasks()
-        self._progress: Callable[[str | None], None] = lambda text: None
+        self._view = StopView()
         self._stopped: concurrent.futures.Future[StopReport] = concurrent.futures.Future()
         stop = config.options.stop
         self._controller = ShutdownController(
@@ -100,7 +100,9 @@ class Server:
                 bound=self._bound,
                 on_phase=self._phase_entered,
                 set_should_exit=self._set_should_exit,
-                progress=self._say_progress,
+                on_interrupt=self._view.interrupted,
+                on_order=self._view.ordered,
+                progress=self._view.progress,
                 on_report=self._reported,
             ),
             nonzero_on_cut=stop.nonzero_on_cut,
@@ -162,6 +164,7 @@ class Server:
         for listener in self._listeners:
             if listener.inode is not None:
                 listener.close()
+        self._view.close()
         os._exit(ExitCode.ABANDONED)
 
     def abandoned(self) -> set[asyncio.Task[Any]]:
@@ -258,6 +261,7 @@ class Server:
             if own_handler and self._handler is not None:
                 self._handler.restore()
             awake.close()
+            self._view.close()
 
     def _refuse_another_time(self) -> None:
         if self._serving or self._stopped.done():
@@ -320,7 +324,6 @@ class Server:
         options = self.config.options
         access = make_access_sink(options.log)
         stack.callback(access.flush)
-        self._progress = make_progress()
         scheduler = make_scheduler(asyncio.get_running_loop(), options.http, access)
         stack.callback(scheduler.close)
         stop = options.stop
@@ -389,9 +392,6 @@ class Server:
     def _bound(self, seconds: float) -> None:
         if self._guard is not None:
             self._guard.bound(seconds)
-
-    def _say_progress(self, text: str | None) -> None:
-        self._progress(text)
 
     def _phase_entered(self, state: State) -> None:
         logger.debug("Stopping: %s", state.phase.name)
