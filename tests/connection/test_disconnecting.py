@@ -626,10 +626,11 @@ def test_an_application_that_notices_is_not_cancelled(stoppable: MakeStoppable, 
     call.receives()
     if reads == "receive":
         assert call.receives() is None
-    client.eof()
     if reads == "receive":
+        client.eof()
         assert call.results[-1] == DISCONNECT
     else:
+        client.reset()
         call.sends(body(b".", more=True))
         assert type(call.results[-1]) is ClientDisconnected
     call.ends()

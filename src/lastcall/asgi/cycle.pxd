@@ -45,8 +45,10 @@ cdef class AppCycle(RunningTask):
     cdef bint cancelled                 # by our own order
     cdef bint incomplete                # the task ended before it was complete
     cdef bint _awaited                  # it counts in RunningTasks.awaited
+    cdef bint told                      # receive() has told of a FIN, behind which send() still delivers
     cdef bint stepping                  # the task's own coroutine runs (not a task that it has started)
     cdef object leave_timer             # runs out when the task goes on too long without its client
+    cdef double leave_at                # when that is, on the loop's clock
     cdef object receive_waiter          # future, list of futures, or None
     cdef object send_waiter
     cdef const unsigned int* flush_count    # changes each time what was sent is handed to the kernel; set by its maker
@@ -66,6 +68,9 @@ cdef class AppCycle(RunningTask):
     cdef Py_ssize_t unsent(self) noexcept
     cdef int flush(self) except -1
     cdef object bound_send(self)
+    cdef bint half_closed(self) noexcept
+    cdef bint client_takes(self) noexcept
+    cdef int give_up(self) except -1
     cdef bint leave_is_limited(self) noexcept
     cdef int suspended(self) except -1
     cdef bint answers(self) noexcept
@@ -76,7 +81,9 @@ cdef class AppCycle(RunningTask):
     cdef object after_send(self, Py_ssize_t n)
     cdef void response_begun(self) noexcept
     cdef int start_leave_timer(self) except -1
+    cdef int watch_half_closed(self) except -1
     # -- private
+    cdef int _leave_within(self, double seconds, double look) except -1
     cdef int _ended(self, object exc) except -1
     cdef int _log_failure(self, object exc) except -1
 

@@ -57,6 +57,9 @@ cdef enum:
     YIELD_SENDS = 100            # after so many sends, or bytes, without a suspension the next one gives the loop a turn
     YIELD_BYTES = 65536
     FRAMING = 32                 # bytes that a protocol may put around what was sent
+    LOOKS = 4                    # at whether a half-closed client still reads, while --timeout-disconnect lasts
+
+cdef double CLOCK_GRAIN = 1e-6   # two readings of the loop's clock that are to be equal may differ by so much
 
 
 cdef PyMethodDef* method_def(object kind, str name) except NULL:
@@ -122,7 +125,7 @@ cdef class AppCycle(RunningTask):
         if self.disconnected:
             return 0
         self.disconnected = True
-        if not self.complete and not self.ended and self.leave_is_limited():
+        if not (self.complete or self.ended or self.cancelled) and self.leave_is_limited():
             self.start_leave_timer()
         self.wake_receivers()
         return self.wake_sender()
@@ -164,6 +167,18 @@ cdef class AppCycle(RunningTask):
     cdef object bound_send(self):
         """``self.send``, which is what the application calls."""
         return self.send
+
+    cdef bint half_closed(self) noexcept:
+        """Whether the client has said by a FIN that it sends no more, while what is sent to it is still delivered."""
+        return False
+
+    cdef bint client_takes(self) noexcept:
+        """Whether bytes went to the client, or were acknowledged by it, since the last call."""
+        return False
+
+    cdef int give_up(self) except -1:
+        """End what is sent to the client, visibly incomplete if it has begun: nobody will send the rest."""
+        return 0
 
     cdef bint leave_is_limited(self) noexcept:
         """Whether a task whose client has left gets ``--timeout-disconnect`` seconds to notice."""
@@ -280,15 +295,47 @@ cdef class AppCycle(RunningTask):
         cdef double seconds = self.runtime.timeout_disconnect
         if self.outcome is not None:
             seconds = self.runtime.drain.margin
-        if seconds < INFINITY:
-            self.leave_timer = self.runtime.loop.call_later(seconds, self._outlived_its_client)
+        if self.leave_timer is not None:
+            if self.outcome is None:       # its FIN came before, and the time runs
+                if self.client_takes():
+                    self.leave_at = self.runtime.loop.time() + seconds
+                return 0
+            self.leave_timer.cancel()
+            self.leave_timer = None
+        return self._leave_within(seconds, seconds)
+
+    cdef int watch_half_closed(self) except -1:
+        """The client has sent its FIN and the response has begun. It may be reading: the time begins anew with every
+        byte that it takes."""
+        cdef double seconds = self.runtime.timeout_disconnect
+        if self.leave_timer is None:
+            self.client_takes()
+            self._leave_within(seconds, seconds / LOOKS)
         return 0
 
-    def _outlived_its_client(self):
+    cdef int _leave_within(self, double seconds, double look) except -1:
+        if seconds < INFINITY:
+            self.leave_at = self.runtime.loop.time() + seconds
+            self.leave_timer = self.runtime.loop.call_later(look, self._outlives_its_client)
+        return 0
+
+    def _outlives_its_client(self):
+        """The task has had its time without a client; or it is time to look whether a half-closed one still reads."""
+        cdef double now = self.runtime.loop.time(), seconds = self.runtime.timeout_disconnect
         self.leave_timer = None
-        if not self.ended and self.task is not None:
-            logger.debug("%s: still running without its client: cancelled", self.describe())
-            self.cancel()
+        if self.ended or self.complete or self.task is None:
+            return
+        if not self.disconnected and self.client_takes():
+            self.leave_at = now + seconds
+        if self.leave_at - now > CLOCK_GRAIN:
+            self.leave_timer = self.runtime.loop.call_later(
+                min(self.leave_at - now, seconds / LOOKS), self._outlives_its_client
+            )
+            return
+        logger.debug("%s: still running without its client: cancelled", self.describe())
+        self.cancel()
+        if not self.disconnected:
+            self.give_up()
 
     # -- what the application calls -------------------------------------------------------------------------------
 
@@ -313,7 +360,10 @@ cdef class AppCycle(RunningTask):
             if exc is not None:
                 self._log_failure(exc)
             if not (self.disconnected or self.complete):
-                self.unfinished(exc is not None)
+                if self.told and (exc is None or is_disconnect(exc)):
+                    self.give_up()             # it was told that nobody waits, and heeds it
+                else:
+                    self.unfinished(exc is not None)
         finally:
             self.runtime.tasks.remove(self)
             self.task_ended()

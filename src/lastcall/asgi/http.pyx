@@ -156,6 +156,9 @@ cdef class HTTPCycle(AppCycle):
         if self.body_complete and not self.body_given:
             self.body_given = True
             return {"type": "http.request", "body": b"", "more_body": False}
+        if self.half_closed():
+            self.told = True
+            return {"type": "http.disconnect"}
         return None
 
     cdef bint leave_is_limited(self) noexcept:

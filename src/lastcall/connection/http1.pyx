@@ -123,9 +123,22 @@ cdef class HTTP1Cycle(HTTPCycle):
 
     cdef int body_taken(self, Py_ssize_t n) except -1:
         cdef HTTP1Connection connection = self.connection
-        if connection is not None and connection.cycle is self and not connection.stream.reading:
+        if connection is not None and connection.cycle is self and not connection.stream.reading and (
+            not self.request_read
+        ):
             connection.resume()
             connection.set_body_deadline()
+        return 0
+
+    cdef bint half_closed(self) noexcept:
+        return self.connection is not None and self.connection.cycle is self and self.connection.eof
+
+    cdef bint client_takes(self) noexcept:
+        return self.connection is not None and self.connection.stream.advanced()
+
+    cdef int give_up(self) except -1:
+        if self.connection is not None and self.connection.cycle is self:
+            self.connection.client_left()
         return 0
 
     cdef Py_ssize_t unsent(self) noexcept:
@@ -195,6 +208,8 @@ cdef class HTTP1Cycle(HTTPCycle):
             self.write_head()
             if more and self.runtime.drain.farewell_over:
                 self.runtime.loop.call_soon(self.disconnect_if_closing)     # the others were told before
+            if more and connection.eof:
+                self.watch_half_closed()
         if self.framing == CHUNKED:
             at = reserved(out, n + CHUNK_OVERHEAD + 8)
             if n:
@@ -315,15 +330,12 @@ cdef class HTTP1Connection(Connection):
         return self.after_input()
 
     cdef int on_last_data(self, const unsigned char* p, Py_ssize_t n) except -1:
-        # The requests in these bytes are not started yet, so this FIN is no sign that nobody waits for their answers.
-        self.eof = True
+        self.eof = True                        # before the requests in these bytes are started: they may ask
         self.on_data(p, n)
         return self.half_closed()
 
     cdef int on_eof(self) except -1:
         self.eof = True
-        if self.state == EXCHANGE and self.cycle.started:
-            return self.client_left()          # of a started response a FIN says: I do not want the rest
         return self.half_closed()
 
     cdef int on_lost(self) except -1:
@@ -605,7 +617,8 @@ cdef class HTTP1Connection(Connection):
         return 0
 
     cdef int half_closed(self) except -1:
-        """No byte will come any more; what was asked for completely is answered ("printf … | nc -N" works)."""
+        """No byte will come any more. Whether the client still reads is not known: ``receive()`` tells the application
+        that it has left, and what is sent is delivered ("printf … | nc -N" works)."""
         if self.state == CLOSED:
             return 0
         self.stream.set_reading(False)
@@ -615,6 +628,9 @@ cdef class HTTP1Connection(Connection):
         elif self.state == EXCHANGE:
             if not self.cycle.request_read:
                 return self.client_left()      # a body cut short: no answer could be about the whole of it
+            self.cycle.wake_receivers()
+            if self.cycle.started:
+                self.cycle.watch_half_closed()
         elif not self.waiting:
             return self.finish()
         return 0

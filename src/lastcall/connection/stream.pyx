@@ -65,8 +65,16 @@ cdef class Stream(Flushable):
             self.connection.on_lost()
         return 0
 
+    cdef bint advanced(self) noexcept:
+        """Whether bytes were written, or acknowledged by the peer, since the last call."""
+        cdef long long taken = self._taken_before if self.closed else self.sent - self.in_flight()
+        cdef bint found = self.sent > self._sent_before or taken > self._taken_before
+        self._sent_before = self.sent
+        self._taken_before = taken
+        return found
+
     cdef int transmit(self) except -1:
-        """Offer ``out`` to the kernel; set ``blocked`` if it took less, call ``lost`` if the peer is gone."""
+        """Offer ``out`` to the kernel and add to ``sent`` what it takes; set ``blocked`` if it took less, call ``lost`` if the peer is gone."""
         raise NotImplementedError
 
     cdef int set_reading(self, bint wanted) except -1:
@@ -92,6 +100,10 @@ cdef class Stream(Flushable):
     cdef bint progressed(self) except -1:
         """Whether the peer has taken bytes since the kernel took fewer than it was offered, or since the last call."""
         return False
+
+    cdef Py_ssize_t in_flight(self) noexcept:
+        """How many of the bytes that were written the peer has not acknowledged, as far as that is known."""
+        return 0
 
     cdef object client_address(self):
         """The scope's ``client``: (host, port), or None."""
