@@ -178,7 +178,7 @@ def test_each_kind_of_end_is_one_record(bench: MakeBench) -> None:
     one.connect().send(post(5))
     one.advance(5.1)
     stage.last.ends()
-    assert [each.status for each in one.records] == [408]
+    assert [each.status for each in one.records] == [400]
     one.records.clear()
 
     client = one.connect()

@@ -12,6 +12,7 @@ import pytest
 
 from lastcall.base.errors import ClientDisconnected
 from lastcall.base.types import Receive, Scope, Send
+from lastcall.drain.ladder import Phase
 from lastcall.server import Server
 from testing.peer import Peer, eventually, request
 from testing.running import Gate, Lines, Running, respond, routes
@@ -289,6 +290,58 @@ def test_an_upload_that_nobody_reads_costs_the_client_no_byte_of_its_answer(serv
         answer = peer.answer()
         assert (answer.status, answer.body) == (200, b"ok")
         assert peer.ended() == "FIN"
+
+
+@pytest.mark.slow
+@WAITING
+@pytest.mark.parametrize("limit", [{"limit_body": 100_000}, {"limit_concurrency": 1}], ids=["413", "503"])
+def test_an_answer_of_ours_reaches_a_client_that_writes_until_it_has_written_all(
+    serve: Serve, limit: dict[str, int]
+) -> None:
+    """Which takes longer than a lingering close of a second."""
+    gate = Gate()
+    seconds, pieces = 2.0, 20
+
+    async def busy(scope: Scope, receive: Receive, send: Send) -> None:
+        await gate.wait()
+        await respond(send)
+
+    server = serve(routes(busy=busy), **limit)
+    with server.peer() as other, server.peer() as peer:
+        other.request("/busy")
+        assert gate.reached.wait(5)
+        peer.send(f"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {pieces * 65536}\r\n\r\n".encode())
+        for _ in range(pieces):
+            time.sleep(seconds / pieces)
+            peer.send(bytes(65536))
+        answer = peer.answer()
+        assert answer.status == (503 if "limit_concurrency" in limit else 413)
+        assert answer.headers["connection"] == "close"
+        assert peer.ended() == "FIN"
+        gate.open()
+
+
+def test_the_503_at_the_end_of_the_grace_reaches_a_client_that_still_uploads(serve: Serve) -> None:
+    gate = Gate()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await gate.wait()
+
+    server = serve(app, timeout_graceful_shutdown=0, timeout_cancel=10)
+    with server.peer() as peer:
+        peer.send(f"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {20 * 65536}\r\n\r\n".encode() + b"x")
+        assert gate.reached.wait(5)
+        server.server.drain()
+        eventually(lambda: server.server._controller.state.phase is Phase.CANCELLING)
+        for _ in range(10):
+            peer.send(bytes(65536))
+            time.sleep(0.02)
+        answer = peer.answer()
+        assert answer.status == 503
+        assert peer.ended() == "FIN"
+        peer.close()
+        assert server.join().seconds < 10
 
 
 def test_a_response_that_breaks_off_arrives_as_far_as_it_was_sent(serve: Serve, log: Lines) -> None:

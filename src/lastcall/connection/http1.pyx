@@ -34,7 +34,7 @@ import logging
 from lastcall.asgi.cycle cimport HIGH_WATER
 from lastcall.asgi.http cimport HTTPCycle
 from lastcall.asgi.scope cimport HTTPScopes
-from lastcall.connection.deadlines cimport BODY, HEADER, KEEP_ALIVE, LINGER, WRITE, unset
+from lastcall.connection.deadlines cimport BODY, DISCARD, HEADER, KEEP_ALIVE, LINGER, WRITE, unset
 from lastcall.connection.scheduler cimport Scheduler
 from lastcall.connection.service cimport HEALTH, REFUSE, HTTPService
 from lastcall.connection.stream cimport CLOSED, FINISHING, Connection, Stream
@@ -318,7 +318,7 @@ cdef class HTTP1Connection(Connection):
     cdef int on_data(self, const unsigned char* p, Py_ssize_t n) except -1:
         cdef Py_ssize_t used
         if self.state >= FINISHING:
-            return 0                           # behind a last answer: read only so that no RST eats it
+            return self.discard(n)             # behind a last answer: read only so that no RST eats it
         if self.parser.between_requests() and self.nothing_pending():
             self.head_at = self.scheduler.now  # also behind a request that is being answered
         if not self.nothing_pending():
@@ -337,6 +337,18 @@ cdef class HTTP1Connection(Connection):
     cdef int on_eof(self) except -1:
         self.eof = True
         return self.half_closed()
+
+    cdef int on_fin_sent(self) except -1:
+        Connection.on_fin_sent(self)
+        if self.uploading and not self.refused and self.state != CLOSED:
+            self.scheduler.deadlines.set(&self.read_node, self, DISCARD, self.scheduler.time())
+        return 0
+
+    @property
+    def lingering(self):
+        """True while it is being closed and reads on, so that its last answer is not eaten by a RST: more may come of
+        the request. Not if the client does not read."""
+        return self.state == FINISHING and (self.uploading or self.refused) and not self.stream.blocked
 
     cdef int on_lost(self) except -1:
         self.close_now()
@@ -405,6 +417,7 @@ cdef class HTTP1Connection(Connection):
                     else:
                         self.discarded += parser.data_len
                         if self.discarded > DISCARD_LIMIT:
+                            self.uploading = True
                             self.finish()
                 elif event == END:
                     if cycle is not None:
@@ -518,6 +531,22 @@ cdef class HTTP1Connection(Connection):
             return self.finish()
         return self.resume()
 
+    cdef int discard(self, Py_ssize_t n) except -1:
+        """Drop what comes behind a last answer, within bounds."""
+        if self.state == CLOSED:
+            return 0
+        self.discarded += n
+        if self.discarded > self.service.discard_limit:
+            if self.stream.fin_sent:
+                self.close_now()
+            else:
+                self.stream.set_reading(False) # the answer waits to be read: its own time for that bounds it
+        elif self.refused and self.stream.fin_sent:
+            self.refused = False               # what was refused goes on: it has the time of an upload
+            self.uploading = True
+            self.scheduler.deadlines.set(&self.read_node, self, DISCARD, self.scheduler.time())
+        return 0
+
     cdef int set_body_deadline(self) except -1:
         """The application waits for the body, so its time begins. No turn needs to follow that would set the timer."""
         self.scheduler.deadlines.set(&self.read_node, self, BODY, self.scheduler.time())
@@ -596,6 +625,9 @@ cdef class HTTP1Connection(Connection):
             self.service.backlog_answered += 1
         self.let_go(cycle)
         if not cycle.keep_alive:
+            if not cycle.request_read:
+                self.uploading = True
+                self.resume()                  # a client that writes until all is written would never read
             return self.finish()
         self.resume()
         if not cycle.request_read:
@@ -655,6 +687,7 @@ cdef class HTTP1Connection(Connection):
             return self.client_left()
         cycle.called = True
         cycle.keep_alive = False
+        self.refused = status != 408           # who is too slow is not waited for any longer
         self.service.answer(cycle, status, reason.encode("ascii"))
         return cycle.disconnect()              # to a running application it is the same as a client that left
 
@@ -681,13 +714,15 @@ cdef class HTTP1Connection(Connection):
         if kind == WRITE or self.state == FINISHING:
             return Connection.expired(self, kind)
         if kind == LINGER:                     # the unread body did not end in time
+            self.uploading = True
             return self.finish()
         if kind == BODY:
             if cycle is None or cycle.started:
                 logger.info("%s stopped sending its request body: connection closed", self.peer())
                 self.client_left()
             else:
-                self.refuse(408, "the request body did not come in time")
+                # Behind a 408 browsers repeat the request by themselves, a POST too: not once the application has run.
+                self.refuse(400 if cycle.called else 408, "the request body did not come in time")
             return 0
         # HEADER or KEEP_ALIVE. What has arrived in the meantime is served.
         heads = self.service.requests
