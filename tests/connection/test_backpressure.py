@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import pytest
 
-from lastcall.base.errors import ClientDisconnected
-from lastcall.base.types import Receive, Scope, Send
+from lastcall.base.errors import ClientDisconnected, LocalProtocolError
+from lastcall.base.types import Message, Receive, Scope, Send
 from testing.memory import GET, Bench, Stage, answering, body, get, post, start
 
 MakeBench = Callable[..., Bench]
@@ -242,3 +242,78 @@ def test_what_was_sent_is_on_the_wire_before_the_loop_sleeps(bench: MakeBench) -
         assert b"1\r\n%d\r\n" % i in client.take()
         one.advance(1)
     assert client.take() == b"0\r\n\r\n"
+
+
+# -- handlers that never suspend ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["the client has left", "the response is complete", "a FIN"])
+@pytest.mark.parametrize("call", ["send", "receive", "both", "a wrong message"])
+def test_a_handler_that_goes_on_for_nothing_gives_the_loop_a_turn(bench: MakeBench, how: str, call: str) -> None:
+    """Each of its calls is over at once; without a turn after a hundred of them nobody else would be served."""
+    if (how, call) == ("a FIN", "send"):
+        return  # is delivered
+    calls = 2000
+    turns = 0
+    over = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        def tick() -> None:
+            nonlocal turns
+            if not over.is_set() and turns < calls:
+                turns += 1
+                asyncio.get_running_loop().call_soon(tick)
+
+        await receive()
+        if how == "the response is complete":
+            await send(start())
+            await send(body())
+        elif call != "a wrong message":
+            await send(start())
+            await send(body(b"some", more=True))
+        await asyncio.sleep(0)
+        if how == "the client has left":
+            client.connection.feed_reset()
+        elif how == "a FIN":
+            client.connection.feed_eof()
+        tick()
+        for number in range(calls):
+            try:
+                if call == "receive" or (call == "both" and number % 2):
+                    assert (await receive())["type"] == "http.disconnect"
+                elif call == "a wrong message":
+                    await send({"type": "nonsense"})
+                elif how != "a FIN":
+                    await send(body(b"x", more=True))
+                else:
+                    await send(start())
+            except (OSError, LocalProtocolError):
+                pass
+        over.set()
+
+    client = bench(app).connect()
+    client.send(GET)
+    assert over.is_set()
+    assert calls / 101 - 1 <= turns <= calls / 100 + 2
+
+
+def test_a_receive_that_is_cancelled_in_its_turn_loses_nothing(bench: MakeBench) -> None:
+    heard: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        await send(body())
+        await asyncio.sleep(1)
+        for _ in range(100):
+            await receive()
+        asking = asyncio.ensure_future(receive())
+        await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait({asking})
+        assert asking.cancelled()
+        heard.append(await receive())
+
+    one = bench(app)
+    one.connect().send(GET)
+    one.advance(2)
+    assert heard == [{"type": "http.disconnect"}]

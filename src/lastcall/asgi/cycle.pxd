@@ -79,6 +79,9 @@ cdef class AppCycle(RunningTask):
     cdef int task_ended(self) except -1
     # -- for its subclasses
     cdef object after_send(self, Py_ssize_t n)
+    cdef bint turn_is_due(self) noexcept
+    cdef object nothing_sent(self)
+    cdef object fail(self, object error)
     cdef void response_begun(self) noexcept
     cdef int start_leave_timer(self) except -1
     cdef int watch_half_closed(self) except -1
@@ -106,5 +109,6 @@ cdef class Writable(Awaitable):
     pass
 
 
+cdef object TURN
 cdef object item(object message, object key)
 cdef PyMethodDef* method_def(object kind, str name) except NULL

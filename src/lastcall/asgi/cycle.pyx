@@ -18,7 +18,7 @@ import asyncio
 import logging
 from asyncio import CancelledError
 
-from lastcall.asgi.awaitables cimport DONE, ENDED, Awaitable, OneTurn, add_waiter, wake
+from lastcall.asgi.awaitables cimport DONE, ENDED, Awaitable, OneTurn, add_waiter, failing, wake
 from lastcall.asgi.failures import follows_a_cancel, is_disconnect
 from lastcall.asgi.runtime cimport EAGER, AppRuntime
 from lastcall.base.errors import ClientDisconnected
@@ -51,6 +51,7 @@ cdef extern from * nogil:
 cdef object logger = logging.getLogger("lastcall.error")
 cdef object Task = asyncio.Task
 cdef object APP = "ASGI application"
+TURN = object()
 cdef int CLOSE = Policy.CLOSE
 
 cdef enum:
@@ -149,7 +150,7 @@ cdef class AppCycle(RunningTask):
     # -- what each protocol does its own way ----------------------------------------------------------------------
 
     cdef object message(self):
-        """The next message, or None if the application has to wait for it."""
+        """The next message; None if the application has to wait for it; TURN if the loop needs a turn before it."""
         return None
 
     cdef int wants_input(self) except -1:
@@ -236,6 +237,29 @@ cdef class AppCycle(RunningTask):
             self._unsuspended_bytes = 0
             return OneTurn.__new__(OneTurn)
         return DONE
+
+    cdef bint turn_is_due(self) noexcept:
+        """Count a call that is over at once and changes nothing. Whether the loop needs a turn first: a handler that goes
+        on for nothing would freeze it."""
+        if self.flush_count[0] != self._flushes:
+            self._flushes = self.flush_count[0]
+            self._unsuspended = 0
+            self._unsuspended_bytes = 0
+        self._unsuspended += 1
+        if self._unsuspended <= YIELD_SENDS:
+            return False
+        self._unsuspended = 0
+        return True
+
+    cdef object nothing_sent(self):
+        """The awaitable of a ``send()`` that does nothing."""
+        return OneTurn.__new__(OneTurn) if self.turn_is_due() else DONE
+
+    cdef object fail(self, object error):
+        """Raise ``error`` out of a ``send()``, or return an awaitable that does."""
+        if self.turn_is_due():
+            return failing(error)
+        raise error
 
     # -- the drain ------------------------------------------------------------------------------------------------
 
@@ -582,6 +606,8 @@ cdef class Receive(Awaitable):
             if message is None:
                 cycle.wants_input()
                 message = cycle.message()      # reading on may have found that the client has left
+            if message is TURN:
+                return None                    # a bare yield: it is asked for again in the next turn
             if message is not None:
                 self.done = True
                 self.result = message

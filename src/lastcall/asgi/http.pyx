@@ -14,7 +14,7 @@ from cpython.object cimport PyObject
 import logging
 
 from lastcall.asgi.awaitables cimport DONE, later
-from lastcall.asgi.cycle cimport AppCycle, PyCFunction_New, PyMethodDef, item, lastcall_thread, method_def
+from lastcall.asgi.cycle cimport TURN, AppCycle, PyCFunction_New, PyMethodDef, item, lastcall_thread, method_def
 from lastcall.base.errors import ClientDisconnected, LocalProtocolError
 from lastcall.wire.head cimport check_head
 
@@ -140,7 +140,7 @@ cdef class HTTPCycle(AppCycle):
         cdef object body
         cdef Py_ssize_t n
         if self.disconnected or self.complete:
-            return {"type": "http.disconnect"}
+            return TURN if self.turn_is_due() else {"type": "http.disconnect"}
         if self.body is not None:
             body = self.body
             if not PyBytes_CheckExact(body):
@@ -158,7 +158,7 @@ cdef class HTTPCycle(AppCycle):
             return {"type": "http.request", "body": b"", "more_body": False}
         if self.half_closed():
             self.told = True
-            return {"type": "http.disconnect"}
+            return TURN if self.turn_is_due() else {"type": "http.disconnect"}
         return None
 
     cdef bint leave_is_limited(self) noexcept:
@@ -277,11 +277,11 @@ cdef class HTTPCycle(AppCycle):
     cdef object _send_body(self, object data, bint more):
         cdef bytes body
         if self.disconnected:     # first: a request that was refused halfway is complete as well
-            raise ClientDisconnected("the client has disconnected")
+            return self.fail(ClientDisconnected("the client has disconnected"))
         if self.head is None:
-            raise LocalProtocolError("http.response.body came before http.response.start")
+            return self.fail(LocalProtocolError("http.response.body came before http.response.start"))
         if self.complete:
-            return DONE           # ASGI: messages after the end of the response are ignored
+            return self.nothing_sent()     # ASGI: messages after the end of the response are ignored
         if data is None:
             body = b""
         elif PyBytes_CheckExact(data):
@@ -289,7 +289,9 @@ cdef class HTTPCycle(AppCycle):
         elif isinstance(data, (bytes, bytearray, memoryview)):
             body = bytes(data)
         else:
-            raise LocalProtocolError(f"http.response.body: 'body' must be bytes, not {type(data).__name__}")
+            return self.fail(
+                LocalProtocolError(f"http.response.body: 'body' must be bytes, not {type(data).__name__}")
+            )
         self.write_body(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), more)
         if not more or self.disconnected or self.complete:
             return DONE
@@ -298,14 +300,14 @@ cdef class HTTPCycle(AppCycle):
     cdef object _send_other(self, object kind, object message, object status, object headers):
         if kind is not START and not is_start(kind):
             if kind is None:
-                raise LocalProtocolError(f"an ASGI message is a dict with a 'type', not {message!r:.80}")
-            raise LocalProtocolError(f"unknown ASGI message type {kind!r}")
+                return self.fail(LocalProtocolError(f"an ASGI message is a dict with a 'type', not {message!r:.80}"))
+            return self.fail(LocalProtocolError(f"unknown ASGI message type {kind!r}"))
         if self.disconnected:
-            raise ClientDisconnected("the client has disconnected")
+            return self.fail(ClientDisconnected("the client has disconnected"))
         if self.head is not None:
-            raise LocalProtocolError("http.response.start came twice")
+            return self.fail(LocalProtocolError("http.response.start came twice"))
         if status is None:
-            raise LocalProtocolError("http.response.start has no 'status'")
+            return self.fail(LocalProtocolError("http.response.start has no 'status'"))
         # Held until the first body message, or for a moment: an early exception can still become a clean 500.
         self.head = check_head(status, headers, self.runtime.default_headers)
         if not self.stepping:     # from a task of the application's own (sse-starlette): no step of ours follows
