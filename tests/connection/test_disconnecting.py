@@ -430,8 +430,8 @@ def test_a_blocked_send_is_woken_by_the_disconnect(stoppable: MakeStoppable) -> 
     one = stoppable(stage, close=("*",))
     client = one.connect(capacity=100)
     client.send(GET)
-    stage.last.sends(start(), body(b"x" * 200_000, more=True))
-    assert stage.last.results == [None]
+    stage.last.sends(start(), body(b"x" * 200_000, more=True), body(b"x", more=True))
+    assert stage.last.results == [None, None]
     one.order()
     one.reach(F)
     assert type(stage.last.results[-1]) is ClientDisconnected

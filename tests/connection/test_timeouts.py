@@ -217,13 +217,13 @@ def test_a_client_that_does_not_read_is_reset(bench: MakeBench) -> None:
     one = bench(stage, timeout_write=5)
     client = one.connect(capacity=1000)
     client.send(GET)
-    stage.last.sends(start(), body(b"x" * 100_000, more=True))
-    assert stage.last.results == [None], "send() waits"
+    stage.last.sends(start(), body(b"x" * 100_000, more=True), body(b"x", more=True))
+    assert stage.last.results == [None, None], "send() waits"
     one.advance(5 - GRAIN)
     assert not client.stream.closed
     one.advance(2 * GRAIN)
     assert client.stream.was_reset
-    assert type(stage.last.results[1]) is ClientDisconnected
+    assert type(stage.last.results[2]) is ClientDisconnected
     assert stage.last.receives() == DISCONNECT
 
 

@@ -26,6 +26,9 @@ cdef extern from "Python.h":
 
 cdef object logger = logging.getLogger("lastcall.error")
 
+cdef enum:
+    LARGE = 65536                    # a message that is worth a write of its own
+
 cdef double HEAD_SECONDS = 0.005     # a head waits so long for its body: both in one packet are cheaper
 
 
@@ -161,6 +164,9 @@ cdef class HTTPCycle(AppCycle):
             return TURN if self.turn_is_due() else {"type": "http.disconnect"}
         return None
 
+    cdef int deliver(self, object data) except -1:
+        return self.write_body(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), True)
+
     cdef bint leave_is_limited(self) noexcept:
         return self.head is not None    # a handler that has not answered is not cancelled because its client left
 
@@ -227,7 +233,7 @@ cdef class HTTPCycle(AppCycle):
         """What the report tells of this request."""
         return {
             "method": self.method, "path": self.raw_path.decode("ascii", "backslashreplace"),
-            "bytes_sent": self.body_sent, "client": "",
+            "bytes_sent": self.body_sent if self.complete else max(0, self.body_sent - self.unsent()), "client": "",
         }
 
     # -- what the application calls -------------------------------------------------------------------------------
@@ -236,7 +242,7 @@ cdef class HTTPCycle(AppCycle):
         return PyCFunction_New(SEND, self)
 
     def send(self, message):
-        """Queue one message; the awaitable suspends only for backpressure or fairness.
+        """Queue one message; the awaitable suspends, before that, only for backpressure or fairness.
 
         Raises LocalProtocolError for what ASGI or HTTP does not allow, ClientDisconnected after the client has left.
         """
@@ -254,10 +260,12 @@ cdef class HTTPCycle(AppCycle):
             # What nearly every message is. Nothing here runs anybody's code before the bytes are queued.
             body = <bytes>parts.body
             more = parts.more_body == Py_True
+            if more and not self.may_send(PyBytes_GET_SIZE(body)):
+                return self.send_later(body, PyBytes_GET_SIZE(body))
             self.write_body(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), more)
-            if not more or self.disconnected or self.complete:
-                return DONE
-            return self.after_send(PyBytes_GET_SIZE(body))
+            if PyBytes_GET_SIZE(body) >= LARGE and more:
+                self.flush()             # the task may compute for long before it sends again
+            return DONE
         kind = <object>parts.type
         if kind is BODY:
             first, second = <object>parts.body, <object>parts.more_body
@@ -292,10 +300,10 @@ cdef class HTTPCycle(AppCycle):
             return self.fail(
                 LocalProtocolError(f"http.response.body: 'body' must be bytes, not {type(data).__name__}")
             )
+        if more and not self.may_send(PyBytes_GET_SIZE(body)):
+            return self.send_later(body, PyBytes_GET_SIZE(body))
         self.write_body(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), more)
-        if not more or self.disconnected or self.complete:
-            return DONE
-        return self.after_send(PyBytes_GET_SIZE(body))
+        return DONE
 
     cdef object _send_other(self, object kind, object message, object status, object headers):
         if kind is not START and not is_start(kind):

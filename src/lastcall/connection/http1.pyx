@@ -252,7 +252,7 @@ cdef class HTTP1Cycle(HTTPCycle):
         """The last byte of the response is queued."""
         self.complete = True
         self.wake_receivers()
-        self.wake_sender()                     # no later flush is this cycle's
+        self.release_senders()                 # no later flush is this cycle's
         self.connection.scheduler.mark_dirty(self.connection.stream)
         return self.connection.response_done(self)
 
@@ -748,6 +748,8 @@ cdef class HTTP1Connection(Connection):
     cdef int closed(self) except -1:
         cdef HTTP1Cycle cycle = self.cycle
         self.pending.clear()
+        if cycle is not None:                  # what is left is of this response first of all
+            cycle.body_sent = max(0, cycle.body_sent - self.stream.unsent())
         self.stream.out.clear()
         self.scheduler.keep(self)
         self.stream.connection = None
