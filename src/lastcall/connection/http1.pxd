@@ -23,7 +23,7 @@ cdef enum Wait:
 
 
 cdef enum Framing:
-    NO_BODY = 0       # HEAD, 204, 304
+    NO_BODY = 0       # HEAD, 204, 205, 304
     LENGTH = 1        # Content-Length
     CHUNKED = 2
     UNTIL_CLOSE = 3   # HTTP/1.0 without a length
