@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from lastcall.asgi import cycle
-from lastcall.asgi.awaitables import Done, OneTurn
+from lastcall.asgi.awaitables import Done
 from lastcall.base.errors import LocalProtocolError
 from lastcall.base.types import Message, Receive, Scope, Send
 from testing.memory import GET, Bench, Client, Stage, body, post, start

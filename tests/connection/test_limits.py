@@ -172,7 +172,9 @@ def test_each_kind_of_end_is_one_record(bench: MakeBench) -> None:
     assert client.stream.was_reset
     assert one.records[0].duration == pytest.approx(5, abs=0.11)
     stage.last.ends()
-    assert (one.records[0].status, one.records[0].bytes_sent, len(one.records)) == (200, 0, 1), "not even its head went out"
+    assert (one.records[0].status, one.records[0].bytes_sent, len(one.records)) == (200, 0, 1), (
+        "not even its head went out"
+    )
     one.records.clear()
 
     one.connect().send(post(5))

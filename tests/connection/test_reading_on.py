@@ -93,7 +93,7 @@ def test_when_its_client_has_ended_it_is_over(bench: MakeBench, why: str) -> Non
 
 @pytest.mark.parametrize(("limit", "most"), [(None, 64), (MEBI, 64), (100 * MEBI, 100)])
 def test_what_is_read_is_bounded(bench: MakeBench, limit: int | None, most: int) -> None:
-    """By ``--limit-body``, and 64 MiB where that is less: with a small limit a 413 would be lost in each large upload."""
+    """By ``--limit-body``, or 64 MiB if that is more: with a small limit a 413 would be lost in each large upload."""
     one = bench(refusing, limit_body=limit)
     client = one.connect()
     client.send(get("/", "Transfer-Encoding: chunked", "Connection: close", method="POST"))

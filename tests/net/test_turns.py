@@ -43,7 +43,7 @@ def test_what_a_turn_had_no_time_for_is_served_though_nothing_else_happens(serve
 @WAITING
 @pytest.mark.parametrize("begun", [True, False])
 def test_a_handler_that_tries_for_ever_to_send_to_nobody_freezes_nobody(serve: Serve, begun: bool) -> None:
-    """If its response had begun it is cancelled in the end; if not, it is not, and the others are served all the same."""
+    """If its response had begun it is cancelled in the end; if not, it is not. The others are served all the same."""
     began, trying, cancelled, over = (threading.Event() for _ in range(4))
 
     async def stubborn(scope: Scope, receive: Receive, send: Send) -> None:

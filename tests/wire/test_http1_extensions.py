@@ -1,4 +1,4 @@
-"""Two grammars against oracles: chunk extensions (RFC 9112 7.1.1) as a regular expression, IP literals as ``ipaddress``."""
+"""Two grammars and their oracles: chunk extensions (RFC 9112 7.1.1) as a regular expression, and ``ipaddress``."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from tests.wire.harness import parse
 BWS = rb"[ \t]*"
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
-EXTENSIONS = re.compile(
-    rb"(?:%b;%b%b(?:%b=%b(?:%b|%b))?)*" % (BWS, BWS, TOKEN, BWS, BWS, TOKEN, QUOTED)
-)
+EXTENSIONS = re.compile(rb"(?:%b;%b%b(?:%b=%b(?:%b|%b))?)*" % (BWS, BWS, TOKEN, BWS, BWS, TOKEN, QUOTED))
 """``*( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )``, from the RFC's ABNF."""
 
 
@@ -27,7 +25,9 @@ def get(host: str) -> bytes:
     return f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
 
 
-pieces = st.sampled_from([b";", b"=", b'"', b"\\", b" ", b"\t", b"a", b"bc", b"1", b"\x80", b"(", b",", b":", b"\x7f", b"!"])
+pieces = st.sampled_from(
+    [b";", b"=", b'"', b"\\", b" ", b"\t", b"a", b"bc", b"1", b"\x80", b"(", b",", b":", b"\x7f", b"!"]
+)
 
 
 @settings(max_examples=1000)

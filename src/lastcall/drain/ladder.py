@@ -205,8 +205,10 @@ class State(Record):
 
 
 class Census(Record):
-    """What is there: running tasks, connections that are not closed yet, and those of them that linger: closed at once
-    they would lose their last answer, since an upload still comes."""
+    """What is there: running tasks, and connections that are not closed yet.
+
+    ``lingering`` are those that would lose their last answer if they were closed at once: an upload still comes.
+    """
 
     running: int = 0
     connections: int = 0
