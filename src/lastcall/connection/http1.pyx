@@ -227,7 +227,7 @@ cdef class HTTP1Cycle(HTTPCycle):
             if self.framing == LENGTH and self.remaining:
                 logger.error("%s: the response body is %d bytes shorter than its content-length: connection closed",
                              self.describe(), self.remaining)
-                return self.abort()
+                return self.break_off()
             return self.finished()
         if not stream.dirty:
             connection.scheduler.mark_dirty(stream)
@@ -253,6 +253,24 @@ cdef class HTTP1Cycle(HTTPCycle):
         if self.connection is not None and self.connection.cycle is self:
             self.connection.cut_response()
         return 0
+
+    cdef bint end_whole(self) except -1:
+        cdef HTTP1Connection connection = self.connection
+        if connection is None or connection.cycle is not self or not (
+            self.framing == CHUNKED or self.framing == UNTIL_CLOSE
+        ):
+            return False
+        self.keep_alive = False
+        if self.ended:                         # its own end, and from here on like that of any other response
+            self.write_body(NULL, 0, False)
+            return True
+        self.disconnect()                      # before it is complete: its task has as long to notice as after any other
+        self.write_body(NULL, 0, False)
+        connection.stream.flush()
+        if connection.state != CLOSED and connection.stream.unsent():
+            # The client is behind. It has as long as the task, or one that never reads would hold the stop.
+            self.runtime.loop.call_later(self.runtime.drain.margin, connection.give_up_writing)
+        return True
 
     def details(self):
         """What the report tells of this request."""
@@ -442,6 +460,7 @@ cdef class HTTP1Connection(Connection):
         cdef int admission
         unset(&self.read_node)
         cycle.method = parser.method
+        cycle.request_headers = parser.headers
         cycle.raw_path = parser.raw_path
         cycle.query_string = parser.query_string
         cycle.minor = parser.minor
@@ -658,6 +677,11 @@ cdef class HTTP1Connection(Connection):
             self.stream.flush()
             self.close_now()
         return 0
+
+    def give_up_writing(self):
+        """The time is over in which the client could read the end of its last response."""
+        if self.state == FINISHING and self.stream.unsent():
+            self.abort()
 
     cdef int expired(self, int kind) except -1:
         cdef HTTP1Cycle cycle = self.cycle

@@ -29,7 +29,15 @@ from lastcall.drain.ladder import (
     step,
     time_left,
 )
-from lastcall.drain.report import ABANDONED, CANCELLED, CLOSED_BY_POLICY, DISCONNECTED, StopReport, Tally
+from lastcall.drain.report import (
+    ABANDONED,
+    BROKEN_OFF,
+    CANCELLED,
+    CLOSED_BY_POLICY,
+    DISCONNECTED,
+    StopReport,
+    Tally,
+)
 from lastcall.net.listener import Owner
 
 if TYPE_CHECKING:
@@ -320,7 +328,7 @@ class ShutdownController:
         )
 
     def _task_ended(self, task: RunningTask) -> None:
-        self._tally.ended(task)
+        self._tally.ended(task, self._time(), self.state.phase.name)
         if self._serving().service.tasks.count == 0:
             self.wake()
 
@@ -409,7 +417,8 @@ class ShutdownController:
         if not left:
             return
         for task in left:
-            self._end(task, ABANDONED, Phase.CANCELLING, partial(self._tally.abandon, task))
+            act = partial(self._tally.abandon, task, self._time(), Phase.CANCELLING.name)
+            self._end(task, ABANDONED, Phase.CANCELLING, act)
             self._guarded(task.abandon, task.describe())  # which answers 503 where it can
         self._tally.left = tuple(task.describe() for task in left)
         self.abandoned = {task.task for task in left if isinstance(task.task, asyncio.Task)}
@@ -483,6 +492,7 @@ class ShutdownController:
             arrived=self._arrived,
             finished=counts["finished"],
             closed_by_policy=counts[CLOSED_BY_POLICY],
+            broken_off=counts[BROKEN_OFF],
             disconnected=counts[DISCONNECTED],
             cancelled=counts[CANCELLED],
             abandoned=counts[ABANDONED],
