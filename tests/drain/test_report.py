@@ -71,8 +71,8 @@ def test_the_line_names_what_was_cut() -> None:
         )
     )
     assert text == (
-        "Stopped (SIGTERM) after 1.2 s: 2 of 7 finished, 1 closed by policy, 1 broken off, 1 disconnected, 1 cancelled, "
-        "1 abandoned; "
+        "Stopped (SIGTERM) after 1.2 s: 2 of 7 finished, 1 closed by policy, 1 broken off, 1 disconnected, "
+        "1 cancelled, 1 abandoned; "
         "lifespan complete; exit code 5. "
         "Cut: GET /inf (stream, 5.5 s, 28 bytes, disconnected), POST /up (request, 2.0 s, 0 bytes, cancelled)"
     )

@@ -55,14 +55,15 @@ def draining(app: str, report_file: Path, *options: str) -> Iterator[Drained]:
 class Streaming(Peer):
     """A client of one stream, whose head it has read: a 200, chunked.
 
+    :param headers: lines of the request.
     :param first: also wait for the first chunk.
     """
 
-    def __init__(self, url: str, path: str, *, first: bool = True) -> None:
+    def __init__(self, url: str, path: str, *headers: str, first: bool = True) -> None:
         super().__init__(url)
         self.whole = False
         try:
-            self.request(path)
+            self.request(path, *headers)
             status, headers = self.head()
             assert (status, headers["transfer-encoding"]) == (200, "chunked")
             self.body = self.chunk() if first else b""
