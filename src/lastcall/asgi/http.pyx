@@ -184,7 +184,8 @@ cdef class HTTPCycle(AppCycle):
         return None
 
     cdef bint leave_is_limited(self) noexcept:
-        return self.head is not None    # a handler that has not answered is not cancelled because its client left
+        # A handler that has not answered is not cancelled because its client left, only by a rule of the stop.
+        return self.head is not None or self.outcome is not None
 
     cdef bint answers(self) noexcept:
         return self.started
@@ -262,8 +263,21 @@ cdef class HTTPCycle(AppCycle):
         return self.head is not None and not self.complete and not self.disconnected
 
     def disconnect_response(self, str outcome):
-        """Disconnect the response if it has started and is not finished; return whether it was."""
-        if self.ended or not self.disconnectable:
+        """Disconnect the response if it has started and is not finished; return whether it was.
+
+        Policy *close* covers a GET or HEAD that has not begun its response, too, say a long poll. It is answered 503: its
+        client can send it again, which no other method may be taken to allow (RFC 9110 9.2.1).
+        """
+        if self.ended:
+            return False
+        if outcome == CLOSED_BY_POLICY and self.head is None and not (self.complete or self.disconnected) and (
+            self.method == "GET" or self.method == "HEAD"
+        ):
+            self.outcome = outcome
+            self.disconnect()
+            self.answer_error(503)
+            return True
+        if not self.disconnectable:
             return False
         self.outcome = outcome
         if not self.started:

@@ -307,7 +307,7 @@ _TABLE = (
         group="Starting and stopping",
         help=(
             "Responses to paths that match are disconnected `drain_farewell` after a stop has begun, to end streams "
-            "that never would. `*` matches `/` too. The longest glob that matches decides, `drain_close` if equal. "
+            "that never would; GET and HEAD requests that still wait for theirs get 503. `*` matches `/` too. The longest glob that matches decides, `drain_close` if equal. "
             "May be given several times; in LASTCALL_DRAIN_CLOSE, separated by spaces."
         ),
     ),

@@ -272,6 +272,12 @@ cdef class HTTP1Cycle(HTTPCycle):
             self.runtime.loop.call_later(self.runtime.drain.margin, connection.give_up_writing)
         return True
 
+    cdef int limit_waiting(self) except -1:
+        """It came after the time for farewells. If its policy is *close* it has as long to answer as the others had."""
+        if not self.ended:
+            self.runtime.loop.call_later(self.runtime.drain.farewell, self.disconnect_if_closing)
+        return 0
+
     def details(self):
         """What the report tells of this request."""
         found = HTTPCycle.details(self)
@@ -493,7 +499,10 @@ cdef class HTTP1Connection(Connection):
             "1.1" if cycle.minor else "1.0", cycle.method, parser.path, cycle.raw_path, cycle.query_string,
             parser.headers, self.client, self.server, notice_of(cycle),
         )
-        return cycle.start()
+        cycle.start()
+        if self.service.drain.farewell_over:
+            cycle.limit_waiting()
+        return 0
 
     cdef int after_input(self) except -1:
         """Set the timeout that now applies to reading, and pause reading where the application is slower."""

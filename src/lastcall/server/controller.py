@@ -369,6 +369,7 @@ class ShutdownController:
             disconnect_at = state.disconnect_at if state.phase <= Phase.DISCONNECTING else self._time()
             farewell_at = min(state.draining_since + self.budgets.farewell, disconnect_at)
             self._drain.margin = state.margin
+            self._drain.farewell = self.budgets.farewell
             self._signal.give(disconnect_at, farewell_at)
 
     def _close_listeners(self, work: Work) -> None:
