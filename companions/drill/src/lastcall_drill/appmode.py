@@ -268,10 +268,10 @@ def _lifespan_word(events: list[Event]) -> str:
 
 def _route(observed: Observed, subject: Subject) -> tuple[Verdict, str]:
     route = subject.route
+    if observed.closed and observed.ended is not None:  # also where that looks complete, as the end of an event stream
+        return Verdict.PASS, f"{route} was closed {observed.ended:.2f} s after the signal, as lastcall had been told to"
     if observed.complete and not observed.cut_in:
         return Verdict.PASS, f"{route} was complete {observed.ended:.2f} s after the signal"
-    if observed.closed and observed.ended is not None:
-        return Verdict.PASS, f"{route} was closed {observed.ended:.2f} s after the signal, as lastcall had been told to"
     if observed.cut_in:
         what = f"{route} was still open when lastcall came to {observed.cut_in}"
         when = f", {observed.ended:.2f} s after the signal" if observed.ended is not None else ""
