@@ -15,6 +15,7 @@ cdef class HTTPCycle(AppCycle):
     cdef readonly bint started          # its first byte is queued: no other answer is possible now
     cdef object head_timer              # runs out when the head has waited long enough for the body
     cdef readonly long long body_sent   # body bytes handed to the stream
+    cdef readonly bint refused          # the server has answered with the status 200 all the same
     cdef object _broken_off             # see RunningTask.broken_off
 
     # -- driven by the connection
@@ -31,6 +32,7 @@ cdef class HTTPCycle(AppCycle):
     cdef bint wants_events(self) except -1
     cdef bint is_event_stream(self) except -1
     # -- private
+    cdef int _leave_whole(self) except -1
     cdef object _send_body(self, object data, bint more)
     cdef object _send_other(self, object kind, object message, object status, object headers)
     cdef object _send_unusual(self, object message)

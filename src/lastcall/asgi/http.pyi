@@ -10,4 +10,5 @@ class HTTPCycle(AppCycle):
     body_complete: bool
     started: bool
     body_sent: int
+    refused: bool
     def send(self, message: Message) -> Awaitable[None]: ...

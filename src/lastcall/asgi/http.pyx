@@ -184,8 +184,7 @@ cdef class HTTPCycle(AppCycle):
         return None
 
     cdef bint leave_is_limited(self) noexcept:
-        # A handler that has not answered is not cancelled because its client left, only by a rule of the stop.
-        return self.head is not None or self.outcome is not None
+        return self.head is not None    # a handler that has not answered is not cancelled because its client left
 
     cdef bint answers(self) noexcept:
         return self.started
@@ -274,17 +273,28 @@ cdef class HTTPCycle(AppCycle):
             self.method == "GET" or self.method == "HEAD"
         ):
             self.outcome = outcome
-            self.disconnect()
             self.answer_error(503)
+            self._leave_whole()
             return True
         if not self.disconnectable:
             return False
         self.outcome = outcome
         if not self.started:
             self.write_body(NULL, 0, True)
-        if outcome != CLOSED_BY_POLICY or not self.is_event_stream() or not self.end_whole():
+        if outcome == CLOSED_BY_POLICY and self.is_event_stream() and self.end_whole():
+            self._leave_whole()
+        else:
             self.abort()
         return True
+
+    cdef int _leave_whole(self) except -1:
+        """What the client has got looks whole, and nobody waits for the task any more: disconnect it, and give it as long
+        to end as any other that was disconnected."""
+        self.disconnect()
+        if self.leave_timer is not None:
+            self.leave_timer.cancel()
+        self.leave_timer = self.runtime.loop.call_later(self.runtime.drain.margin, self.cancel)
+        return 0
 
     def abandon(self):
         """Answer 503 in the application's place if it has not begun to; it can send nothing any more."""

@@ -248,6 +248,17 @@ _TABLE = (
         group="Limits",
         help="Size of all header fields of a request together; more get 431.",
     ),
+    Option(
+        name="refuse_event_streams",
+        kind=Choice(words=("retry", "503")),
+        default="retry",
+        group="Limits",
+        help=(
+            "What a GET that accepts `text/event-stream` gets where others get 503, in a stop or at a limit. `retry`: an "
+            "event stream of one line that says when to come again, since browsers give up for good at a 503. `503`: "
+            "for a proxy that sends it to another server then."
+        ),
+    ),
     # -- Starting and stopping -----------------------------------------------------------------------------------
     Option(
         name="drain_delay",

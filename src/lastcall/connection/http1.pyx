@@ -261,15 +261,12 @@ cdef class HTTP1Cycle(HTTPCycle):
         ):
             return False
         self.keep_alive = False
-        if self.ended:                         # its own end, and from here on like that of any other response
-            self.write_body(NULL, 0, False)
-            return True
-        self.disconnect()                      # before it is complete: its task has as long to notice as after any other
         self.write_body(NULL, 0, False)
-        connection.stream.flush()
-        if connection.state != CLOSED and connection.stream.unsent():
-            # The client is behind. It has as long as the task, or one that never reads would hold the stop.
-            self.runtime.loop.call_later(self.runtime.drain.margin, connection.give_up_writing)
+        if not self.ended:                     # its task's own end is from here on like that of any other response
+            connection.stream.flush()
+            if connection.state != CLOSED and connection.stream.unsent():
+                # The client is behind. It has as long as the task, or one that never reads would hold the stop.
+                self.runtime.loop.call_later(self.runtime.drain.margin, connection.give_up_writing)
         return True
 
     cdef int limit_waiting(self) except -1:
