@@ -19,6 +19,7 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.support.ui import WebDriverWait
 
 from testing.browser import chromium
+from testing.peer import Peer, eventually
 from testing.process import ServerProcess
 from tests.frameworks.apps import common, events_app
 from tests.frameworks.draining import ALARMS, Drained, draining
@@ -149,3 +150,28 @@ def test_a_models_client_is_told_that_its_answer_is_not_whole(
 def stopped(server: Drained, by_policy: int) -> None:
     report = server.stopped()
     assert (report["closed_by_policy"], report["disconnected"]) == (by_policy, 1 - by_policy)
+
+
+@pytest.mark.parametrize(("how", "gives_up"), [("retry", False), ("503", True)])
+def test_an_event_source_that_is_refused_at_a_limit_comes_again_unless_it_gets_503(
+    how: str, gives_up: bool, tmp_path: Path
+) -> None:
+    options = ("--limit-concurrency", "1", "--refuse-event-streams", how, "--timeout-disconnect", "0")
+    with (
+        draining("events_app:app", tmp_path / "report", *options) as server,
+        chromium(tmp_path / "profile") as page,
+    ):
+        page.get(f"{server.url}/")
+        with Peer(server.url) as busy:
+            busy.request("/busy")
+            busy.head()
+            page.execute_script(LISTEN)
+            eventually(lambda: "GET /events" in server.process.stdout)
+        if gives_up:
+            WebDriverWait(page, 10, 0.05).until(lambda page: page.execute_script("return source.readyState") == 2)
+        else:
+            pid = str(server.process.pid)
+            WebDriverWait(page, 20, 0.05).until(seen([pid]))
+            page.execute_script("source.close()")
+        server.stop()
+        server.stopped(alarms=("Traceback", "ERROR"))
