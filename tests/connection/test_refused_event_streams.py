@@ -1,4 +1,4 @@
-"""An EventSource that is refused: any 4xx or 5xx ends it for good in every browser, so it is told when to come again."""
+"""An EventSource that is refused: a 4xx or 5xx ends it for good in every browser, so it is told when to come again."""
 
 from __future__ import annotations
 
