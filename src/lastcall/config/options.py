@@ -255,8 +255,8 @@ _TABLE = (
         group="Limits",
         help=(
             "What a GET that accepts `text/event-stream` gets where others get 503, in a stop or at a limit. `retry`: "
-            "an event stream of one line that says when to come again, since browsers give up for good at a 503. `503`: "
-            "for a proxy that sends it to another server then."
+            "an event stream of one line that says when to come again, since browsers give up for good at a 503. "
+            "`503`: for a proxy that sends it to another server then."
         ),
     ),
     # -- Starting and stopping -----------------------------------------------------------------------------------

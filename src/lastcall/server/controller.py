@@ -7,6 +7,7 @@ What the ladder decides is pure (``drain.ladder``); what the outside is told goe
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import math
 from collections.abc import Callable
@@ -35,10 +36,12 @@ from lastcall.drain.report import (
     CANCELLED,
     CLOSED_BY_POLICY,
     DISCONNECTED,
+    FINISHED,
     StopReport,
     Tally,
 )
 from lastcall.net.listener import Owner
+from lastcall.server.generators import ClosingGenerators
 
 if TYPE_CHECKING:
     from lastcall.asgi.lifespan import Lifespan, LifespanOutcome
@@ -52,6 +55,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("lastcall.error")
 
 PROGRESS_SECONDS = 1.0
+LAST_TURNS = 2
+"""Turns of the loop that a task may take to end what it has begun to end: a generator's is made in the second."""
 NAMED_AT_MOST = 3
 
 
@@ -88,7 +93,13 @@ class ShutdownController:
     """
 
     def __init__(
-        self, signal: DrainSignal, budgets: Budgets, callbacks: Callbacks, *, nonzero_on_cut: bool = False
+        self,
+        signal: DrainSignal,
+        budgets: Budgets,
+        callbacks: Callbacks,
+        *,
+        nonzero_on_cut: bool = False,
+        generators: ClosingGenerators | None = None,
     ) -> None:
         self.state = State()
         self.budgets = budgets
@@ -100,6 +111,10 @@ class ShutdownController:
         self._drain = signal.state
         self._callbacks = callbacks
         self._nonzero_on_cut = nonzero_on_cut
+        self._generators = ClosingGenerators() if generators is None else generators
+        self._generators.on_end = self.wake
+        self._turns_left = LAST_TURNS
+        self._closing_until = math.inf
         # All of them: cause and level. Orders come from other threads and from signal handlers, which may interrupt
         # each other anywhere: nothing but an append is safe without a lock, and a lock could be held below a handler.
         self._orders: list[tuple[str, int]] = []
@@ -208,8 +223,13 @@ class ShutdownController:
             now = self._time()
             event = due(self.state, self._census(), now, self.budgets)
             if event is not None:
-                self._apply(event)
+                seconds = self._generators_take(now) if event in (Input.CLEAR, Input.CANCEL_OVER) else None
+                if seconds is None:
+                    self._apply(event)
+                else:
+                    await self._sleep(seconds)
                 continue
+            self._turns_left = LAST_TURNS
             self._say_progress(now)
             await self._sleep(self._until(now))
         report = self._report(work)
@@ -257,6 +277,29 @@ class ShutdownController:
         if Phase.ANNOUNCED <= self.state.phase <= Phase.CANCELLING:
             deadline = min(deadline, self._said + PROGRESS_SECONDS)
         return deadline - now
+
+    def _generators_take(self, now: float) -> float | None:
+        """How long they are waited for where nothing else holds ``lifespan.shutdown`` back; None: no longer.
+
+        The ``finally`` of an async generator may run in a task that nobody knows of; see ``server.generators``. One in
+        a reference cycle is found by a collection only. At most ``--timeout-cancel``, and not beyond it in CANCELLING.
+        """
+        if not self._generators.watching:
+            return None
+        if self._turns_left == LAST_TURNS:
+            began = self.state.entered if self.state.phase is Phase.CANCELLING else now
+            self._closing_until = began + self.budgets.cancel
+            if any(count for outcome, count in self._tally.counts.items() if outcome != FINISHED):
+                gc.collect()
+        if self._turns_left:
+            self._turns_left -= 1
+            return 0.0
+        if len(self._generators) and now < self._closing_until:
+            return self._closing_until - now
+        if len(self._generators):
+            names = ", ".join(self._generators.names()[:NAMED_AT_MOST])
+            logger.warning("Async generators that are not closed yet, and no longer waited for: %s", names)
+        return None
 
     async def _sleep(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
