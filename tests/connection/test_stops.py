@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Callable
 from functools import partial
@@ -480,3 +481,56 @@ def test_of_two_orders_at_once_one_bounds_the_stop(stoppable: MakeStoppable) -> 
     one.controller.give_order("SIGTERM")  # not inside the loop, which turns no more before the test looks
     assert one.bounds == [28.0]
     one.finish()
+
+
+def lines(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
+    """What the log has said at this level."""
+    return [record.getMessage() for record in caplog.records if record.levelno == level]
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_cut_that_nobody_asked_for_is_a_warning(
+    stoppable: MakeStoppable, caplog: pytest.LogCaptureFixture, told: bool
+) -> None:
+    caplog.set_level(logging.INFO)
+    stage = Stage()
+    one = stoppable(stage, close=("*",) if told else ())
+    one.connect().send(get("/events"))
+    stage.last.sends(start(), body(b"some", more=True))
+    one.order()
+    one.finish()
+    assert [line for line in lines(caplog, logging.WARNING) if "GET /events" in line] == (
+        [] if told else caplog.messages[-1:]
+    )
+
+
+@pytest.mark.parametrize("before", [None, "SIGTERM"])
+def test_at_a_terminal_one_is_told_what_asking_again_does(
+    stoppable: MakeStoppable, caplog: pytest.LogCaptureFixture, before: str | None
+) -> None:
+    """And what it does is that. Nobody is told so by a supervisor's signal, or where nothing is left to cancel."""
+    caplog.set_level(logging.INFO)
+    stage = Stage()
+    one = stoppable(stage)
+    one.connect().send(get())
+    if before is not None:
+        one.order(before)
+        assert not any("Ctrl-C" in line for line in lines(caplog, logging.INFO))
+        one.advance(1)
+    one.order("SIGINT")
+    [line] = [line for line in lines(caplog, logging.INFO) if "Ctrl-C again cancels" in line]
+    assert "(SIGINT)" in line
+    one.advance(1)
+    one.force("SIGINT")
+    assert stage.last.cancelled
+    one.finish()
+
+
+def test_with_nothing_left_to_cancel_nobody_is_told_how(
+    stoppable: MakeStoppable, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    one = stoppable(Stage())
+    one.order("SIGINT")
+    one.finish()
+    assert not any("Ctrl-C" in line for line in caplog.messages)

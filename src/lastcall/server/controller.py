@@ -234,7 +234,8 @@ class ShutdownController:
             await self._sleep(self._until(now))
         report = self._report(work)
         work.service.scheduler.access.flush()  # the lines of what was cut belong before the last one
-        logger.info("%s", report)
+        # Also for who reads warnings only: what no policy has asked for is to be seen.
+        logger.log(logging.WARNING if report.cut else logging.INFO, "%s", report)
         self._callbacks.on_report(report)
         if self._cancelled:
             raise asyncio.CancelledError
@@ -340,7 +341,7 @@ class ShutdownController:
             self._give_times()
             if self.state.phase < Phase.CANCELLING:
                 left = time_left(self.state, now, self.budgets)
-                logger.info("Stopping sooner (SIGINT): done within %g s.", round(left, 1))
+                logger.info("Stopping sooner (SIGINT): done within %g s.%s", round(left, 1), self._ask_again(work))
             self._bound_the_rest()
         for action in actions:
             self._guarded(partial(self._acts[action], work), action.value)
@@ -363,12 +364,17 @@ class ShutdownController:
         work.driver.on_closed = self.wake
         left = time_left(self.state, self._time(), self.budgets)
         logger.info(
-            "Stopping (%s): %d request%s in flight, %s.",
+            "Stopping (%s): %d request%s in flight, %s.%s",
             self.state.cause,
             tasks.count,
             "" if tasks.count == 1 else "s",
             f"done within {round(left, 1):g} s" if left < math.inf else "no limit to the wait",
+            self._ask_again(work) if self.state.cause == "SIGINT" else "",
         )
+
+    def _ask_again(self, work: Work) -> str:
+        """What a person at a terminal can do who does not want to wait."""
+        return " Ctrl-C again cancels what still runs." if work.service.tasks.count else ""
 
     def _task_ended(self, task: RunningTask) -> None:
         self._tally.ended(task, self._time(), self.state.phase.name)
