@@ -66,8 +66,8 @@ class Streaming(Peer):
         self.whole = False
         try:
             self.request(path, *headers)
-            status, headers = self.head()
-            assert (status, headers["transfer-encoding"]) == (200, "chunked")
+            status, fields = self.head()
+            assert (status, fields["transfer-encoding"]) == (200, "chunked")
             self.body = self.chunk() if first else b""
         except BaseException:
             self.close()
