@@ -22,7 +22,7 @@ SPREAD   := -n 3 --dist loadfile
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 export PYTHON PORT
 
-.PHONY: help run build lint check check-3.11 test test-all wheels bench soak fuzz valgrind asan coverage clean
+.PHONY: help run build lint check check-3.11 test test-all wheels bench soak fuzz findings valgrind asan coverage clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,9 @@ soak: $(BIN)/.built $(BIN)/.tools ## mixed traffic for DURATION=600 seconds: mem
 fuzz: $(BIN)/.built $(BIN)/.tools ## fuzz the codecs for DURATION=300 seconds (atheris)
 	@$(BIN)/python -m pip install -qq atheris
 	@nice -n 19 $(BIN)/python tests/fuzz/run.py --seconds $(or $(DURATION),300)
+
+findings: ## look again at what surprised us in other software (installs pinned packages; minutes; not part of CI)
+	@findings/run
 
 valgrind: $(BIN)/.built $(BIN)/.tools ## memory checks of the codecs: valgrind's memcheck
 	@$(BIN)/python scripts/valgrind
