@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from lastcall.asgi.lifespan import Lifespan
+from lastcall.base.progress import Progress
 from lastcall.base.types import ASGIApp, Receive, Scope, Send
 from lastcall.connection.service import HTTPService
 from lastcall.connection.stream import Connection
@@ -128,7 +129,7 @@ class StoppableBench(Bench):
         )
         self.driver = MemoryDriver(self.loop, self.diary)
         self.polled = False
-        self.progress: list[str | None] = []
+        self.progress: list[Progress | None] = []
         self.reports: list[StopReport] = []
         self.bounds: list[float] = []
         self._nonzero_on_cut = nonzero_on_cut
@@ -147,6 +148,8 @@ class StoppableBench(Bench):
                 bound=self.bounds.append,
                 on_phase=self._phase,
                 set_should_exit=self._set_should_exit,
+                on_interrupt=lambda: None,
+                on_order=lambda: None,
                 progress=self.progress.append,
                 on_report=self.reports.append,
             ),

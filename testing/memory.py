@@ -87,6 +87,7 @@ class Record:
     status: int
     duration: float
     bytes_sent: int
+    mark: str | None = None
 
 
 class Recorder(logging.Handler):
@@ -99,7 +100,9 @@ class Recorder(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         line: Any = record
         client, method, target, http_version, status = line.args
-        self.records.append(Record(client, method, target, http_version, status, line.duration, line.bytes_sent))
+        self.records.append(
+            Record(client, method, target, http_version, status, line.duration, line.bytes_sent, line.mark)
+        )
 
 
 @dataclass

@@ -239,7 +239,7 @@ def test_help_lists_what_works_now_by_topic(flag: str) -> None:
     result = invoke(flag)
     assert result.exit_code == 0
     titles = [line[:-1] for line in result.output.splitlines() if line.endswith(":") and not line.startswith(" ")]
-    assert titles == [*(group for group in GROUPS if group != "Later"), "Help", "Commands of other packages"]
+    assert titles == ["Examples", "Commands", *(group for group in GROUPS if group != "Later"), "Help"]
     for option in OPTIONS.values():
         for name in option.flags:
             assert (f"  {name} " in result.output or f" / {name}" in result.output) == (option.group != "Later")

@@ -111,6 +111,20 @@ def test_over_http_1_0_it_ends_with_a_fin_and_all_else_with_a_reset(stoppable: M
     assert ends_of(one.finish()) == {"closed_by_policy": 2}
 
 
+def test_the_access_log_marks_what_looks_cut_and_nothing_else(stoppable: MakeStoppable) -> None:
+    stage = Stage()
+    one = stoppable(stage, close=("*",))
+    calls = [
+        begin(stage, one.connect(), get(path, *fields), EVENTS) for path, fields in (("/1", (ACCEPT,)), ("/2", ()))
+    ]
+    one.order()
+    one.reach(F)
+    for call in calls:
+        call.ends()
+    one.finish()
+    assert [(record.target, record.mark) for record in one.records] == [("/1", None), ("/2", "cut")]
+
+
 # -- by policy ---------------------------------------------------------------------------------------------------------
 
 

@@ -43,6 +43,15 @@ def test_at_a_limit_it_is_told_to_wait_some_seconds(stoppable: MakeStoppable) ->
     assert len(times) > 100
 
 
+def test_the_access_log_tells_it_from_a_stream(stoppable: MakeStoppable) -> None:
+    """Its status says nothing of it; that of the others does."""
+    one = stoppable(Stage(), limit_concurrency=1)
+    one.connect().send(get())
+    one.ask(EVENTS)
+    one.ask(get())
+    assert [(record.status, record.mark) for record in one.records] == [(200, "refused"), (503, None)]
+
+
 def test_others_get_503_at_a_limit(stoppable: MakeStoppable) -> None:
     one = stoppable(Stage(), limit_concurrency=1)
     one.connect().send(get())

@@ -372,7 +372,7 @@ def test_progress_is_said_once_a_second_while_work_remains(stoppable: MakeStoppa
         call.sends(body(b"done"))
         call.ends()
     one.finish()
-    lines = [line for line in one.progress if line is not None]
+    lines = [str(progress) for progress in one.progress if progress is not None]
     assert lines[0] == "announced: still accepting for 1 s, 4 in flight"
     assert lines[2:4] == [
         "draining: 4 left, 8 s until disconnect: GET /0 7 s, GET /1 6 s, GET /2 5 s, …",

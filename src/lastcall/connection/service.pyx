@@ -132,10 +132,15 @@ cdef class HTTPService(AppRuntime):
     cdef int record(self, HTTPCycle cycle, object client, str http_version) except -1:
         """A response is complete, or was cut: tell the access log."""
         cdef bytes target
+        cdef str mark = None
         if self.scheduler.access.enabled and cycle.head is not None:
             target = cycle.raw_path + b"?" + cycle.query_string if cycle.query_string else cycle.raw_path
+            if not cycle.complete:
+                mark = "cut"
+            elif cycle.refused:
+                mark = "refused"
             self.scheduler.access.record(
                 client, cycle.method, target, http_version, cycle.head.status,
-                self.scheduler.tick() - cycle.since, cycle.body_sent,
+                self.scheduler.tick() - cycle.since, cycle.body_sent, mark,
             )
         return 0

@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lastcall.base.exit_code import ExitCode
+from lastcall.base.progress import Progress, Remaining
 from lastcall.base.record import Record
 from lastcall.drain.ladder import (
     Action,
@@ -58,6 +59,7 @@ PROGRESS_SECONDS = 1.0
 LAST_TURNS = 2
 """Turns of the loop that a task may take to end what it has begun to end: a generator's is made in the second."""
 NAMED_AT_MOST = 3
+LISTED_AT_MOST = 10
 
 
 class Work(Record):
@@ -75,14 +77,17 @@ class Callbacks(Record):
     ``bound(seconds)``: from now on the stop takes at most so long. Called at the order, by whoever gives it (a signal's
     handler, say), and again when the loop hears of it, or, where a part has no limit, when that part is over.
     ``on_phase(state)`` on entering each phase after ``SERVING``, before its actions; ``set_should_exit()`` when
-    libraries that poll for the stop are to see it; ``progress(text)`` each second while work remains, and with None
-    when that is over; ``on_report(report)`` at the end.
+    libraries that poll for the stop are to see it; ``on_interrupt()`` when SIGINT orders something, in its handler;
+    ``on_order()`` before the first word about an order; ``progress(how_far)`` each second while work remains, and with
+    None when that is over; ``on_report(report)`` at the end.
     """
 
     bound: Callable[[float], None]
     on_phase: Callable[[State], None]
     set_should_exit: Callable[[], None]
-    progress: Callable[[str | None], None]
+    on_interrupt: Callable[[], None]
+    on_order: Callable[[], None]
+    progress: Callable[[Progress | None], None]
     on_report: Callable[[StopReport], None]
 
 
@@ -151,6 +156,8 @@ class ShutdownController:
         """Order the stop (``level`` 1), or that what still runs is cancelled (2). From any thread, and in a handler."""
         order = (cause, level)
         self._orders.append(order)
+        if cause == "SIGINT":
+            self._callbacks.on_interrupt()
         if self._work is not None and self._orders[0] is order:
             # A loop that is blocked does not hear of it, maybe for ever. When it does, the time begins anew.
             self._bound(self.budgets.worst_case(interactive=cause == "SIGINT"))
@@ -197,7 +204,9 @@ class ShutdownController:
         if self._work is None:
             if self.interrupt is not None:
                 self.interrupt()
-        elif level >= 2:
+            return
+        self._guarded(self._callbacks.on_order, "the terminal")
+        if level >= 2:
             self._apply(Input.FORCE, cause=cause)
         else:
             self._apply(Input.STOP, cause=cause, interactive=cause == "SIGINT")
@@ -508,21 +517,24 @@ class ShutdownController:
         self._said = now
         self._callbacks.progress(self._progress(now))
 
-    def _progress(self, now: float) -> str:
+    def _progress(self, now: float) -> Progress:
         state, work = self.state, self._serving()
         running = work.service.tasks.snapshot()
         if state.phase is Phase.ANNOUNCED:
             left = max(0.0, state.ordered + state.delay - now)
-            return f"announced: still accepting for {left:.0f} s, {len(running)} in flight"
+            return Progress(f"announced: still accepting for {left:.0f} s, {len(running)} in flight")
         at, what = next_cut(state, self.budgets)
         when = f"{max(0.0, at - now):.0f} s until {what}" if at < math.inf else "no limit"
         doing = state.phase.name.lower()
         if not running:  # nothing that could be cancelled
             closing = len(work.driver)
-            return f"{doing}: {closing} connection{' is' if closing == 1 else 's are'} still closing"
-        oldest = sorted(running, key=lambda task: task.since)[:NAMED_AT_MOST]
-        names = ", ".join(f"{task.describe()} {now - task.since:.0f} s" for task in oldest)
-        return f"{doing}: {len(running)} left, {when}: {names}{', …' if len(running) > NAMED_AT_MOST else ''}"
+            return Progress(f"{doing}: {closing} connection{' is' if closing == 1 else 's are'} still closing")
+        oldest = sorted(running, key=lambda task: task.since)[:LISTED_AT_MOST]
+        return Progress(
+            f"{doing}: {len(running)} left, {when}",
+            tuple(Remaining(task.describe(), task.kind, now - task.since) for task in oldest),
+            len(running),
+        )
 
     def _report(self, work: Work) -> StopReport:
         tally = self._tally

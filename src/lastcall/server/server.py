@@ -31,7 +31,7 @@ from lastcall.net.listener import Address, Listener
 from lastcall.notice.notice import register, unregister
 from lastcall.notice.running import RunningTasks
 from lastcall.notice.signal import DrainSignal
-from lastcall.observe.logs import configure_logging, make_access_sink, make_progress
+from lastcall.observe.logs import StopView, configure_logging, make_access_sink
 from lastcall.server.controller import Callbacks, ShutdownController, Work
 from lastcall.server.generators import ClosingGenerators
 from lastcall.server.loops import make_loop, refuse_running_loop
@@ -91,7 +91,7 @@ class Server:
         self._handler: SignalHandler | None = None
         self._signal = DrainSignal()
         self._tasks = self._signal.tasks = RunningTasks()
-        self._progress: Callable[[str | None], None] = lambda text: None
+        self._view = StopView()
         self.generators = ClosingGenerators()
         self._stopped: concurrent.futures.Future[StopReport] = concurrent.futures.Future()
         stop = config.options.stop
@@ -102,7 +102,9 @@ class Server:
                 bound=self._bound,
                 on_phase=self._phase_entered,
                 set_should_exit=self._set_should_exit,
-                progress=self._say_progress,
+                on_interrupt=self._view.interrupted,
+                on_order=self._view.ordered,
+                progress=self._view.progress,
                 on_report=self._reported,
             ),
             nonzero_on_cut=stop.nonzero_on_cut,
@@ -165,6 +167,7 @@ class Server:
         for listener in self._listeners:
             if listener.inode is not None:
                 listener.close()
+        self._view.close()
         os._exit(ExitCode.ABANDONED)
 
     def abandoned(self) -> set[asyncio.Task[Any]]:
@@ -249,6 +252,7 @@ class Server:
             if own_handler and self._handler is not None:
                 self._handler.restore()
             awake.close()
+            self._view.close()
 
     def _load(self) -> LoadedApp | None:
         """Import the application; None if a signal interrupted that."""
@@ -299,7 +303,6 @@ class Server:
         options = self.config.options
         access = make_access_sink(options.log)
         stack.callback(access.flush)
-        self._progress = make_progress()
         scheduler = make_scheduler(asyncio.get_running_loop(), options.http, access)
         stack.callback(scheduler.close)
         stop = options.stop
@@ -359,9 +362,6 @@ class Server:
     def _bound(self, seconds: float) -> None:
         if self._guard is not None:
             self._guard.bound(seconds)
-
-    def _say_progress(self, text: str | None) -> None:
-        self._progress(text)
 
     def _phase_entered(self, state: State) -> None:
         logger.debug("Stopping: %s", state.phase.name)
