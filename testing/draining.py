@@ -213,8 +213,8 @@ class StoppableBench(Bench):
         assert self.task.done(), f"still {self.phase.name}, with {self.tasks.snapshot()} and {len(self.driver)} clients"
         report = self.task.result()
         assert self.reports == [report]
-        outcomes = (report.finished, report.closed_by_policy, report.disconnected, report.cancelled, report.abandoned)
-        assert sum(outcomes) == report.total
+        outcomes = (report.finished, report.closed_by_policy, report.broken_off, report.disconnected)
+        assert sum(outcomes) + report.cancelled + report.abandoned == report.total
         assert self.tasks.count == report.abandoned
         assert len(self.driver) == 0
         return report

@@ -122,6 +122,7 @@ SAMPLES: dict[str, str] = {
     "log_config": "log.ini",
     "log_level": "trace",
     "loop": "a:b",
+    "refuse_event_streams": "503",
     "reload_dirs": "src",
     "reload_excludes": "x",
     "reload_includes": "y",

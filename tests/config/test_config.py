@@ -142,6 +142,7 @@ def test_values_reach_the_packages(tmp_path: Path) -> None:
         limit_max_requests_jitter=11,
         headers=[("X-A", "b")],
         health_path="/health/",
+        refuse_event_streams="503",
         server_header=False,
         date_header=False,
         backlog=12,
@@ -173,7 +174,7 @@ def test_values_reach_the_packages(tmp_path: Path) -> None:
     assert (http.limit_request_line, http.limit_headers, http.limit_header_bytes, http.limit_body) == (5, 6, 7, 0)
     assert (http.limit_concurrency, http.limit_max_requests, options.limit_max_requests_jitter) == (9, 10, 11)
     assert (http.headers, http.server_header, http.date_header) == (((b"x-a", b"b"),), False, False)
-    assert (http.root_path, http.health_path) == ("/api", "/health")
+    assert (http.root_path, http.health_path, http.refuse_event_streams) == ("/api", "/health", "503")
     assert (options.net.backlog, options.net.driver, options.net.limit_connections) == (12, "asyncio", 13)
     stop = options.stop
     assert (stop.graceful, stop.cancel, stop.lifespan_shutdown, stop.interrupt) == (math.inf, 15, 16, 17)

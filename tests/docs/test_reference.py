@@ -27,7 +27,7 @@ API = page("docs/reference/api.md")
 STOP_REPORT = page("docs/reference/stop-report.md")
 # Public by name because other packages use them, and no part of the API.
 OF_OTHER_PACKAGES = {
-    "Server": {"abandon_now", "abandoned", "importing", "serve_under", "signal_received", "starting"},
+    "Server": {"abandon_now", "abandoned", "generators", "importing", "serve_under", "signal_received", "starting"},
     "Config": {"from_command"},
 }
 
@@ -192,11 +192,20 @@ def test_the_example_of_a_report_adds_up() -> None:
     example = json.loads(next(block.text for block in STOP_REPORT.blocks if block.language == "json"))
     assert list(example) == list(lastcall.StopReport._fields)
     assert all(list(one) == list(report.Cut._fields) for one in example["cut"])
-    ends = ("finished", "closed_by_policy", "disconnected", "cancelled", "abandoned")
+    ends = ("finished", "closed_by_policy", "broken_off", "disconnected", "cancelled", "abandoned")
     assert sum(example["in_flight"].values()) + example["arrived"] == sum(example[end] for end in ends)
     assert set(example["phases"]) <= set(Phase.__members__)
     assert set(example["in_flight"]) <= set(report.KINDS)
     assert example["seconds"] == pytest.approx(sum(example["phases"].values()), abs=0.01)
+
+
+def test_the_outcomes_of_a_report() -> None:
+    sums = re.search(r"`in_flight` and `arrived` together.*?same number", STOP_REPORT.text, re.DOTALL)
+    assert sums is not None
+    fields = [outcome.replace(" ", "_") for outcome in report.OUTCOMES]
+    assert re.findall(r"`(\w+)`", sums[0]) == ["in_flight", "arrived", *fields]
+    row = dict(STOP_REPORT.section("Cut responses").rows("field", ""))["`outcome`"]
+    assert set(re.findall("`([^`]+)`", row)) == set(report.OUTCOMES) - {report.FINISHED, report.CLOSED_BY_POLICY}
 
 
 def test_the_words_of_a_lifespan() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from testing.peer import Peer, eventually
 from testing.process import READY_LINE
-from tests.process.conftest import APPS, Start, wait_for_output
+from tests.process.conftest import APPS, Start, answers, wait_for_output
 from tests.process.witness import Client, Journal, cuts, report
 
 SHORT = ("--timeout-graceful-shutdown", "0.3", "--timeout-cancel", "0.2")
@@ -71,6 +71,23 @@ def test_one_line_at_the_order_one_a_second_and_one_at_the_end(start: Start, tmp
     assert {cut["path"]: cut["bytes_sent"] for cut in found["cut"]}["/quiet"] == 5
     # And nothing for terminals where there is none.
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", server.stderr)
+
+
+@pytest.mark.parametrize(("policy", "lines"), [("finish", 1), ("close", 0)])
+def test_with_warnings_alone_a_cut_leaves_a_line_and_what_was_asked_for_none(
+    start: Start, tmp_path: Path, policy: str, lines: int
+) -> None:
+    path = str(tmp_path / "socket")  # the ready line is none of the warnings
+    options = ("--uds", path, "--log-level", "warning", "--timeout-graceful-shutdown", "1", "--drain-farewell", "0")
+    server = start("probe:app", *options, f"--drain-{policy}", "/inf", ready=False)
+    eventually(lambda: answers(path))
+    with Peer(f"unix:{path}") as peer:
+        peer.request("/inf")
+        peer.head()
+        assert server.stop() == 0
+    found = server.stderr.splitlines()
+    assert len(found) == lines
+    assert all(re.fullmatch(r"WARNING:  Stopped \(SIGTERM\) .*GET /inf \(stream, .*", line) for line in found)
 
 
 def test_a_report_of_an_earlier_stop_is_replaced_and_a_failed_one_changes_no_exit_code(

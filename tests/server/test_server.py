@@ -9,6 +9,7 @@ import random
 import resource
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -154,6 +155,30 @@ def test_who_waits_for_the_end_hears_of_a_start_that_failed() -> None:
             await serving
 
     asyncio.run(main())
+
+
+def test_a_loop_of_somebody_elses_keeps_its_hooks() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            hooks.append(sys.get_asyncgen_hooks())
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+
+    async def main() -> None:
+        hooks.append(sys.get_asyncgen_hooks())
+        server = Server(config(app, lifespan="on"))
+        serving = asyncio.create_task(server.serve())
+        await until(lambda: server.started)
+        hooks.append(sys.get_asyncgen_hooks())
+        server.drain()
+        await serving
+
+    hooks: list[object] = []
+    asyncio.run(main())
+    assert len(hooks) == 3
+    assert len(set(hooks)) == 1
 
 
 def test_a_waiter_that_is_cancelled_disturbs_nobody() -> None:

@@ -16,6 +16,8 @@ import logging
 from lastcall.asgi.awaitables cimport DONE, later
 from lastcall.asgi.cycle cimport TURN, AppCycle, PyMethod_New, item, lastcall_thread, marked
 from lastcall.base.errors import LocalProtocolError
+from lastcall.drain.report import BROKEN_OFF, CLOSED_BY_POLICY
+from lastcall.drain.state cimport ANNOUNCED, DRAINING
 from lastcall.wire.head cimport check_head
 
 cdef extern from "Python.h":
@@ -29,6 +31,7 @@ cdef object logger = logging.getLogger("lastcall.error")
 cdef enum:
     LARGE = 65536                    # a message that is worth a write of its own
 
+cdef bytes EVENT_STREAM = b"text/event-stream"
 cdef double HEAD_SECONDS = 0.005     # a head waits so long for its body: both in one packet are cheaper
 
 
@@ -61,6 +64,23 @@ cdef bint is_start(object kind):
     if PyUnicode_CheckExact(kind):
         START = kind
     return True
+
+
+cdef bint accepts_events(object value) except -1:
+    """Whether an Accept field has ``text/event-stream`` among its types (RFC 9110 12.5.1)."""
+    cdef bytes part, word, name, weight
+    cdef list words
+    if not PyBytes_CheckExact(value):
+        return False
+    for part in (<bytes>value).lower().split(b","):
+        words = part.split(b";")
+        if words[0].strip() == EVENT_STREAM:
+            for word in words[1:]:
+                name, _, weight = word.partition(b"=")
+                if name.strip() == b"q" and not weight.strip(b" \t0."):
+                    return False       # RFC 9110 12.4.2: a weight of 0 is "not acceptable"
+            return True
+    return False
 
 
 cdef inline bint is_plain(PyObject* flag) noexcept:
@@ -137,6 +157,11 @@ cdef class HTTPCycle(AppCycle):
         """End a response that has begun, in a way that no client takes for complete."""
         raise NotImplementedError
 
+    cdef bint end_whole(self) except -1:
+        """End a response that has begun as a complete one ends, and its connection behind it. False, and nothing is
+        done, where its framing does not allow that."""
+        return False
+
     # -- what AppCycle asks ---------------------------------------------------------------------------------------
 
     cdef object message(self):
@@ -184,11 +209,24 @@ cdef class HTTPCycle(AppCycle):
             return self.answer_error(503 if self.cancelled else 500)
         if not raised:
             # In a stop it may mean to: sse-starlette ends its streams so when it sees one coming.
+            if self.runtime.drain.phase == DRAINING and self.is_event_stream() and self.end_whole():
+                self.incomplete = False
+                return 0
             logger.log(
                 logging.INFO if self.runtime.signal.is_set else logging.ERROR,
                 "%s: the application returned in the middle of its response", self.describe(),
             )
-        return self.abort()
+        return self.break_off()
+
+    cdef int break_off(self) except -1:
+        """The application has ended its response in the middle. In a stop the report names it: a client was cut."""
+        cdef bint reported = self.runtime.drain.phase >= ANNOUNCED and self.outcome is None
+        cdef object found = self.details() if reported else None     # before the connection, which knows the client, ends
+        self.abort()
+        if reported:
+            self._broken_off = found
+            self.outcome = BROKEN_OFF
+        return 0
 
     cdef int cancel_timers(self) except -1:
         if self.head_timer is not None:
@@ -203,20 +241,69 @@ cdef class HTTPCycle(AppCycle):
         """``background`` after the response, ``stream`` within it, ``request`` before."""
         return "background" if self.complete else "stream" if self.head is not None else "request"
 
+    cdef bint wants_events(self) except -1:
+        """Whether an EventSource, or something like it, asks: GET, with ``text/event-stream`` among what it accepts."""
+        if self.method != "GET" or self.request_headers is None:
+            return False
+        for name, value in self.request_headers:
+            if name == b"accept" and accepts_events(value):
+                return True
+        return False
+
+    cdef bint is_event_stream(self) except -1:
+        """Whether the client has asked for an event stream and gets one. It comes back by itself after the end of one,
+        and takes a cut for a fault; whoever reads any other response must see that it is not whole."""
+        if not self.wants_events():
+            return False
+        for name, value in self.head.pairs:
+            if name.lower() == b"content-type":
+                return value.lower().partition(b";")[0].strip() == EVENT_STREAM
+        return False
+
+    @property
+    def broken_off(self):
+        """The details of a response that its application has ended in the middle, during a stop; else None."""
+        return self._broken_off
+
     @property
     def disconnectable(self):
         """Whether the response has started, is not finished, and has a client."""
         return self.head is not None and not self.complete and not self.disconnected
 
     def disconnect_response(self, str outcome):
-        """Disconnect the response if it has started and is not finished; return whether it was."""
-        if self.ended or not self.disconnectable:
+        """Disconnect the response if it has started and is not finished; return whether it was.
+
+        Policy *close* covers a GET or HEAD that has not begun its response, too, say a long poll. It is answered 503: its
+        client can send it again, which no other method may be taken to allow (RFC 9110 9.2.1).
+        """
+        if self.ended:
+            return False
+        if outcome == CLOSED_BY_POLICY and self.head is None and not (self.complete or self.disconnected) and (
+            self.method == "GET" or self.method == "HEAD"
+        ):
+            self.outcome = outcome
+            self.answer_error(503)
+            self._leave_whole()
+            return True
+        if not self.disconnectable:
             return False
         self.outcome = outcome
         if not self.started:
             self.write_body(NULL, 0, True)
-        self.abort()
+        if outcome == CLOSED_BY_POLICY and self.is_event_stream() and self.end_whole():
+            self._leave_whole()
+        else:
+            self.abort()
         return True
+
+    cdef int _leave_whole(self) except -1:
+        """What the client has got looks whole, and nobody waits for the task any more: disconnect it, and give it as long
+        to end as any other that was disconnected."""
+        self.disconnect()
+        if self.leave_timer is not None:
+            self.leave_timer.cancel()
+        self.leave_timer = self.runtime.loop.call_later(self.runtime.drain.margin, self.cancel)
+        return 0
 
     def abandon(self):
         """Answer 503 in the application's place if it has not begun to; it can send nothing any more."""

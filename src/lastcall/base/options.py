@@ -43,6 +43,7 @@ class HTTPOptions(Record):
     date_header: bool = True
     headers: tuple[tuple[bytes, bytes], ...] = ()
     root_path: str = ""
+    refuse_event_streams: str = "retry"  # or "503"
     health_path: str = ""  # "": off; else it begins with "/" and does not end with one
 
 

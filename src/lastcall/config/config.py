@@ -176,6 +176,7 @@ def _server_options(app: object, values: Mapping[str, Any]) -> ServerOptions:
                     "limit_body",
                     "limit_concurrency",
                     "limit_max_requests",
+                    "refuse_event_streams",
                     "headers",
                     "root_path",
                     "health_path",

@@ -48,6 +48,7 @@ class ConfigKeywords(TypedDict, total=False):
     limit_request_line: int
     limit_headers: int
     limit_header_bytes: int
+    refuse_event_streams: str
     # Starting and stopping
     drain_delay: float
     timeout_graceful_shutdown: float | None

@@ -261,6 +261,17 @@ _TABLE = (
         group="Limits",
         help="Size of all header fields of a request together; more get 431.",
     ),
+    Option(
+        name="refuse_event_streams",
+        kind=Choice(words=("retry", "503")),
+        default="retry",
+        group="Limits",
+        help=(
+            "What a GET that accepts `text/event-stream` gets where others get 503, in a stop or at a limit. `retry`: "
+            "an event stream of one line that says when to come again, since browsers give up for good at a 503. "
+            "`503`: for a proxy that sends it to another server then."
+        ),
+    ),
     # -- Starting and stopping -----------------------------------------------------------------------------------
     Option(
         name="drain_delay",
@@ -330,7 +341,8 @@ _TABLE = (
         group="Starting and stopping",
         help=(
             "Responses to paths that match are disconnected `drain_farewell` after a stop has begun, to end streams "
-            "that never would. `*` matches `/` too. The longest glob that matches decides, `drain_close` if equal. "
+            "that never would; GET and HEAD requests that still wait for theirs get 503. `*` matches `/` too. The "
+            "longest glob that matches decides, `drain_close` if equal. "
             "May be given several times; in LASTCALL_DRAIN_CLOSE, separated by spaces."
         ),
     ),

@@ -43,6 +43,7 @@ cdef class HTTP1Cycle(HTTPCycle):
     cdef bint too_long                     # the body was longer than declared
     cdef int write_head(self) except -1
     cdef int finished(self) except -1
+    cdef int limit_waiting(self) except -1
 
 
 @cython.final

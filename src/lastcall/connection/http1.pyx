@@ -242,7 +242,7 @@ cdef class HTTP1Cycle(HTTPCycle):
             if self.framing == LENGTH and self.remaining:
                 logger.error("%s: the response body is %d bytes shorter than its content-length: connection closed",
                              self.describe(), self.remaining)
-                return self.abort()
+                return self.break_off()
             return self.finished()
         if not stream.dirty:
             connection.scheduler.mark_dirty(stream)
@@ -267,6 +267,27 @@ cdef class HTTP1Cycle(HTTPCycle):
     cdef int abort(self) except -1:
         if self.connection is not None and self.connection.cycle is self:
             self.connection.cut_response()
+        return 0
+
+    cdef bint end_whole(self) except -1:
+        cdef HTTP1Connection connection = self.connection
+        if connection is None or connection.cycle is not self or not (
+            self.framing == CHUNKED or self.framing == UNTIL_CLOSE
+        ):
+            return False
+        self.keep_alive = False
+        self.write_body(NULL, 0, False)
+        if not self.ended:                     # its task's own end is from here on like that of any other response
+            connection.stream.flush()
+            if connection.state != CLOSED and connection.stream.unsent():
+                # The client is behind. It has as long as the task, or one that never reads would hold the stop.
+                self.runtime.loop.call_later(self.runtime.drain.margin, connection.give_up_writing)
+        return True
+
+    cdef int limit_waiting(self) except -1:
+        """It came after the time for farewells. If its policy is *close* it has as long to answer as the others had."""
+        if not self.ended:
+            self.runtime.loop.call_later(self.runtime.drain.farewell, self.disconnect_if_closing)
         return 0
 
     def details(self):
@@ -467,6 +488,7 @@ cdef class HTTP1Connection(Connection):
         cdef int admission
         unset(&self.read_node)
         cycle.method = parser.method
+        cycle.request_headers = parser.headers
         cycle.raw_path = parser.raw_path
         cycle.query_string = parser.query_string
         cycle.minor = parser.minor
@@ -499,7 +521,10 @@ cdef class HTTP1Connection(Connection):
             "1.1" if cycle.minor else "1.0", cycle.method, parser.path, cycle.raw_path, cycle.query_string,
             parser.headers, self.client, self.server, notice_of(cycle),
         )
-        return cycle.start()
+        cycle.start()
+        if self.service.drain.farewell_over:
+            cycle.limit_waiting()
+        return 0
 
     cdef int after_input(self) except -1:
         """Set the timeout that now applies to reading, and pause reading where the application is slower."""
@@ -707,6 +732,11 @@ cdef class HTTP1Connection(Connection):
             self.stream.flush()
             self.close_now()
         return 0
+
+    def give_up_writing(self):
+        """The time is over in which the client could read the end of its last response."""
+        if self.state == FINISHING and self.stream.unsent():
+            self.abort()
 
     cdef int expired(self, int kind) except -1:
         cdef HTTP1Cycle cycle = self.cycle

@@ -105,7 +105,10 @@ cdef class DrainNotice:
             self._task._chosen = FINISH
 
     def close(self):
-        """Have this response disconnected ``--drain-farewell`` seconds after the notice; at once, if that is over."""
+        """Have this response disconnected ``--drain-farewell`` seconds after the notice; at once, if that is over.
+
+        A GET or HEAD that has not begun its response by then is answered 503.
+        """
         if self._task is not None:
             self._task._chosen = CLOSE
             if self._signal.state.farewell_over:

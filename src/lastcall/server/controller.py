@@ -7,6 +7,7 @@ What the ladder decides is pure (``drain.ladder``); what the outside is told goe
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import math
 from collections.abc import Callable
@@ -30,8 +31,18 @@ from lastcall.drain.ladder import (
     step,
     time_left,
 )
-from lastcall.drain.report import ABANDONED, CANCELLED, CLOSED_BY_POLICY, DISCONNECTED, StopReport, Tally
+from lastcall.drain.report import (
+    ABANDONED,
+    BROKEN_OFF,
+    CANCELLED,
+    CLOSED_BY_POLICY,
+    DISCONNECTED,
+    FINISHED,
+    StopReport,
+    Tally,
+)
 from lastcall.net.listener import Owner
+from lastcall.server.generators import ClosingGenerators
 
 if TYPE_CHECKING:
     from lastcall.asgi.lifespan import Lifespan, LifespanOutcome
@@ -45,6 +56,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("lastcall.error")
 
 PROGRESS_SECONDS = 1.0
+LAST_TURNS = 2
+"""Turns of the loop that a task may take to end what it has begun to end: a generator's is made in the second."""
 NAMED_AT_MOST = 3
 LISTED_AT_MOST = 10
 
@@ -85,7 +98,13 @@ class ShutdownController:
     """
 
     def __init__(
-        self, signal: DrainSignal, budgets: Budgets, callbacks: Callbacks, *, nonzero_on_cut: bool = False
+        self,
+        signal: DrainSignal,
+        budgets: Budgets,
+        callbacks: Callbacks,
+        *,
+        nonzero_on_cut: bool = False,
+        generators: ClosingGenerators | None = None,
     ) -> None:
         self.state = State()
         self.budgets = budgets
@@ -97,6 +116,10 @@ class ShutdownController:
         self._drain = signal.state
         self._callbacks = callbacks
         self._nonzero_on_cut = nonzero_on_cut
+        self._generators = ClosingGenerators() if generators is None else generators
+        self._generators.on_end = self.wake
+        self._turns_left = LAST_TURNS
+        self._closing_until = math.inf
         # All of them: cause and level. Orders come from other threads and from signal handlers, which may interrupt
         # each other anywhere: nothing but an append is safe without a lock, and a lock could be held below a handler.
         self._orders: list[tuple[str, int]] = []
@@ -209,13 +232,19 @@ class ShutdownController:
             now = self._time()
             event = due(self.state, self._census(), now, self.budgets)
             if event is not None:
-                self._apply(event)
+                seconds = self._generators_take(now) if event in (Input.CLEAR, Input.CANCEL_OVER) else None
+                if seconds is None:
+                    self._apply(event)
+                else:
+                    await self._sleep(seconds)
                 continue
+            self._turns_left = LAST_TURNS
             self._say_progress(now)
             await self._sleep(self._until(now))
         report = self._report(work)
         work.service.scheduler.access.flush()  # the lines of what was cut belong before the last one
-        logger.info("%s", report)
+        # Also for who reads warnings only: what no policy has asked for is to be seen.
+        logger.log(logging.WARNING if report.cut else logging.INFO, "%s", report)
         self._callbacks.on_report(report)
         if self._cancelled:
             raise asyncio.CancelledError
@@ -259,6 +288,29 @@ class ShutdownController:
             deadline = min(deadline, self._said + PROGRESS_SECONDS)
         return deadline - now
 
+    def _generators_take(self, now: float) -> float | None:
+        """How long they are waited for where nothing else holds ``lifespan.shutdown`` back; None: no longer.
+
+        The ``finally`` of an async generator may run in a task that nobody knows of; see ``server.generators``. One in
+        a reference cycle is found by a collection only. At most ``--timeout-cancel``, and not beyond it in CANCELLING.
+        """
+        if not self._generators.watching:
+            return None
+        if self._turns_left == LAST_TURNS:
+            began = self.state.entered if self.state.phase is Phase.CANCELLING else now
+            self._closing_until = began + self.budgets.cancel
+            if any(count for outcome, count in self._tally.counts.items() if outcome != FINISHED):
+                gc.collect()
+        if self._turns_left:
+            self._turns_left -= 1
+            return 0.0
+        if len(self._generators) and now < self._closing_until:
+            return self._closing_until - now
+        if len(self._generators):
+            names = ", ".join(self._generators.names()[:NAMED_AT_MOST])
+            logger.warning("Async generators that are not closed yet, and no longer waited for: %s", names)
+        return None
+
     async def _sleep(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         self._wake = loop.create_future()
@@ -298,7 +350,7 @@ class ShutdownController:
             self._give_times()
             if self.state.phase < Phase.CANCELLING:
                 left = time_left(self.state, now, self.budgets)
-                logger.info("Stopping sooner (SIGINT): done within %g s.", round(left, 1))
+                logger.info("Stopping sooner (SIGINT): done within %g s.%s", round(left, 1), self._ask_again(work))
             self._bound_the_rest()
         for action in actions:
             self._guarded(partial(self._acts[action], work), action.value)
@@ -321,15 +373,20 @@ class ShutdownController:
         work.driver.on_closed = self.wake
         left = time_left(self.state, self._time(), self.budgets)
         logger.info(
-            "Stopping (%s): %d request%s in flight, %s.",
+            "Stopping (%s): %d request%s in flight, %s.%s",
             self.state.cause,
             tasks.count,
             "" if tasks.count == 1 else "s",
             f"done within {round(left, 1):g} s" if left < math.inf else "no limit to the wait",
+            self._ask_again(work) if self.state.cause == "SIGINT" else "",
         )
 
+    def _ask_again(self, work: Work) -> str:
+        """What a person at a terminal can do who does not want to wait."""
+        return " Ctrl-C again cancels what still runs." if work.service.tasks.count else ""
+
     def _task_ended(self, task: RunningTask) -> None:
-        self._tally.ended(task)
+        self._tally.ended(task, self._time(), self.state.phase.name)
         if self._serving().service.tasks.count == 0:
             self.wake()
 
@@ -370,6 +427,7 @@ class ShutdownController:
             disconnect_at = state.disconnect_at if state.phase <= Phase.DISCONNECTING else self._time()
             farewell_at = min(state.draining_since + self.budgets.farewell, disconnect_at)
             self._drain.margin = state.margin
+            self._drain.farewell = self.budgets.farewell
             self._signal.give(disconnect_at, farewell_at)
 
     def _close_listeners(self, work: Work) -> None:
@@ -418,7 +476,8 @@ class ShutdownController:
         if not left:
             return
         for task in left:
-            self._end(task, ABANDONED, Phase.CANCELLING, partial(self._tally.abandon, task))
+            act = partial(self._tally.abandon, task, self._time(), Phase.CANCELLING.name)
+            self._end(task, ABANDONED, Phase.CANCELLING, act)
             self._guarded(task.abandon, task.describe())  # which answers 503 where it can
         self._tally.left = tuple(task.describe() for task in left)
         self.abandoned = {task.task for task in left if isinstance(task.task, asyncio.Task)}
@@ -498,6 +557,7 @@ class ShutdownController:
             arrived=self._arrived,
             finished=counts["finished"],
             closed_by_policy=counts[CLOSED_BY_POLICY],
+            broken_off=counts[BROKEN_OFF],
             disconnected=counts[DISCONNECTED],
             cancelled=counts[CANCELLED],
             abandoned=counts[ABANDONED],

@@ -89,6 +89,7 @@ def _run(loop: asyncio.AbstractEventLoop, server: Server, handler: SignalHandler
     Asyncio lets SystemExit and KeyboardInterrupt out of the loop, whatever else runs in it. They are an order to stop
     like any other, and a SystemExit's code counts if the server's own is not higher.
     """
+    loop.call_soon(server.generators.watch)
     serving = loop.create_task(server.serve_under(handler, guard=guard))
     code = 0
     while not serving.done():
@@ -100,6 +101,7 @@ def _run(loop: asyncio.AbstractEventLoop, server: Server, handler: SignalHandler
             logger.error("A task of the application raised %r out of the event loop: stopping.", exc)
             code = max(code, _exit_code(exc))
             _hush(loop, exc)
+            loop.call_soon(server.generators.watch)
             server.drain(type(exc).__name__)
     return max(code, serving.result().exit_code)
 

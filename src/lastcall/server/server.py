@@ -33,6 +33,7 @@ from lastcall.notice.running import RunningTasks
 from lastcall.notice.signal import DrainSignal
 from lastcall.observe.logs import StopView, configure_logging, make_access_sink
 from lastcall.server.controller import Callbacks, ShutdownController, Work
+from lastcall.server.generators import ClosingGenerators
 from lastcall.server.loops import make_loop, refuse_running_loop
 from lastcall.server.report_file import write_report
 from lastcall.server.signals import SignalHandler, waking
@@ -91,6 +92,7 @@ class Server:
         self._signal = DrainSignal()
         self._tasks = self._signal.tasks = RunningTasks()
         self._view = StopView()
+        self.generators = ClosingGenerators()
         self._stopped: concurrent.futures.Future[StopReport] = concurrent.futures.Future()
         stop = config.options.stop
         self._controller = ShutdownController(
@@ -106,6 +108,7 @@ class Server:
                 on_report=self._reported,
             ),
             nonzero_on_cut=stop.nonzero_on_cut,
+            generators=self.generators,
         )
 
     # -- orders, from any thread ----------------------------------------------------------------------------------
@@ -189,6 +192,7 @@ class Server:
         except BaseException as exc:
             self._failed(exc)
             raise
+        loop.call_soon(self.generators.watch)
         try:
             return loop.run_until_complete(self.serve(sockets))
         finally:
