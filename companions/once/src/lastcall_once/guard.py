@@ -477,9 +477,9 @@ class AsyncOnce:
             asked = True
             outcome = await self.store.acquire(attempt)
         except StoreError as exc:
-            found = await still_readable(self.store, attempt) if asked else None
             if asked and not self.fail_open:
                 self._late_acquires.start(self.store, attempt)
+            found = await still_readable(self.store, attempt) if asked else None
             if found is None:
                 self.observer.store_error(attempt.key, "acquire", exc, fail_open=self.fail_open)
                 if self.fail_open:
