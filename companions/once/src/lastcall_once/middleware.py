@@ -69,7 +69,6 @@ class _Notice(Protocol):
     def is_set(self) -> bool: ...
     def remaining(self) -> float | None: ...
     def add_callback(self, function: Callable[[], object]) -> None: ...
-    def track(self, task: asyncio.Task[Any]) -> object: ...
 
 
 class _Refusal(Exception):
@@ -495,8 +494,9 @@ class IdempotencyMiddleware:
         """Nobody waits for the handler any more, but a stop of lastcall does, and the application's shutdown."""
         self._detached.add(task)
         task.add_done_callback(self._on_detached_done)
-        if notice is not None:
-            notice.track(task)
+        track: Callable[[asyncio.Task[Any]], object] | None = getattr(notice, "track", None)
+        if track is not None:  # an older lastcall has none
+            track(task)
 
     def _on_detached_done(self, task: asyncio.Task[BaseException | None]) -> None:
         """Log what the handler raised: nobody waits for it."""
