@@ -12,6 +12,7 @@ import pytest
 
 from companions.once.tests.calls import Call, Setting, call, until
 from lastcall.drain.ladder import Phase
+from lastcall.notice.notice import DrainNotice
 from lastcall_once._types import Message, Receive, Scope, Send
 from lastcall_once.metrics import MemoryCounters, OnceEvent
 from lastcall_once.middleware import IdempotencyMiddleware
@@ -770,12 +771,21 @@ def test_nor_does_the_servers_cancel_for_it(run: Run, other_server: bool) -> Non
     run(body)
 
 
-def test_a_cancel_that_insists_leaves_the_work_to_itself(run: Run) -> None:
+class OlderNotice:
+    """That of a lastcall which cannot track a task by it."""
+
+    def __init__(self, notice: DrainNotice) -> None:
+        self.is_set, self.remaining, self.add_callback = notice.is_set, notice.remaining, notice.add_callback
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_cancel_that_insists_leaves_the_work_to_itself(run: Run, older: bool) -> None:
     """As anyio's cancel scopes do: they cancel until the task has ended."""
 
     async def body(at: Setting) -> None:
         app = at.guard(streamer(at))
-        made = Call(app, notice=at.notice)
+        notice: Any = OlderNotice(at.notice) if older else at.notice
+        made = Call(app, notice=notice)
         await asyncio.sleep(1.5)
         made.leave()
         for _ in range(2):

@@ -28,6 +28,7 @@ from lastcall_once.errors import InFlight, LeaseLost, NotReplayable, OnceError, 
 from lastcall_once.forgotten import complete_forgotten
 from lastcall_once.heartbeat import Heartbeat, RenewalThread
 from lastcall_once.late_acquires import LateAcquireCleanup, release_if_granted
+from lastcall_once.looking import still_readable
 from lastcall_once.metrics import Counters, MemoryCounters, Observer, OnceEvent
 from lastcall_once.nesting import around, is_nested
 from lastcall_once.records import Attempt, Event, Outcome, Policy, Record, State, Verdict
@@ -476,12 +477,15 @@ class AsyncOnce:
             asked = True
             outcome = await self.store.acquire(attempt)
         except StoreError as exc:
-            self.observer.store_error(attempt.key, "acquire", exc, fail_open=self.fail_open)
-            if self.fail_open:
-                return None
-            if asked:
+            if asked and not self.fail_open:
                 self._late_acquires.start(self.store, attempt)
-            raise
+            found = await still_readable(self.store, attempt) if asked else None
+            if found is None:
+                self.observer.store_error(attempt.key, "acquire", exc, fail_open=self.fail_open)
+                if self.fail_open:
+                    return None
+                raise
+            outcome = found
         except asyncio.CancelledError:
             if attempt.lease > 0 and self._pid == os.getpid():
                 self.spawn(self._release_cancelled(attempt))

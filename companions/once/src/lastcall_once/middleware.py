@@ -28,7 +28,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from inspect import isawaitable
 from typing import Any, Protocol
 
-from lastcall_once import problems, records
+from lastcall_once import problems
 from lastcall_once._record import replace
 from lastcall_once._tasks import new_task
 from lastcall_once._types import ASGIApp, Message, Receive, Scope, Send
@@ -38,9 +38,10 @@ from lastcall_once.execution import Execution, Rules
 from lastcall_once.fingerprint import Body, fingerprint_of, hash_of_caller, parse_key
 from lastcall_once.heartbeat import RenewalThread
 from lastcall_once.late_acquires import LateAcquireCleanup, release_if_granted
+from lastcall_once.looking import look, still_readable
 from lastcall_once.metrics import Counters, MemoryCounters, Observer, OnceEvent
 from lastcall_once.nesting import around, is_nested, was_entered, within
-from lastcall_once.records import Attempt, Outcome, Policy, State, Verdict
+from lastcall_once.records import Attempt, Outcome, Policy, Record, State, Verdict
 from lastcall_once.store import Store, StoreError
 from lastcall_once.store_in_use import StoreInUse
 
@@ -54,7 +55,6 @@ _CONTEXT = "@"  # in a fingerprint: behind it is the digest of what says whose t
 _FIRST_POLL = 0.05  # seconds until a waiter looks at another process's record; each further look comes twice as late
 _LONGEST_POLL = 1.0
 _SHORTEST_HINT, _LONGEST_HINT = 1, 30  # seconds, in a Retry-After: openai's client gives up above 120
-_LOOK = 0.5  # seconds for reading a store that has failed
 _SHUTDOWN_GRACE = 1.0  # seconds that handlers without a client get at the application's shutdown
 _DRAIN_POLL = 0.25  # seconds between two looks at the drain, for a handler without a client
 
@@ -69,7 +69,6 @@ class _Notice(Protocol):
     def is_set(self) -> bool: ...
     def remaining(self) -> float | None: ...
     def add_callback(self, function: Callable[[], object]) -> None: ...
-    def track(self, task: asyncio.Task[Any]) -> object: ...
 
 
 class _Refusal(Exception):
@@ -356,7 +355,7 @@ class IdempotencyMiddleware:
         """Whether another guard around this one has the key's lease."""
         return is_nested(outcome, around()) and not was_entered(self, outcome.record.token)
 
-    def _mismatch(self, attempt: Attempt, record: records.Record) -> _Refusal:
+    def _mismatch(self, attempt: Attempt, record: Record) -> _Refusal:
         """Why a request is not the one that its key was used for."""
         if record.state is State.LEASED and self._namespace == _NAMESPACE:
             self._observer.warn(
@@ -380,22 +379,17 @@ class IdempotencyMiddleware:
         )
 
     async def _look(self, attempt: Attempt) -> Outcome:
-        """What an attempt would come to, without making it. GRANTED comes with a record that has no token."""
-        record = await self._store.store.get(attempt.key)
-        # The record is as the store's clock has it, and no clock that is behind it changes that.
-        return records.acquire(record, replace(attempt, token=""), -math.inf)
+        return await look(self._store.store, attempt)
 
     async def _ask(self, attempt: Attempt) -> Outcome:
-        """Make the attempt; where the store takes nothing (it is full, read-only, busy), see what it has."""
+        """Make the attempt; where the store takes nothing, see what it has."""
         try:
             return await self._acquire(attempt)
         except StoreError:
-            with contextlib.suppress(StoreError, TimeoutError):
-                async with asyncio.timeout(_LOOK):  # it may be down altogether
-                    outcome = await self._look(attempt)
-                if outcome.verdict is not Verdict.GRANTED:
-                    return outcome
-            raise
+            found = await still_readable(self._store.store, attempt)
+            if found is None:
+                raise
+            return found
 
     async def _acquire(self, attempt: Attempt) -> Outcome:
         """Make the attempt. One that the caller's cancel, or the store's failure, overtakes gives back what it got."""
@@ -500,8 +494,9 @@ class IdempotencyMiddleware:
         """Nobody waits for the handler any more, but a stop of lastcall does, and the application's shutdown."""
         self._detached.add(task)
         task.add_done_callback(self._on_detached_done)
-        if notice is not None:
-            notice.track(task)
+        track: Callable[[asyncio.Task[Any]], object] | None = getattr(notice, "track", None)
+        if track is not None:  # an older lastcall has none
+            track(task)
 
     def _on_detached_done(self, task: asyncio.Task[BaseException | None]) -> None:
         """Log what the handler raised: nobody waits for it."""
