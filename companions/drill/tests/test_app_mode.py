@@ -72,7 +72,7 @@ def test_a_route_whose_path_has_to_be_quoted_is_seen_and_named() -> None:
         ("feeds:app", ["--route", "/events"]),
         ("feeds:app", ["--route", "/two%20words?x=1"]),
         ("feeds:app", ["--route", "/items/[1]"]),
-        ("feeds:app", ["--route", "/polite", "--route", "/events", "--header", "X-Token: it's me"]),
+        ("feeds:app", ["--route", "/polite", "--route", "/events", "--header", "X-Team: it's us"]),
         ("feeds:app", ["--route", "/events", "--route", "/two%20words"]),
         ("feeds:app", ["--route", "/events", "--server", f"{sys.executable} -m lastcall {{app}} --port {{port}}"]),
     ],
@@ -139,6 +139,19 @@ def test_a_request_with_method_body_and_headers() -> None:
     assert "POST /answers answered with 422: name a route that stays open" in " ".join(
         drill("feeds:app", "POST /answers", *body[:2]).output.split()
     )
+
+
+def test_a_secret_is_in_no_report_and_may_be_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "headers").write_text("Authorization: Bearer hush-1\n\nX-Team: us\n")
+    given = ["--header", "X-API-Key: hush-2", "--header", f"@{tmp_path / 'headers'}", "--header", "X-Team: them"]
+    page = tmp_path / "page.html"
+    result = drill("feeds:app", "/events", *given, "--json", "-", "--html", str(page), "--junit", str(tmp_path / "x"))
+    assert result.exit_code == 1
+    assert f"--header 'X-API-Key: …' --header @{tmp_path / 'headers'} --header 'X-Team: them'" in result.stderr
+    for text in (result.output, page.read_text(), (tmp_path / "x").read_text()):
+        assert "hush" not in text
+    missing = drill("feeds:app", "/events", "--header", "@/no/such")
+    assert (missing.exit_code, "--header @/no/such: No such file" in missing.stderr) == (2, True)
 
 
 def test_a_body_comes_out_of_a_file(tmp_path: Path) -> None:

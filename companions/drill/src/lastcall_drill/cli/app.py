@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ MARKS = {
     Verdict.UNREACHED: "?",
 }
 WIDTH = 100  # of a line, where the terminal is no narrower
+_SECRET = re.compile(r"auth|cookie|token|secret|password|key|session|credential", re.IGNORECASE)
 _INDENT = " " * 8
 _REPEATED = {"app": "--app", "app_dir": "--app-dir", "routes": "--route", "websockets": "--websocket"}
 _REPEATED |= {"method": "--method", "headers": "--header", "body": "--body"}
@@ -40,7 +42,8 @@ def subject_of(given: dict[str, Any]) -> Subject:
         raise click.UsageError(f"--app-dir {directory}: there is no such directory")
     if ":" not in given["app"]:
         raise click.UsageError(f"--app {given['app']}: expected module:attribute")
-    for line in given["headers"]:
+    headers = _headers(given["headers"])
+    for line in headers:
         name, colon, value = line.partition(":")
         if not colon or not name.isascii() or not name.strip() or " " in name or not value.isprintable():
             raise click.UsageError(f"--header {line!r}: expected 'Name: value'")
@@ -50,7 +53,7 @@ def subject_of(given: dict[str, Any]) -> Subject:
         routes = routes_of(given["routes"], given["websockets"], given["method"], _body(given["body"]))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    return Subject(given["app"], routes, directory, given["grace"], given["scale"], tuple(given["headers"]))
+    return Subject(given["app"], routes, directory, given["grace"], given["scale"], headers)
 
 
 def _body(text: str | None) -> bytes | None:
@@ -62,6 +65,26 @@ def _body(text: str | None) -> bytes | None:
         raise click.UsageError(f"--body {text}: {error.strerror}") from None
 
 
+def _headers(given: Sequence[str]) -> tuple[str, ...]:
+    """The lines, those of files put in."""
+    lines: list[str] = []
+    for one in given:
+        if not one.startswith("@"):
+            lines.append(one)
+            continue
+        try:
+            lines += filter(None, map(str.strip, Path(one[1:]).read_text("utf-8").splitlines()))
+        except (OSError, UnicodeDecodeError) as error:
+            raise click.UsageError(f"--header {one}: {getattr(error, 'strerror', None) or error}") from None
+    return tuple(lines)
+
+
+def shown(line: str) -> str:
+    """A header line as reports may have it: without its value, if its name says that this is a secret."""
+    name, colon, _ = line.partition(":")
+    return f"{name}: …" if colon and not line.startswith("@") and _SECRET.search(name) else line
+
+
 def again(given: dict[str, Any], subject: Subject, program: str) -> Again:
     """How the same is asked again, with the options as they were given."""
     words: list[str] = []
@@ -69,7 +92,7 @@ def again(given: dict[str, Any], subject: Subject, program: str) -> Again:
         value = given[name]
         for one in value if isinstance(value, tuple) else (value,):
             if one is not None and (name, one) != ("app_dir", "."):
-                words += [option, one]
+                words += [option, shown(one) if name == "headers" else one]
     return Again(program, subject, tuple(words))
 
 

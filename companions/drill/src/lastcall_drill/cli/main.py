@@ -160,8 +160,9 @@ class _NotHadError(click.ClickException):
     "--header",
     "headers",
     multiple=True,
-    metavar="LINE",
-    help="With --app: a header field of the requests, 'Name: value'. May be given several times.",
+    metavar="LINE|@FILE",
+    help="With --app: a header field of the requests, 'Name: value', or a file of such lines. May be given several "
+    "times.",
 )
 @click.option("--app-dir", default=".", metavar="DIRECTORY", help="With --app: where it is imported from.  [.]")
 @click.option(
