@@ -56,13 +56,13 @@ def build(checkout: Path) -> str:
     return python(checkout, "setup.py", "-q", "build_ext", "--inplace")
 
 
-def wheel(checkout: Path) -> set[str]:
+def wheel(checkout: Path, ending: str = ".so") -> set[str]:
     """What pip does for ``pip install /path/to/checkout``: the modules in the wheel."""
     script = "import sys, setuptools.build_meta as backend; backend.build_wheel(sys.argv[1])"
     python(checkout, "-c", script, str(checkout / "dist"))
     (made,) = (checkout / "dist").glob("*.whl")
     with zipfile.ZipFile(made) as archive:
-        names = {Path(name).name.partition(".")[0] for name in archive.namelist() if name.endswith(".so")}
+        names = {Path(name).name.partition(".")[0] for name in archive.namelist() if name.endswith(ending)}
     made.unlink()
     return names
 
@@ -98,3 +98,17 @@ def test_an_editable_install_takes_what_is_built(checkout: Path) -> None:
     script = "import sys, setuptools.build_meta as backend; backend.build_editable(sys.argv[1])"
     assert compiled(python(checkout, "-c", script, str(checkout / "dist"))) == 0
     assert compiled(build(checkout)) == 0
+
+
+@pytest.mark.parametrize("companion", ["once", "drill"])
+def test_companions_keep_their_builds_apart_too(tmp_path: Path, companion: str) -> None:
+    package = tmp_path / "src/lastcall"
+    package.mkdir(parents=True)
+    shutil.copy(PROJECT / "companions" / companion / "setup.py", tmp_path)
+    (tmp_path / "pyproject.toml").write_text(PYPROJECT)
+    for name in ("__init__", "one"):
+        (package / f"{name}.py").touch()
+    assert wheel(tmp_path, ".py") == {"__init__", "one"}
+    (package / "one.py").rename(package / "two.py")
+    assert wheel(tmp_path, ".py") == {"__init__", "two"}
+    assert not (tmp_path / "build").exists()
