@@ -17,6 +17,8 @@ from setuptools.command.build import build
 class Build(build):
     """``build`` that keeps what is built for a wheel apart."""
 
+    build_base: str
+
     def finalize_options(self) -> None:
         """Choose the directory."""
         if "bdist_wheel" in self.distribution.commands and self.build_base == "build":

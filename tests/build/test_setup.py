@@ -29,18 +29,25 @@ package-dir = { "" = "src" }
 """
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three compiled modules under the real setup.py, built in place."""
-    package = tmp_path / "src/lastcall"
+    root = tmp_path_factory.mktemp("built")
+    package = root / "src/lastcall"
     package.mkdir(parents=True)
-    shutil.copy(PROJECT / "setup.py", tmp_path)
-    (tmp_path / "pyproject.toml").write_text(PYPROJECT)
+    shutil.copy(PROJECT / "setup.py", root)
+    (root / "pyproject.toml").write_text(PYPROJECT)
     (package / "__init__.py").touch()
     for name in ("one", "two", "three"):
         (package / f"{name}.pyx").write_text(f"# cython: language_level=3\nNAME = {name!r}\n")
-    assert compiled(build(tmp_path)) == 3
-    return tmp_path
+    assert compiled(build(root)) == 3
+    return root
+
+
+@pytest.fixture
+def checkout(built: Path, tmp_path: Path) -> Path:
+    """A copy of that, whose files are as old."""
+    return shutil.copytree(built, tmp_path / "checkout")
 
 
 def python(checkout: Path, *arguments: str) -> str:
