@@ -154,7 +154,7 @@ class BuildModules(build_ext):
             shutil.copy2(in_place, target)
         else:
             if ext.name in self._stale:  # several are compiled side by side: each says when it begins
-                print(f"--> compiling {next(self._begun)}/{len(self._stale)}: {ext.name}", flush=True)
+                print(f"--> compiling {next(self._begun)}/{len(self._stale)}: {ext.name}\n", end="", flush=True)
             super().build_extension(ext)
 
     @staticmethod

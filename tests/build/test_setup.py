@@ -29,18 +29,25 @@ package-dir = { "" = "src" }
 """
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three compiled modules under the real setup.py, built in place."""
-    package = tmp_path / "src/lastcall"
+    root = tmp_path_factory.mktemp("built")
+    package = root / "src/lastcall"
     package.mkdir(parents=True)
-    shutil.copy(PROJECT / "setup.py", tmp_path)
-    (tmp_path / "pyproject.toml").write_text(PYPROJECT)
+    shutil.copy(PROJECT / "setup.py", root)
+    (root / "pyproject.toml").write_text(PYPROJECT)
     (package / "__init__.py").touch()
     for name in ("one", "two", "three"):
         (package / f"{name}.pyx").write_text(f"# cython: language_level=3\nNAME = {name!r}\n")
-    assert compiled(build(tmp_path)) == 3
-    return tmp_path
+    assert compiled(build(root)) == 3
+    return root
+
+
+@pytest.fixture
+def checkout(built: Path, tmp_path: Path) -> Path:
+    """A copy of that, whose files are as old."""
+    return shutil.copytree(built, tmp_path / "checkout")
 
 
 def python(checkout: Path, *arguments: str) -> str:
@@ -56,13 +63,13 @@ def build(checkout: Path) -> str:
     return python(checkout, "setup.py", "-q", "build_ext", "--inplace")
 
 
-def wheel(checkout: Path) -> set[str]:
+def wheel(checkout: Path, ending: str = ".so") -> set[str]:
     """What pip does for ``pip install /path/to/checkout``: the modules in the wheel."""
     script = "import sys, setuptools.build_meta as backend; backend.build_wheel(sys.argv[1])"
     python(checkout, "-c", script, str(checkout / "dist"))
     (made,) = (checkout / "dist").glob("*.whl")
     with zipfile.ZipFile(made) as archive:
-        names = {Path(name).name.partition(".")[0] for name in archive.namelist() if name.endswith(".so")}
+        names = {Path(name).name.partition(".")[0] for name in archive.namelist() if name.endswith(ending)}
     made.unlink()
     return names
 
@@ -98,3 +105,17 @@ def test_an_editable_install_takes_what_is_built(checkout: Path) -> None:
     script = "import sys, setuptools.build_meta as backend; backend.build_editable(sys.argv[1])"
     assert compiled(python(checkout, "-c", script, str(checkout / "dist"))) == 0
     assert compiled(build(checkout)) == 0
+
+
+@pytest.mark.parametrize("companion", ["once", "drill"])
+def test_companions_keep_their_builds_apart_too(tmp_path: Path, companion: str) -> None:
+    package = tmp_path / "src/lastcall"
+    package.mkdir(parents=True)
+    shutil.copy(PROJECT / "companions" / companion / "setup.py", tmp_path)
+    (tmp_path / "pyproject.toml").write_text(PYPROJECT)
+    for name in ("__init__", "one"):
+        (package / f"{name}.py").touch()
+    assert wheel(tmp_path, ".py") == {"__init__", "one"}
+    (package / "one.py").rename(package / "two.py")
+    assert wheel(tmp_path, ".py") == {"__init__", "two"}
+    assert not (tmp_path / "build").exists()
