@@ -100,7 +100,7 @@ class Moment(float):
 
 
 class Stopwatch:
-    """Seconds since it was made. The waits of this thread count as well."""
+    """Seconds since it was made. The waits of this thread are taken off as well, although a process may sleep then."""
 
     def __init__(self) -> None:
         self._since = time.monotonic()
