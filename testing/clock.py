@@ -8,28 +8,29 @@ kernel keeps that time for each thread (``/proc/PID/schedstat``, the second numb
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from typing import Self
 
-_waiting: dict[int, float] = {}
-"""Seconds that the main thread of each watched process waited for a processor, as last seen, by process id."""
+
+class Watched:
+    """A process whose waits count: those of its main thread, as last seen."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.at_first = self.waited = waited(pid)
+        _running.add(self)
+
+    def look(self) -> None:
+        """Look again. The last time is when the process has ended and was not reaped."""
+        if self in _running:
+            self.waited = max(self.waited, waited(self.pid))
+
+    def forget(self) -> None:
+        """The process is no more; its number may be another's next."""
+        _running.discard(self)
 
 
-def watch(pid: int) -> None:
-    """Count the waits of this process from now on."""
-    _waiting[pid] = waited(pid)
-
-
-def look(pid: int) -> None:
-    """Look again at a process: the last time is when it has ended and was not reaped."""
-    if pid in _waiting:
-        _waiting[pid] = max(_waiting[pid], waited(pid))
-
-
-def forget(pid: int) -> None:
-    """The process is no more. Its number may be another's next."""
-    _waiting.pop(pid, None)
+_running: set[Watched] = set()
 
 
 def waited(who: int | str) -> float:
@@ -64,23 +65,51 @@ class Seconds(float):
     __hash__ = float.__hash__
 
 
+class Waits:
+    """What processes have waited since this was made: those that are watched now, and those that still are later."""
+
+    def __init__(self) -> None:
+        for process in _running:
+            process.look()
+        self._before = {process: process.waited for process in _running}
+
+    @property
+    def seconds(self) -> float:
+        """So far; of a process that has ended, all."""
+        before = {process: process.at_first for process in _running} | self._before
+        for process in before:
+            process.look()
+        return sum(process.waited - then for process, then in before.items())
+
+
+class Moment(float):
+    """A moment on the monotonic clock; later ones less this one are ``Seconds``."""
+
+    waits: Waits
+
+    @classmethod
+    def now(cls) -> Self:
+        """This one."""
+        found = cls(time.monotonic())
+        found.waits = Waits()
+        return found
+
+    def __rsub__(self, later: float) -> Seconds:
+        wall = float(later) - float(self)
+        return Seconds(wall, max(0.0, wall - self.waits.seconds))
+
+
 class Stopwatch:
-    """Seconds since it was made."""
+    """Seconds since it was made. The waits of this thread are taken off as well, although a process may sleep then."""
 
     def __init__(self) -> None:
         self._since = time.monotonic()
-        self._waited = self._waits()
+        self._waits = Waits()
+        self._waited = waited("thread-self")
 
     @property
     def seconds(self) -> Seconds:
         """So far."""
         wall = time.monotonic() - self._since
-        now = self._waits()
-        lost = sum(max(0.0, seconds - self._waited.get(who, 0.0)) for who, seconds in now.items())
+        lost = self._waits.seconds + waited("thread-self") - self._waited
         return Seconds(wall, max(0.0, wall - lost))
-
-    @staticmethod
-    def _waits() -> dict[int, float]:
-        for pid in _waiting:
-            look(pid)
-        return {os.getpid(): waited("thread-self"), **_waiting}

@@ -72,6 +72,7 @@ class ServerProcess:
         self._pass_fds = tuple(pass_fds)
         self._listeners = max(1, sum(option.partition("=")[0] == "--bind" for option in options))
         self._process: subprocess.Popen[str] | None = None
+        self._watched: clock.Watched | None = None
         self._stdout = _Output()
         self._stderr = _Output()
 
@@ -99,7 +100,7 @@ class ServerProcess:
         )
         assert self._process.stdout is not None
         assert self._process.stderr is not None
-        clock.watch(self._process.pid)
+        self._watched = clock.Watched(self._process.pid)
         self._stdout.read(self._process.stdout)
         self._stderr.read(self._process.stderr)
         return self
@@ -182,7 +183,8 @@ class ServerProcess:
                     break
                 time.sleep(pause)
                 pause = min(2 * pause, 0.05)
-        clock.look(self._running.pid)
+        if self._watched is not None:
+            self._watched.look()
 
     def stop(self, timeout: float = STOP_SECONDS) -> int:
         """SIGTERM, then `wait`: the exit code."""
@@ -196,7 +198,8 @@ class ServerProcess:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait(STOP_SECONDS)
-        clock.forget(self._process.pid)
+        if self._watched is not None:
+            self._watched.forget()
         self._stdout.close()
         self._stderr.close()
 

@@ -559,7 +559,25 @@ async def yields(scope: Any, receive: Any, send: Any) -> AsyncIterator[None]:
     yield
 
 
-@pytest.mark.parametrize("app", [async_manager(), manager(), lifespan, yields, functools.partial(yields)])
+@contextlib.contextmanager
+def plain_lifespan(app: Any) -> Iterator[None]:
+    yield
+
+
+def streaming(function: Any) -> Any:
+    """A decorator that makes an application of what yields."""
+
+    @functools.wraps(function)
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async for message in function(scope, receive, send):
+            await send(message)
+
+    return app
+
+
+@pytest.mark.parametrize(
+    "app", [async_manager(), manager(), lifespan, plain_lifespan, yields, functools.partial(yields)]
+)
 def test_what_can_be_called_but_serves_nobody_is_refused(app: Any) -> None:
     refuse(app)
 
@@ -569,6 +587,7 @@ def test_an_application_that_is_a_context_manager_too_is_one() -> None:
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
 
     assert load(App()).interface == "asgi3"
+    assert load(streaming(yields)).interface == "asgi3"
     assert load(App, factory=True).interface == "asgi3"
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from testing.clock import Moment
 from testing.peer import Peer, request
 from testing.process import ServerProcess
 from tests.process.conftest import APPS, Start, Stopwatch, open_stream, wait_for_output
@@ -59,7 +60,7 @@ class Stop:
             for name in ("deaf", "chunked", "length", "old", "fin", "slow", "mute", "echo", "bg-long", "track-long"):
                 wait_for_output(server, f"{name} began")
             self.idle.wait_for(b"\r\n\r\nok")
-            self.ordered = time.monotonic()
+            self.ordered = Moment.now()
             server.signal(signal.SIGTERM)
             # As long as its response has not begun, an upload goes on although others have been disconnected.
             self.chunked.wait_ended()
@@ -232,7 +233,7 @@ def test_during_the_delay_readiness_says_503_while_all_else_is_served_then_conne
         stack.callback(waiting.close)
         wait_for_output(server, "slow began")
         wait_for_output(server, "waiting began")
-        ordered = time.monotonic()
+        ordered = Moment.now()
         server.signal(signal.SIGTERM)
         server.wait_for("Stopping")
         for peer, path, status in ((fresh, "/-/ready", 503), (kept, "/-/live", 200)):
@@ -361,7 +362,7 @@ def test_a_client_that_leaves_ends_a_generator_that_does_not_look(start: Start) 
     unstarted = Peer(server.addresses[0])
     unstarted.request("/slow?s=0.8")
     wait_for_output(server, "slow began")
-    left = time.monotonic()
+    left = Moment.now()
     for peer in (gone, unstarted):
         peer.reset()
     wait_for_output(server, "quiet CancelledError")
@@ -381,6 +382,6 @@ def test_without_a_timeout_a_generator_whose_client_has_left_goes_on_until_the_g
             assert peer.get().status == 200
     wait_for_output(server, "quiet began")
     assert Journal(server).of("quiet") == ["began"]
-    ordered = time.monotonic()
+    ordered = Moment.now()
     assert server.stop() == 0
     assert 0.49 < Journal(server).at("quiet CancelledError") - ordered < 0.5 + LATE

@@ -6,13 +6,13 @@ One stop, made once, with a client for each rule.
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from testing.clock import Moment
 from testing.process import ServerProcess
 from tests.process.conftest import APPS, wait_for_output
 from tests.process.witness import Client, Journal, report
@@ -59,7 +59,7 @@ class Stop:
                 self.clients[name] = client
             for name in CLIENTS:
                 wait_for_output(server, f"{name} began")
-            self.ordered = time.monotonic()
+            self.ordered = Moment.now()
             server.signal(signal.SIGTERM)
             self.code = server.wait()
             for client in self.clients.values():

@@ -113,6 +113,14 @@ def test_what_is_no_socket_does_not_keep_the_others_open() -> None:
     assert good.fileno() == -1
 
 
+def test_a_server_that_cannot_even_begin_closes_them_too() -> None:
+    sock = socket.create_server(("127.0.0.1", 0))
+    server = Server(config("main:app", app_dir="/no/such/directory"))
+    with pytest.raises(ConfigError, match="--app-dir"):
+        asyncio.run(server.serve([sock]))
+    assert sock.fileno() == -1
+
+
 def test_a_socket_is_given_once() -> None:
     sock = socket.create_server(("127.0.0.1", 0))
     assert refused([sock, sock]).value is sock

@@ -22,10 +22,10 @@ from lastcall.asgi.interfaces import (
     ASGI2Adapter,
     Shape,
     arity_of,
-    is_async_generator,
     is_context_manager,
     is_coroutine_callable,
     shape_of,
+    yields,
 )
 from lastcall.base.errors import ConfigError, StartupError
 from lastcall.base.options import AppOptions
@@ -386,7 +386,7 @@ def _misfit(obj: Any, name: str, shape: Shape) -> str:
         if is_coroutine_callable(obj):
             return f"{name} takes no arguments and is async: an application takes (scope, receive, send)"
         return f"{name} looks like a factory (it can be called without arguments): use --factory"
-    if is_async_generator(obj):
+    if yields(obj):
         return f"{name} yields, so nobody can await it: it is a lifespan or the like, and no application"
     try:
         takes = f"takes {inspect.signature(obj)}"

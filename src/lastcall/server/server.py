@@ -208,15 +208,17 @@ class Server:
         the program has given them handlers already.
         """
         self._refuse_another_time()
+        usable: list[socket.socket] | None = None
         try:
-            if sockets is not None:
-                sockets = given(sockets)
+            usable = None if sockets is None else given(sockets)
             prepare(self.config.options.app)
             configure_logging(self.config.options.log)
         except BaseException as exc:
+            for sock in usable or ():
+                sock.close()
             self._failed(exc)
             raise
-        return await self.serve_under(None, sockets)
+        return await self.serve_under(None, usable)
 
     async def serve_under(
         self,
