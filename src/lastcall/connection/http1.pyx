@@ -9,7 +9,8 @@ A connection is in one state (``TRANSITIONS`` says what may follow which):
     AWAIT_HEAD   no exchange: the next head is awaited, or waits in ``pending`` for its turn
     EXCHANGE     one exchange (``cycle``) owns the output; its request is being read, or its response written
     DISCARDING   the answer is out, and the rest of its request's body is read and dropped: at most 64 KiB, 1 s
-    FINISHING    nothing more is served: flush, FIN, read until the client's FIN (``stream.Connection``)
+    FINISHING    nothing more is served: flush, FIN, read until the client's FIN (``stream.Connection``); what still
+                 comes of a request that has its answer is dropped, for up to 5 s
     CLOSED       closed, or handed to another protocol (``detach``)
 
 At most one exchange owns the output at a time. Bytes behind its request wait in ``pending``: that is what pipelining
@@ -697,7 +698,8 @@ cdef class HTTP1Connection(Connection):
         cdef HTTP1Cycle cycle = self.cycle
         logger.info("Invalid HTTP request from %s: %s (%d)", self.peer(), reason, status)
         if self.state == DISCARDING:
-            return self.finish()               # its answer is out already
+            self.refused = True                # its answer is out already
+            return self.finish()
         if self.state == AWAIT_HEAD:
             cycle = self.new_exchange()
             named = self.parser.named
