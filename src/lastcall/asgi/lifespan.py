@@ -234,8 +234,9 @@ class Lifespan:
         settled = self._settled = loop.create_future()
         self._inbox.put_nowait({"type": "lifespan.startup"})
         self._logger.info("Waiting for application startup.")
-        # A task has its own copy of the context, so nothing that the application sets there leaks into the server.
-        self._task = loop.create_task(self._run(), name="lastcall-lifespan")
+        # A task has its own copy of the context, so nothing that the application sets there leaks into the server. Not
+        # by the loop's create_task(): its factory is the program's, in an embedded server.
+        self._task = asyncio.Task(self._run(), loop=loop, name="lastcall-lifespan")
         try:
             if not await self._wait_for_startup(loop, settled):
                 self._advance(Event.TIMEOUT)

@@ -10,6 +10,7 @@ cimport cython
 from libc.errno cimport errno
 
 import socket
+from asyncio import Task
 
 from lastcall.connection.stream cimport Connection, Stream
 from lastcall.net.driver cimport (
@@ -241,7 +242,7 @@ cdef class PortableDriver(Driver):
             raise
         self.streams.add(stream)
         stream.connection.opened()
-        task = self.loop.create_task(self._join(stream, sock))
+        task = Task(self._join(stream, sock), loop=self.loop)      # whatever task factory the application has set
         self.joining.add(task)
         task.add_done_callback(self.joining.discard)
         return 0

@@ -499,7 +499,8 @@ async def shut_down(lifespan: Lifespan, timeout: float) -> tuple[LifespanOutcome
     Returns its outcome, and whether the caller was cancelled: CancelledError is then still to be raised.
     """
     cancelled = False
-    task = asyncio.get_running_loop().create_task(lifespan.shutdown(timeout))
+    # Not by the loop: the application may have set a task factory there, and an eager one fails under uvloop 0.23.
+    task = asyncio.Task(lifespan.shutdown(timeout), loop=asyncio.get_running_loop())
     while not task.done():
         try:
             await asyncio.wait({task})

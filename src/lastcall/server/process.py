@@ -87,7 +87,7 @@ def _run(loop: asyncio.AbstractEventLoop, server: Server, handler: SignalHandler
     Asyncio lets SystemExit and KeyboardInterrupt out of the loop, whatever else runs in it. They are an order to stop
     like any other, and a SystemExit's code counts if the server's own is not higher.
     """
-    serving = loop.create_task(server.serve_under(handler, guard=guard))
+    serving = asyncio.Task(server.serve_under(handler, guard=guard), loop=loop)
     code = 0
     while not serving.done():
         try:

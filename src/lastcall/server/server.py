@@ -181,7 +181,7 @@ class Server:
         refuse_running_loop()
         loop = make_loop(self.config.options.loop)
         try:
-            return loop.run_until_complete(self.serve(sockets))
+            return loop.run_until_complete(asyncio.Task(self.serve(sockets), loop=loop))
         finally:
             close_loop(loop, named=self.abandoned())
 

@@ -52,6 +52,7 @@ def close_loop(
             _forget(task)
             if task not in named:
                 logger.error("A task of the application does not end: %r", task)
+        loop.set_task_factory(None)  # which makes the tasks that close the generators, and may be the application's
         _run(loop, _bounded(loop.shutdown_asyncgens(), max(LAST_TURNS, end - loop.time())), interrupts)
         executor = getattr(loop, "_default_executor", None)
         if executor is not None:
@@ -64,7 +65,7 @@ def close_loop(
 
 
 def _run(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, None], interrupts: list[KeyboardInterrupt]) -> None:
-    task = loop.create_task(coro)
+    task = asyncio.Task(coro, loop=loop)  # not by the loop, whose task factory may be the application's
     while not task.done():
         try:
             loop.run_until_complete(task)
@@ -81,7 +82,7 @@ async def _wait(tasks: set[asyncio.Task[Any]], timeout: float) -> None:
 
 
 async def _bounded(coro: Coroutine[Any, Any, None], timeout: float) -> None:
-    task = asyncio.ensure_future(coro)
+    task = asyncio.Task(coro, loop=asyncio.get_running_loop())
     await asyncio.wait({task}, timeout=timeout)
     if not task.done():
         task.cancel()

@@ -35,6 +35,7 @@ from lastcall_once._record import Record
 from lastcall_once._types import ASGIApp, Message, Scope, Send
 from lastcall_once.answers import answer_of
 from lastcall_once.metrics import Observer
+from lastcall_once.own_task import own_task
 from lastcall_once.records import Attempt, Event
 from lastcall_once.store import Store, StoreError
 
@@ -77,7 +78,7 @@ class Heartbeat:
         self._timer = self._loop.call_later(self._attempt.lease / RENEWALS_PER_LEASE, self._beat)
 
     def _beat(self) -> None:
-        self._renewal = self._loop.create_task(self._renew())
+        self._renewal = own_task(self._renew())
 
     async def _renew(self) -> None:
         attempt = self._attempt
@@ -173,7 +174,7 @@ class Execution:
         """Whether the client has left, as far as that can be told in this moment."""
         # Once the body is complete, the server's receive() can only return the disconnect.
         if not self.disconnected and self._body.complete:
-            asking = asyncio.ensure_future(self._body.ask())
+            asking = own_task(self._body.ask())
             for _ in range(_ITERATIONS):
                 if asking.done():
                     break
@@ -269,7 +270,7 @@ class Execution:
     async def _record(self, event: Event, result: bytes | None, *, tries: int) -> None:
         """Give the record an end; not cut short by a cancel of the caller."""
         before = self._recording
-        recording = asyncio.get_running_loop().create_task(self._write(before, event, result, tries))
+        recording = own_task(self._write(before, event, result, tries))
         self._recording = recording
         recording.add_done_callback(_seen)
         await asyncio.shield(recording)

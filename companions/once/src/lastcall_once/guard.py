@@ -26,6 +26,7 @@ from lastcall_once._record import replace
 from lastcall_once.errors import InFlight, LeaseLost, NotReplayable, OnceError, Refused
 from lastcall_once.late_acquires import LateAcquireCleanup, release_if_granted
 from lastcall_once.metrics import Counters, MemoryCounters, Observer, OnceEvent
+from lastcall_once.own_task import own_task
 from lastcall_once.records import Attempt, Event, Outcome, Policy, Record, State, Verdict
 from lastcall_once.store import Store, StoreError
 from lastcall_once.stores import store_from_url
@@ -533,7 +534,7 @@ class AsyncOnce:
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """A task that ``close`` waits for."""
-        task = asyncio.get_running_loop().create_task(work)
+        task = own_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._spawned)
         return task

@@ -35,6 +35,7 @@ from lastcall_once.execution import Execution, Rules
 from lastcall_once.fingerprint import Body, credentials_of, fingerprint_of, has_cookie, hash_of_caller, parse_key
 from lastcall_once.late_acquires import LateAcquireCleanup, release_if_granted
 from lastcall_once.metrics import Counters, MemoryCounters, Observer, OnceEvent
+from lastcall_once.own_task import own_task
 from lastcall_once.records import Attempt, Outcome, Policy, Verdict
 from lastcall_once.store import Store, StoreError
 
@@ -319,7 +320,7 @@ class IdempotencyMiddleware:
 
     async def _acquire(self, attempt: Attempt) -> Outcome:
         """Make the attempt. One that the caller's cancel, or the store's failure, overtakes gives back what it got."""
-        acquiring = asyncio.ensure_future(self._store.store.acquire(attempt))
+        acquiring = own_task(self._store.store.acquire(attempt))
         try:
             return await asyncio.shield(acquiring)
         except StoreError:
@@ -374,7 +375,7 @@ class IdempotencyMiddleware:
         execution = Execution(
             self._store.store, attempt, self._rules, self._observer, body=body, send=send, ended=lambda: self._wake(key)
         )
-        task = asyncio.get_running_loop().create_task(execution.run(self.app, scope), name=f"once {key}")
+        task = own_task(execution.run(self.app, scope), name=f"once {key}")
         if await self._wait_for_handler(task, execution, notice):
             raise asyncio.CancelledError
         error = task.result()
@@ -439,7 +440,7 @@ class _StoreInUse:
         if self._open_in is loop:
             return
         if self._opening is None or self._opening.get_loop() is not loop or self._opening.done():
-            self._opening = loop.create_task(self._open(loop))
+            self._opening = own_task(self._open(loop))
         await asyncio.shield(self._opening)
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
