@@ -10,9 +10,7 @@ import logging
 import math
 import os
 import sys
-import threading
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -22,9 +20,10 @@ from lastcall.base.exit_code import ExitCode
 from lastcall.drain.ladder import TEARDOWN, Budgets, Phase, State, time_left
 from lastcall.observe.logs import configure_logging
 from lastcall.server.loops import make_loop, refuse_running_loop
+from lastcall.server.process_end import ProcessEnd
 from lastcall.server.server import Server, budgets_of
 from lastcall.server.signals import SignalHandler
-from lastcall.server.teardown import LAST_TURNS, close_loop
+from lastcall.server.teardown import close_loop
 
 if TYPE_CHECKING:
     from lastcall.config import Config
@@ -43,19 +42,19 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
     ``final``: nothing but the end of the process follows. Then the signal handlers and the watchdog stay, so that the
     end, ``atexit`` functions included, is bounded and never that of a signal. Otherwise both are gone on return.
 
-    Does not return, but ends the process, where threads would keep it from ending. Raises RuntimeError, before anything
-    is done, in a running event loop.
+    Does not return, but ends the process, where threads or child processes would keep it from ending. Raises
+    RuntimeError, before anything is done, in a running event loop.
     """
     refuse_running_loop()
     configure_logging(config.options.log)
     guard = ProcessGuard(budgets_of(config.options.stop), gc_freeze=config.options.gc_freeze, final=final)
     server = Server(config)
     handler = SignalHandler(server, own_process=True)
-    threads = set(threading.enumerate())
     handler.install()
     if final:
         # The first to be registered is the last to be called: the application's functions still have the handlers.
         atexit.register(handler.ignore)
+    process_end = ProcessEnd(final=final)
     code: int = ExitCode.STOPPED
     end = time.monotonic()
     try:
@@ -72,7 +71,7 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
         except LastcallError as error:
             code = max(code, tell(error))
         finally:
-            _leave_threads(threads, end, code)
+            process_end.leave_threads(end, code)
     finally:
         if not final:
             handler.restore()
@@ -168,40 +167,3 @@ class ProcessGuard:
         left = time_left(State(Phase.CLOSING), 0.0, self._budgets)
         if not self._bounded and left < math.inf:
             self.bound(left)
-
-
-def _leave_threads(before: set[threading.Thread], end: float, code: int) -> None:
-    """Give threads that the application has started until ``end``; the interpreter would wait for them for ever.
-
-    Where one is left then, end the process: with ``code``, or with 5 if that is higher.
-    """
-
-    def left() -> list[threading.Thread]:
-        return [
-            thread
-            for thread in threading.enumerate()
-            if thread not in before and not thread.daemon and thread is not threading.current_thread()
-        ]
-
-    end = max(end, time.monotonic() + LAST_TURNS)
-    for thread in left():
-        thread.join(max(0.0, end - time.monotonic()))
-    staying = left()
-    if not staying:
-        return
-    code = max(code, ExitCode.ABANDONED)
-    error = sys.exception()
-    if error is not None:
-        traceback.print_exception(error)  # nobody else will
-    logger.error(
-        "Abandoned, threads that do not end: %s; exit code %d", ", ".join(thread.name for thread in staying), code
-    )
-    # Interpreter shutdown would join them: run what it would have run, and go.
-    atexit._run_exitfuncs()
-    logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError, AttributeError):
-            continue
-    os._exit(code)
