@@ -7,7 +7,6 @@ import signal
 import pytest
 
 from testing.peer import Peer
-from tests.process.apps.loop_settings import SETTINGS
 from tests.process.conftest import Start, wait_for_output
 
 LOOPS = ("auto", "asyncio", "uvloop")
@@ -46,8 +45,3 @@ def stops_as_ever(start: Start, setting: str, *options: str) -> None:
     assert "1 of 1 finished" in server.stderr
     assert "please report" not in server.stderr
     assert "default exception handler" not in server.stderr  # that is, an exception in it
-
-
-def test_every_setting_is_tried() -> None:
-    tried = {"eager", "refusing factory", "futures", "raising handler", "debug", "exiting handler", "odd duration"}
-    assert tried == set(SETTINGS)

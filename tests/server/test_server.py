@@ -846,3 +846,42 @@ def test_uvloop_that_is_missing_names_the_extra(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(__import__("sys").modules, "uvloop", None)
     with pytest.raises(ConfigError, match=r"pip install 'lastcall\[uvloop\]'"):
         Server(config(hello, loop="uvloop")).run()
+
+
+def test_run_stops_in_order_when_an_exception_comes_out_of_its_loop() -> None:
+    said: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "lifespan"
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.stop)
+        await receive()
+        await asyncio.sleep(0.01)
+        said.append("shut down")
+
+    with server_log() as lines:
+        report = Server(lastcall.Config(app, port=0)).run()
+    assert said == ["shut down"]
+    assert (report.exit_code, report.cause, report.lifespan) == (1, "loop.stop()", "complete")
+    assert any("stopped the event loop" in line for line in lines.messages(logging.ERROR))
+
+
+def test_run_raises_the_exit_of_a_task_when_it_has_stopped_in_order() -> None:
+    said: list[str] = []
+
+    async def leave() -> None:
+        raise SystemExit(7)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        task = asyncio.create_task(leave())
+        await receive()
+        assert task.done()
+        said.append("shut down")
+
+    with pytest.raises(SystemExit, match="7"):
+        Server(lastcall.Config(app, port=0)).run()
+    assert said == ["shut down"]

@@ -31,6 +31,7 @@ from lastcall.drain.ladder import (
 )
 from lastcall.drain.report import ABANDONED, CANCELLED, CLOSED_BY_POLICY, DISCONNECTED, StopReport, Tally
 from lastcall.net.listener import Owner
+from lastcall.server.loops import is_stop
 
 if TYPE_CHECKING:
     from lastcall.asgi.lifespan import Lifespan, LifespanOutcome
@@ -105,6 +106,7 @@ class ShutdownController:
         self._lifespan_word = ""
         self._lifespan_code = ExitCode.STOPPED
         self._cancelled = False
+        self._failures: set[str] = set()
         self._fresh_phase = False
         self._said = 0.0
         self._acts: dict[Action, Callable[[Work], object]] = {
@@ -137,6 +139,25 @@ class ShutdownController:
         if self._work is not None:
             # A handler that runs inside a request: the driver would go on for a while before the loop gets its turn.
             self._work.service.tasks.end_turn()
+
+    def fail(self, exc: BaseException) -> None:
+        """An exception came out of the loop, which runs on: cancel what runs, and stop. In the loop's thread.
+
+        What it has left undone cannot be known, so nothing is waited for that might depend on it.
+        """
+        stopped = is_stop(exc)
+        cause = "loop.stop()" if stopped else type(exc).__name__
+        if (told := repr(exc)) not in self._failures:
+            self._failures.add(told)
+            logger.error(
+                "%s: stopping, and cancelling what runs.",
+                "The application stopped the event loop" if stopped else "An exception came out of the event loop",
+                exc_info=None if stopped else exc,
+            )
+        if self._loop is not None:
+            self._loop.set_debug(False)  # whose checks may be what has failed
+        if not self.forced:
+            self.give_order(cause, 2)
 
     @property
     def ordered(self) -> bool:
@@ -226,7 +247,7 @@ class ShutdownController:
         """An order came before the application was up: there is nothing to stop."""
         cause = self._orders[0][0] if self._orders else "api"
         logger.info("Stopped (%s) before the application had started.", cause)
-        report = StopReport(cause, ExitCode.STOPPED, 0.0, "not started")
+        report = StopReport(cause, ExitCode.ERROR if self._failures else ExitCode.STOPPED, 0.0, "not started")
         self._callbacks.on_report(report)
         return report
 
@@ -471,6 +492,8 @@ class ShutdownController:
         code = self._lifespan_code
         if tally.left:
             code = ExitCode.ABANDONED
+        elif code == ExitCode.STOPPED and self._failures:
+            code = ExitCode.ERROR
         elif code == ExitCode.STOPPED and tally.cut and self._nonzero_on_cut:
             code = ExitCode.CUT
         return StopReport(

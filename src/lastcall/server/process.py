@@ -19,7 +19,7 @@ from lastcall.base.errors import LastcallError
 from lastcall.base.exit_code import ExitCode
 from lastcall.drain.ladder import TEARDOWN, Budgets, Phase, State, time_left
 from lastcall.observe.logs import configure_logging
-from lastcall.server.loops import make_loop, refuse_running_loop
+from lastcall.server.loops import make_loop, refuse_running_loop, run_until_done
 from lastcall.server.process_end import ProcessEnd
 from lastcall.server.server import Server, budgets_of
 from lastcall.server.signals import SignalHandler
@@ -81,23 +81,25 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
 
 
 def _run(loop: asyncio.AbstractEventLoop, server: Server, handler: SignalHandler, guard: ProcessGuard) -> int:
-    """Run the server to its end, also where a task of the application's calls ``sys.exit()``; the exit code.
+    """Run the server to its end, whatever comes out of the loop before; the exit code.
 
-    Asyncio lets SystemExit and KeyboardInterrupt out of the loop, whatever else runs in it. They are an order to stop
-    like any other, and a SystemExit's code counts if the server's own is not higher.
+    SystemExit and KeyboardInterrupt are an order to stop like any other, and a SystemExit's code counts if the server's
+    own is not higher. Anything else is a failure: the stop begins with cancelling what runs.
     """
-    serving = asyncio.Task(server.serve_under(handler, guard=guard), loop=loop)
     code = 0
-    while not serving.done():
-        try:
-            loop.run_until_complete(serving)
-        except (SystemExit, KeyboardInterrupt) as exc:
-            if serving.done() and not serving.cancelled() and serving.exception() is exc:
-                raise
+
+    def came_out(exc: BaseException) -> None:
+        nonlocal code
+        if isinstance(exc, SystemExit | KeyboardInterrupt):
             logger.error("A task of the application raised %r out of the event loop: stopping.", exc)
             code = max(code, _exit_code(exc))
             _hush(loop, exc)
             server.drain(type(exc).__name__)
+        else:
+            server.loop_failed(exc)
+
+    serving = asyncio.Task(server.serve_under(handler, guard=guard), loop=loop)
+    run_until_done(loop, serving, came_out)
     return max(code, serving.result().exit_code)
 
 

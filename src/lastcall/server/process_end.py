@@ -168,8 +168,8 @@ def _end_multiprocessing(end: float) -> list[str]:
     waited for. Those that are left have to look after themselves, but for the workers of a ``ProcessPoolExecutor``:
     without it they would wait for work for ever.
     """
-    util = sys.modules.get("multiprocessing.util")
-    process = sys.modules.get("multiprocessing.process")
+    util: Any = sys.modules.get("multiprocessing.util")
+    process: Any = sys.modules.get("multiprocessing.process")
     if util is None or process is None or util._exiting:
         return []
     util._exiting = True

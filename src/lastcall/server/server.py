@@ -33,7 +33,7 @@ from lastcall.notice.running import RunningTasks
 from lastcall.notice.signal import DrainSignal
 from lastcall.observe.logs import configure_logging, make_access_sink, make_progress
 from lastcall.server.controller import Callbacks, ShutdownController, Work
-from lastcall.server.loops import make_loop, refuse_running_loop
+from lastcall.server.loops import make_loop, refuse_running_loop, run_until_done
 from lastcall.server.report_file import write_report
 from lastcall.server.signals import SignalHandler, waking
 from lastcall.server.teardown import close_loop
@@ -164,6 +164,10 @@ class Server:
                 listener.close()
         os._exit(ExitCode.ABANDONED)
 
+    def loop_failed(self, exc: BaseException) -> None:
+        """An exception came out of the event loop, which is about to run on: cancel what runs, and stop."""
+        self._controller.fail(exc)
+
     def abandoned(self) -> set[asyncio.Task[Any]]:
         """Tasks that did not end when they were cancelled: those that the log has named."""
         tasks = set(self._controller.abandoned)
@@ -176,14 +180,32 @@ class Server:
     def run(self, sockets: Sequence[socket.socket] | None = None) -> StopReport:
         """``serve()`` in a new event loop, with a bounded teardown of that loop; see the class.
 
-        Raises RuntimeError where an event loop is running already: there, ``await serve()``.
+        Raises RuntimeError where an event loop is running already: there, ``await serve()``. SystemExit and
+        KeyboardInterrupt that come out of the loop are an order to stop, and raised when that is done. Any other
+        exception out of the loop cancels what runs; the report's ``exit_code`` is 1 then.
         """
         refuse_running_loop()
         loop = make_loop(self.config.options.loop)
         try:
-            return loop.run_until_complete(asyncio.Task(self.serve(sockets), loop=loop))
+            return self._run(loop, sockets)
         finally:
             close_loop(loop, named=self.abandoned())
+
+    def _run(self, loop: asyncio.AbstractEventLoop, sockets: Sequence[socket.socket] | None) -> StopReport:
+        exits: list[BaseException] = []
+
+        def came_out(exc: BaseException) -> None:
+            if isinstance(exc, SystemExit | KeyboardInterrupt):
+                exits.append(exc)
+                self.drain(type(exc).__name__)
+            else:
+                self.loop_failed(exc)
+
+        serving = asyncio.Task(self.serve(sockets), loop=loop)
+        run_until_done(loop, serving, came_out)
+        if exits:
+            raise exits[0]
+        return serving.result()
 
     async def serve(self, sockets: Sequence[socket.socket] | None = None) -> StopReport:
         """Serve until a stop order, and through the whole ladder.

@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from lastcall.drain.ladder import TEARDOWN
+from lastcall.server.loops import run_until_done
 
 logger = logging.getLogger("lastcall.error")
 
@@ -65,16 +67,17 @@ def close_loop(
 
 
 def _run(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, None], interrupts: list[KeyboardInterrupt]) -> None:
-    task = asyncio.Task(coro, loop=loop)  # not by the loop, whose task factory may be the application's
-    while not task.done():
-        try:
-            loop.run_until_complete(task)
-        except asyncio.CancelledError:
-            return
-        except SystemExit:
-            continue  # asyncio lets it out of the loop, past everything else that runs there
-        except KeyboardInterrupt as exc:
+    """Run ``coro``, which bounds itself, to its end, whatever comes out of the loop meanwhile."""
+
+    def came_out(exc: BaseException) -> None:
+        if isinstance(exc, KeyboardInterrupt):
             interrupts.append(exc)
+        elif not isinstance(exc, SystemExit):  # asyncio lets it out of the loop, past everything else that runs there
+            logger.error("An exception came out of the event loop while it was being closed: %r", exc)
+
+    task = asyncio.Task(coro, loop=loop)  # not by the loop, whose task factory may be the application's
+    with suppress(asyncio.CancelledError):
+        run_until_done(loop, task, came_out)
 
 
 async def _wait(tasks: set[asyncio.Task[Any]], timeout: float) -> None:

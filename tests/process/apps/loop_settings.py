@@ -40,11 +40,6 @@ def debug(loop: asyncio.AbstractEventLoop) -> None:
     loop.set_debug(True)
 
 
-def odd_duration(loop: asyncio.AbstractEventLoop) -> None:
-    loop.set_debug(True)
-    loop.slow_callback_duration = None  # type: ignore[assignment]
-
-
 SETTINGS: dict[str, Callable[[asyncio.AbstractEventLoop], None]] = {
     "eager": eager,
     "refusing factory": lambda loop: loop.set_task_factory(refuse),
@@ -52,7 +47,6 @@ SETTINGS: dict[str, Callable[[asyncio.AbstractEventLoop], None]] = {
     "raising handler": lambda loop: loop.set_exception_handler(refuse),
     "exiting handler": lambda loop: loop.set_exception_handler(exits),
     "debug": debug,
-    "odd duration": odd_duration,
 }
 
 
