@@ -6,7 +6,6 @@ import asyncio
 import concurrent.futures
 import logging
 import math
-import os
 import resource
 import socket
 from collections.abc import Callable, Sequence
@@ -17,13 +16,12 @@ from lastcall.asgi.lifespan import Lifespan
 from lastcall.asgi.loading import LoadedApp, load_app
 from lastcall.asgi.scope import HTTPScopes
 from lastcall.base.errors import StartupError
-from lastcall.base.exit_code import ExitCode
 from lastcall.base.record import replace
 from lastcall.connection.deadlines import Deadlines
 from lastcall.connection.http1 import HTTP1Connection
 from lastcall.connection.scheduler import Scheduler
 from lastcall.connection.service import HTTPService
-from lastcall.drain.ladder import Budgets, State
+from lastcall.drain.ladder import Budgets, Phase, State
 from lastcall.drain.policy import PolicyTable
 from lastcall.drain.report import StopReport
 from lastcall.net.binding import adopt, bind
@@ -59,7 +57,16 @@ class Guard(Protocol):
         """Requests are served from now on."""
 
     def bound(self, seconds: float) -> None:
-        """The stop takes at most ``seconds`` from now on; in any thread, and in signal handlers."""
+        """The stop takes at most ``seconds`` from now on; infinity: it has no limit. In any thread, and in handlers."""
+
+    def entered(self, phase: Phase) -> None:
+        """A phase after ``SERVING`` has begun."""
+
+    def loaded(self) -> None:
+        """The application is imported, and starts now."""
+
+    def own_sockets(self, files: list[tuple[str, tuple[int, int]]]) -> None:
+        """We have made these unix sockets: path, and (device, inode)."""
 
 
 class Server:
@@ -157,13 +164,6 @@ class Server:
         """A signal counts; ``SignalHandler`` calls this in the handler."""
         self._controller.give_order(name, level)
 
-    def abandon_now(self) -> None:
-        """The third signal, or the second while starting, in a process of our own: unlink our sockets, and go."""
-        for listener in self._listeners:
-            if listener.inode is not None:
-                listener.close()
-        os._exit(ExitCode.ABANDONED)
-
     def loop_failed(self, exc: BaseException) -> None:
         """An exception came out of the event loop, which is about to run on: cancel what runs, and stop."""
         self._controller.fail(exc)
@@ -234,7 +234,7 @@ class Server:
         own_handler = handler is None and self._install_signal_handlers
         self._handler = handler
         if own_handler:
-            self._handler = SignalHandler(self, own_process=False)
+            self._handler = SignalHandler(self)
             self._handler.install()
         app: LoadedApp | None = None
         register(self._signal)
@@ -246,7 +246,11 @@ class Server:
                 logger.warning("%s", warning)
             options = self.config.options
             self._listeners = bind(options.net.binds) if sockets is None else [adopt(sock) for sock in sockets]
+            if guard is not None:
+                guard.own_sockets([(one.path, one.inode) for one in self._listeners if one.inode is not None])
             app = self._load()
+            if guard is not None:
+                guard.loaded()
             lifespan = None if app is None else await self._start_lifespan(app)
             if app is None or lifespan is None:
                 return self._controller.interrupted()
@@ -383,6 +387,8 @@ class Server:
 
     def _phase_entered(self, state: State) -> None:
         logger.debug("Stopping: %s", state.phase.name)
+        if self._guard is not None:
+            self._guard.entered(state.phase)
 
     def _set_should_exit(self) -> None:
         if self._handler is not None:
