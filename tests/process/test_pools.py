@@ -137,7 +137,7 @@ def test_a_child_that_ends_in_time_is_waited_for(start: Start, path: str) -> Non
     assert "Abandoned" not in server.stderr
 
 
-@pytest.mark.parametrize("path", ["/daemon"])
+@pytest.mark.parametrize("path", ["/daemon", "/pool"])
 def test_daemon_children_are_ended_and_delay_nothing(start: Start, path: str) -> None:
     server = start("pools:app")
     child = int(ask(server, path))
@@ -145,6 +145,14 @@ def test_daemon_children_are_ended_and_delay_nothing(start: Start, path: str) ->
         assert server.stop() == 0
         assert not is_alive(child)
     assert "Abandoned" not in server.stderr
+
+
+def test_a_pool_of_processes_that_is_in_a_call_is_named_and_ended(start: Start) -> None:
+    server = start("pools:app")
+    child = int(ask(server, "/busy_process"))
+    with ended_after(child):
+        assert server.stop() == 5
+    assert re.search(r"Abandoned, child processes that do not end: ForkProcess-\d \(pid ", server.stderr)
 
 
 def test_a_queue_that_nobody_reads_is_named_and_left(start: Start) -> None:

@@ -124,7 +124,11 @@ def test_signals_that_python_hears_of_late_are_counted_by_the_times_at_which_the
     handler.install()
     try:
         child = subprocess.Popen(  # which signals while this thread stays in one call
-            [sys.executable, "-c", "import os, signal, time\nfor _ in range(2):\n os.kill(os.getppid(), 15); time.sleep(.7)"]
+            [
+                sys.executable,
+                "-c",
+                "import os, signal, time\nfor _ in range(2):\n os.kill(os.getppid(), 15); time.sleep(.7)",
+            ]
         )
         held = threading.Lock()
         with held:

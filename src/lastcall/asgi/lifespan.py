@@ -23,12 +23,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
 from lastcall.base.errors import LocalProtocolError, StartupError
 from lastcall.base.exit_code import ExitCode
+from lastcall.base.lineage import leave_if_child
 from lastcall.base.types import ASGIApp, Message
 
 STILL_STARTING_INTERVAL = 10.0
@@ -318,13 +320,16 @@ class Lifespan:
         of the stop. GeneratorExit is the interpreter closing a coroutine that was left behind; nobody is listening.
         """
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self._namespace}
+        pid = os.getpid()
         try:
             await self._app(scope, self._receive, self._send)
         except GeneratorExit:
             raise
         except BaseException as exc:
+            leave_if_child(pid, exc)
             self._task_ended(exc)
         else:
+            leave_if_child(pid)
             self._task_ended(None)
 
     async def _receive(self) -> Message:

@@ -18,3 +18,5 @@ cdef class AppRuntime:
     cdef object policies                # drain.policy.PolicyTable, or None
     cdef double timeout_disconnect      # infinity: none
     cdef unsigned long thread           # the one that runs the loop
+    cdef bint forked                    # this is a child's copy: control that comes back ends the process
+    cdef object leave                   # leave(exception or None) does that

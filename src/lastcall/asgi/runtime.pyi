@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import Context
 from typing import Any
 
@@ -29,3 +29,4 @@ class AppRuntime:
         policies: PolicyTable | None = None,
         timeout_disconnect: float = 3.0,
     ) -> None: ...
+    def let_go(self, leave: Callable[[BaseException | None], object]) -> None: ...

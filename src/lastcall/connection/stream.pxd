@@ -30,6 +30,7 @@ cdef class Stream(Flushable):
     cdef int reset(self) except -1
     cdef int read_now(self) except -1
     cdef bint progressed(self) except -1
+    cdef int let_go(self) except -1
     cdef object client_address(self)
     cdef object server_address(self)
 

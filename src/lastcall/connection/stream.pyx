@@ -93,6 +93,10 @@ cdef class Stream(Flushable):
         """Whether the peer has taken bytes since the kernel took fewer than it was offered, or since the last call."""
         return False
 
+    cdef int let_go(self) except -1:
+        """In a forked child: close the descriptor, which is a copy, and nothing more."""
+        raise NotImplementedError
+
     cdef object client_address(self):
         """The scope's ``client``: (host, port), or None."""
         raise NotImplementedError

@@ -225,6 +225,12 @@ cdef class Driver:
     def __len__(self):
         return len(self.streams)
 
+    def let_go(self):
+        """In a forked child: close our copies of all descriptors but the listeners', which are the caller's."""
+        cdef Stream stream
+        for stream in list(self.streams):
+            stream.let_go()
+
     def close(self):
         """Let go of the listeners. Connections must be closed before."""
         self.stop_accepting()

@@ -9,6 +9,7 @@ goes to the transport, whose ``resume_writing`` then says when the kernel takes 
 cimport cython
 from libc.errno cimport errno
 
+import os
 import socket
 from asyncio import Task
 
@@ -194,6 +195,16 @@ cdef class PortableStream(Stream):
         cdef int before = self.left
         self.left = unacknowledged(self.fd)
         return self.left < before
+
+    cdef int let_go(self) except -1:
+        cdef int null
+        if not self.closed:
+            self.closed = True
+            # The number is the transport's, which closes it some day: by then it must not be another file's.
+            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            os.dup2(null, self.fd, inheritable=False)
+            os.close(null)
+        return 0
 
     cdef object client_address(self):
         return peer_tuple(&self.peer)

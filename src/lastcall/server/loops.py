@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 from lastcall.base.errors import ConfigError
+from lastcall.base.lineage import leave_if_child
 
 FACTORY = "a callable that returns an event loop"
 
@@ -89,10 +91,12 @@ def run_until_done(
     task's own exception, and that of a loop that does nothing but raise.
     """
     came = 0
+    pid = os.getpid()
     while not task.done():
         try:
             loop.run_until_complete(task)
         except BaseException as exc:
+            leave_if_child(pid, exc)
             own = task.done() and (task.cancelled() or task.exception() is exc)
             came += 1
             if own or came > MOST:

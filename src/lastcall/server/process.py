@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from lastcall.base.errors import LastcallError, StartupError
 from lastcall.base.exit_code import ExitCode
+from lastcall.base.lineage import exit_code
 from lastcall.drain.ladder import TEARDOWN, Budgets, Phase, State, signal_times, time_left
 from lastcall.observe.logs import configure_logging
 from lastcall.server import sigaction, watchdog
@@ -99,7 +100,7 @@ def _run(loop: asyncio.AbstractEventLoop, server: Server, handler: SignalHandler
         nonlocal code
         if isinstance(exc, SystemExit | KeyboardInterrupt):
             logger.error("A task of the application raised %r out of the event loop: stopping.", exc)
-            code = max(code, _exit_code(exc))
+            code = max(code, 0 if isinstance(exc, KeyboardInterrupt) else exit_code(exc))
             _hush(loop, exc)
             server.drain(type(exc).__name__)
         else:
@@ -123,13 +124,6 @@ def _hush(loop: asyncio.AbstractEventLoop, told: BaseException) -> None:
             earlier(loop, context)
 
     loop.set_exception_handler(handler)
-
-
-def _exit_code(exc: SystemExit | KeyboardInterrupt) -> int:
-    """What the interpreter would make of it, in the eight bits that the system keeps."""
-    if isinstance(exc, KeyboardInterrupt) or exc.code is None:
-        return 0
-    return exc.code & 0xFF if isinstance(exc.code, int) else 1
 
 
 class ProcessGuard:

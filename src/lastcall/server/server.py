@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import logging
 import math
+import os
 import resource
 import socket
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from lastcall.asgi.lifespan import Lifespan
 from lastcall.asgi.loading import LoadedApp, load_app
 from lastcall.asgi.scope import HTTPScopes
 from lastcall.base.errors import StartupError
+from lastcall.base.lineage import leave, leave_if_child
 from lastcall.base.record import replace
 from lastcall.connection.deadlines import Deadlines
 from lastcall.connection.http1 import HTTP1Connection
@@ -31,6 +33,7 @@ from lastcall.notice.running import RunningTasks
 from lastcall.notice.signal import DrainSignal
 from lastcall.observe.logs import configure_logging, make_access_sink, make_progress
 from lastcall.server.controller import Callbacks, ShutdownController, Work
+from lastcall.server.forks import leave_loop, let_go_in_children
 from lastcall.server.loops import make_loop, refuse_running_loop, run_until_done
 from lastcall.server.report_file import write_report
 from lastcall.server.signals import SignalHandler, waking
@@ -92,6 +95,9 @@ class Server:
         self._install_signal_handlers = install_signal_handlers
         self._guard: Guard | None = None
         self._serving = False
+        self._owns_loop = False
+        self._driver: Driver | None = None
+        self._service: HTTPService | None = None
         self._lifespan: Lifespan | None = None
         self._listeners: list[Listener] = []
         self._handler: SignalHandler | None = None
@@ -201,6 +207,7 @@ class Server:
             else:
                 self.loop_failed(exc)
 
+        self._owns_loop = True
         serving = asyncio.Task(self.serve(sockets), loop=loop)
         run_until_done(loop, serving, came_out)
         if exits:
@@ -230,6 +237,7 @@ class Server:
             raise RuntimeError("a Server serves once: make a new one")
         self._serving = True
         self._guard = guard
+        self._owns_loop |= guard is not None
         self._controller.start()
         own_handler = handler is None and self._install_signal_handlers
         self._handler = handler
@@ -238,10 +246,12 @@ class Server:
             self._handler.install()
         app: LoadedApp | None = None
         register(self._signal)
+        loop = asyncio.get_running_loop()
         awake = ExitStack()
+        awake.enter_context(let_go_in_children(lambda: self._let_go(loop, own_sockets=sockets is None)))
         try:
             if self._handler is not None:
-                awake.enter_context(waking(asyncio.get_running_loop()))
+                awake.enter_context(waking(loop))
             for warning in self.config.warnings:
                 logger.warning("%s", warning)
             options = self.config.options
@@ -262,25 +272,43 @@ class Server:
         finally:
             self.started = False
             unregister(self._signal, last=handler is not None)
-            for listener in self._listeners:
-                listener.close()
-            for sock in sockets or ():
-                sock.close()
+            self._close_sockets(sockets or ())
             if app is not None:
                 app.close()
             if own_handler and self._handler is not None:
                 self._handler.restore()
             awake.close()
 
+    def _close_sockets(self, sockets: Sequence[socket.socket]) -> None:
+        for listener in self._listeners:
+            listener.close()
+        for sock in sockets:
+            sock.close()
+
+    def _let_go(self, loop: asyncio.AbstractEventLoop, *, own_sockets: bool) -> None:
+        """In a forked child: keep nothing of this server, and end the child where control would come back to it."""
+        if self._service is not None:
+            self._service.let_go(leave)
+        leave_loop(loop, ours=self._owns_loop)
+        if self._driver is not None:
+            self._driver.let_go()
+        if own_sockets:
+            for listener in self._listeners:
+                listener.let_go()
+
     def _load(self) -> LoadedApp | None:
         """Import the application; None if a signal interrupted that."""
         self.importing = True
+        pid = os.getpid()
         try:
-            return None if self._controller.ordered else load_app(self.config.options.app)
-        except KeyboardInterrupt:
-            if not self._controller.ordered:
-                raise  # not from our handler
-            return None
+            app = None if self._controller.ordered else load_app(self.config.options.app)
+            leave_if_child(pid)
+            return app
+        except BaseException as exc:
+            leave_if_child(pid, exc)
+            if isinstance(exc, KeyboardInterrupt) and self._controller.ordered:
+                return None  # from our handler
+            raise
         finally:
             self.importing = False
 
@@ -340,6 +368,7 @@ class Server:
             options.net.driver, scheduler, service.drain, limit=connection_limit(options.net.limit_connections)
         )
         stack.callback(driver.close)
+        self._driver, self._service = driver, service
         for listener in self._listeners:
             listener.root_path = options.http.root_path
             listener.protocol = http1_protocol(service, listener)

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from lastcall.drain.escalation import Escalation
 from lastcall.server import sigaction, watchdog
+from lastcall.server.forks import let_go_in_children
 
 STOP_SIGNALS: dict[signal.Signals, int] = {signal.SIGINT: 1, signal.SIGTERM: 1}
 if hasattr(signal, "SIGQUIT"):
@@ -52,10 +53,12 @@ class SignalHandler:
         self._escalation = Escalation()
         self._earlier: dict[signal.Signals, Any] = {}
         self._retired = False
+        self._in_children = contextlib.ExitStack()
 
     def install(self) -> None:
         """Take over the stop signals. Does nothing outside the main thread, where Python allows no handlers."""
         if threading.current_thread() is threading.main_thread():
+            self._in_children.enter_context(let_go_in_children(self.leave_to_child))
             sigaction.skip()
             for signum in STOP_SIGNALS:
                 self._earlier[signum] = signal.signal(signum, self.handle)
@@ -68,6 +71,7 @@ class SignalHandler:
         handler alone, and the one that has it passes over those that have ended.
         """
         self._retired = True
+        self._in_children.close()
         for signum in self._earlier:
             with contextlib.suppress(ValueError):
                 if signal.getsignal(signum) == self.handle:

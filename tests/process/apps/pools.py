@@ -113,7 +113,7 @@ async def short() -> str:
 
 
 async def ended_by_atexit() -> str:
-    found = await spawned()
+    found = await forked()
     atexit.register(KEPT[-1].terminate)
     return found
 
