@@ -21,6 +21,7 @@ from lastcall import Server, StopReport
 from lastcall.base.errors import ConfigError, StartupError
 from lastcall.base.options import BindSpec
 from lastcall.base.types import Receive, Scope, Send
+from lastcall.drain.escalation import Escalation
 from lastcall.net.binding import bind
 from lastcall.server.server import connection_limit, max_requests
 from testing.peer import Peer, eventually
@@ -512,7 +513,8 @@ def test_two_signals_in_a_loop_of_somebody_elses_cancel_and_the_third_does_not_e
         signal.raise_signal(signal.SIGQUIT)
         await asyncio.sleep(0)
         handler = signal.getsignal(signal.SIGTERM).__self__  # type: ignore[union-attr]
-        handler._escalation.last = float("-inf")  # half a second later
+        handler._escalation = Escalation()
+        handler._escalation.press(-1.0, 2)  # half a second later
         signal.raise_signal(signal.SIGTERM)
         report = await serving
         writer.close()

@@ -59,8 +59,9 @@ class Work(Record):
 class Callbacks(Record):
     """Who is told of a stop. All are called in the loop's thread, but for ``bound``.
 
-    ``bound(seconds)``: from now on the stop takes at most so long. Called at the order, by whoever gives it (a signal's
-    handler, say), and again when the loop hears of it, or, where a part has no limit, when that part is over.
+    ``bound(seconds)``: from now on the stop takes at most so long, or has no limit (infinity). Called at the order, by
+    whoever gives it (a signal's handler, say), and again when the loop hears of it, and of one to cancel, or, where a
+    part has no limit, when that part is over.
     ``on_phase(state)`` on entering each phase after ``SERVING``, before its actions; ``set_should_exit()`` when
     libraries that poll for the stop are to see it; ``progress(text)`` each second while work remains, and with None
     when that is over; ``on_report(report)`` at the end.
@@ -283,6 +284,8 @@ class ShutdownController:
         if climbed and self.state.phase > Phase.SERVING:
             # With a delay of 0 the announcement is no phase of its own: it must not cost a turn of the loop.
             self._fresh_phase = self.state.phase is not Phase.ANNOUNCED
+            if event is Input.FORCE:
+                self._rest_is_bounded = False  # C counts from now on, for one who hears of it late, too
             self._bound_the_rest()
             self._callbacks.on_phase(self.state)
         elif self.state != before and event is Input.STOP:
@@ -331,11 +334,11 @@ class ShutdownController:
             self._callbacks.bound(seconds)
 
     def _bound_the_rest(self) -> None:
-        """Say how long the stop can take, once: as soon as all that is left has a limit."""
-        left = time_left(self.state, self._time(), self.budgets)
-        if left < math.inf and not self._rest_is_bounded:
-            self._rest_is_bounded = True
-            self._bound(left)
+        """Say how long the stop can take, until that was said of all that is left."""
+        if not self._rest_is_bounded:
+            left = time_left(self.state, self._time(), self.budgets)
+            self._rest_is_bounded = left < math.inf
+            self._callbacks.bound(left)
 
     # -- actions --------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import gc
 import logging
 import math
 import os
+import signal
 import sys
 import threading
 import time
@@ -17,10 +18,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from lastcall.base.errors import LastcallError
+from lastcall.base.errors import LastcallError, StartupError
 from lastcall.base.exit_code import ExitCode
-from lastcall.drain.ladder import TEARDOWN, Budgets, Phase, State, time_left
+from lastcall.drain.ladder import TEARDOWN, Budgets, Phase, State, signal_times, time_left
 from lastcall.observe.logs import configure_logging
+from lastcall.server import sigaction, watchdog
 from lastcall.server.loops import make_loop, refuse_running_loop
 from lastcall.server.server import Server, budgets_of
 from lastcall.server.signals import SignalHandler
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("lastcall.error")
 
 WATCHDOG_MARGIN = 0.5
+"""Seconds that the watchdog waits beyond the longest time that a stop can take."""
+
+STACKS_SIGNAL: int = getattr(signal, "SIGRTMAX", 0) and signal.SIGRTMAX - 3
+"""The signal by which ``faulthandler`` is asked for the stacks, without the GIL; 0 where there are no such signals."""
 
 
 def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: bool) -> int:
@@ -50,9 +56,8 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
     configure_logging(config.options.log)
     guard = ProcessGuard(budgets_of(config.options.stop), gc_freeze=config.options.gc_freeze, final=final)
     server = Server(config)
-    handler = SignalHandler(server, own_process=True)
+    handler = SignalHandler(server)
     threads = set(threading.enumerate())
-    handler.install()
     if final:
         # The first to be registered is the last to be called: the application's functions still have the handlers.
         atexit.register(handler.ignore)
@@ -60,6 +65,8 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
     end = time.monotonic()
     try:
         try:
+            guard.start()
+            handler.install()
             loop = make_loop(config.options.loop)
             try:
                 code = _run(loop, server, handler, guard)
@@ -76,7 +83,7 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
     finally:
         if not final:
             handler.restore()
-            faulthandler.cancel_dump_traceback_later()
+            guard.stop()
         guard.thaw()
     return code
 
@@ -133,9 +140,40 @@ class ProcessGuard:
         self._final = final
         self._bounded = False
         self._frozen = False
+        self._stacks = 0
+
+    def start(self) -> None:
+        """Start the watchdog, which needs no GIL: where the loop, or all of Python, hangs, it ends the process.
+
+        Raises StartupError where the system gives no thread.
+        """
+        try:
+            where = -1 if sys.__stderr__ is None else sys.__stderr__.fileno()
+        except (OSError, ValueError):
+            where = -1  # nobody to tell, but the end comes all the same
+        # Not one that is somebody's already. One who takes it later finds no stacks in the watchdog's words.
+        if where >= 0 and STACKS_SIGNAL and sigaction.is_default(STACKS_SIGNAL):
+            self._stacks = STACKS_SIGNAL
+            faulthandler.register(self._stacks, file=where, all_threads=True)
+        try:
+            watchdog.start(where, self._stacks)
+        except OSError as exc:
+            raise StartupError(f"cannot start the watchdog's thread: {exc.strerror}") from exc
+        self._plan(Phase.STARTING)
+
+    def stop(self) -> None:
+        """The process goes on without a server, and without a watchdog."""
+        watchdog.stop()
+        if self._stacks:
+            faulthandler.unregister(self._stacks)
+
+    def loaded(self) -> None:
+        """A start-up that does not end is given up like a task that does not; an import cannot be."""
+        self._plan(Phase.STARTING, ExitCode.ABANDONED)
 
     def ready(self) -> None:
         """The server serves: what start-up made stays for good, and the collector need not look at it again."""
+        self._plan(Phase.SERVING)
         if self._gc_freeze:
             gc.collect()
             self._frozen = self._final or gc.get_freeze_count() == 0
@@ -149,25 +187,36 @@ class ProcessGuard:
         if self._frozen:
             gc.unfreeze()
 
-    def bound(self, seconds: float) -> None:
-        """Arm the watchdog: in ``seconds``, and a little, the process ends, whatever hangs.
+    def entered(self, phase: Phase) -> None:
+        """Tell the watchdog what stop signals mean from now on."""
+        self._plan(phase)
 
-        It works without the GIL: where the loop, or all of Python, hangs, it dumps every stack and exits 1.
-        """
-        self._bounded = True
-        try:
-            where = -1 if sys.__stderr__ is None else sys.__stderr__.fileno()
-        except (OSError, ValueError):
-            where = -1
-        if where < 0:
-            where = os.open(os.devnull, os.O_WRONLY)  # nobody to tell, but the end comes all the same
-        faulthandler.dump_traceback_later(seconds + WATCHDOG_MARGIN, exit=True, file=where)
+    def own_sockets(self, files: list[tuple[str, tuple[int, int]]]) -> None:
+        """Tell the watchdog what to remove."""
+        watchdog.own_sockets([(os.fsencode(path), *inode) for path, inode in files])
+
+    def bound(self, seconds: float) -> None:
+        """Set the watchdog's deadline: in ``seconds``, and a little, the process ends, whatever hangs."""
+        self._bounded = seconds < math.inf
+        watchdog.bound(seconds + WATCHDOG_MARGIN)
 
     def bound_the_end(self) -> None:
-        """Arm the watchdog if no stop order has: after a failed start, say."""
+        """Set the deadline if no stop order has: after a failed start, say."""
+        self._plan(Phase.STOPPED)
         left = time_left(State(Phase.CLOSING), 0.0, self._budgets)
-        if not self._bounded and left < math.inf:
+        if not self._bounded:
             self.bound(left)
+
+    def _plan(self, phase: Phase, code: int = ExitCode.ERROR) -> None:
+        times = signal_times(phase, self._budgets)
+        watchdog.plan(
+            times.first + WATCHDOG_MARGIN,
+            times.interrupt + WATCHDOG_MARGIN,
+            times.second + WATCHDOG_MARGIN,
+            restart=time_left(State(max(phase, Phase.CANCELLING)), 0.0, self._budgets) + WATCHDOG_MARGIN,
+            code=code,
+            starting=phase is Phase.STARTING,
+        )
 
 
 def _leave_threads(before: set[threading.Thread], end: float, code: int) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import concurrent.futures
 import logging
 import math
-import os
 import resource
 import socket
 from collections.abc import Callable, Sequence
@@ -17,13 +16,12 @@ from lastcall.asgi.lifespan import Lifespan
 from lastcall.asgi.loading import LoadedApp, load_app
 from lastcall.asgi.scope import HTTPScopes
 from lastcall.base.errors import StartupError
-from lastcall.base.exit_code import ExitCode
 from lastcall.base.record import replace
 from lastcall.connection.deadlines import Deadlines
 from lastcall.connection.http1 import HTTP1Connection
 from lastcall.connection.scheduler import Scheduler
 from lastcall.connection.service import HTTPService
-from lastcall.drain.ladder import Budgets, State
+from lastcall.drain.ladder import Budgets, Phase, State
 from lastcall.drain.policy import PolicyTable
 from lastcall.drain.report import StopReport
 from lastcall.net.binding import adopt, bind
@@ -59,7 +57,16 @@ class Guard(Protocol):
         """Requests are served from now on."""
 
     def bound(self, seconds: float) -> None:
-        """The stop takes at most ``seconds`` from now on; in any thread, and in signal handlers."""
+        """The stop takes at most ``seconds`` from now on; infinity: it has no limit. In any thread, and in handlers."""
+
+    def entered(self, phase: Phase) -> None:
+        """A phase after ``SERVING`` has begun."""
+
+    def loaded(self) -> None:
+        """The application is imported, and starts now."""
+
+    def own_sockets(self, files: list[tuple[str, tuple[int, int]]]) -> None:
+        """We have made these unix sockets: path, and (device, inode)."""
 
 
 class Server:
@@ -157,13 +164,6 @@ class Server:
         """A signal counts; ``SignalHandler`` calls this in the handler."""
         self._controller.give_order(name, level)
 
-    def abandon_now(self) -> None:
-        """The third signal, or the second while starting, in a process of our own: unlink our sockets, and go."""
-        for listener in self._listeners:
-            if listener.inode is not None:
-                listener.close()
-        os._exit(ExitCode.ABANDONED)
-
     def abandoned(self) -> set[asyncio.Task[Any]]:
         """Tasks that did not end when they were cancelled: those that the log has named."""
         tasks = set(self._controller.abandoned)
@@ -212,7 +212,7 @@ class Server:
         own_handler = handler is None and self._install_signal_handlers
         self._handler = handler
         if own_handler:
-            self._handler = SignalHandler(self, own_process=False)
+            self._handler = SignalHandler(self)
             self._handler.install()
         app: LoadedApp | None = None
         register(self._signal)
@@ -248,6 +248,8 @@ class Server:
 
     def _load(self) -> LoadedApp | None:
         """Import the application; None if a signal interrupted that."""
+        if self._guard is not None:
+            self._guard.own_sockets([(one.path, one.inode) for one in self._listeners if one.inode is not None])
         self.importing = True
         try:
             return None if self._controller.ordered else load_app(self.config.options.app)
@@ -257,6 +259,8 @@ class Server:
             return None
         finally:
             self.importing = False
+            if self._guard is not None:
+                self._guard.loaded()
 
     async def _start_lifespan(self, app: LoadedApp) -> Lifespan | None:
         """Run ``lifespan.startup``; None if an order interrupted it."""
@@ -361,6 +365,8 @@ class Server:
 
     def _phase_entered(self, state: State) -> None:
         logger.debug("Stopping: %s", state.phase.name)
+        if self._guard is not None:
+            self._guard.entered(state.phase)
 
     def _set_should_exit(self) -> None:
         if self._handler is not None:
