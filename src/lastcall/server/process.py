@@ -76,10 +76,11 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
                 with suppress(KeyboardInterrupt):  # a task's own: ours come to the handler
                     if close_loop(loop, named=server.abandoned()):
                         code = max(code, ExitCode.ABANDONED)
+                        server.amend(code, "there are tasks that do not end")
         except LastcallError as error:
             code = max(code, tell(error))
         finally:
-            _leave_threads(threads, end, code)
+            _leave_threads(threads, end, code, server)
     finally:
         if not final:
             handler.restore()
@@ -104,6 +105,7 @@ def _run(loop: asyncio.AbstractEventLoop, server: Server, handler: SignalHandler
                 raise
             logger.error("A task of the application raised %r out of the event loop: stopping.", exc)
             code = max(code, _exit_code(exc))
+            server.at_least(code)
             _hush(loop, exc)
             server.drain(type(exc).__name__)
     return max(code, serving.result().exit_code)
@@ -219,7 +221,7 @@ class ProcessGuard:
         )
 
 
-def _leave_threads(before: set[threading.Thread], end: float, code: int) -> None:
+def _leave_threads(before: set[threading.Thread], end: float, code: int, server: Server) -> None:
     """Give threads that the application has started until ``end``; the interpreter would wait for them for ever.
 
     Where one is left then, end the process: with ``code``, or with 5 if that is higher.
@@ -245,6 +247,7 @@ def _leave_threads(before: set[threading.Thread], end: float, code: int) -> None
     logger.error(
         "Abandoned, threads that do not end: %s; exit code %d", ", ".join(thread.name for thread in staying), code
     )
+    server.amend(code)
     # Interpreter shutdown would join them: run what it would have run, and go.
     atexit._run_exitfuncs()
     logging.shutdown()
