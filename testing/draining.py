@@ -131,6 +131,7 @@ class StoppableBench(Bench):
         self.progress: list[str | None] = []
         self.reports: list[StopReport] = []
         self.bounds: list[float] = []
+        self.drafts: list[StopReport] = []
         self._nonzero_on_cut = nonzero_on_cut
         self.loop.call(self._begin)
 
@@ -145,6 +146,7 @@ class StoppableBench(Bench):
             self.budgets,
             Callbacks(
                 bound=self.bounds.append,
+                on_draft=self.drafts.append,
                 on_phase=self._phase,
                 set_should_exit=self._set_should_exit,
                 progress=self.progress.append,

@@ -27,7 +27,16 @@ API = page("docs/reference/api.md")
 STOP_REPORT = page("docs/reference/stop-report.md")
 # Public by name because other packages use them, and no part of the API.
 OF_OTHER_PACKAGES = {
-    "Server": {"abandoned", "importing", "loop_failed", "serve_under", "signal_received", "starting"},
+    "Server": {
+        "abandoned",
+        "amend",
+        "at_least",
+        "importing",
+        "loop_failed",
+        "serve_under",
+        "signal_received",
+        "starting",
+    },
     "Config": {"from_command"},
 }
 

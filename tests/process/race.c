@@ -24,7 +24,8 @@ int epoll_wait(int epoll, struct epoll_event *events, int most, int timeout)
     static int (*next)(int, struct epoll_event *, int, int);
     if (next == NULL)
         next = dlsym(RTLD_NEXT, "epoll_wait");
-    race(timeout < 0 ? "epoll, no limit" : timeout > 5000 ? "epoll, long" : "");
+    if (timeout < 0 || timeout > 5000) /* nothing wakes it soon */
+        race("epoll");
     return next(epoll, events, most, timeout);
 }
 
@@ -33,7 +34,8 @@ int epoll_pwait(int epoll, struct epoll_event *events, int most, int timeout, co
     static int (*next)(int, struct epoll_event *, int, int, const sigset_t *);
     if (next == NULL)
         next = dlsym(RTLD_NEXT, "epoll_pwait");
-    race(timeout < 0 ? "epoll, no limit" : timeout > 5000 ? "epoll, long" : "");
+    if (timeout < 0 || timeout > 5000) /* nothing wakes it soon */
+        race("epoll");
     return next(epoll, events, most, timeout, mask);
 }
 

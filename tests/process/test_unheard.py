@@ -1,4 +1,4 @@
-"""Signals that Python does not hear: because one comes just before a call that blocks, or because a C call has the GIL."""
+"""Signals that Python does not hear: one comes just before a call that blocks, or a C call has the GIL."""
 
 from __future__ import annotations
 
@@ -47,18 +47,16 @@ def racing(library: Path, number: signal.Signals, when: Path | str, where: str) 
 def test_a_signal_just_before_an_idle_server_goes_to_sleep_is_heard(
     start: Start, race: Path, tmp_path: Path, loop: str, number: signal.Signals
 ) -> None:
-    now = tmp_path / "now"
-    server = start("unheard:app", "--loop", loop, env=racing(race, number, now, "epoll, no limit"))
-    now.touch()
+    server = start("unheard:app", "--loop", loop, env=racing(race, number, tmp_path / "now", "epoll"))
     with Peer(server.addresses[0]) as peer:
-        assert peer.get().status == 200  # so that it goes to sleep once more
+        assert peer.get("/idle").status == 200  # half a second later it goes to sleep once more
     assert server.wait() == 0
     assert f"Stopped ({number.name})" in server.stderr
 
 
 @pytest.mark.parametrize("loop", ["auto", "uvloop"])
 def test_a_signal_just_before_the_loop_sleeps_in_a_start_up_is_heard(start: Start, race: Path, loop: str) -> None:
-    server = start("unheard:sleepy", "--loop", loop, ready=False, env=racing(race, signal.SIGTERM, "/", "epoll, long"))
+    server = start("unheard:sleepy", "--loop", loop, ready=False, env=racing(race, signal.SIGTERM, "/", "epoll"))
     assert server.wait() == 0
     assert "Stopped (SIGTERM) before the application had started" in server.stderr
 
@@ -82,7 +80,7 @@ def test_a_signal_just_before_an_embedding_loop_sleeps_is_heard(race: Path) -> N
         asyncio.run(main())
     """
     command = [sys.executable, "-c", dedent(script)]
-    with ServerProcess(command=command, cwd=APPS, env=racing(race, signal.SIGTERM, "/", "epoll, no limit")) as server:
+    with ServerProcess(command=command, cwd=APPS, env=racing(race, signal.SIGTERM, "/", "epoll")) as server:
         assert server.wait() == 0
     assert server.stdout == "SIGTERM\n"
 
@@ -174,10 +172,23 @@ def test_unix_sockets_are_removed_but_for_one_that_took_their_place(start: Start
 
 
 def test_a_handler_that_the_application_installs_later_wins(start: Start) -> None:
-    server = start("unheard:app", *SHORT, env={"HANDLER": "1"})
+    server = start("unheard:app", *SHORT, env={"HANDLER": "SIGTERM"})
     server.signal(signal.SIGTERM)
     wait_for_output(server, "my own handler")
     time.sleep(NOT_TOGETHER)
     server.signal(signal.SIGINT)
     assert server.wait() == 0
     assert "Stopped (SIGINT)" in server.stderr, "the first that was heard"
+
+
+def test_an_application_that_wants_the_signal_of_the_stacks_has_it_and_the_end_comes_all_the_same(start: Start) -> None:
+    server = start("unheard:app", *SHORT, env={"HANDLER": "SIGRTMAX", "BELOW": "3"})
+    server.signal(signal.SIGRTMAX - 3)
+    wait_for_output(server, "my own handler")
+    client = Client(server, "/hold")
+    wait_for_output(server, "holding")
+    server.signal(signal.SIGTERM)
+    assert server.wait(LONG) == 1
+    assert "the stop took longer than it can" in server.stderr
+    assert "in hold" not in server.stderr
+    client.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import selectors
 import signal
@@ -11,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -117,25 +117,26 @@ def test_outside_the_main_thread_nothing_is_installed() -> None:
     assert {number: signal.getsignal(number) for number in STOP_SIGNALS} == before
 
 
+SIGNALLER = """
+import os, time
+print("ready", flush=True)
+for _ in range(2):
+    time.sleep(0.6)
+    os.kill(os.getppid(), 15)
+"""
+
+
 def test_signals_that_python_hears_of_late_are_counted_by_the_times_at_which_they_came() -> None:
     """While one C call runs, all that come of one kind are one call of the handler."""
     orders = Orders()
     handler = SignalHandler(orders)
     handler.install()
     try:
-        child = subprocess.Popen(  # which signals while this thread stays in one call
-            [
-                sys.executable,
-                "-c",
-                "import os, signal, time\nfor _ in range(2):\n os.kill(os.getppid(), 15); time.sleep(.7)",
-            ]
-        )
-        held = threading.Lock()
-        with held:
-            libc = ctypes.PyDLL(None)  # calls that keep the GIL
-            for _ in range(3):  # a signal interrupts it
-                libc.usleep(700_000)
-        child.wait()
+        with subprocess.Popen([sys.executable, "-c", SIGNALLER], stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            end = time.monotonic() + 1.5
+            next(filter(end.__lt__, iter(time.monotonic, None)))  # one call, in C
     finally:
         handler.restore()
     assert orders.heard == [("SIGTERM", 1), ("SIGTERM", 2)]
@@ -203,15 +204,16 @@ def test_outside_the_main_thread_nothing_is_watched() -> None:
     found: list[int] = []
 
     async def main() -> None:
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, asyncio.SelectorEventLoop)
-        before = len(loop._selector.get_map())
-        with waking(loop):
-            found.append(len(loop._selector.get_map()) - before)
+        before = len(selector.get_map())
+        with waking(asyncio.get_running_loop()):
+            found.append(len(selector.get_map()) - before)
 
-    thread = threading.Thread(target=lambda: asyncio.run(main()))
+    selector = selectors.DefaultSelector()
+    loop = asyncio.SelectorEventLoop(selector)
+    thread = threading.Thread(target=lambda: loop.run_until_complete(main()))
     thread.start()
     thread.join()
+    loop.close()
     assert found == [0]
 
 
@@ -241,7 +243,11 @@ def test_a_handler_that_calls_ours_is_heard_and_so_is_one_that_comes_back() -> N
     inner.install()
     try:
         mine = signal.getsignal(signal.SIGTERM)
-        signal.signal(signal.SIGTERM, lambda *arguments: inner.handle(*arguments))
+
+        def call_it(signum: int, frame: FrameType | None) -> None:
+            inner.handle(signum, frame)
+
+        signal.signal(signal.SIGTERM, call_it)
         os.kill(os.getpid(), signal.SIGTERM)
         assert second.heard == first.heard == [("SIGTERM", 1)]
         signal.signal(signal.SIGTERM, mine)
@@ -261,24 +267,27 @@ def test_more_signals_than_are_kept_are_a_burst_and_cost_the_oldest() -> None:
     assert sigaction.take(signal.SIGUSR1, 100.0) == [(signal.SIGUSR1, 100.0)]
 
 
-def test_in_a_forked_child_the_handler_wakes_nobody() -> None:
+def test_a_forked_child_has_the_earlier_handlers_and_wakes_nobody() -> None:
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     handler = SignalHandler(Orders())
     handler.install()
     waker = sigaction.open_waker()
     try:
         child = os.fork()
         if child == 0:
-            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
             try:
-                signal.raise_signal(signal.SIGINT)
-                handler.leave_to_child()
-                ours = sigaction.is_caught(signal.SIGINT) or signal.getsignal(signal.SIGINT) == handler.handle
-                os._exit(ours)
+                ours = any(map(sigaction.is_caught, STOP_SIGNALS))
+                back = all(signal.getsignal(number) == earlier for number, earlier in before.items())
+                signal.signal(signal.SIGTERM, lambda *_: None)
+                signal.raise_signal(signal.SIGTERM)
+                os._exit(ours or not back)
             finally:
                 os._exit(2)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         with pytest.raises(BlockingIOError):
             os.read(waker[0], 1)
+        assert all(map(sigaction.is_caught, STOP_SIGNALS)), "the parent's are as they were"
+        assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(STOP_SIGNALS)
     finally:
         sigaction.close_waker(waker)
         handler.restore()

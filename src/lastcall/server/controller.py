@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lastcall.base.exit_code import ExitCode
-from lastcall.base.record import Record
+from lastcall.base.record import Record, replace
 from lastcall.drain.ladder import (
     Action,
     Budgets,
@@ -29,7 +29,15 @@ from lastcall.drain.ladder import (
     step,
     time_left,
 )
-from lastcall.drain.report import ABANDONED, CANCELLED, CLOSED_BY_POLICY, DISCONNECTED, StopReport, Tally
+from lastcall.drain.report import (
+    ABANDONED,
+    CANCELLED,
+    CLOSED_BY_POLICY,
+    DISCONNECTED,
+    UNHEARD,
+    StopReport,
+    Tally,
+)
 from lastcall.net.listener import Owner
 from lastcall.server.loops import is_stop
 
@@ -46,6 +54,8 @@ logger = logging.getLogger("lastcall.error")
 
 PROGRESS_SECONDS = 1.0
 NAMED_AT_MOST = 3
+DRAFTED = frozenset({Phase.ANNOUNCED, Phase.DRAINING, Phase.DISCONNECTING, Phase.CANCELLING, Phase.CLOSING})
+"""Phases at whose beginning a report is made for the case that they do not end."""
 
 
 class Work(Record):
@@ -63,6 +73,8 @@ class Callbacks(Record):
     ``bound(seconds)``: from now on the stop takes at most so long, or has no limit (infinity). Called at the order, by
     whoever gives it (a signal's handler, say), and again when the loop hears of it, and of one to cancel, or, where a
     part has no limit, when that part is over.
+    ``on_draft(report)``: what there will be to report if the process is ended from now on; at the start, when the
+    server serves, in each phase after that, and at the end.
     ``on_phase(state)`` on entering each phase after ``SERVING``, before its actions; ``set_should_exit()`` when
     libraries that poll for the stop are to see it; ``progress(text)`` each second while work remains, and with None
     when that is over; ``on_report(report)`` at the end.
@@ -72,6 +84,7 @@ class Callbacks(Record):
     on_phase: Callable[[State], None]
     set_should_exit: Callable[[], None]
     progress: Callable[[str | None], None]
+    on_draft: Callable[[StopReport], None]
     on_report: Callable[[StopReport], None]
 
 
@@ -90,6 +103,8 @@ class ShutdownController:
         """What an order calls while the application starts; None: it has not begun, or is over."""
         self.abandoned: set[asyncio.Task[Any]] = set()
         """Tasks of requests that were given up; the log has named their requests."""
+        self.least_code = 0
+        """The process's exit code is at least this, whatever the stop comes to."""
         self._signal = signal
         self._drain = signal.state
         self._callbacks = callbacks
@@ -178,11 +193,13 @@ class ShutdownController:
     def start(self) -> None:
         """The server's coroutine runs: orders reach this loop from now on."""
         self._loop = asyncio.get_running_loop()
+        self._callbacks.on_draft(StopReport(UNHEARD, ExitCode.ERROR, 0.0, "not started"))
 
     def serve(self, work: Work, on_ready: Callable[[], None] = lambda: None) -> None:
         """The server serves: ``on_ready()`` is called. Then the orders that came meanwhile are obeyed."""
         self._work = work
         self._apply(Input.READY)
+        self._callbacks.on_draft(StopReport(UNHEARD, ExitCode.ERROR, 0.0, "abandoned"))
         on_ready()
         for order in tuple(self._orders):
             self._obey(*order)
@@ -230,6 +247,7 @@ class ShutdownController:
         work.service.scheduler.access.flush()  # the lines of what was cut belong before the last one
         logger.info("%s", report)
         self._callbacks.on_report(report)
+        self._callbacks.on_draft(report)
         if self._cancelled:
             raise asyncio.CancelledError
         return report
@@ -248,8 +266,10 @@ class ShutdownController:
         """An order came before the application was up: there is nothing to stop."""
         cause = self._orders[0][0] if self._orders else "api"
         logger.info("Stopped (%s) before the application had started.", cause)
-        report = StopReport(cause, ExitCode.ERROR if self._failures else ExitCode.STOPPED, 0.0, "not started")
+        code = max(ExitCode.ERROR if self._failures else ExitCode.STOPPED, self.least_code)
+        report = StopReport(cause, code, 0.0, "not started")
         self._callbacks.on_report(report)
+        self._callbacks.on_draft(report)
         return report
 
     def wake(self) -> None:
@@ -317,6 +337,8 @@ class ShutdownController:
             self._bound_the_rest()
         for action in actions:
             self._guarded(partial(self._acts[action], work), action.value)
+        if climbed and self.state.phase in DRAFTED:
+            self._guarded(self._draft, "the report")
         self.wake()
 
     def _guarded(self, act: Callable[[], object], what: str) -> None:
@@ -489,6 +511,18 @@ class ShutdownController:
         names = ", ".join(f"{task.describe()} {now - task.since:.0f} s" for task in oldest)
         return f"{doing}: {len(running)} left, {when}: {names}{', …' if len(running) > NAMED_AT_MOST else ''}"
 
+    def _draft(self) -> None:
+        """Have the report ready for the case that the process is ended in this phase."""
+        work = self._serving()
+        report = self._report(work)
+        left = self._tally.left or tuple(task.describe() for task in work.service.tasks.snapshot())
+        if self.state.phase < Phase.CLOSING:
+            report = replace(report, arrived=work.service.tasks.total - self._tally.ran_before)
+        missing = report.total - sum(self._tally.counts.values())
+        self._callbacks.on_draft(
+            replace(report, lifespan="abandoned", abandoned=report.abandoned + max(0, missing), left=left)
+        )
+
     def _report(self, work: Work) -> StopReport:
         tally = self._tally
         counts = tally.counts
@@ -501,7 +535,7 @@ class ShutdownController:
             code = ExitCode.CUT
         return StopReport(
             cause=self.state.cause,
-            exit_code=code,
+            exit_code=max(code, self.least_code),
             seconds=self._time() - self.state.ordered,
             lifespan=self._lifespan_word,
             phases=self._phases,

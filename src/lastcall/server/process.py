@@ -60,7 +60,7 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
     if final:
         # The first to be registered is the last to be called: the application's functions still have the handlers.
         atexit.register(handler.ignore)
-    process_end = ProcessEnd(final=final)
+    process_end = ProcessEnd(final=final, amend=server.amend)
     code: int = ExitCode.STOPPED
     end = time.monotonic()
     try:
@@ -76,6 +76,7 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
                 with suppress(KeyboardInterrupt):  # a task's own: ours come to the handler
                     if close_loop(loop, named=server.abandoned()):
                         code = max(code, ExitCode.ABANDONED)
+                        server.amend(code, "there are tasks that do not end")
         except LastcallError as error:
             code = max(code, tell(error))
         finally:
@@ -101,6 +102,7 @@ def _run(loop: asyncio.AbstractEventLoop, server: Server, handler: SignalHandler
         if isinstance(exc, SystemExit | KeyboardInterrupt):
             logger.error("A task of the application raised %r out of the event loop: stopping.", exc)
             code = max(code, 0 if isinstance(exc, KeyboardInterrupt) else exit_code(exc))
+            server.at_least(code)
             _hush(loop, exc)
             server.drain(type(exc).__name__)
         else:
@@ -138,7 +140,7 @@ class ProcessGuard:
         self._stacks = 0
 
     def start(self) -> None:
-        """Start the watchdog, which works without the GIL: where the loop, or all of Python, hangs, it ends the process.
+        """Start the watchdog, which needs no GIL: where the loop, or all of Python, hangs, it ends the process.
 
         Raises StartupError where the system gives no thread.
         """

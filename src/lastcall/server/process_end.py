@@ -33,12 +33,13 @@ class ProcessEnd:
 
     ``final``: the process ends next. Then the exit hooks of the ``threading`` module run early, which ends every pool
     that is idle, and an ``atexit`` function of ours takes the place of multiprocessing's. Otherwise the program goes
-    on, and may want its pools and its children.
+    on, and may want its pools and its children. ``amend(code)`` is told the exit code where the report has another.
     """
 
-    def __init__(self, *, final: bool) -> None:
+    def __init__(self, *, final: bool, amend: Callable[[int], object]) -> None:
         self._older = frozenset(threading.enumerate())
         self._final = final
+        self._amend = amend
         self._end = 0.0
         self._code: int = ExitCode.STOPPED
         if final:
@@ -91,6 +92,7 @@ class ProcessEnd:
     def _abandon(self, what: str, names: Iterable[str]) -> None:
         self._code = max(self._code, ExitCode.ABANDONED)
         logger.error("Abandoned, %s: %s; exit code %d", what, ", ".join(names), self._code)
+        self._amend(self._code)
 
     def _go(self) -> NoReturn:
         logging.shutdown()

@@ -35,7 +35,7 @@ from lastcall.observe.logs import configure_logging, make_access_sink, make_prog
 from lastcall.server.controller import Callbacks, ShutdownController, Work
 from lastcall.server.forks import leave_loop, let_go_in_children
 from lastcall.server.loops import make_loop, refuse_running_loop, run_until_done
-from lastcall.server.report_file import write_report
+from lastcall.server.report_file import ReportFile
 from lastcall.server.signals import SignalHandler, waking
 from lastcall.server.teardown import close_loop
 
@@ -101,6 +101,7 @@ class Server:
         self._lifespan: Lifespan | None = None
         self._listeners: list[Listener] = []
         self._handler: SignalHandler | None = None
+        self._report_file: ReportFile | None = None
         self._signal = DrainSignal()
         self._tasks = self._signal.tasks = RunningTasks()
         self._progress: Callable[[str | None], None] = lambda text: None
@@ -114,6 +115,7 @@ class Server:
                 on_phase=self._phase_entered,
                 set_should_exit=self._set_should_exit,
                 progress=self._say_progress,
+                on_draft=self._drafted,
                 on_report=self._reported,
             ),
             nonzero_on_cut=stop.nonzero_on_cut,
@@ -173,6 +175,20 @@ class Server:
     def loop_failed(self, exc: BaseException) -> None:
         """An exception came out of the event loop, which is about to run on: cancel what runs, and stop."""
         self._controller.fail(exc)
+
+    def at_least(self, code: int) -> None:
+        """The process will end with ``code``, or with a higher one: the report has to say so."""
+        self._controller.least_code = max(self._controller.least_code, code)
+
+    def amend(self, code: int, why: str = "") -> None:
+        """The process ends with ``code``: where the report says something else, replace it, and say ``why``."""
+        if not self._stopped.done() or self._stopped.exception() is not None:
+            return  # no report
+        report = self._stopped.result()
+        if code != report.exit_code:
+            self._write(replace(report, exit_code=code))
+            if why:
+                logger.error("Exit code %d and not %d: %s", code, report.exit_code, why)
 
     def abandoned(self) -> set[asyncio.Task[Any]]:
         """Tasks that did not end when they were cancelled: those that the log has named."""
@@ -238,6 +254,7 @@ class Server:
         self._serving = True
         self._guard = guard
         self._owns_loop |= guard is not None
+        self._report_file = ReportFile(self.config.options.stop.report) if self.config.options.stop.report else None
         self._controller.start()
         own_handler = handler is None and self._install_signal_handlers
         self._handler = handler
@@ -298,6 +315,8 @@ class Server:
 
     def _load(self) -> LoadedApp | None:
         """Import the application; None if a signal interrupted that."""
+        if self._guard is not None:
+            self._guard.own_sockets([(one.path, one.inode) for one in self._listeners if one.inode is not None])
         self.importing = True
         pid = os.getpid()
         try:
@@ -311,6 +330,8 @@ class Server:
             raise
         finally:
             self.importing = False
+            if self._guard is not None:
+                self._guard.loaded()
 
     async def _start_lifespan(self, app: LoadedApp) -> Lifespan | None:
         """Run ``lifespan.startup``; None if an order interrupted it."""
@@ -423,16 +444,22 @@ class Server:
         if self._handler is not None:
             self._handler.should_exit = True
 
+    def _drafted(self, report: StopReport) -> None:
+        if self._report_file is not None and self._guard is not None:
+            self._report_file.draft(report)
+
     def _reported(self, report: StopReport) -> None:
-        path = self.config.options.stop.report
-        if path is not None:
-            try:
-                write_report(path, report)
-            except (OSError, ValueError) as exc:
-                reason = getattr(exc, "strerror", None) or exc
-                logger.error("The report of the stop could not be written to %s: %s", path, reason)
+        self._write(report)
         if not self._stopped.done():
             self._stopped.set_result(report)
+
+    def _write(self, report: StopReport) -> None:
+        if self._report_file is not None:
+            try:
+                self._report_file.write(report)
+            except OSError as exc:
+                path = self.config.options.stop.report
+                logger.error("The report of the stop could not be written to %s: %s", path, exc.strerror)
 
 
 def budgets_of(stop: StopOptions) -> Budgets:

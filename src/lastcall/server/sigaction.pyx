@@ -68,7 +68,7 @@ cdef extern from * nogil:
     const int MONOTONIC
 
 cdef enum:
-    RING = 64
+    RING = 64       # a power of two
     WAKERS = 16
     SIGNALS = 65
 
@@ -114,7 +114,7 @@ cdef double monotonic() noexcept nogil:
 cdef void note(int signum, double when) noexcept nogil:
     """Add a signal to the ring."""
     cdef unsigned long number = take_next(&written)
-    cdef Entry* entry = &entries[number % RING]
+    cdef Entry* entry = &entries[number & (RING - 1)]
     store(&entry.number, 0)
     entry.caught.signum = signum
     entry.caught.when = when
@@ -164,8 +164,8 @@ cdef bint next_caught(unsigned long* cursor, Caught* caught) noexcept nogil:
         cursor[0] = end - RING
     while cursor[0] != end:
         number = cursor[0]
-        caught[0] = entries[number % RING].caught
-        if load(&entries[number % RING].number) == number + 1:
+        caught[0] = entries[number & (RING - 1)].caught
+        if load(&entries[number & (RING - 1)].number) == number + 1:
             cursor[0] = number + 1
             return True
         if load(&written) - number <= RING:

@@ -82,7 +82,7 @@ class SignalHandler:
                         sigaction.catch(signum)
 
     def leave_to_child(self) -> None:
-        """In a child that was forked: put the earlier handlers back, and close what only the parent uses."""
+        """In a forked child, before ``fork()`` returns: the earlier handlers come back, the parent's pipes go."""
         self.restore()
         watchdog.forget()
         sigaction.leave_wakers()
@@ -97,6 +97,7 @@ class SignalHandler:
 
         The interpreter gives up its handlers in the last moment of the process, and the kernel's default would kill.
         """
+        self._in_children.close()  # whose hooks would keep all that we refer to from being destroyed
         for signum in self._earlier:
             with contextlib.suppress(ValueError):
                 if signal.getsignal(signum) == self.handle:

@@ -108,7 +108,7 @@ cdef struct Watch:
     Plan plan
     Asked asked
     unsigned long cursor    # of the ring of signals
-    double ordered          # when the first signal came
+    double ordered          # when the first signal came, or when Python first set a deadline; 0: neither
     double latest           # and the last one
     int reminders           # how often the main thread was interrupted since
     bint interrupted        # and whether that was for a start-up that blocks
@@ -180,7 +180,7 @@ cdef void hear() noexcept nogil:
         before = watch.asked.level
         if not press(&watch.asked, caught.when, 2 if caught.signum == SIGQUIT_ else 1):
             continue
-        if before == 0:
+        if watch.ordered == 0:
             watch.ordered = caught.when
         if watch.asked.level == 3:
             leave(5, b"third signal", b"lastcall: third stop signal: everything is abandoned, exit code ", monotonic())
@@ -453,11 +453,15 @@ def plan(double first, double interrupt, double second, *, double restart, int c
 
 def bound(double seconds):
     """From now on it takes at most ``seconds`` to the end, whatever was said before; infinity: it has no limit."""
+    cdef double now
     if running == getpid():
         pthread_mutex_lock(&lock)
-        watch.deadline = monotonic() + seconds
+        now = monotonic()
+        watch.deadline = now + seconds
         watch.code = 1
-        watch.looked = monotonic() if seconds < INFINITY else 0
+        watch.looked = now if seconds < INFINITY else 0
+        if watch.ordered == 0:
+            watch.ordered = now
         pthread_mutex_unlock(&lock)
         ring(bell[1])
 

@@ -1,6 +1,6 @@
 """An application that keeps Python from hearing signals: by a C call that holds the GIL, and by taking descriptors.
 
-``HOLD=import``: while it is imported. ``HANDLER``, set to anything: it has its own handler of SIGTERM.
+``HOLD=import``: while it is imported. ``HANDLER``, the name of a signal: it has its own handler of that.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 Scope = dict[str, Any]
@@ -38,13 +39,17 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         borrow_descriptor()
         if "HANDLER" in os.environ:
-            signal.signal(signal.SIGTERM, lambda *_: print("my own handler", flush=True))
+            number = getattr(signal, os.environ["HANDLER"]) - int(os.environ.get("BELOW", "0"))
+            signal.signal(number, lambda *_: print("my own handler", flush=True))
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await send({"type": "lifespan.shutdown.complete"})
         return
     if scope["path"] == "/hold":
         hold()
+    elif scope["path"] == "/idle":
+        # A turn of the loop that leaves nothing to do behind it.
+        asyncio.get_running_loop().call_later(0.5, Path(os.environ["RACE_WHEN"]).touch)
     elif scope["path"] == "/thread":
         sys.setswitchinterval(1e-4)
         threading.Thread(target=hold, daemon=True).start()
