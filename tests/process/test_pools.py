@@ -147,6 +147,26 @@ def test_daemon_children_are_ended_and_delay_nothing(start: Start, path: str) ->
     assert "Abandoned" not in server.stderr
 
 
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("path", ["/forked", "/daemon", "/pool"])
+def test_lifespan_shutdown_can_end_its_children(start: Start, path: str, loop: str) -> None:
+    server = start("pools:app", "--loop", loop, env={"STARTUP": path})
+    child = int(re.findall(r"child (\d+)", server.stdout)[0])
+    with ended_after(child):
+        assert server.stop() == 0
+        assert not is_alive(child)
+    assert len(Journal(server).all("joined")) == 1
+    assert "lifespan complete" in server.stderr
+
+
+def test_a_child_that_is_ended_right_after_its_start_ends(start: Start) -> None:
+    """Quicker than it can put its handlers back: the signal waits for that."""
+    server = start("pools:app")
+    for _ in range(20):
+        assert ask(server, "/at_once") == str(-signal.SIGTERM)
+    assert server.stop() == 0
+
+
 def test_a_pool_of_processes_that_is_in_a_call_is_named_and_ended(start: Start) -> None:
     server = start("pools:app")
     child = int(ask(server, "/busy_process"))

@@ -1,4 +1,7 @@
-"""An application that has used pools at some time, and child processes of multiprocessing's, each by its path."""
+"""An application that has used pools at some time, and child processes of multiprocessing's, each by its path.
+
+The variable ``STARTUP`` has such a path taken in lifespan.startup; then lifespan.shutdown terminates and joins them all.
+"""
 
 from __future__ import annotations
 
@@ -112,6 +115,15 @@ async def short() -> str:
     return await start_child(FORK, daemon=False, seconds=0.3)
 
 
+async def at_once() -> str:
+    """What a child's exit code is that is told to end as soon as it has begun."""
+    child = FORK.Process(target=sleep_quietly, args=(1000,))
+    child.start()
+    child.terminate()
+    child.join()
+    return str(child.exitcode)
+
+
 async def ended_by_atexit() -> str:
     found = await forked()
     atexit.register(KEPT[-1].terminate)
@@ -144,6 +156,7 @@ HANDLERS = {
         spawned,
         forked,
         short,
+        at_once,
         ended_by_atexit,
         unread_queue,
     )
@@ -155,9 +168,16 @@ async def app(
 ) -> None:
     if scope["type"] == "lifespan":
         await receive()
+        if "STARTUP" in os.environ:
+            say(f"child {await HANDLERS[os.environ['STARTUP']]()}")
         await send({"type": "lifespan.startup.complete"})
         await receive()
         say("shutdown")
+        if "STARTUP" in os.environ:
+            for made in KEPT:
+                made.terminate()
+                made.join()
+            say("joined")
         await send({"type": "lifespan.shutdown.complete"})
         return
     body = (await HANDLERS.get(scope["path"], hello)()).encode()
