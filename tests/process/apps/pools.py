@@ -1,6 +1,6 @@
 """An application that has used pools at some time, and child processes of multiprocessing's, each by its path.
 
-The variable ``STARTUP`` has such a path taken in lifespan.startup; then lifespan.shutdown terminates and joins them all.
+The variable ``STARTUP`` has such a path taken in lifespan.startup; then lifespan.shutdown terminates and joins all.
 """
 
 from __future__ import annotations
