@@ -73,6 +73,13 @@ async def raises(send: Any) -> None:
         raise ValueError("in the child")
 
 
+async def runs_a_loop(send: Any) -> None:
+    """Of its own, which is its own business."""
+    if fork():
+        asyncio.run(asyncio.sleep(0.01))
+        os._exit(7)
+
+
 async def is_asked(send: Any) -> None:
     """By a signal that has a handler again that nobody has replaced."""
     if fork():
@@ -140,6 +147,7 @@ WAYS = {
         answers,
         answers_much,
         raises,
+        runs_a_loop,
         is_asked,
         exits_in_a_task,
         exits_in_a_group,
@@ -166,7 +174,7 @@ async def respond(send: Callable[[Any], Awaitable[None]], body: bytes) -> None:
 
 async def stream(send: Callable[[Any], Awaitable[None]]) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": []})
-    for number in range(200):
+    for number in range(50):
         await send({"type": "http.response.body", "body": b"%d:%d\n" % (os.getpid(), number), "more_body": True})
         await asyncio.sleep(0.002)
     await send({"type": "http.response.body", "body": b""})
