@@ -20,7 +20,7 @@ from tests.process.test_pools import ask, ended_after, is_alive, wait_for_code
 from tests.process.witness import Client
 
 CODES = {"exits": 3, "raises": 1, "exits_in_a_task": 3, "exits_in_a_group": 3, "exits_in_a_thread": 3}
-CODES |= {"is_asked": -signal.SIGTERM, "runs_a_loop": 7}
+CODES |= {"is_asked": -signal.SIGTERM, "runs_a_loop": 7, "collects": 7, "calls_the_loop_from_a_thread": 7}
 LATER = 12
 
 LOOPS = pytest.mark.parametrize("loop", ["auto", "asyncio", "uvloop"])

@@ -201,6 +201,7 @@ class Lifespan:
         self._namespace: dict[str, Any] = {}
         self._error: BaseException | None = None
         self._failure = ""
+        self._pid = 0
         self._heard_startup = False
         self._spoke_otherwise = False
         self._dismissed = False
@@ -320,19 +321,20 @@ class Lifespan:
         of the stop. GeneratorExit is the interpreter closing a coroutine that was left behind; nobody is listening.
         """
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self._namespace}
-        pid = os.getpid()
+        self._pid = os.getpid()
         try:
             await self._app(scope, self._receive, self._send)
         except GeneratorExit:
             raise
         except BaseException as exc:
-            leave_if_child(pid, exc)
+            leave_if_child(self._pid, exc)
             self._task_ended(exc)
         else:
-            leave_if_child(pid)
+            leave_if_child(self._pid)
             self._task_ended(None)
 
     async def _receive(self) -> Message:
+        leave_if_child(self._pid)
         if self._phase in _ANSWERED and not self._dismissed and self._task is not None:
             # Nothing can come any more. Cancelling ends a ``while True: await receive()`` now and not a timeout later;
             # once is enough, or one that also swallows CancelledError would spin.
@@ -343,6 +345,7 @@ class Lifespan:
         return message
 
     async def _send(self, message: object) -> None:
+        leave_if_child(self._pid)
         kind = message.get("type") if isinstance(message, Mapping) else None
         if not isinstance(message, Mapping) or not isinstance(kind, str):
             raise LocalProtocolError(f"a lifespan message is a dict with a 'type' string, not {message!r:.200}")

@@ -12,30 +12,34 @@ So whoever has something that a child must not have says how to let go of it, fo
 more: to unregister one from a poll set, to end TLS or to shut a socket down would reach the parent's.
 
 A loop cannot be closed, since it may be running. ``leave_loop`` gives the child a poll set of its own, an empty one,
-and lets every way back into the loop end the process by ``os._exit``: the next step of a task, a callback from another
-thread, the next turn. Where an application is called, the caller looks as well (``lastcall.base.lineage``), so that
-nothing is logged or written in between.
+and makes the end of the process, by ``os._exit``, the next and only thing that the loop has to do; a child of another
+thread ends when that has a result for the loop. Where an application is called, the caller looks as well
+(``lastcall.base.lineage``), so that nothing is logged or written in between. What the child itself calls of the loop
+before that must not end it: destructors do (of async generators, of streams), and so do log handlers.
 """
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextvars
 import functools
 import gc
 import os
 import select
 import signal
+import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, NoReturn
+from types import FrameType
+from typing import Any
 
 from lastcall.base.lineage import leave
 
-WAYS_BACK = ("call_soon", "call_soon_threadsafe", "call_later", "call_at")
-"""Methods of a loop by which tasks go on: with each, control would come back to the loop."""
+DISPATCHERS = {"anyio", "asgiref", "asyncio", "concurrent", "lastcall", "threading"}
+"""Packages that run an application's functions in threads of theirs."""
 
 STOP_SIGNALS = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGQUIT") if hasattr(signal, name)}
 
@@ -93,10 +97,11 @@ def _let_go() -> None:
             let_go()
 
 
-def leave_loop(loop: asyncio.AbstractEventLoop, *, ours: bool) -> None:
+def leave_loop(loop: asyncio.AbstractEventLoop, *, thread: int, ours: bool) -> None:
     """In a child: let go of the parent's event loop. Control that comes back to it ends the child.
 
-    ``ours``: nobody but us has made it, so that its other descriptors are closed too.
+    ``thread`` is the one that ran it (``threading.get_ident()``). ``ours``: nobody but us has made it, so that its
+    other descriptors are closed too.
     """
     with suppress(ValueError):  # a thread that Python does not take for the main one
         signal.set_wakeup_fd(-1)
@@ -109,14 +114,47 @@ def leave_loop(loop: asyncio.AbstractEventLoop, *, ours: bool) -> None:
         for name in ("_ssock", "_csock"):  # asyncio's pipe to itself
             with suppress(AttributeError, OSError):
                 getattr(loop, name).close()
-    for ready in gc.get_referents(loop, getattr(loop, "__dict__", None)):
-        if isinstance(ready, deque):  # what would run next in this turn; uvloop's has no name to ask for
-            ready.clear()
-    with suppress(RuntimeError):  # in debug mode, from a thread that is not the loop's: nobody will run it
-        loop.call_soon(leave)
-    for name in WAYS_BACK:
-        with suppress(AttributeError, TypeError):  # of a loop that has no attributes of its own
-            setattr(loop, name, _come_back)
+    if thread == threading.get_ident():
+        for ready in gc.get_referents(loop, getattr(loop, "__dict__", None)):
+            if isinstance(ready, deque):  # what would run next in this turn; uvloop's has no name to ask for
+                ready.clear()
+        loop.call_soon(_end_turn, loop)
+    else:
+        _watch_thread(loop)
+
+
+def _end_turn(loop: asyncio.AbstractEventLoop) -> None:
+    """The only callback of a child's loop. uvloop calls it even when a task has raised SystemExit, and keeps that."""
+    leave(next((found for found in gc.get_referents(loop) if isinstance(found, SystemExit | KeyboardInterrupt)), None))
+
+
+def _watch_thread(loop: asyncio.AbstractEventLoop) -> None:
+    """In a child of a pool's thread, which has no loop: end it when the thread has a result for the loop.
+
+    That is, when nothing of the application's is left on the stack that was there when it forked. Before, the child
+    may well call the loop (a log handler does), and nobody hears of it: ending it then would end its work.
+    """
+    base = None
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in DISPATCHERS:
+            base = frame
+        frame = frame.f_back
+    if base is None:
+        return
+
+    def call_soon_threadsafe(
+        callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.Handle:
+        frame: FrameType | None = sys._getframe()
+        while frame is not None and frame is not base:
+            frame = frame.f_back
+        if frame is None:
+            leave(_exception_in(args))
+        return asyncio.Handle(callback, args, loop, context)
+
+    with suppress(AttributeError, TypeError):  # a loop that has no attributes of its own
+        loop.call_soon_threadsafe = call_soon_threadsafe  # type: ignore[assignment]
 
 
 def _poll_set(loop: Any) -> int:
@@ -130,11 +168,11 @@ def _poll_set(loop: Any) -> int:
     return int(selector.fileno()) if hasattr(select, "epoll") and hasattr(selector, "fileno") else -1
 
 
-def _come_back(*args: object, **_keywords: object) -> NoReturn:
-    """In place of a loop's method: a task, or a thread, has something for the loop, and with it the child has ended."""
+def _exception_in(args: Iterable[object]) -> BaseException | None:
+    """What a result that is handed to a loop says of how the work has ended."""
     for found in args:
         if isinstance(found, BaseException):
-            leave(found)
+            return found
         if isinstance(found, asyncio.Future | concurrent.futures.Future) and found.done() and not found.cancelled():
-            leave(found.exception())
-    leave()
+            return found.exception()
+    return None

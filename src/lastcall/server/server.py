@@ -9,6 +9,7 @@ import math
 import os
 import resource
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Protocol
@@ -96,6 +97,7 @@ class Server:
         self._guard: Guard | None = None
         self._serving = False
         self._owns_loop = False
+        self._thread = 0
         self._driver: Driver | None = None
         self._service: HTTPService | None = None
         self._lifespan: Lifespan | None = None
@@ -264,6 +266,7 @@ class Server:
         app: LoadedApp | None = None
         register(self._signal)
         loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         awake = ExitStack()
         awake.enter_context(let_go_in_children(lambda: self._let_go(loop, own_sockets=sockets is None)))
         try:
@@ -306,12 +309,12 @@ class Server:
         """In a forked child: keep nothing of this server, and end the child where control would come back to it."""
         if self._service is not None:
             self._service.let_go(leave)
-        leave_loop(loop, ours=self._owns_loop)
-        if self._driver is not None:
-            self._driver.let_go()
         if own_sockets:
             for listener in self._listeners:
                 listener.let_go()
+        if self._driver is not None:
+            self._driver.let_go()
+        leave_loop(loop, thread=self._thread, ours=self._owns_loop)
 
     def _load(self) -> LoadedApp | None:
         """Import the application; None if a signal interrupted that."""

@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import lastcall
@@ -78,6 +79,33 @@ async def runs_a_loop(send: Any) -> None:
     if fork():
         asyncio.run(asyncio.sleep(0.01))
         os._exit(7)
+
+
+async def collects(send: Any) -> None:
+    """In the child a generator is finalized, for which asyncio calls the loop; the child has more to do."""
+
+    async def numbers() -> AsyncIterator[int]:
+        yield 1
+        yield 2
+
+    generator = numbers()
+    await anext(generator)
+    if fork():
+        del generator
+        gc.collect()
+        os._exit(7)
+
+
+async def calls_the_loop_from_a_thread(send: Any) -> None:
+    """In the middle of its work, as a log handler may; then it comes to its end."""
+    loop = asyncio.get_running_loop()
+
+    def work() -> None:
+        if fork():
+            loop.call_soon_threadsafe(say, "the child went on").cancel()
+            sys.exit(7)
+
+    await asyncio.to_thread(work)
 
 
 async def is_asked(send: Any) -> None:
@@ -148,6 +176,8 @@ WAYS = {
         answers_much,
         raises,
         runs_a_loop,
+        collects,
+        calls_the_loop_from_a_thread,
         is_asked,
         exits_in_a_task,
         exits_in_a_group,
