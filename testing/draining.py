@@ -132,6 +132,7 @@ class StoppableBench(Bench):
         self.progress: list[Progress | None] = []
         self.reports: list[StopReport] = []
         self.bounds: list[float] = []
+        self.drafts: list[StopReport] = []
         self._nonzero_on_cut = nonzero_on_cut
         self.loop.call(self._begin)
 
@@ -146,6 +147,7 @@ class StoppableBench(Bench):
             self.budgets,
             Callbacks(
                 bound=self.bounds.append,
+                on_draft=self.drafts.append,
                 on_phase=self._phase,
                 set_should_exit=self._set_should_exit,
                 on_interrupt=lambda: None,

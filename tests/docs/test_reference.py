@@ -27,7 +27,17 @@ API = page("docs/reference/api.md")
 STOP_REPORT = page("docs/reference/stop-report.md")
 # Public by name because other packages use them, and no part of the API.
 OF_OTHER_PACKAGES = {
-    "Server": {"abandon_now", "abandoned", "generators", "importing", "serve_under", "signal_received", "starting"},
+    "Server": {
+        "abandoned",
+        "amend",
+        "at_least",
+        "generators",
+        "importing",
+        "loop_failed",
+        "serve_under",
+        "signal_received",
+        "starting",
+    },
     "Config": {"from_command"},
 }
 

@@ -133,9 +133,15 @@ def test_the_json_has_every_field_on_one_line() -> None:
             }
         ],
         "left": ["GET /a", "task b"],
+        "outcome": "stopped",
     }
     assert list(json.loads(text)) == list(StopReport._fields)
     assert full.as_dict() == json.loads(text)
+
+
+def test_a_draft_is_made_whole_by_how_the_process_ended() -> None:
+    one = report(outcome="watchdog", exit_code=1, seconds=2.5)
+    assert json.loads(one.as_draft() + ', "outcome": "watchdog", "exit_code": 1, "seconds": 2.5}') == one.as_dict()
 
 
 def test_the_report_does_not_change_when_its_dict_does() -> None:

@@ -22,6 +22,7 @@ from lastcall import Server, StopReport
 from lastcall.base.errors import ConfigError, StartupError
 from lastcall.base.options import BindSpec
 from lastcall.base.types import Receive, Scope, Send
+from lastcall.drain.escalation import Escalation
 from lastcall.net.binding import bind
 from lastcall.server.server import connection_limit, max_requests
 from testing.peer import Peer, eventually
@@ -536,7 +537,8 @@ def test_two_signals_in_a_loop_of_somebody_elses_cancel_and_the_third_does_not_e
         signal.raise_signal(signal.SIGQUIT)
         await asyncio.sleep(0)
         handler = signal.getsignal(signal.SIGTERM).__self__  # type: ignore[union-attr]
-        handler._escalation.last = float("-inf")  # half a second later
+        handler._escalation = Escalation()
+        handler._escalation.press(-1.0, 2)  # half a second later
         signal.raise_signal(signal.SIGTERM)
         report = await serving
         writer.close()
@@ -876,3 +878,42 @@ def test_uvloop_that_is_missing_names_the_extra(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(__import__("sys").modules, "uvloop", None)
     with pytest.raises(ConfigError, match=r"pip install 'lastcall\[uvloop\]'"):
         Server(config(hello, loop="uvloop")).run()
+
+
+def test_run_stops_in_order_when_an_exception_comes_out_of_its_loop() -> None:
+    said: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "lifespan"
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.stop)
+        await receive()
+        await asyncio.sleep(0.01)
+        said.append("shut down")
+
+    with server_log() as lines:
+        report = Server(lastcall.Config(app, port=0)).run()
+    assert said == ["shut down"]
+    assert (report.exit_code, report.cause, report.lifespan) == (1, "loop.stop()", "complete")
+    assert any("stopped the event loop" in line for line in lines.messages(logging.ERROR))
+
+
+def test_run_raises_the_exit_of_a_task_when_it_has_stopped_in_order() -> None:
+    said: list[str] = []
+
+    async def leave() -> None:
+        raise SystemExit(7)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        task = asyncio.create_task(leave())
+        await receive()
+        assert task.done()
+        said.append("shut down")
+
+    with pytest.raises(SystemExit, match="7"):
+        Server(lastcall.Config(app, port=0)).run()
+    assert said == ["shut down"]

@@ -418,6 +418,8 @@ cdef class AppCycle(RunningTask):
 
     cdef int _ended(self, object exc) except -1:
         """The application returned (``exc`` None) or raised."""
+        if self.runtime.forked:
+            self.runtime.leave(exc)
         self.ended = True
         self.incomplete = not self.complete
         self._callbacks = None
@@ -485,6 +487,8 @@ cdef class AppCoroutine(Awaitable):
         cdef AppCycle cycle = <AppCycle>self.owner
         cdef object exc, coro
         cdef int outcome
+        if cycle.runtime.forked:
+            cycle.runtime.leave(None)
         if self.inner is None:
             if self.done:
                 raise RuntimeError("cannot reuse an already awaited coroutine")
@@ -565,6 +569,8 @@ cdef class AppCoroutine(Awaitable):
         return ENDED
 
     cdef object _suspended(self, AppCycle cycle, object value):
+        if cycle.runtime.forked:            # in this step
+            cycle.runtime.leave(None)
         cycle.runtime.tasks.steps_due += 1
         if not cycle._awaited and not cycle.answers():
             cycle._awaited = True

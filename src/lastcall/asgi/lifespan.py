@@ -23,12 +23,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
 
 from lastcall.base.errors import LocalProtocolError, StartupError
 from lastcall.base.exit_code import ExitCode
+from lastcall.base.lineage import leave_if_child
 from lastcall.base.types import ASGIApp, Message
 
 STILL_STARTING_INTERVAL = 10.0
@@ -205,6 +207,7 @@ class Lifespan:
         self._namespace: dict[str, Any] = {}
         self._error: BaseException | None = None
         self._failure = ""
+        self._pid = 0
         self._heard_startup = False
         self._spoke_otherwise = False
         self._dismissed = False
@@ -240,8 +243,9 @@ class Lifespan:
         settled = self._settled = loop.create_future()
         self._inbox.put_nowait({"type": "lifespan.startup"})
         self._logger.info("Waiting for application startup.")
-        # A task has its own copy of the context, so nothing that the application sets there leaks into the server.
-        self._task = loop.create_task(self._run(), name="lastcall-lifespan")
+        # A task has its own copy of the context, so nothing that the application sets there leaks into the server. Not
+        # by the loop's create_task(): its factory is the program's, in an embedded server.
+        self._task = asyncio.Task(self._run(), loop=loop, name="lastcall-lifespan")
         try:
             if not await self._wait_for_startup(loop, settled):
                 self._advance(Event.TIMEOUT)
@@ -323,16 +327,20 @@ class Lifespan:
         of the stop. GeneratorExit is the interpreter closing a coroutine that was left behind; nobody is listening.
         """
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self._namespace}
+        self._pid = os.getpid()
         try:
             await self._app(scope, self._receive, self._send)
         except GeneratorExit:
             raise
         except BaseException as exc:
+            leave_if_child(self._pid, exc)
             self._task_ended(exc)
         else:
+            leave_if_child(self._pid)
             self._task_ended(None)
 
     async def _receive(self) -> Message:
+        leave_if_child(self._pid)
         if self._phase in _ANSWERED and not self._dismissed and self._task is not None:
             # Nothing can come any more. Cancelling ends a ``while True: await receive()`` now and not a timeout later;
             # once is enough, or one that also swallows CancelledError would spin.
@@ -343,6 +351,7 @@ class Lifespan:
         return message
 
     async def _send(self, message: object) -> None:
+        leave_if_child(self._pid)
         kind = message.get("type") if isinstance(message, Mapping) else None
         if not isinstance(message, Mapping) or not isinstance(kind, str):
             raise LocalProtocolError(f"a lifespan message is a dict with a 'type' string, not {message!r:.200}")

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import Context
 from typing import Any
 
@@ -31,3 +31,4 @@ class AppRuntime:
         timeout_disconnect: float = 3.0,
         asgi_spec: str = "2.5",
     ) -> None: ...
+    def let_go(self, leave: Callable[[BaseException | None], object]) -> None: ...

@@ -35,3 +35,9 @@ cdef class AppRuntime:
         self.task_arguments = {"loop": loop, "context": None}
         if EAGER:
             self.task_arguments["eager_start"] = True
+
+    def let_go(self, leave):
+        """In a forked child: no task of the parent's makes a step here. ``leave(exception)`` is called, and does not
+        return, when one is about to, and when the one that has forked is at the end of its own."""
+        self.forked = True
+        self.leave = leave

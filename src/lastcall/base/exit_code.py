@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the end of the process says. If several hold: ``ABANDONED``, then ``LIFESPAN``, then ``CUT``."""
+    """What the end of the process says. If several hold: ``ABANDONED``, then ``LIFESPAN``, ``ERROR``, ``CUT``."""
 
     STOPPED = 0
     """Stopped as asked, also where streams had to be cut: the report says so."""

@@ -35,6 +35,7 @@ cdef class Stream(Flushable):
     cdef int read_now(self) except -1
     cdef bint progressed(self) except -1
     cdef Py_ssize_t in_flight(self) noexcept
+    cdef int let_go(self) except -1
     cdef object client_address(self)
     cdef object server_address(self)
 

@@ -108,6 +108,10 @@ cdef class Stream(Flushable):
         """How many of the bytes that were written the peer has not acknowledged, as far as that is known."""
         return 0
 
+    cdef int let_go(self) except -1:
+        """In a forked child: close the descriptor, which is a copy, and nothing more."""
+        raise NotImplementedError
+
     cdef object client_address(self):
         """The scope's ``client``: (host, port), or None."""
         raise NotImplementedError

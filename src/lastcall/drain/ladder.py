@@ -328,6 +328,39 @@ def time_left(state: State, now: float, budgets: Budgets) -> float:
     return left
 
 
+class SignalTimes(Record):
+    """How long it takes at most from a stop signal that comes now to the exit of the process, in seconds.
+
+    ``first`` and ``interrupt`` belong to the first signal (``interrupt``: SIGINT), ``second`` to the second;
+    ``math.inf``: there is no limit, or nothing that the signal changes.
+    """
+
+    first: float = math.inf
+    interrupt: float = math.inf
+    second: float = math.inf
+
+
+def signal_times(phase: Phase, budgets: Budgets) -> SignalTimes:
+    """What stop signals amount to in ``phase``: said beforehand, for where nobody can be asked when they come."""
+    forced = after_grace(budgets)
+    match phase:
+        case Phase.STARTING:
+            start = budgets.cancel + TEARDOWN
+            return SignalTimes(start, start, 0.0)
+        case Phase.SERVING:
+            return SignalTimes(budgets.worst_case(), budgets.worst_case(interactive=True), forced)
+        case Phase.ANNOUNCED | Phase.DRAINING | Phase.DISCONNECTING:
+            # Ordered without a signal: the first one changes nothing but what SIGINT shortens.
+            return SignalTimes(interrupt=budgets.grace(interactive=True) + forced, second=forced)
+        case _:
+            return SignalTimes()
+
+
+def after_grace(budgets: Budgets) -> float:
+    """The longest that a stop can take from the end of the grace, in seconds."""
+    return budgets.cancel + budgets.lifespan_shutdown + TEARDOWN
+
+
 def _ordered(now: float, budgets: Budgets, cause: str, interactive: bool) -> dict[str, object]:
     grace = budgets.grace(interactive=interactive)
     return {

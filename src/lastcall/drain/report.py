@@ -15,6 +15,8 @@ DISCONNECTED = "disconnected"
 CANCELLED = "cancelled"
 ABANDONED = "abandoned"
 FINISHED = "finished"
+STOPPED = "stopped"
+UNHEARD = "unheard"
 OUTCOMES = (FINISHED, CLOSED_BY_POLICY, BROKEN_OFF, DISCONNECTED, CANCELLED, ABANDONED)
 """Each work that was there at the stop order, or came later, ends as exactly one of these."""
 
@@ -78,7 +80,10 @@ class Cut(Record):
 class StopReport(Record):
     """How the server stopped.
 
-    ``cause`` is what ordered the stop (``SIGTERM``, ``SIGINT``, ``api``, ``max-requests``, ``cancelled``);
+    ``outcome`` is ``stopped``, or what ended the process before that: ``watchdog``, ``third signal``, ``second signal``
+    (in the start). Such a report is from the beginning of the last phase: what ran then is ``abandoned``, and ``left``.
+    ``cause`` is what ordered the stop (``SIGTERM``, ``SIGINT``, ``api``, ``max-requests``, ``cancelled``); ``unheard``:
+    the event loop never heard of an order.
     ``seconds`` run from the order to the end of ``lifespan.shutdown``, ``phases`` says how many were spent in each.
     ``in_flight`` is what ran at the order, by kind; ``arrived`` what came later. Each of both is in exactly one of
     ``finished``, ``closed_by_policy``, ``broken_off``, ``disconnected``, ``cancelled`` and ``abandoned``.
@@ -103,6 +108,7 @@ class StopReport(Record):
     background_finished: int = 0
     cut: tuple[Cut, ...] = ()
     left: tuple[str, ...] = ()
+    outcome: str = STOPPED
 
     @property
     def total(self) -> int:
@@ -125,6 +131,18 @@ class StopReport(Record):
         import json  # noqa: PLC0415 - a start need not wait for it
 
         return json.dumps(self.as_dict())
+
+    def as_draft(self) -> str:
+        """The report as JSON without its end: how the process ended is not known yet.
+
+        ``, "outcome": …, "exit_code": …, "seconds": …}`` makes it whole.
+        """
+        import json  # noqa: PLC0415
+
+        fields = self.as_dict()
+        for name in ("outcome", "exit_code", "seconds"):
+            del fields[name]
+        return json.dumps(fields).removesuffix("}")
 
     def __str__(self) -> str:
         parts = [f"{self.finished} of {self.total} finished"]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from lastcall.base.exit_code import ExitCode
 from lastcall.base.progress import Progress, Remaining
-from lastcall.base.record import Record
+from lastcall.base.record import Record, replace
 from lastcall.drain.ladder import (
     Action,
     Budgets,
@@ -38,11 +38,13 @@ from lastcall.drain.report import (
     CLOSED_BY_POLICY,
     DISCONNECTED,
     FINISHED,
+    UNHEARD,
     StopReport,
     Tally,
 )
 from lastcall.net.listener import Owner
 from lastcall.server.generators import ClosingGenerators
+from lastcall.server.loops import is_stop
 
 if TYPE_CHECKING:
     from lastcall.asgi.lifespan import Lifespan, LifespanOutcome
@@ -60,6 +62,8 @@ LAST_TURNS = 2
 """Turns of the loop that a task may take to end what it has begun to end: a generator's is made in the second."""
 NAMED_AT_MOST = 3
 LISTED_AT_MOST = 10
+DRAFTED = frozenset({Phase.ANNOUNCED, Phase.DRAINING, Phase.DISCONNECTING, Phase.CANCELLING, Phase.CLOSING})
+"""Phases at whose beginning a report is made for the case that they do not end."""
 
 
 class Work(Record):
@@ -74,8 +78,11 @@ class Work(Record):
 class Callbacks(Record):
     """Who is told of a stop. All are called in the loop's thread, but for ``bound``.
 
-    ``bound(seconds)``: from now on the stop takes at most so long. Called at the order, by whoever gives it (a signal's
-    handler, say), and again when the loop hears of it, or, where a part has no limit, when that part is over.
+    ``bound(seconds)``: from now on the stop takes at most so long, or has no limit (infinity). Called at the order, by
+    whoever gives it (a signal's handler, say), and again when the loop hears of it, and of one to cancel, or, where a
+    part has no limit, when that part is over.
+    ``on_draft(report)``: what there will be to report if the process is ended from now on; at the start, when the
+    server serves, in each phase after that, and at the end.
     ``on_phase(state)`` on entering each phase after ``SERVING``, before its actions; ``set_should_exit()`` when
     libraries that poll for the stop are to see it; ``on_interrupt()`` when SIGINT orders something, in its handler;
     ``on_order()`` before the first word about an order; ``progress(how_far)`` each second while work remains, and with
@@ -88,6 +95,7 @@ class Callbacks(Record):
     on_interrupt: Callable[[], None]
     on_order: Callable[[], None]
     progress: Callable[[Progress | None], None]
+    on_draft: Callable[[StopReport], None]
     on_report: Callable[[StopReport], None]
 
 
@@ -112,6 +120,8 @@ class ShutdownController:
         """What an order calls while the application starts; None: it has not begun, or is over."""
         self.abandoned: set[asyncio.Task[Any]] = set()
         """Tasks of requests that were given up; the log has named their requests."""
+        self.least_code = 0
+        """The process's exit code is at least this, whatever the stop comes to."""
         self._signal = signal
         self._drain = signal.state
         self._callbacks = callbacks
@@ -133,6 +143,7 @@ class ShutdownController:
         self._lifespan_word = ""
         self._lifespan_code = ExitCode.STOPPED
         self._cancelled = False
+        self._failures: set[str] = set()
         self._fresh_phase = False
         self._said = 0.0
         self._acts: dict[Action, Callable[[Work], object]] = {
@@ -168,6 +179,25 @@ class ShutdownController:
             # A handler that runs inside a request: the driver would go on for a while before the loop gets its turn.
             self._work.service.tasks.end_turn()
 
+    def fail(self, exc: BaseException) -> None:
+        """An exception came out of the loop, which runs on: cancel what runs, and stop. In the loop's thread.
+
+        What it has left undone cannot be known, so nothing is waited for that might depend on it.
+        """
+        stopped = is_stop(exc)
+        cause = "loop.stop()" if stopped else type(exc).__name__
+        if (told := repr(exc)) not in self._failures:
+            self._failures.add(told)
+            logger.error(
+                "%s: stopping, and cancelling what runs.",
+                "The application stopped the event loop" if stopped else "An exception came out of the event loop",
+                exc_info=None if stopped else exc,
+            )
+        if self._loop is not None:
+            self._loop.set_debug(False)  # whose checks may be what has failed
+        if not self.forced:
+            self.give_order(cause, 2)
+
     @property
     def ordered(self) -> bool:
         """Whether the stop was ordered."""
@@ -186,11 +216,13 @@ class ShutdownController:
     def start(self) -> None:
         """The server's coroutine runs: orders reach this loop from now on."""
         self._loop = asyncio.get_running_loop()
+        self._callbacks.on_draft(StopReport(UNHEARD, ExitCode.ERROR, 0.0, "not started"))
 
     def serve(self, work: Work, on_ready: Callable[[], None] = lambda: None) -> None:
         """The server serves: ``on_ready()`` is called. Then the orders that came meanwhile are obeyed."""
         self._work = work
         self._apply(Input.READY)
+        self._callbacks.on_draft(StopReport(UNHEARD, ExitCode.ERROR, 0.0, "abandoned"))
         on_ready()
         for order in tuple(self._orders):
             self._obey(*order)
@@ -246,6 +278,7 @@ class ShutdownController:
         # Also for who reads warnings only: what no policy has asked for is to be seen.
         logger.log(logging.WARNING if report.cut else logging.INFO, "%s", report)
         self._callbacks.on_report(report)
+        self._callbacks.on_draft(report)
         if self._cancelled:
             raise asyncio.CancelledError
         return report
@@ -264,8 +297,10 @@ class ShutdownController:
         """An order came before the application was up: there is nothing to stop."""
         cause = self._orders[0][0] if self._orders else "api"
         logger.info("Stopped (%s) before the application had started.", cause)
-        report = StopReport(cause, ExitCode.STOPPED, 0.0, "not started")
+        code = max(ExitCode.ERROR if self._failures else ExitCode.STOPPED, self.least_code)
+        report = StopReport(cause, code, 0.0, "not started")
         self._callbacks.on_report(report)
+        self._callbacks.on_draft(report)
         return report
 
     def wake(self) -> None:
@@ -344,6 +379,8 @@ class ShutdownController:
         if climbed and self.state.phase > Phase.SERVING:
             # With a delay of 0 the announcement is no phase of its own: it must not cost a turn of the loop.
             self._fresh_phase = self.state.phase is not Phase.ANNOUNCED
+            if event is Input.FORCE:
+                self._rest_is_bounded = False  # C counts from now on, for one who hears of it late, too
             self._bound_the_rest()
             self._callbacks.on_phase(self.state)
         elif self.state != before and event is Input.STOP:
@@ -354,6 +391,8 @@ class ShutdownController:
             self._bound_the_rest()
         for action in actions:
             self._guarded(partial(self._acts[action], work), action.value)
+        if climbed and self.state.phase in DRAFTED:
+            self._guarded(self._draft, "the report")
         self.wake()
 
     def _guarded(self, act: Callable[[], object], what: str) -> None:
@@ -397,11 +436,11 @@ class ShutdownController:
             self._callbacks.bound(seconds)
 
     def _bound_the_rest(self) -> None:
-        """Say how long the stop can take, once: as soon as all that is left has a limit."""
-        left = time_left(self.state, self._time(), self.budgets)
-        if left < math.inf and not self._rest_is_bounded:
-            self._rest_is_bounded = True
-            self._bound(left)
+        """Say how long the stop can take, until that was said of all that is left."""
+        if not self._rest_is_bounded:
+            left = time_left(self.state, self._time(), self.budgets)
+            self._rest_is_bounded = left < math.inf
+            self._callbacks.bound(left)
 
     # -- actions --------------------------------------------------------------------------------------------------
 
@@ -539,17 +578,31 @@ class ShutdownController:
             len(running),
         )
 
+    def _draft(self) -> None:
+        """Have the report ready for the case that the process is ended in this phase."""
+        work = self._serving()
+        report = self._report(work)
+        left = self._tally.left or tuple(task.describe() for task in work.service.tasks.snapshot())
+        if self.state.phase < Phase.CLOSING:
+            report = replace(report, arrived=work.service.tasks.total - self._tally.ran_before)
+        missing = report.total - sum(self._tally.counts.values())
+        self._callbacks.on_draft(
+            replace(report, lifespan="abandoned", abandoned=report.abandoned + max(0, missing), left=left)
+        )
+
     def _report(self, work: Work) -> StopReport:
         tally = self._tally
         counts = tally.counts
         code = self._lifespan_code
         if tally.left:
             code = ExitCode.ABANDONED
+        elif code == ExitCode.STOPPED and self._failures:
+            code = ExitCode.ERROR
         elif code == ExitCode.STOPPED and tally.cut and self._nonzero_on_cut:
             code = ExitCode.CUT
         return StopReport(
             cause=self.state.cause,
-            exit_code=code,
+            exit_code=max(code, self.least_code),
             seconds=self._time() - self.state.ordered,
             lifespan=self._lifespan_word,
             phases=self._phases,
@@ -574,7 +627,8 @@ async def shut_down(lifespan: Lifespan, timeout: float) -> tuple[LifespanOutcome
     Returns its outcome, and whether the caller was cancelled: CancelledError is then still to be raised.
     """
     cancelled = False
-    task = asyncio.get_running_loop().create_task(lifespan.shutdown(timeout))
+    # Not by the loop: the application may have set a task factory there, and an eager one fails under uvloop 0.23.
+    task = asyncio.Task(lifespan.shutdown(timeout), loop=asyncio.get_running_loop())
     while not task.done():
         try:
             await asyncio.wait({task})

@@ -9,6 +9,7 @@ import math
 import os
 import resource
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,13 +18,13 @@ from lastcall.asgi.lifespan import Lifespan
 from lastcall.asgi.loading import LoadedApp, load_app, prepare
 from lastcall.asgi.scope import HTTPScopes
 from lastcall.base.errors import StartupError
-from lastcall.base.exit_code import ExitCode
+from lastcall.base.lineage import leave, leave_if_child
 from lastcall.base.record import replace
 from lastcall.connection.deadlines import Deadlines
 from lastcall.connection.http1 import HTTP1Connection
 from lastcall.connection.scheduler import Scheduler
 from lastcall.connection.service import HTTPService
-from lastcall.drain.ladder import Budgets, State
+from lastcall.drain.ladder import Budgets, Phase, State
 from lastcall.drain.policy import PolicyTable
 from lastcall.drain.report import StopReport
 from lastcall.net.binding import adopt, bind, given
@@ -33,9 +34,10 @@ from lastcall.notice.running import RunningTasks
 from lastcall.notice.signal import DrainSignal
 from lastcall.observe.logs import StopView, configure_logging, make_access_sink
 from lastcall.server.controller import Callbacks, ShutdownController, Work
+from lastcall.server.forks import leave_loop, let_go_in_children
 from lastcall.server.generators import ClosingGenerators
-from lastcall.server.loops import make_loop, refuse_running_loop
-from lastcall.server.report_file import write_report
+from lastcall.server.loops import make_loop, refuse_running_loop, run_until_done
+from lastcall.server.report_file import ReportFile
 from lastcall.server.signals import SignalHandler, waking
 from lastcall.server.teardown import close_loop
 
@@ -60,7 +62,16 @@ class Guard(Protocol):
         """Requests are served from now on."""
 
     def bound(self, seconds: float) -> None:
-        """The stop takes at most ``seconds`` from now on; in any thread, and in signal handlers."""
+        """The stop takes at most ``seconds`` from now on; infinity: it has no limit. In any thread, and in handlers."""
+
+    def entered(self, phase: Phase) -> None:
+        """A phase after ``SERVING`` has begun."""
+
+    def loaded(self) -> None:
+        """The application is imported, and starts now."""
+
+    def own_sockets(self, files: list[tuple[str, tuple[int, int]]]) -> None:
+        """We have made these unix sockets: path, and (device, inode)."""
 
 
 class Server:
@@ -86,9 +97,14 @@ class Server:
         self._install_signal_handlers = install_signal_handlers
         self._guard: Guard | None = None
         self._serving = False
+        self._owns_loop = False
+        self._thread = 0
+        self._driver: Driver | None = None
+        self._service: HTTPService | None = None
         self._lifespan: Lifespan | None = None
         self._listeners: list[Listener] = []
         self._handler: SignalHandler | None = None
+        self._report_file: ReportFile | None = None
         self._signal = DrainSignal()
         self._tasks = self._signal.tasks = RunningTasks()
         self._view = StopView()
@@ -105,6 +121,7 @@ class Server:
                 on_interrupt=self._view.interrupted,
                 on_order=self._view.ordered,
                 progress=self._view.progress,
+                on_draft=self._drafted,
                 on_report=self._reported,
             ),
             nonzero_on_cut=stop.nonzero_on_cut,
@@ -162,13 +179,23 @@ class Server:
         """A signal counts; ``SignalHandler`` calls this in the handler."""
         self._controller.give_order(name, level)
 
-    def abandon_now(self) -> None:
-        """The third signal, or the second while starting, in a process of our own: unlink our sockets, and go."""
-        for listener in self._listeners:
-            if listener.inode is not None:
-                listener.close()
-        self._view.close()
-        os._exit(ExitCode.ABANDONED)
+    def loop_failed(self, exc: BaseException) -> None:
+        """An exception came out of the event loop, which is about to run on: cancel what runs, and stop."""
+        self._controller.fail(exc)
+
+    def at_least(self, code: int) -> None:
+        """The process will end with ``code``, or with a higher one: the report has to say so."""
+        self._controller.least_code = max(self._controller.least_code, code)
+
+    def amend(self, code: int, why: str = "") -> None:
+        """The process ends with ``code``: where the report says something else, replace it, and say ``why``."""
+        if not self._stopped.done() or self._stopped.exception() is not None:
+            return  # no report
+        report = self._stopped.result()
+        if code != report.exit_code:
+            self._write(replace(report, exit_code=code))
+            if why:
+                logger.error("Exit code %d and not %d: %s", code, report.exit_code, why)
 
     def abandoned(self) -> set[asyncio.Task[Any]]:
         """Tasks that did not end when they were cancelled: those that the log has named."""
@@ -182,7 +209,9 @@ class Server:
     def run(self, sockets: Sequence[socket.socket] | None = None) -> StopReport:
         """``serve()`` in a new event loop, with a bounded teardown of that loop; see the class.
 
-        Raises RuntimeError where an event loop is running already: there, ``await serve()``.
+        Raises RuntimeError where an event loop is running already: there, ``await serve()``. SystemExit and
+        KeyboardInterrupt that come out of the loop are an order to stop, and raised when that is done. Any other
+        exception out of the loop cancels what runs; the report's ``exit_code`` is 1 then.
         """
         refuse_running_loop()
         self._refuse_another_time()
@@ -194,9 +223,27 @@ class Server:
             raise
         loop.call_soon(self.generators.watch)
         try:
-            return loop.run_until_complete(self.serve(sockets))
+            return self._run(loop, sockets)
         finally:
             close_loop(loop, named=self.abandoned())
+
+    def _run(self, loop: asyncio.AbstractEventLoop, sockets: Sequence[socket.socket] | None) -> StopReport:
+        exits: list[BaseException] = []
+
+        def came_out(exc: BaseException) -> None:
+            loop.call_soon(self.generators.watch)  # asyncio puts the hooks of before back at each end of a run
+            if isinstance(exc, SystemExit | KeyboardInterrupt):
+                exits.append(exc)
+                self.drain(type(exc).__name__)
+            else:
+                self.loop_failed(exc)
+
+        self._owns_loop = True
+        serving = asyncio.Task(self.serve(sockets), loop=loop)
+        run_until_done(loop, serving, came_out)
+        if exits:
+            raise exits[0]
+        return serving.result()
 
     async def serve(self, sockets: Sequence[socket.socket] | None = None) -> StopReport:
         """Serve until a stop order, and through the whole ladder.
@@ -231,23 +278,32 @@ class Server:
         self._refuse_another_time()
         self._serving = True
         self._guard = guard
+        self._owns_loop |= guard is not None
+        self._report_file = ReportFile(self.config.options.stop.report) if self.config.options.stop.report else None
         self._controller.start()
         own_handler = handler is None and self._install_signal_handlers
         self._handler = handler
         if own_handler:
-            self._handler = SignalHandler(self, own_process=False)
+            self._handler = SignalHandler(self)
             self._handler.install()
         app: LoadedApp | None = None
         register(self._signal)
+        loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         awake = ExitStack()
+        awake.enter_context(let_go_in_children(lambda: self._let_go(loop, own_sockets=sockets is None)))
         try:
             if self._handler is not None:
-                awake.enter_context(waking(asyncio.get_running_loop()))
+                awake.enter_context(waking(loop))
             for warning in self.config.warnings:
                 logger.warning("%s", warning)
             options = self.config.options
             self._listeners = bind(options.net.binds) if sockets is None else [adopt(sock) for sock in sockets]
+            if guard is not None:
+                guard.own_sockets([(one.path, one.inode) for one in self._listeners if one.inode is not None])
             app = self._load()
+            if guard is not None:
+                guard.loaded()
             lifespan = None if app is None else await self._start_lifespan(app)
             if app is None or lifespan is None:
                 return self._controller.interrupted()
@@ -258,10 +314,7 @@ class Server:
         finally:
             self.started = False
             unregister(self._signal, last=handler is not None)
-            for listener in self._listeners:
-                listener.close()
-            for sock in sockets or ():
-                sock.close()
+            self._close_sockets(sockets or ())
             if app is not None:
                 app.close()
             if own_handler and self._handler is not None:
@@ -278,17 +331,42 @@ class Server:
         if not self._stopped.done():
             self._stopped.set_exception(exc)
 
+    def _close_sockets(self, sockets: Sequence[socket.socket]) -> None:
+        for listener in self._listeners:
+            listener.close()
+        for sock in sockets:
+            sock.close()
+
+    def _let_go(self, loop: asyncio.AbstractEventLoop, *, own_sockets: bool) -> None:
+        """In a forked child: keep nothing of this server, and end the child where control would come back to it."""
+        if self._service is not None:
+            self._service.let_go(leave)
+        if own_sockets:
+            for listener in self._listeners:
+                listener.let_go()
+        if self._driver is not None:
+            self._driver.let_go()
+        leave_loop(loop, thread=self._thread, ours=self._owns_loop)
+
     def _load(self) -> LoadedApp | None:
         """Import the application; None if a signal interrupted that."""
+        if self._guard is not None:
+            self._guard.own_sockets([(one.path, one.inode) for one in self._listeners if one.inode is not None])
         self.importing = True
+        pid = os.getpid()
         try:
-            return None if self._controller.ordered else load_app(self.config.options.app)
-        except KeyboardInterrupt:
-            if not self._controller.ordered:
-                raise  # not from our handler
-            return None
+            app = None if self._controller.ordered else load_app(self.config.options.app)
+            leave_if_child(pid)
+            return app
+        except BaseException as exc:
+            leave_if_child(pid, exc)
+            if isinstance(exc, KeyboardInterrupt) and self._controller.ordered:
+                return None  # from our handler
+            raise
         finally:
             self.importing = False
+            if self._guard is not None:
+                self._guard.loaded()
 
     async def _start_lifespan(self, app: LoadedApp) -> Lifespan | None:
         """Run ``lifespan.startup``; None if an order interrupted it."""
@@ -352,6 +430,7 @@ class Server:
             options.net.driver, scheduler, service.drain, limit=connection_limit(options.net.limit_connections)
         )
         stack.callback(driver.close)
+        self._driver, self._service = driver, service
         for listener in self._listeners:
             listener.root_path = options.http.root_path
             listener.protocol = http1_protocol(service, listener)
@@ -401,21 +480,29 @@ class Server:
 
     def _phase_entered(self, state: State) -> None:
         logger.debug("Stopping: %s", state.phase.name)
+        if self._guard is not None:
+            self._guard.entered(state.phase)
 
     def _set_should_exit(self) -> None:
         if self._handler is not None:
             self._handler.should_exit = True
 
+    def _drafted(self, report: StopReport) -> None:
+        if self._report_file is not None and self._guard is not None:
+            self._report_file.draft(report)
+
     def _reported(self, report: StopReport) -> None:
-        path = self.config.options.stop.report
-        if path is not None:
-            try:
-                write_report(path, report)
-            except (OSError, ValueError) as exc:
-                reason = getattr(exc, "strerror", None) or exc
-                logger.error("The report of the stop could not be written to %s: %s", path, reason)
+        self._write(report)
         if not self._stopped.done():
             self._stopped.set_result(report)
+
+    def _write(self, report: StopReport) -> None:
+        if self._report_file is not None:
+            try:
+                self._report_file.write(report)
+            except OSError as exc:
+                path = self.config.options.stop.report
+                logger.error("The report of the stop could not be written to %s: %s", path, exc.strerror)
 
 
 def budgets_of(stop: StopOptions) -> Budgets:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from lastcall.drain.ladder import TEARDOWN
+from lastcall.server.loops import run_until_done
 
 logger = logging.getLogger("lastcall.error")
 
@@ -52,6 +54,7 @@ def close_loop(
             _forget(task)
             if task not in named:
                 logger.error("A task of the application does not end: %r", task)
+        loop.set_task_factory(None)  # which makes the tasks that close the generators, and may be the application's
         _run(loop, _bounded(loop.shutdown_asyncgens(), max(LAST_TURNS, end - loop.time())), interrupts)
         executor = getattr(loop, "_default_executor", None)
         if executor is not None:
@@ -64,16 +67,17 @@ def close_loop(
 
 
 def _run(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, None], interrupts: list[KeyboardInterrupt]) -> None:
-    task = loop.create_task(coro)
-    while not task.done():
-        try:
-            loop.run_until_complete(task)
-        except asyncio.CancelledError:
-            return
-        except SystemExit:
-            continue  # asyncio lets it out of the loop, past everything else that runs there
-        except KeyboardInterrupt as exc:
+    """Run ``coro``, which bounds itself, to its end, whatever comes out of the loop meanwhile."""
+
+    def came_out(exc: BaseException) -> None:
+        if isinstance(exc, KeyboardInterrupt):
             interrupts.append(exc)
+        elif not isinstance(exc, SystemExit):  # asyncio lets it out of the loop, past everything else that runs there
+            logger.error("An exception came out of the event loop while it was being closed: %r", exc)
+
+    task = asyncio.Task(coro, loop=loop)  # not by the loop, whose task factory may be the application's
+    with suppress(asyncio.CancelledError):
+        run_until_done(loop, task, came_out)
 
 
 async def _wait(tasks: set[asyncio.Task[Any]], timeout: float) -> None:
@@ -81,7 +85,7 @@ async def _wait(tasks: set[asyncio.Task[Any]], timeout: float) -> None:
 
 
 async def _bounded(coro: Coroutine[Any, Any, None], timeout: float) -> None:
-    task = asyncio.ensure_future(coro)
+    task = asyncio.Task(coro, loop=asyncio.get_running_loop())
     await asyncio.wait({task}, timeout=timeout)
     if not task.done():
         task.cancel()

@@ -36,6 +36,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Identifier
 from psycopg_pool import AsyncConnectionPool
 
+from lastcall_once.own_task import own_task
 from lastcall_once.records import Attempt, Event, Outcome, Policy, Record, State, Verdict, at
 from lastcall_once.store import StoreError
 
@@ -275,7 +276,7 @@ class PostgresStore:
         now = asyncio.get_running_loop().time()
         if self._pool is not None and now - self._purged > _PURGE_EVERY:
             self._purged = now
-            self._purging = asyncio.create_task(self._purge_beside())
+            self._purging = own_task(self._purge_beside())
         rows = await self._rows(
             "acquire",
             {
