@@ -27,7 +27,17 @@ API = page("docs/reference/api.md")
 STOP_REPORT = page("docs/reference/stop-report.md")
 # Public by name because other packages use them, and no part of the API.
 OF_OTHER_PACKAGES = {
-    "Server": {"abandoned", "amend", "at_least", "importing", "serve_under", "signal_received", "starting"},
+    "Server": {
+        "abandoned",
+        "amend",
+        "at_least",
+        "importing",
+        "interrupt_start",
+        "serve_under",
+        "signal_received",
+        "start_interrupted",
+        "starting",
+    },
     "Config": {"from_command"},
 }
 

@@ -111,6 +111,7 @@ class ShutdownController:
         # All of them: cause and level. Orders come from other threads and from signal handlers, which may interrupt
         # each other anywhere: nothing but an append is safe without a lock, and a lock could be held below a handler.
         self._orders: list[tuple[str, int]] = []
+        self._heard = False  # whether the loop has turned since the first
         self._loop: asyncio.AbstractEventLoop | None = None
         self._work: Work | None = None  # while it serves
         self._rest_is_bounded = False
@@ -160,6 +161,11 @@ class ShutdownController:
         return bool(self._orders)
 
     @property
+    def unheard(self) -> bool:
+        """Whether the stop was ordered, and the loop has not turned since."""
+        return self.ordered and not self._heard
+
+    @property
     def forced(self) -> bool:
         """Whether it was ordered that what still runs is cancelled."""
         return any(level >= 2 for _, level in self._orders)
@@ -189,6 +195,7 @@ class ShutdownController:
         Only signals escalate: one that is the first while a drain is under way for another reason changes nothing but
         what SIGINT shortens.
         """
+        self._heard = True
         if self._work is None:
             if self.interrupt is not None:
                 self.interrupt()

@@ -103,7 +103,8 @@ def _run(loop: asyncio.AbstractEventLoop, server: Server, handler: SignalHandler
         except (SystemExit, KeyboardInterrupt) as exc:
             if serving.done() and not serving.cancelled() and serving.exception() is exc:
                 raise
-            logger.error("A task of the application raised %r out of the event loop: stopping.", exc)
+            if not (server.start_interrupted and isinstance(exc, KeyboardInterrupt)):
+                logger.error("A task of the application raised %r out of the event loop: stopping.", exc)
             code = max(code, _exit_code(exc))
             server.at_least(code)
             _hush(loop, exc)

@@ -88,6 +88,7 @@ class Server:
         self.config = config
         self.started = False
         self.importing = False
+        self.start_interrupted = False
         self.addresses: list[Address] = []
         self._install_signal_handlers = install_signal_handlers
         self._guard: Guard | None = None
@@ -161,6 +162,12 @@ class Server:
     def starting(self) -> bool:
         """True until the server is ready: import and ``lifespan.startup``."""
         return not self._controller.serving
+
+    def interrupt_start(self) -> bool:
+        """Whether the start-up blocks the loop; ``SignalHandler`` asks in the handler, and raises KeyboardInterrupt."""
+        found = self.starting and self._controller.unheard
+        self.start_interrupted |= found
+        return found
 
     def signal_received(self, name: str, level: int) -> None:
         """A signal counts; ``SignalHandler`` calls this in the handler."""
@@ -290,6 +297,9 @@ class Server:
         try:
             if not self._controller.ordered:
                 ready = await lifespan.startup()
+        except StartupError:
+            if not self.start_interrupted:  # else this is how the application took the exception
+                raise
         finally:
             if not ready:
                 await lifespan.cancel(options.stop.cancel)

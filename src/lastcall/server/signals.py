@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import signal
 import threading
 import time
@@ -33,6 +34,12 @@ class Obeys(Protocol):
     def starting(self) -> bool:
         """True before the first request can be served."""
 
+    def interrupt_start(self) -> bool:
+        """Whether an order was given in the start, and the loop has not turned since: only an exception helps.
+
+        Asked a moment after the order. True: KeyboardInterrupt is raised in the main thread.
+        """
+
     def signal_received(self, name: str, level: int) -> None:
         """A stop signal counts: ``level`` is 1 for the first, 2 for the second."""
 
@@ -50,6 +57,7 @@ class SignalHandler:
         self.should_exit = False
         self._server = server
         self._escalation = Escalation()
+        self._ordered = math.inf  # when the first signal came
         self._earlier: dict[signal.Signals, Any] = {}
         self._retired = False
 
@@ -106,8 +114,11 @@ class SignalHandler:
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
         """The handler. It may be called once for several signals, which come with the times at which they came."""
-        heard = [self._hear(signal.Signals(number), when) for number, when in sigaction.take(signum, time.monotonic())]
-        if any(heard):
+        now = time.monotonic()
+        signals, once_more = sigaction.take(signum, now)
+        if any([self._hear(signal.Signals(number), when) for number, when in signals]):
+            raise KeyboardInterrupt
+        if once_more and now >= self._ordered + watchdog.BLOCKED_START and self._server.interrupt_start():
             raise KeyboardInterrupt
 
     def _hear(self, signum: signal.Signals, when: float) -> bool:
@@ -115,6 +126,7 @@ class SignalHandler:
         before = getattr(self._before(signum), "__self__", None)
         interrupt = isinstance(before, SignalHandler) and before._hear(signum, when)
         if self._escalation.press(when, STOP_SIGNALS[signum]):
+            self._ordered = min(self._ordered, when)
             self._server.signal_received(signum.name, min(self._escalation.level, 2))
             interrupt |= self._server.importing
         return interrupt
