@@ -74,13 +74,13 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
                 end = time.monotonic() + TEARDOWN
                 guard.bound_the_end()
                 with suppress(KeyboardInterrupt):  # a task's own: ours come to the handler
-                    if close_loop(loop, named=server.abandoned()):
+                    if close_loop(loop, named=server.abandoned(), again=guard.again):
                         code = max(code, ExitCode.ABANDONED)
                         server.amend(code, "there are tasks that do not end")
         except LastcallError as error:
             code = max(code, tell(error))
         finally:
-            _leave_threads(threads, end, code, server)
+            _leave_threads(threads, end, code, server, guard)
     finally:
         if not final:
             handler.restore()
@@ -144,6 +144,7 @@ class ProcessGuard:
         self._bounded = False
         self._frozen = False
         self._stacks = 0
+        self._again = False
 
     def start(self) -> None:
         """Start the watchdog, which needs no GIL: where the loop, or all of Python, hangs, it ends the process.
@@ -203,6 +204,14 @@ class ProcessGuard:
         self._bounded = seconds < math.inf
         watchdog.bound(seconds + WATCHDOG_MARGIN)
 
+    def again(self, seconds: float, since: float) -> float:
+        """Once in a stop, ``seconds`` more for what has had its time, if the process stood still in that; else 0.0."""
+        if self._again or watchdog.stood_still() <= since:
+            return 0.0
+        self._again = True
+        logger.warning("The process stood still while it was stopping: %g s more for what it was doing.", seconds)
+        return seconds
+
     def bound_the_end(self) -> None:
         """Set the deadline if no stop order has: after a failed start, say."""
         self._plan(Phase.STOPPED)
@@ -222,7 +231,7 @@ class ProcessGuard:
         )
 
 
-def _leave_threads(before: set[threading.Thread], end: float, code: int, server: Server) -> None:
+def _leave_threads(before: set[threading.Thread], end: float, code: int, server: Server, guard: ProcessGuard) -> None:
     """Give threads that the application has started until ``end``; the interpreter would wait for them for ever.
 
     Where one is left then, end the process: with ``code``, or with 5 if that is higher.
@@ -238,6 +247,9 @@ def _leave_threads(before: set[threading.Thread], end: float, code: int, server:
     end = max(end, time.monotonic() + LAST_TURNS)
     for thread in left():
         thread.join(max(0.0, end - time.monotonic()))
+        if thread.is_alive():
+            end += guard.again(TEARDOWN, end - TEARDOWN)
+            thread.join(max(0.0, end - time.monotonic()))
     staying = left()
     if not staying:
         return

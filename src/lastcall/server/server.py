@@ -62,6 +62,9 @@ class Guard(Protocol):
     def entered(self, phase: Phase) -> None:
         """A phase after ``SERVING`` has begun."""
 
+    def again(self, seconds: float, since: float) -> float:
+        """More seconds for what has had so many since ``since``; 0.0: no more."""
+
     def loaded(self) -> None:
         """The application is imported, and starts now."""
 
@@ -107,6 +110,7 @@ class Server:
             budgets_of(stop),
             Callbacks(
                 bound=self._bound,
+                again=self._again,
                 on_phase=self._phase_entered,
                 set_should_exit=self._set_should_exit,
                 progress=self._say_progress,
@@ -386,6 +390,9 @@ class Server:
     def _bound(self, seconds: float) -> None:
         if self._guard is not None:
             self._guard.bound(seconds)
+
+    def _again(self, seconds: float, since: float) -> float:
+        return 0.0 if self._guard is None else self._guard.again(seconds, since)
 
     def _say_progress(self, text: str | None) -> None:
         self._progress(text)

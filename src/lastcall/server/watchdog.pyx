@@ -12,7 +12,7 @@ Python does hear, it says by ``bound()`` how long it takes from then on.
 When the time is over, and at the third signal, the thread ends the process: it removes the unix sockets that are ours
 (``own_sockets``), writes the report that was rendered beforehand (``draft``), has ``faulthandler`` write the stacks of
 all threads, and leaves by ``_exit``. The stacks come last, in a thread of their own that is not waited for without
-limit: reading the stacks of threads that run can fail, and a full pipe would block.
+limit: reading the stacks of threads that run can crash, and a full pipe would block.
 
 Two services more. A signal that Python has not heard of after a moment may have come just before a call that blocks:
 the thread interrupts the main thread once more. And while a deadline is near it looks at the clock four times a second.
@@ -25,7 +25,7 @@ All functions may be called from any thread, also inside a handler in Python; wi
 cimport cython
 from libc.errno cimport EINTR, ENOENT, errno
 from libc.math cimport INFINITY
-from libc.signal cimport raise_
+from libc.signal cimport SIGSEGV, raise_
 from libc.stdint cimport uint64_t
 from libc.stdio cimport rename, snprintf
 from libc.string cimport memset
@@ -52,6 +52,9 @@ cdef extern from "pthread.h" nogil:
     int pthread_mutex_init(pthread_mutex_t* mutex, void* attr)
     int pthread_mutex_lock(pthread_mutex_t* mutex)
     int pthread_mutex_unlock(pthread_mutex_t* mutex)
+
+cdef extern from "signal.h" nogil:
+    const int SIGBUS
 
 cdef extern from "poll.h" nogil:
     cdef struct pollfd:
@@ -116,7 +119,7 @@ cdef struct Watch:
     int code
     bint restarted
     double looked           # when the clock was last looked at; 0: there was no deadline
-    double still            # seconds that the process stood still
+    double stood_still      # until when the process stood still, last; 0: it never did
     Socket sockets[SOCKETS]
     int count
     const char* path        # of the report; NULL: none
@@ -136,6 +139,7 @@ cdef int bell[2]
 cdef int SIGINT_ = signal.SIGINT
 cdef int SIGQUIT_ = signal.SIGQUIT
 cdef int dumped = 0
+cdef int leaving = 0            # the exit code, once that is certain
 _kept = {}                      # the bytes that `watch` points to
 
 bell[0] = bell[1] = -1
@@ -211,10 +215,10 @@ cdef void look(double now) noexcept nogil:
     if watch.looked == 0:
         return
     if now - watch.looked > STOOD_STILL:
-        watch.still += now - watch.looked
-        if not watch.restarted and watch.deadline < INFINITY:
+        watch.stood_still = now
+        if not watch.restarted and watch.deadline < now + watch.plan.restart:
             watch.restarted = True
-            watch.deadline = max(watch.deadline, now + watch.plan.restart)
+            watch.deadline = now + watch.plan.restart
     watch.looked = now if watch.deadline < INFINITY else 0
 
 
@@ -248,10 +252,12 @@ cdef double next_look(double now) noexcept nogil:
 @cython.linetrace(False)
 cdef void leave(int code, const char* outcome, const char* words, double now) noexcept nogil:
     """End the process."""
+    global leaving
     cdef char end[160]
     cdef int i, size
     cdef struct_stat found
     cdef pthread_t helper
+    cdef Disposition crashed
     for i in range(watch.count):
         if (
             lstat(watch.sockets[i].path, &found) == 0
@@ -267,12 +273,24 @@ cdef void leave(int code, const char* outcome, const char* words, double now) no
         write_file(watch.path, watch.fresh, watch.document, watch.length, end, <size_t>size)
     size = snprintf(end, sizeof(end), b"%s%d\n", words, code)
     say(end, <size_t>size)
+    # Threads that run change what is read: that may be the end of it, but with our exit code.
+    leaving = code
+    memset(&crashed, 0, sizeof(crashed))
+    crashed.sa_handler = on_crash
+    sigemptyset(&crashed.sa_mask)
+    c_sigaction(SIGSEGV, &crashed, NULL)
+    c_sigaction(SIGBUS, &crashed, NULL)
     if watch.stacks > 0 and pthread_create(&helper, NULL, write_stacks, NULL) == 0:
         for i in range(<int>(STACKS * 100)):
             if load(&dumped):
                 break
             poll(NULL, 0, 10)
     _exit(code)
+
+
+@cython.linetrace(False)
+cdef void on_crash(int signum) noexcept nogil:
+    _exit(leaving)
 
 
 @cython.linetrace(False)
@@ -517,11 +535,14 @@ def forget():
 
 
 def stood_still():
-    """How many seconds the process stood still, in all, while it had a deadline."""
+    """Until when, by ``time.monotonic()``, the process stood still last (stopped, or frozen) while it had a deadline.
+
+    0: it never did.
+    """
     cdef double found = 0
     if running == getpid():
         pthread_mutex_lock(&lock)
         look(monotonic())
-        found = watch.still
+        found = watch.stood_still
         pthread_mutex_unlock(&lock)
     return found
