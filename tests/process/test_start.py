@@ -81,6 +81,22 @@ def test_a_signal_interrupts_a_hung_start_with_exit_code_0(
     assert "shutdown" not in server.stdout
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT], ids=lambda number: str(number.name))
+@pytest.mark.parametrize(
+    "module",
+    ["click", "lastcall.cli.run", "lastcall.config", "lastcall.server", "lastcall.server.process", "faulthandler"],
+)
+def test_a_signal_before_the_server_has_handlers_is_exit_code_0(module: str, number: signal.Signals) -> None:
+    environment = {
+        "PYTHONPATH": str(Path(__file__).with_name("interrupting")),
+        "INTERRUPT_AT": module,
+        "INTERRUPT": str(int(number)),
+    }
+    with ServerProcess((), "behaviours:app", environment, APPS) as server:
+        assert server.wait() == 0
+        assert server.stderr == ""
+
+
 @pytest.mark.parametrize("loop", ["auto", "uvloop"])
 @pytest.mark.parametrize(
     "app", ["app_blocking_startup", "app_blocking_startup_that_tells", "app_task_that_blocks_the_startup"]

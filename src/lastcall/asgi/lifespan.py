@@ -271,8 +271,8 @@ class Lifespan:
         Call it once, after :meth:`startup` and when no request's task runs any more (ASGI lifespan spec: the server
         has stopped accepting connections and closed all active ones). Never takes longer than ``timeout`` seconds:
         a task that is late is cancelled, one that goes on even then is abandoned and named. Never raises for what the
-        application does; without a running lifespan it returns at once. ``again(since)`` is asked when the time is over,
-        and may give more: how many seconds on top of those since ``since``, on the loop's clock.
+        application does; without a running lifespan it returns at once. ``again(since)`` is asked when the time is
+        over, and may give more: how many seconds on top of those since ``since``, on the loop's clock.
         """
         if self._phase in FINAL or self._phase is State.IDLE:
             task = self._task

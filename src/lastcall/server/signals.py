@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any, Protocol
 
+from lastcall.base.early_exit import handler_before
 from lastcall.drain.escalation import Escalation
 from lastcall.server import sigaction, watchdog
 
@@ -66,7 +67,7 @@ class SignalHandler:
         if threading.current_thread() is threading.main_thread():
             sigaction.skip()
             for signum in STOP_SIGNALS:
-                self._earlier[signum] = signal.signal(signum, self.handle)
+                self._earlier[signum] = handler_before(signum, signal.signal(signum, self.handle))
                 sigaction.catch(signum)
 
     def restore(self) -> None:
