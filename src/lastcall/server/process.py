@@ -213,7 +213,8 @@ class ProcessGuard:
         return seconds
 
     def bound_the_end(self) -> None:
-        """Set the deadline if no stop order has: after a failed start, say."""
+        """Set the deadline if no stop order has: after a failed start, say. The listeners are closed."""
+        self.own_sockets([])
         self._plan(Phase.STOPPED)
         left = time_left(State(Phase.CLOSING), 0.0, self._budgets)
         if not self._bounded:

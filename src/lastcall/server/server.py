@@ -401,6 +401,9 @@ class Server:
         logger.debug("Stopping: %s", state.phase.name)
         if self._guard is not None:
             self._guard.entered(state.phase)
+            if state.phase >= Phase.DRAINING:
+                # They are removed now. A successor's may get the same inode, and must not be taken for ours.
+                self._guard.own_sockets([])
 
     def _set_should_exit(self) -> None:
         if self._handler is not None:

@@ -257,10 +257,13 @@ def take(int signum, double now):
     the signal was in an earlier answer.
     """
     cdef Caught caught
-    cdef unsigned long cursor
-    cdef unsigned long count = load(&delivered[signum])
-    cdef bint once_more = swap(&reminded, 0)
-    cdef bint called = count == expected[signum] and not once_more
+    cdef unsigned long cursor, count
+    cdef bint once_more, called
+    if not 0 < signum < SIGNALS:
+        raise ValueError(f"signal number {signum} out of range")
+    count = load(&delivered[signum])
+    once_more = swap(&reminded, 0)
+    called = count == expected[signum] and not once_more
     expected[signum] = count
     if called:
         note(signum, now)

@@ -126,7 +126,7 @@ class SignalHandler:
         """One signal; whether an import is to be interrupted. Another server that was here before hears of it too."""
         before = getattr(self._before(signum), "__self__", None)
         interrupt = isinstance(before, SignalHandler) and before._hear(signum, when)
-        if self._escalation.press(when, STOP_SIGNALS[signum]):
+        if self._escalation.press(when, STOP_SIGNALS.get(signum, 1)):
             self._ordered = min(self._ordered, when)
             self._server.signal_received(signum.name, min(self._escalation.level, 2))
             interrupt |= self._server.importing
