@@ -217,7 +217,7 @@ class ProcessGuard:
         self.own_sockets([])
         self._plan(Phase.STOPPED)
         left = time_left(State(Phase.CLOSING), 0.0, self._budgets)
-        if not self._bounded:
+        if not self._bounded and left < math.inf:
             self.bound(left)
 
     def _plan(self, phase: Phase, code: int = ExitCode.ERROR) -> None:
