@@ -27,6 +27,9 @@ class Orders:
         self.starting = False
         self.heard: list[tuple[str, int] | str] = []
 
+    def interrupt_start(self) -> bool:
+        raise AssertionError("nobody has a watchdog here")
+
     def signal_received(self, name: str, level: int) -> None:
         self.heard.append((name, level))
 
@@ -60,6 +63,15 @@ def test_signals_within_half_a_second_are_one(clock: Clock) -> None:
     clock.now += 0.4
     handler.handle(signal.SIGINT, None)
     assert orders.heard == [("SIGTERM", 1)]
+
+
+def test_another_signal_that_somebody_gives_to_our_handler_is_a_stop_order_too(clock: Clock) -> None:
+    orders = Orders()
+    handler = SignalHandler(orders)
+    handler.handle(signal.SIGHUP, None)
+    assert orders.heard == [("SIGHUP", 1)]
+    with pytest.raises(ValueError, match="out of range"):
+        handler.handle(1000, None)
 
 
 def test_an_import_is_interrupted_by_an_exception(clock: Clock) -> None:
@@ -261,10 +273,21 @@ def test_a_handler_that_calls_ours_is_heard_and_so_is_one_that_comes_back() -> N
 
 
 def test_more_signals_than_are_kept_are_a_burst_and_cost_the_oldest() -> None:
+    earlier = signal.signal(signal.SIGUSR1, lambda *_: None)
+    sigaction.catch(signal.SIGUSR1)
     sigaction.skip()
-    for when in range(100):
-        sigaction.take(signal.SIGUSR1, when) if when == 99 else None
-    assert sigaction.take(signal.SIGUSR1, 100.0) == [(signal.SIGUSR1, 100.0)]
+    try:
+        for _ in range(100):
+            signal.raise_signal(signal.SIGUSR1)
+        before = time.monotonic()
+        found, once_more = sigaction.take(signal.SIGUSR1, before)
+    finally:
+        signal.signal(signal.SIGUSR1, earlier)
+    assert [number for number, _ in found] == [signal.SIGUSR1] * 64
+    assert [when for _, when in found] == sorted(when for _, when in found)
+    assert found[-1][1] <= before
+    assert not once_more
+    assert sigaction.take(signal.SIGUSR1, 100.0) == ([(signal.SIGUSR1, 100.0)], False), "a call that no signal made"
 
 
 def test_a_forked_child_has_the_earlier_handlers_and_wakes_nobody() -> None:
