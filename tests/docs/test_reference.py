@@ -265,7 +265,7 @@ REFUSED: dict[str, list[bytes]] = {
     "a control character other than TAB": [START + HOST + b"a: b\x00\r\n\r\n", START + HOST + b"a: \x7f\r\n\r\n"],
     "HTTP/1.1 without Host": [START + b"\r\n"],
     "two Host fields": [START + HOST + HOST + b"\r\n"],
-    "an invalid Host": [START + b"Host: a b\r\n\r\n", START + b"Host: a,b@c\r\n\r\n"],
+    "an invalid Host": [START + b"Host: " + host + b"\r\n\r\n" for host in (b"a b", b"a,b@c", b"[...]", b"[1::2::3]")],
     "a Content-Length that is no": [
         POST + b"Content-Length: " + n + b"\r\n\r\n" for n in (b"+1", b"0x1", b"1_0", b"", b"9" * 19)
     ],
@@ -277,6 +277,7 @@ REFUSED: dict[str, list[bytes]] = {
     ],
     "another transfer coding": [POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n"],
     "a chunk size": [CHUNKED + size + b"\r\n" for size in (b"+1", b"0x1", b"-1", b"f" * 17)],
+    "a chunk extension": [CHUNKED + b"5" + text + b"\r\n" for text in (b";;", b";=", b";a=b c", b';a="b"c', b';a="b')],
     "chunk data": [CHUNKED + b"1\r\nab\r\n"],
     "a body larger": [POST + b"Content-Length: 33\r\n\r\n", CHUNKED + b"21\r\n"],
     "an expectation": [START + HOST + b"Expect: more\r\n\r\n"],

@@ -14,7 +14,7 @@ from cpython.object cimport PyObject
 import logging
 
 from lastcall.asgi.awaitables cimport DONE, later
-from lastcall.asgi.cycle cimport AppCycle, PyCFunction_New, PyMethodDef, item, lastcall_thread, method_def
+from lastcall.asgi.cycle cimport TURN, AppCycle, PyCFunction_New, PyMethodDef, item, lastcall_thread, method_def
 from lastcall.base.errors import ClientDisconnected, LocalProtocolError
 from lastcall.drain.report import BROKEN_OFF, CLOSED_BY_POLICY
 from lastcall.drain.state cimport ANNOUNCED, DRAINING
@@ -27,6 +27,9 @@ cdef extern from "Python.h":
     PyObject* Py_None
 
 cdef object logger = logging.getLogger("lastcall.error")
+
+cdef enum:
+    LARGE = 65536                    # a message that is worth a write of its own
 
 cdef bytes EVENT_STREAM = b"text/event-stream"
 cdef double HEAD_SECONDS = 0.005     # a head waits so long for its body: both in one packet are cheaper
@@ -165,7 +168,7 @@ cdef class HTTPCycle(AppCycle):
         cdef object body
         cdef Py_ssize_t n
         if self.disconnected or self.complete:
-            return {"type": "http.disconnect"}
+            return TURN if self.turn_is_due() else {"type": "http.disconnect"}
         if self.body is not None:
             body = self.body
             if not PyBytes_CheckExact(body):
@@ -181,7 +184,13 @@ cdef class HTTPCycle(AppCycle):
         if self.body_complete and not self.body_given:
             self.body_given = True
             return {"type": "http.request", "body": b"", "more_body": False}
+        if self.half_closed():
+            self.told = True
+            return TURN if self.turn_is_due() else {"type": "http.disconnect"}
         return None
+
+    cdef int deliver(self, object data) except -1:
+        return self.write_body(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), True)
 
     cdef bint leave_is_limited(self) noexcept:
         return self.head is not None    # a handler that has not answered is not cancelled because its client left
@@ -311,7 +320,7 @@ cdef class HTTPCycle(AppCycle):
         """What the report tells of this request."""
         return {
             "method": self.method, "path": self.raw_path.decode("ascii", "backslashreplace"),
-            "bytes_sent": self.body_sent, "client": "",
+            "bytes_sent": self.body_sent if self.complete else max(0, self.body_sent - self.unsent()), "client": "",
         }
 
     # -- what the application calls -------------------------------------------------------------------------------
@@ -320,7 +329,7 @@ cdef class HTTPCycle(AppCycle):
         return PyCFunction_New(SEND, self)
 
     def send(self, message):
-        """Queue one message; the awaitable suspends only for backpressure or fairness.
+        """Queue one message; the awaitable suspends, before that, only for backpressure or fairness.
 
         Raises LocalProtocolError for what ASGI or HTTP does not allow, ClientDisconnected after the client has left.
         """
@@ -338,10 +347,12 @@ cdef class HTTPCycle(AppCycle):
             # What nearly every message is. Nothing here runs anybody's code before the bytes are queued.
             body = <bytes>parts.body
             more = parts.more_body == Py_True
+            if more and not self.may_send(PyBytes_GET_SIZE(body)):
+                return self.send_later(body, PyBytes_GET_SIZE(body))
             self.write_body(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), more)
-            if not more or self.disconnected or self.complete:
-                return DONE
-            return self.after_send(PyBytes_GET_SIZE(body))
+            if PyBytes_GET_SIZE(body) >= LARGE and more:
+                self.flush()             # the task may compute for long before it sends again
+            return DONE
         kind = <object>parts.type
         if kind is BODY:
             first, second = <object>parts.body, <object>parts.more_body
@@ -361,11 +372,11 @@ cdef class HTTPCycle(AppCycle):
     cdef object _send_body(self, object data, bint more):
         cdef bytes body
         if self.disconnected:     # first: a request that was refused halfway is complete as well
-            raise ClientDisconnected("the client has disconnected")
+            return self.fail(ClientDisconnected("the client has disconnected"))
         if self.head is None:
-            raise LocalProtocolError("http.response.body came before http.response.start")
+            return self.fail(LocalProtocolError("http.response.body came before http.response.start"))
         if self.complete:
-            return DONE           # ASGI: messages after the end of the response are ignored
+            return self.nothing_sent()     # ASGI: messages after the end of the response are ignored
         if data is None:
             body = b""
         elif PyBytes_CheckExact(data):
@@ -373,23 +384,25 @@ cdef class HTTPCycle(AppCycle):
         elif isinstance(data, (bytes, bytearray, memoryview)):
             body = bytes(data)
         else:
-            raise LocalProtocolError(f"http.response.body: 'body' must be bytes, not {type(data).__name__}")
+            return self.fail(
+                LocalProtocolError(f"http.response.body: 'body' must be bytes, not {type(data).__name__}")
+            )
+        if more and not self.may_send(PyBytes_GET_SIZE(body)):
+            return self.send_later(body, PyBytes_GET_SIZE(body))
         self.write_body(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), more)
-        if not more or self.disconnected or self.complete:
-            return DONE
-        return self.after_send(PyBytes_GET_SIZE(body))
+        return DONE
 
     cdef object _send_other(self, object kind, object message, object status, object headers):
         if kind is not START and not is_start(kind):
             if kind is None:
-                raise LocalProtocolError(f"an ASGI message is a dict with a 'type', not {message!r:.80}")
-            raise LocalProtocolError(f"unknown ASGI message type {kind!r}")
+                return self.fail(LocalProtocolError(f"an ASGI message is a dict with a 'type', not {message!r:.80}"))
+            return self.fail(LocalProtocolError(f"unknown ASGI message type {kind!r}"))
         if self.disconnected:
-            raise ClientDisconnected("the client has disconnected")
+            return self.fail(ClientDisconnected("the client has disconnected"))
         if self.head is not None:
-            raise LocalProtocolError("http.response.start came twice")
+            return self.fail(LocalProtocolError("http.response.start came twice"))
         if status is None:
-            raise LocalProtocolError("http.response.start has no 'status'")
+            return self.fail(LocalProtocolError("http.response.start has no 'status'"))
         # Held until the first body message, or for a moment: an early exception can still become a clean 500.
         self.head = check_head(status, headers, self.runtime.default_headers)
         if not self.stepping:     # from a task of the application's own (sse-starlette): no step of ours follows

@@ -16,6 +16,7 @@ cdef class HTTPService(AppRuntime):
     cdef readonly Scheduler scheduler
     cdef readonly object options           # base.options.HTTPOptions
     cdef readonly bint keep_alive
+    cdef long long discard_limit           # bytes of an upload that are read behind an answer that closes
     cdef Py_ssize_t limit_concurrency      # 0: none
     cdef readonly long long requests       # complete heads so far
     cdef long long probes                  # and how many of them were for the health path

@@ -19,6 +19,9 @@ from lastcall.wire.head cimport check_head
 
 cdef object logger = logging.getLogger("lastcall.error")
 
+# With a --limit-body of 1 MiB no 413 would ever reach a client that writes its whole upload before it reads.
+cdef long long DISCARD_AT_LEAST = 64 * 1024 * 1024
+
 cdef tuple PLAIN_TEXT = (b"content-type", b"text/plain; charset=utf-8")
 cdef tuple NO_STORE = (b"cache-control", b"no-store")
 cdef tuple RETRY_AFTER = (b"retry-after", b"1")
@@ -53,6 +56,7 @@ cdef class HTTPService(AppRuntime):
             self.ready_path = options.health_path + "/ready"
             self.live_path = options.health_path + "/live"
         self.keep_alive = options.timeout_keep_alive > 0
+        self.discard_limit = max(options.limit_body or 0, DISCARD_AT_LEAST)
         self.limit_concurrency = options.limit_concurrency or 0
         self.refuse_with_retry = options.refuse_event_streams == "retry"
         self.max_requests = options.limit_max_requests or 0

@@ -205,10 +205,14 @@ class State(Record):
 
 
 class Census(Record):
-    """What is there: running tasks, and connections that are not closed yet."""
+    """What is there: running tasks, and connections that are not closed yet.
+
+    ``lingering`` are those that would lose their last answer if they were closed at once: an upload still comes.
+    """
 
     running: int = 0
     connections: int = 0
+    lingering: int = 0
 
     @property
     def nothing(self) -> bool:
@@ -232,7 +236,8 @@ def due(state: State, census: Census, now: float, budgets: Budgets) -> Input | N
             found = Input.CLEAR if census.nothing else Input.GRACE_OVER if now >= state.cancel_at else None
         case Phase.CANCELLING:
             over = now >= state.entered + budgets.cancel
-            found = Input.CLEAR if census.running == 0 else Input.CANCEL_OVER if over else None
+            clear = census.running == 0 and census.lingering == 0
+            found = Input.CLEAR if clear else Input.CANCEL_OVER if over else None
         case _:
             found = None
     return found

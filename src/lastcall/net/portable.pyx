@@ -140,9 +140,11 @@ cdef class PortableStream(Stream):
                     return self.lost()
                 sent = 0
             out.consume(sent)
+            self.sent += sent
             if out.end > out.start:
                 piece = out.data[out.start:min(out.end, out.start + PIECE)]
                 out.consume(len(piece))
+                self.sent += len(piece)
                 self.left = unacknowledged(self.fd)
                 self.transport.write(piece)
         return 0
@@ -159,7 +161,10 @@ cdef class PortableStream(Stream):
 
     cdef int shutdown_write(self) except -1:
         if self.transport is not None and not self.transport.is_closing() and self.transport.can_write_eof():
-            self.transport.write_eof()
+            try:
+                self.transport.write_eof()
+            except OSError:                 # ENOTCONN: reset meanwhile, which a transport that does not read cannot see
+                return self.lost()
         return 0
 
     cdef int close(self) except -1:
@@ -193,6 +198,9 @@ cdef class PortableStream(Stream):
         cdef int before = self.left
         self.left = unacknowledged(self.fd)
         return self.left < before
+
+    cdef Py_ssize_t in_flight(self) noexcept:
+        return unacknowledged(self.fd)
 
     cdef object client_address(self):
         return peer_tuple(&self.peer)

@@ -79,6 +79,7 @@ cdef class NativeStream(Stream):
                 return self.lost()
             sent = 0
         out.consume(sent)
+        self.sent += sent
         if sent < size:
             self.blocked = True
             self.left = unacknowledged(self.fd)
@@ -171,6 +172,9 @@ cdef class NativeStream(Stream):
         cdef int before = self.left
         self.left = unacknowledged(self.fd)
         return self.left < before
+
+    cdef Py_ssize_t in_flight(self) noexcept:
+        return unacknowledged(self.fd)
 
     cdef object client_address(self):
         return peer_tuple(&self.peer)

@@ -509,7 +509,10 @@ class ShutdownController:
 
     def _census(self) -> Census:
         work = self._serving()
-        return Census(running=work.service.tasks.count, connections=len(work.driver))
+        lingering = 0
+        if self.state.phase is Phase.CANCELLING:  # nobody else asks
+            lingering = sum(connection.lingering for connection in work.driver.connections)
+        return Census(running=work.service.tasks.count, connections=len(work.driver), lingering=lingering)
 
     def _say_progress(self, now: float) -> None:
         if not Phase.ANNOUNCED <= self.state.phase <= Phase.CANCELLING or now < self._said + PROGRESS_SECONDS:
