@@ -120,7 +120,7 @@ def test_whoever_writes_while_the_list_stands_there_has_lines_of_their_own(show:
     rows = [row for row in after_order(one.end()) if row]
     assert [row for row in rows if not row.startswith("  ")][: len(SAID)] == SAID
     assert re.fullmatch(ACCESS, rows[-2])
-    assert rows[-1].startswith("WARNING:  Stopped (SIGTERM)")
+    assert rows[-1].startswith("INFO:     Stopped (SIGTERM)")
     assert len(rows) == len(SAID) + 2 + sum(row.startswith("  ") for row in rows)
 
 
@@ -165,7 +165,7 @@ def test_the_list_says_who_is_left_and_counts_down(show: Any) -> None:
     assert one.terminal.wait() == 0
     left = [row for row in after_order(one.terminal.rows) if not re.fullmatch(ACCESS, row)]
     assert len(left) == 1, left
-    assert left[0].startswith("INFO:     Stopped (SIGTERM)")
+    assert left[0].startswith("WARNING:  Stopped (SIGTERM)")
 
 
 @pytest.mark.parametrize(("columns", "lines"), [(20, 6), (80, 3), (12, 40), (200, 8)])
