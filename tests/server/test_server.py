@@ -301,7 +301,7 @@ def test_the_report_counts_every_request_once(log: Lines) -> None:
     assert report.left == ("GET /stubborn",)
     assert {(cut.path, cut.outcome) for cut in report.cut} == {("/hang", "cancelled"), ("/stubborn", "abandoned")}
     assert (report.exit_code, report.cause) == (5, "api")
-    assert 0.3 < report.seconds < 2
+    assert 0.3 < report.seconds < 5
     assert str(report) in log.messages()
 
 
