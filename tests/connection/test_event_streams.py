@@ -114,9 +114,7 @@ def test_over_http_1_0_it_ends_with_a_fin_and_all_else_with_a_reset(stoppable: M
 def test_the_access_log_marks_what_looks_cut_and_nothing_else(stoppable: MakeStoppable) -> None:
     stage = Stage()
     one = stoppable(stage, close=("*",))
-    calls = [
-        begin(stage, one.connect(), get(path, *fields), EVENTS) for path, fields in (("/1", (ACCEPT,)), ("/2", ()))
-    ]
+    calls = [begin(stage, one.connect(), request, EVENTS) for request in (get("/1", ACCEPT), get("/2"))]
     one.order()
     one.reach(F)
     for call in calls:

@@ -138,7 +138,7 @@ def test_access_lines_stand_above_the_list(show: Any) -> None:
     assert one.terminal.wait() == 0
     rows = after_order(one.terminal.rows)
     assert all(re.fullmatch(ACCESS, row) for row in rows[:-1]), rows
-    assert rows[-1].startswith("INFO:     Stopped (SIGTERM)")
+    assert rows[-1].startswith("WARNING:  Stopped (SIGTERM)")
 
 
 def test_the_list_says_who_is_left_and_counts_down(show: Any) -> None:
@@ -165,7 +165,7 @@ def test_the_list_says_who_is_left_and_counts_down(show: Any) -> None:
     assert one.terminal.wait() == 0
     left = [row for row in after_order(one.terminal.rows) if not re.fullmatch(ACCESS, row)]
     assert len(left) == 1, left
-    assert left[0].startswith("INFO:     Stopped (SIGTERM)")
+    assert left[0].startswith("WARNING:  Stopped (SIGTERM)")
 
 
 @pytest.mark.parametrize(("columns", "lines"), [(20, 6), (80, 3), (12, 40), (200, 8)])
@@ -226,7 +226,7 @@ def test_a_ctrl_c_has_its_own_line(show: Any) -> None:
     assert rows[at + 1].startswith("INFO:     Stopping (SIGINT): 1 request in flight")
     assert rows[at + 2 : at + 4] == ["printed to stdout", "^C"]
     assert re.fullmatch(ACCESS, rows[at + 4])
-    assert rows[at + 5].startswith("INFO:     Stopped (SIGINT)")
+    assert rows[at + 5].startswith("WARNING:  Stopped (SIGINT)")
     assert len(rows) == at + 6
 
 
