@@ -14,7 +14,9 @@ from cpython.object cimport PyObject
 import logging
 
 from lastcall.asgi.awaitables cimport DONE, later
-from lastcall.asgi.cycle cimport TURN, AppCycle, PyCFunction_New, PyMethodDef, item, lastcall_thread, method_def
+from lastcall.asgi.cycle cimport (
+    TURN, YIELD_SENDS, AppCycle, PyCFunction_New, PyMethodDef, item, lastcall_thread, method_def,
+)
 from lastcall.base.errors import ClientDisconnected, LocalProtocolError
 from lastcall.wire.head cimport check_head
 
@@ -317,7 +319,14 @@ cdef class HTTPCycle(AppCycle):
         if status is None:
             return self.fail(LocalProtocolError("http.response.start has no 'status'"))
         # Held until the first body message, or for a moment: an early exception can still become a clean 500.
-        self.head = check_head(status, headers, self.runtime.default_headers)
+        self._unsuspended += 1
+        if self._unsuspended <= YIELD_SENDS:
+            self.head = check_head(status, headers, self.runtime.default_headers)
+        else:                     # it has tried often
+            try:
+                self.head = check_head(status, headers, self.runtime.default_headers)
+            except LocalProtocolError as error:
+                return self.fail(error)
         if not self.stepping:     # from a task of the application's own (sse-starlette): no step of ours follows
             self._hold_head()
         return DONE
