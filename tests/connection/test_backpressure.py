@@ -351,6 +351,7 @@ FOR_NOTHING: dict[str, tuple[tuple[Message, ...], str, Try]] = {
     "send to nobody from the start": ((), "feed_reset", lambda _, send: send(start())),
     "send after the end": (COMPLETE, "", lambda _, send: send(body(b"x", more=True))),
     "send what is wrong": ((), "", lambda _, send: send({"type": "nonsense"})),
+    "start with what is wrong": ((), "", lambda _, send: send(start(200, (b"no token", b"x")))),
     "send a body too early": ((), "", lambda _, send: send(body(b"x", more=True))),
     "start again": (BEGUN, "", lambda _, send: send(start())),
     "receive from nobody": ((), "feed_reset", lambda receive, _: receive()),

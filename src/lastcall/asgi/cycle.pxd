@@ -28,6 +28,7 @@ cdef extern from "Python.h":
 cdef enum:
     HIGH_WATER = 65536      # bytes unsent: above it send() suspends, or reading is paused
     LOW_WATER = 16384       # bytes unsent: below it senders are woken
+    YIELD_SENDS = 100       # without a suspension: the next one gives the loop a turn
 
 
 cdef class AppCycle(RunningTask):

@@ -54,8 +54,7 @@ TURN = object()
 cdef int CLOSE = Policy.CLOSE
 
 cdef enum:
-    YIELD_SENDS = 100            # after so many sends, or bytes, without a suspension the next one gives the loop a turn
-    YIELD_BYTES = 65536
+    YIELD_BYTES = 65536          # after so many bytes, or sends, without a suspension the next one gives the loop a turn
     FRAMING = 32                 # bytes that a protocol may put around what was sent
     LOOKS = 4                    # at whether a half-closed client still reads, while --timeout-disconnect lasts
 

@@ -14,7 +14,7 @@ from cpython.object cimport PyObject
 import logging
 
 from lastcall.asgi.awaitables cimport DONE, later
-from lastcall.asgi.cycle cimport TURN, AppCycle, PyMethod_New, item, lastcall_thread, marked
+from lastcall.asgi.cycle cimport TURN, YIELD_SENDS, AppCycle, PyMethod_New, item, lastcall_thread, marked
 from lastcall.base.errors import LocalProtocolError
 from lastcall.drain.report import BROKEN_OFF, CLOSED_BY_POLICY
 from lastcall.drain.state cimport ANNOUNCED, DRAINING
@@ -406,7 +406,14 @@ cdef class HTTPCycle(AppCycle):
         if status is None:
             return self.fail(LocalProtocolError("http.response.start has no 'status'"))
         # Held until the first body message, or for a moment: an early exception can still become a clean 500.
-        self.head = check_head(status, headers, self.runtime.default_headers)
+        self._unsuspended += 1
+        if self._unsuspended <= YIELD_SENDS:
+            self.head = check_head(status, headers, self.runtime.default_headers)
+        else:                     # it has tried often
+            try:
+                self.head = check_head(status, headers, self.runtime.default_headers)
+            except LocalProtocolError as error:
+                return self.fail(error)
         if not self.stepping:     # from a task of the application's own (sse-starlette): no step of ours follows
             self._hold_head()
         return DONE
