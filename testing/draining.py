@@ -146,6 +146,7 @@ class StoppableBench(Bench):
             self.budgets,
             Callbacks(
                 bound=self.bounds.append,
+                again=lambda seconds, since: 0.0,
                 on_draft=self.drafts.append,
                 on_phase=self._phase,
                 set_should_exit=self._set_should_exit,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lastcall import __version__
+from lastcall.base import early_exit
 from lastcall.base.errors import ConfigError, LastcallError, StartupError
 from lastcall.cli.main import main, serve_command
 from lastcall.config import Config
@@ -300,3 +302,31 @@ def test_the_modules_of_the_command_are_frozen_unless_told_otherwise(
     serve("main:app", *options)
     assert server.collecting, "the application finds the collector at work"
     assert (server.frozen > 0) is frozen
+
+
+# -- signals before the server has handlers ----------------------------------------------------------------------------
+
+
+def test_a_command_of_another_package_has_the_usual_handlers(capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        early_exit.leave_at_once()
+        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        with pytest.raises(SystemExit):
+            main(["once", "--help"])
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        early_exit.leave_no_more()
+        signal.signal(signal.SIGINT, before)
+    assert "once" in capsys.readouterr().out
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        early_exit.leave_at_once()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        early_exit.leave_no_more()
+        signal.signal(signal.SIGINT, before)

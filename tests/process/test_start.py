@@ -5,12 +5,14 @@ from __future__ import annotations
 import signal
 import socket
 import time
+from pathlib import Path
 
 import pytest
 
 from testing.peer import Peer
 from testing.process import ServerProcess
 from tests.process.conftest import APPS, Start, Stopwatch, wait_for_output
+from tests.process.witness import report
 
 
 def test_the_ready_line_gives_the_real_port(start: Start) -> None:
@@ -77,6 +79,53 @@ def test_a_signal_interrupts_a_hung_start_with_exit_code_0(
     assert f"Stopped ({number.name})" in server.stderr
     assert ("startup was interrupted" in server.stdout) is (word == "startup"), "the lifespan's task is cancelled"
     assert "shutdown" not in server.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT], ids=lambda number: str(number.name))
+@pytest.mark.parametrize(
+    "module",
+    ["click", "lastcall.cli.run", "lastcall.config", "lastcall.server", "lastcall.server.process", "faulthandler"],
+)
+def test_a_signal_before_the_server_has_handlers_is_exit_code_0(module: str, number: signal.Signals) -> None:
+    environment = {
+        "PYTHONPATH": str(Path(__file__).with_name("interrupting")),
+        "INTERRUPT_AT": module,
+        "INTERRUPT": str(int(number)),
+    }
+    with ServerProcess((), "behaviours:app", environment, APPS) as server:
+        assert server.wait() == 0
+        assert server.stderr == ""
+
+
+@pytest.mark.parametrize("loop", ["auto", "uvloop"])
+@pytest.mark.parametrize(
+    "app", ["app_blocking_startup", "app_blocking_startup_that_tells", "app_task_that_blocks_the_startup"]
+)
+def test_one_signal_ends_a_start_up_that_blocks_the_loop(start: Start, app: str, loop: str) -> None:
+    server = start(app, "--loop", loop, ready=False)
+    wait_for_output(server, "startup began")
+    watch = Stopwatch()
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    assert watch.seconds > 0.4, "a start-up that does not block would have heard of it by then"
+    assert "Stopped (SIGTERM) before the application had started" in server.stderr
+    assert "Traceback" not in server.stderr
+    assert "ERROR" not in server.stderr
+    assert ("startup was interrupted" in server.stdout) is (app == "app_blocking_startup")
+
+
+def test_a_start_up_that_blocks_on_is_abandoned_with_its_stack(start: Start, tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    server = start("app_startup_that_swallows", "--timeout-cancel", "0.2", "--drain-report", str(file), ready=False)
+    wait_for_output(server, "startup began")
+    watch = Stopwatch()
+    server.signal(signal.SIGTERM)
+    wait_for_output(server, "startup goes on")
+    assert server.wait() == 5
+    assert 0.2 + 1 < watch.seconds < 6
+    assert server.stdout.count("startup goes on") == 1, "interrupted once: it may be cleaning up"
+    assert "in startup_that_swallows" in server.stderr
+    assert (report(file)["outcome"], report(file)["exit_code"]) == ("watchdog", 5)
 
 
 def test_the_second_signal_during_the_start_is_exit_code_5(start: Start) -> None:

@@ -11,10 +11,10 @@ from textwrap import dedent
 
 import pytest
 
-from testing.peer import Peer
+from testing.peer import Peer, eventually
 from testing.process import ServerProcess
-from tests.process.conftest import APPS, Start, Stopwatch, wait_for_output
-from tests.process.witness import Client
+from tests.process.conftest import APPS, Start, Stopwatch, answers, wait_for_output
+from tests.process.witness import Client, report
 
 NOT_TOGETHER = 0.6  # seconds: signals that are closer than 0.5 s are one
 STOP_SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT]
@@ -96,7 +96,6 @@ def holding(start: Start, where: str, *options: str) -> ServerProcess:
         server = start("unheard:app", *options)
         Client(server, f"/{where}")
     wait_for_output(server, "holding")
-    time.sleep(0.05)  # between the word and the call
     return server
 
 
@@ -169,6 +168,25 @@ def test_unix_sockets_are_removed_but_for_one_that_took_their_place(start: Start
     assert not ours.exists()
     assert other.exists()
     client.close()
+
+
+def test_a_standard_error_that_nobody_reads_does_not_hold_the_end(tmp_path: Path) -> None:
+    file, path = tmp_path / "report.json", tmp_path / "socket"
+    command = [sys.executable, "-m", "lastcall", "unheard:app", "--uds", str(path), "--drain-report", str(file), *SHORT]
+    with subprocess.Popen(command, cwd=APPS, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as server:
+        try:
+            eventually(lambda: answers(str(path)))
+            with Peer(str(path)) as peer:
+                peer.request("/full")
+                assert server.stdout is not None
+                for line in server.stdout:
+                    if line == b"holding\n":
+                        break
+                server.send_signal(signal.SIGTERM)
+                assert server.wait(LONG) == 1
+        finally:
+            server.kill()
+    assert report(file)["outcome"] == "watchdog"
 
 
 def test_a_handler_that_the_application_installs_later_wins(start: Start) -> None:

@@ -86,6 +86,33 @@ def test_a_task_that_swallows_cancellation_is_named_and_left(make_loop: MakeLoop
     assert not kept[0].done()
 
 
+def test_the_end_has_its_time_again_where_the_process_stood_still(make_loop: MakeLoop) -> None:
+    ended, asked = [], []
+
+    async def task() -> None:
+        try:
+            await sleep_for_ever()
+        finally:
+            await asyncio.sleep(0.3)
+            ended.append(True)
+
+    async def main() -> asyncio.Task[None]:
+        started = asyncio.create_task(task())
+        await asyncio.sleep(0)
+        return started
+
+    def again(seconds: float, since: float) -> float:
+        asked.append((seconds, since < time.monotonic()))
+        return 20.0
+
+    loop = make_loop()
+    kept = loop.run_until_complete(main())
+    assert close_loop(loop, 0.1, again=again) == 0
+    assert kept.done()
+    assert ended == [True]
+    assert asked == [(0.1, True)]
+
+
 def test_tasks_that_begin_while_others_are_cancelled_are_cancelled_too(make_loop: MakeLoop, log: Lines) -> None:
     ended = []
 

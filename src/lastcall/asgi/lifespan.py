@@ -24,7 +24,7 @@ import asyncio
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
 
@@ -269,13 +269,14 @@ class Lifespan:
         self.interrupt()
         return self._task is None or await self._ended_within(self._task, timeout)
 
-    async def shutdown(self, timeout: float) -> LifespanOutcome:
+    async def shutdown(self, timeout: float, again: Callable[[float], float] = lambda since: 0.0) -> LifespanOutcome:
         """Send ``lifespan.shutdown`` and wait for the answer and the end of the task.
 
         Call it once, after :meth:`startup` and when no request's task runs any more (ASGI lifespan spec: the server
         has stopped accepting connections and closed all active ones). Never takes longer than ``timeout`` seconds:
         a task that is late is cancelled, one that goes on even then is abandoned and named. Never raises for what the
-        application does; without a running lifespan it returns at once.
+        application does; without a running lifespan it returns at once. ``again(since)`` is asked when the time is
+        over, and may give more: how many seconds on top of those since ``since``, on the loop's clock.
         """
         if self._phase in FINAL or self._phase is State.IDLE:
             task = self._task
@@ -293,6 +294,9 @@ class Lifespan:
         self._inbox.put_nowait({"type": "lifespan.shutdown"})
         try:
             await asyncio.wait({settled}, timeout=_seconds(timeout - reserve))
+            if not settled.done() and (more := again(end - timeout)):
+                end = loop.time() + more
+                await asyncio.wait({settled}, timeout=_seconds(more - reserve))
             if not settled.done():
                 self._advance(Event.TIMEOUT)
                 self._logger.error(

@@ -14,6 +14,7 @@ from typing import Final, NoReturn
 import click
 
 from lastcall._version import __version__
+from lastcall.base.early_exit import leave_no_more
 from lastcall.cli.commands import can_be_command, find_command, help_records
 from lastcall.cli.flags import GroupedCommand, given_flags, table_flags
 from lastcall.cli.run import serve
@@ -33,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             error.show()
             raise SystemExit(error.exit_code) from None
         if command is not None:
+            leave_no_more()
             program = f"{PROGRAM} {words.pop(0)}"
     raise SystemExit((command or serve_command).main(args=words, prog_name=program))
 

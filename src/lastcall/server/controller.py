@@ -73,6 +73,8 @@ class Callbacks(Record):
     ``bound(seconds)``: from now on the stop takes at most so long, or has no limit (infinity). Called at the order, by
     whoever gives it (a signal's handler, say), and again when the loop hears of it, and of one to cancel, or, where a
     part has no limit, when that part is over.
+    ``again(seconds, since)``: a part has had its seconds, since that time on the loop's clock; returns how many it gets
+    on top, where the process stood still in them, or 0.0.
     ``on_draft(report)``: what there will be to report if the process is ended from now on; at the start, when the
     server serves, in each phase after that, and at the end.
     ``on_phase(state)`` on entering each phase after ``SERVING``, before its actions; ``set_should_exit()`` when
@@ -81,6 +83,7 @@ class Callbacks(Record):
     """
 
     bound: Callable[[float], None]
+    again: Callable[[float, float], float]
     on_phase: Callable[[State], None]
     set_should_exit: Callable[[], None]
     progress: Callable[[str | None], None]
@@ -112,6 +115,7 @@ class ShutdownController:
         # All of them: cause and level. Orders come from other threads and from signal handlers, which may interrupt
         # each other anywhere: nothing but an append is safe without a lock, and a lock could be held below a handler.
         self._orders: list[tuple[str, int]] = []
+        self._heard = False  # whether the loop has turned since the first
         self._loop: asyncio.AbstractEventLoop | None = None
         self._work: Work | None = None  # while it serves
         self._rest_is_bounded = False
@@ -181,6 +185,11 @@ class ShutdownController:
         return bool(self._orders)
 
     @property
+    def unheard(self) -> bool:
+        """Whether the stop was ordered, and the loop has not turned since."""
+        return self.ordered and not self._heard
+
+    @property
     def forced(self) -> bool:
         """Whether it was ordered that what still runs is cancelled."""
         return any(level >= 2 for _, level in self._orders)
@@ -210,6 +219,7 @@ class ShutdownController:
         Only signals escalate: one that is the first while a drain is under way for another reason changes nothing but
         what SIGINT shortens.
         """
+        self._heard = True
         if self._work is None:
             if self.interrupt is not None:
                 self.interrupt()
@@ -238,6 +248,9 @@ class ShutdownController:
                 continue
             now = self._time()
             event = due(self.state, self._census(), now, self.budgets)
+            if event is Input.CANCEL_OVER and self._callbacks.again(self.budgets.cancel, self.state.entered):
+                self._begin_again(now)
+                continue
             if event is not None:
                 self._apply(event)
                 continue
@@ -340,6 +353,12 @@ class ShutdownController:
         if climbed and self.state.phase in DRAFTED:
             self._guarded(self._draft, "the report")
         self.wake()
+
+    def _begin_again(self, now: float) -> None:
+        """The phase has its time anew."""
+        name = self.state.phase.name
+        self._phases[name] = self._phases.get(name, 0.0) + now - self.state.entered
+        self.state = replace(self.state, entered=now)
 
     def _guarded(self, act: Callable[[], object], what: str) -> None:
         """Whatever goes wrong in one act, and however, the others are done, and the stop goes on."""
@@ -479,7 +498,8 @@ class ShutdownController:
 
     async def _shut_down_lifespan(self, work: Work) -> None:
         self._signal.tasks = None  # what is tracked from now on is nobody's to wait for
-        outcome, cancelled = await shut_down(work.lifespan, self.budgets.lifespan_shutdown)
+        timeout = self.budgets.lifespan_shutdown
+        outcome, cancelled = await shut_down(work.lifespan, timeout, partial(self._callbacks.again, timeout))
         self._cancelled |= cancelled
         self._lifespan_word, self._lifespan_code = outcome.value, outcome.exit_code
 
@@ -553,14 +573,16 @@ class ShutdownController:
         )
 
 
-async def shut_down(lifespan: Lifespan, timeout: float) -> tuple[LifespanOutcome, bool]:
+async def shut_down(
+    lifespan: Lifespan, timeout: float, again: Callable[[float], float] = lambda since: 0.0
+) -> tuple[LifespanOutcome, bool]:
     """Run ``lifespan.shutdown``, at most ``timeout`` seconds, also if the caller is cancelled meanwhile.
 
     Returns its outcome, and whether the caller was cancelled: CancelledError is then still to be raised.
     """
     cancelled = False
     # Not by the loop: the application may have set a task factory there, and an eager one fails under uvloop 0.23.
-    task = asyncio.Task(lifespan.shutdown(timeout), loop=asyncio.get_running_loop())
+    task = asyncio.Task(lifespan.shutdown(timeout, again), loop=asyncio.get_running_loop())
     while not task.done():
         try:
             await asyncio.wait({task})

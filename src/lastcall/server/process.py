@@ -60,7 +60,7 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
     if final:
         # The first to be registered is the last to be called: the application's functions still have the handlers.
         atexit.register(handler.ignore)
-    process_end = ProcessEnd(final=final, amend=server.amend)
+    process_end = ProcessEnd(final=final, amend=server.amend, again=guard.again)
     code: int = ExitCode.STOPPED
     end = time.monotonic()
     try:
@@ -74,7 +74,7 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
                 end = time.monotonic() + TEARDOWN
                 guard.bound_the_end()
                 with suppress(KeyboardInterrupt):  # a task's own: ours come to the handler
-                    if close_loop(loop, named=server.abandoned()):
+                    if close_loop(loop, named=server.abandoned(), again=guard.again):
                         code = max(code, ExitCode.ABANDONED)
                         server.amend(code, "there are tasks that do not end")
         except LastcallError as error:
@@ -100,7 +100,8 @@ def _run(loop: asyncio.AbstractEventLoop, server: Server, handler: SignalHandler
     def came_out(exc: BaseException) -> None:
         nonlocal code
         if isinstance(exc, SystemExit | KeyboardInterrupt):
-            logger.error("A task of the application raised %r out of the event loop: stopping.", exc)
+            if not (server.start_interrupted and isinstance(exc, KeyboardInterrupt)):
+                logger.error("A task of the application raised %r out of the event loop: stopping.", exc)
             code = max(code, 0 if isinstance(exc, KeyboardInterrupt) else exit_code(exc))
             server.at_least(code)
             _hush(loop, exc)
@@ -138,6 +139,7 @@ class ProcessGuard:
         self._bounded = False
         self._frozen = False
         self._stacks = 0
+        self._again = False
 
     def start(self) -> None:
         """Start the watchdog, which needs no GIL: where the loop, or all of Python, hangs, it ends the process.
@@ -197,11 +199,20 @@ class ProcessGuard:
         self._bounded = seconds < math.inf
         watchdog.bound(seconds + WATCHDOG_MARGIN)
 
+    def again(self, seconds: float, since: float) -> float:
+        """Once in a stop, ``seconds`` more for what has had its time, if the process stood still in that; else 0.0."""
+        if self._again or watchdog.stood_still() <= since:
+            return 0.0
+        self._again = True
+        logger.warning("The process stood still while it was stopping: %g s more for what it was doing.", seconds)
+        return seconds
+
     def bound_the_end(self) -> None:
-        """Set the deadline if no stop order has: after a failed start, say."""
+        """Set the deadline if no stop order has: after a failed start, say. The listeners are closed."""
+        self.own_sockets([])
         self._plan(Phase.STOPPED)
         left = time_left(State(Phase.CLOSING), 0.0, self._budgets)
-        if not self._bounded:
+        if not self._bounded and left < math.inf:
             self.bound(left)
 
     def _plan(self, phase: Phase, code: int = ExitCode.ERROR) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lastcall.base.exit_code import ExitCode
+from lastcall.drain.ladder import TEARDOWN
 from lastcall.server.teardown import LAST_TURNS
 
 if TYPE_CHECKING:
@@ -34,12 +35,14 @@ class ProcessEnd:
     ``final``: the process ends next. Then the exit hooks of the ``threading`` module run early, which ends every pool
     that is idle, and an ``atexit`` function of ours takes the place of multiprocessing's. Otherwise the program goes
     on, and may want its pools and its children. ``amend(code)`` is told the exit code where the report has another.
+    ``again(seconds, since)`` is asked when the time is over, and gives more: the process may have stood still.
     """
 
-    def __init__(self, *, final: bool, amend: Callable[[int], object]) -> None:
+    def __init__(self, *, final: bool, amend: Callable[[int], object], again: Callable[[float, float], float]) -> None:
         self._older = frozenset(threading.enumerate())
         self._final = final
         self._amend = amend
+        self._again = again
         self._end = 0.0
         self._code: int = ExitCode.STOPPED
         if final:
@@ -56,8 +59,14 @@ class ProcessEnd:
         if self._final:
             _run_exit_hooks(self._end)
             _forget_multiprocessing()
-        while (staying := self._at_work()) and (left := self._end - time.monotonic()) > 0:
-            staying[0].join(min(LOOK_AGAIN, left))
+        while staying := self._at_work():
+            left = self._end - time.monotonic()
+            if left <= 0:
+                more = self._again(TEARDOWN, self._end - TEARDOWN)
+                if not more:
+                    break
+                self._end += more
+            staying[0].join(max(0.0, min(LOOK_AGAIN, left)))
         if not staying:
             return
         error = sys.exception()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lastcall.server import watchdog
@@ -15,11 +16,10 @@ class ReportFile:
     """The file of ``--drain-report``, wherever the working directory is by the time that it is written."""
 
     def __init__(self, path: str) -> None:
-        absolute = os.fsencode(path if os.path.isabs(path) else os.path.join(os.getcwd(), path))
-        if b"\0" in absolute:
-            raise ValueError("embedded null byte")
-        self._path = absolute
-        self._fresh = b"%s.%d.new" % (absolute, os.getpid())
+        with suppress(OSError):  # a working directory that is gone: then it stays relative
+            path = os.path.join(os.getcwd(), path)
+        self._path = os.fsencode(path)
+        self._fresh = b"%s.%d.new" % (self._path, os.getpid())
 
     def write(self, report: StopReport) -> None:
         """Write the report as one line of JSON; raises OSError.

@@ -66,6 +66,9 @@ class Guard(Protocol):
     def entered(self, phase: Phase) -> None:
         """A phase after ``SERVING`` has begun."""
 
+    def again(self, seconds: float, since: float) -> float:
+        """More seconds for what has had so many since ``since``; 0.0: no more."""
+
     def loaded(self) -> None:
         """The application is imported, and starts now."""
 
@@ -92,6 +95,7 @@ class Server:
         self.config = config
         self.started = False
         self.importing = False
+        self.start_interrupted = False
         self.addresses: list[Address] = []
         self._install_signal_handlers = install_signal_handlers
         self._guard: Guard | None = None
@@ -114,6 +118,7 @@ class Server:
             budgets_of(stop),
             Callbacks(
                 bound=self._bound,
+                again=self._again,
                 on_phase=self._phase_entered,
                 set_should_exit=self._set_should_exit,
                 progress=self._say_progress,
@@ -169,6 +174,12 @@ class Server:
     def starting(self) -> bool:
         """True until the server is ready: import and ``lifespan.startup``."""
         return not self._controller.serving
+
+    def interrupt_start(self) -> bool:
+        """Whether the start-up blocks the loop; ``SignalHandler`` asks in the handler, and raises KeyboardInterrupt."""
+        found = self.starting and self._controller.unheard
+        self.start_interrupted |= found
+        return found
 
     def signal_received(self, name: str, level: int) -> None:
         """A signal counts; ``SignalHandler`` calls this in the handler."""
@@ -347,6 +358,9 @@ class Server:
         try:
             if not self._controller.ordered:
                 ready = await lifespan.startup()
+        except StartupError:
+            if not self.start_interrupted:  # else this is how the application took the exception
+                raise
         finally:
             if not ready:
                 await lifespan.cancel(options.stop.cancel)
@@ -435,6 +449,9 @@ class Server:
         if self._guard is not None:
             self._guard.bound(seconds)
 
+    def _again(self, seconds: float, since: float) -> float:
+        return 0.0 if self._guard is None else self._guard.again(seconds, since)
+
     def _say_progress(self, text: str | None) -> None:
         self._progress(text)
 
@@ -442,6 +459,9 @@ class Server:
         logger.debug("Stopping: %s", state.phase.name)
         if self._guard is not None:
             self._guard.entered(state.phase)
+            if state.phase >= Phase.DRAINING:
+                # They are removed now. A successor's may get the same inode, and must not be taken for ours.
+                self._guard.own_sockets([])
 
     def _set_should_exit(self) -> None:
         if self._handler is not None:

@@ -250,16 +250,20 @@ def is_default(int signum):
 
 
 def take(int signum, double now):
-    """The signals that came since the last call, oldest first, as pairs of number and time. For the handler in Python.
+    """The signals that came since the last call, oldest first, as pairs of number and time; for the handler in Python.
 
-    ``signum`` is what it was called with, ``now`` the time. Where nobody sent that signal (an application's own handler
-    calls ours, say), the call itself counts as one. Empty where the signal was in an earlier answer, and where the
-    watchdog had the handler called again.
+    And whether the watchdog had it called again. ``signum`` is what it was called with, ``now`` the time. Where nobody
+    sent that signal (an application's own handler calls ours, say), the call itself counts as one. There are none where
+    the signal was in an earlier answer.
     """
     cdef Caught caught
-    cdef unsigned long cursor
-    cdef unsigned long count = load(&delivered[signum])
-    cdef bint called = count == expected[signum] and not swap(&reminded, 0)
+    cdef unsigned long cursor, count
+    cdef bint once_more, called
+    if not 0 < signum < SIGNALS:
+        raise ValueError(f"signal number {signum} out of range")
+    count = load(&delivered[signum])
+    once_more = swap(&reminded, 0)
+    called = count == expected[signum] and not once_more
     expected[signum] = count
     if called:
         note(signum, now)
@@ -270,7 +274,7 @@ def take(int signum, double now):
     store(&heard, cursor)
     if called and doorbell_of == getpid():
         ring(load_int(&doorbell))
-    return found
+    return found, once_more
 
 
 def skip():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import signal
 import threading
 import time
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any, Protocol
 
+from lastcall.base.early_exit import handler_before
 from lastcall.drain.escalation import Escalation
 from lastcall.server import sigaction, watchdog
 from lastcall.server.forks import let_go_in_children
@@ -34,6 +36,12 @@ class Obeys(Protocol):
     def starting(self) -> bool:
         """True before the first request can be served."""
 
+    def interrupt_start(self) -> bool:
+        """Whether an order was given in the start, and the loop has not turned since: only an exception helps.
+
+        Asked a moment after the order. True: KeyboardInterrupt is raised in the main thread.
+        """
+
     def signal_received(self, name: str, level: int) -> None:
         """A stop signal counts: ``level`` is 1 for the first, 2 for the second."""
 
@@ -51,6 +59,7 @@ class SignalHandler:
         self.should_exit = False
         self._server = server
         self._escalation = Escalation()
+        self._ordered = math.inf  # when the first signal came
         self._earlier: dict[signal.Signals, Any] = {}
         self._retired = False
         self._in_children = contextlib.ExitStack()
@@ -61,7 +70,7 @@ class SignalHandler:
             self._in_children.enter_context(let_go_in_children(self.leave_to_child))
             sigaction.skip()
             for signum in STOP_SIGNALS:
-                self._earlier[signum] = signal.signal(signum, self.handle)
+                self._earlier[signum] = handler_before(signum, signal.signal(signum, self.handle))
                 sigaction.catch(signum)
 
     def restore(self) -> None:
@@ -111,15 +120,19 @@ class SignalHandler:
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
         """The handler. It may be called once for several signals, which come with the times at which they came."""
-        heard = [self._hear(signal.Signals(number), when) for number, when in sigaction.take(signum, time.monotonic())]
-        if any(heard):
+        now = time.monotonic()
+        signals, once_more = sigaction.take(signum, now)
+        if any([self._hear(signal.Signals(number), when) for number, when in signals]):
+            raise KeyboardInterrupt
+        if once_more and now >= self._ordered + watchdog.BLOCKED_START and self._server.interrupt_start():
             raise KeyboardInterrupt
 
     def _hear(self, signum: signal.Signals, when: float) -> bool:
         """One signal; whether an import is to be interrupted. Another server that was here before hears of it too."""
         before = getattr(self._before(signum), "__self__", None)
         interrupt = isinstance(before, SignalHandler) and before._hear(signum, when)
-        if self._escalation.press(when, STOP_SIGNALS[signum]):
+        if self._escalation.press(when, STOP_SIGNALS.get(signum, 1)):
+            self._ordered = min(self._ordered, when)
             self._server.signal_received(signum.name, min(self._escalation.level, 2))
             interrupt |= self._server.importing
         return interrupt

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -24,14 +24,19 @@ GENERATIONS = 10
 
 
 def close_loop(
-    loop: asyncio.AbstractEventLoop, timeout: float = TEARDOWN, *, named: Collection[asyncio.Task[Any]] = ()
+    loop: asyncio.AbstractEventLoop,
+    timeout: float = TEARDOWN,
+    *,
+    named: Collection[asyncio.Task[Any]] = (),
+    again: Callable[[float, float], float] = lambda seconds, since: 0.0,
 ) -> int:
     """Cancel what still runs, close async generators, let go of the executor, close the loop.
 
     Takes at most ``timeout`` seconds in all. Returns how many tasks would not end; they are named in the log, but for
     those in ``named``, of which it was told before. The loop must not be running; the thread's current event loop is
-    left as it is. A task that ends in SystemExit is logged like any other that fails; KeyboardInterrupt, which may be a
-    person's, is raised when all is done.
+    left as it is. ``again(timeout, since)`` is asked when the time is over, and gives more: the process may have stood
+    still since ``since``. A task that ends in SystemExit is logged like any other that fails; KeyboardInterrupt, which
+    may be a person's, is raised when all is done.
     """
     abandoned: set[asyncio.Task[Any]] = set()
     interrupts: list[KeyboardInterrupt] = []
@@ -44,6 +49,9 @@ def close_loop(
             for task in tasks:
                 task.cancel()
             _run(loop, _wait(tasks, max(LAST_TURNS, end - loop.time())), interrupts)
+            if not all(task.done() for task in tasks) and (more := again(timeout, end - timeout)):
+                end = loop.time() + more
+                _run(loop, _wait(tasks, more), interrupts)
             for task in tasks:
                 if not task.done():
                     abandoned.add(task)

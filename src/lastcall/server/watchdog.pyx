@@ -10,9 +10,9 @@ that the server is in, how long the stop can take that the first signal orders, 
 Python does hear, it says by ``bound()`` how long it takes from then on.
 
 When the time is over, and at the third signal, the thread ends the process: it removes the unix sockets that are ours
-(``own_sockets``), writes the report that was rendered beforehand (``draft``), has ``faulthandler`` write the stacks of
-all threads, and leaves by ``_exit``. The stacks come last, in a thread of their own that is not waited for without
-limit: reading the stacks of threads that run can fail, and a full pipe would block.
+(``own_sockets``), has ``faulthandler`` write the stacks of all threads, writes the report that was rendered beforehand
+(``draft``), and leaves by ``_exit``. The stacks are written by a thread of their own that is not waited for without
+limit: reading the stacks of threads that run can crash, and a full pipe would block.
 
 Two services more. A signal that Python has not heard of after a moment may have come just before a call that blocks:
 the thread interrupts the main thread once more. And while a deadline is near it looks at the clock four times a second.
@@ -25,7 +25,7 @@ All functions may be called from any thread, also inside a handler in Python; wi
 cimport cython
 from libc.errno cimport EINTR, ENOENT, errno
 from libc.math cimport INFINITY
-from libc.signal cimport raise_
+from libc.signal cimport SIGSEGV, raise_
 from libc.stdint cimport uint64_t
 from libc.stdio cimport rename, snprintf
 from libc.string cimport memset
@@ -53,6 +53,9 @@ cdef extern from "pthread.h" nogil:
     int pthread_mutex_lock(pthread_mutex_t* mutex)
     int pthread_mutex_unlock(pthread_mutex_t* mutex)
 
+cdef extern from "signal.h" nogil:
+    const int SIGBUS
+
 cdef extern from "poll.h" nogil:
     cdef struct pollfd:
         int fd
@@ -73,8 +76,10 @@ cdef extern from * nogil:
     """
     #define load(address) __atomic_load_n((address), __ATOMIC_SEQ_CST)
     #define store(address, value) __atomic_store_n((address), (value), __ATOMIC_SEQ_CST)
+    #define swap(address, value) __atomic_exchange_n((address), (value), __ATOMIC_SEQ_CST)
     """
     int load(int* address)
+    int swap(int* address, int value)
     void store(int* address, int value)
 
 cdef enum:
@@ -116,7 +121,7 @@ cdef struct Watch:
     int code
     bint restarted
     double looked           # when the clock was last looked at; 0: there was no deadline
-    double still            # seconds that the process stood still
+    double stood_still      # until when the process stood still, last; 0: it never did
     Socket sockets[SOCKETS]
     int count
     const char* path        # of the report; NULL: none
@@ -136,6 +141,10 @@ cdef int bell[2]
 cdef int SIGINT_ = signal.SIGINT
 cdef int SIGQUIT_ = signal.SIGQUIT
 cdef int dumped = 0
+cdef int finishing = 0
+cdef int leaving = 0            # once it is certain: the exit code, the outcome, and since when
+cdef const char* leaving_by = NULL
+cdef double leaving_at = 0
 _kept = {}                      # the bytes that `watch` points to
 
 bell[0] = bell[1] = -1
@@ -211,10 +220,10 @@ cdef void look(double now) noexcept nogil:
     if watch.looked == 0:
         return
     if now - watch.looked > STOOD_STILL:
-        watch.still += now - watch.looked
-        if not watch.restarted and watch.deadline < INFINITY:
+        watch.stood_still = now
+        if not watch.restarted and watch.deadline < now + watch.plan.restart:
             watch.restarted = True
-            watch.deadline = max(watch.deadline, now + watch.plan.restart)
+            watch.deadline = now + watch.plan.restart
     watch.looked = now if watch.deadline < INFINITY else 0
 
 
@@ -248,10 +257,13 @@ cdef double next_look(double now) noexcept nogil:
 @cython.linetrace(False)
 cdef void leave(int code, const char* outcome, const char* words, double now) noexcept nogil:
     """End the process."""
-    cdef char end[160]
-    cdef int i, size
+    global leaving, leaving_by, leaving_at
+    cdef char line[160]
+    cdef int i
     cdef struct_stat found
     cdef pthread_t helper
+    cdef Disposition crashed
+    leaving, leaving_by, leaving_at = code, outcome, now
     for i in range(watch.count):
         if (
             lstat(watch.sockets[i].path, &found) == 0
@@ -259,20 +271,38 @@ cdef void leave(int code, const char* outcome, const char* words, double now) no
             and found.st_ino == watch.sockets[i].inode
         ):
             unlink(watch.sockets[i].path)
-    if watch.path != NULL:
-        size = snprintf(
-            end, sizeof(end), b', "outcome": "%s", "exit_code": %d, "seconds": %.3f}\n', outcome, code,
-            now - watch.ordered if watch.ordered > 0 else 0.0,
-        )
-        write_file(watch.path, watch.fresh, watch.document, watch.length, end, <size_t>size)
-    size = snprintf(end, sizeof(end), b"%s%d\n", words, code)
-    say(end, <size_t>size)
+    say(line, <size_t>snprintf(line, sizeof(line), b"%s%d\n", words, code))
+    # Threads that run change what is read: the crash of that is the end, but with our report and our exit code.
+    memset(&crashed, 0, sizeof(crashed))
+    crashed.sa_handler = on_crash
+    sigemptyset(&crashed.sa_mask)
+    c_sigaction(SIGSEGV, &crashed, NULL)
+    c_sigaction(SIGBUS, &crashed, NULL)
     if watch.stacks > 0 and pthread_create(&helper, NULL, write_stacks, NULL) == 0:
         for i in range(<int>(STACKS * 100)):
             if load(&dumped):
                 break
             poll(NULL, 0, 10)
-    _exit(code)
+    finish()
+
+
+@cython.linetrace(False)
+cdef void on_crash(int signum) noexcept nogil:
+    finish()
+
+
+@cython.linetrace(False)
+cdef void finish() noexcept nogil:
+    """Write the report, and exit: one right after the other, since Python may be about to exit with another code."""
+    cdef char end[160]
+    cdef int size
+    if watch.path != NULL and not swap(&finishing, 1):
+        size = snprintf(
+            end, sizeof(end), b', "outcome": "%s", "exit_code": %d, "seconds": %.3f}\n', leaving_by, leaving,
+            leaving_at - watch.ordered if watch.ordered > 0 else 0.0,
+        )
+        write_file(watch.path, watch.fresh, watch.document, watch.length, end, <size_t>size)
+    _exit(leaving)
 
 
 @cython.linetrace(False)
@@ -517,11 +547,14 @@ def forget():
 
 
 def stood_still():
-    """How many seconds the process stood still, in all, while it had a deadline."""
+    """Until when, by ``time.monotonic()``, the process stood still last (stopped, or frozen) while it had a deadline.
+
+    0: it never did.
+    """
     cdef double found = 0
     if running == getpid():
         pthread_mutex_lock(&lock)
         look(monotonic())
-        found = watch.still
+        found = watch.stood_still
         pthread_mutex_unlock(&lock)
     return found

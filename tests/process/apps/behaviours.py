@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import gc
 import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -151,6 +153,45 @@ async def hung_startup(receive: Receive, send: Send) -> None:
         say("startup was interrupted")
 
 
+async def blocking_startup(receive: Receive, send: Send) -> None:
+    await receive()
+    say("startup began")
+    try:
+        time.sleep(1000)
+    finally:
+        say("startup was interrupted")
+
+
+async def blocking_startup_that_tells(receive: Receive, send: Send) -> None:
+    """As Starlette's: whatever comes out of the application's code is told, with its traceback, and raised again."""
+    await receive()
+    try:
+        say("startup began")
+        time.sleep(1000)
+    except BaseException:
+        await send({"type": "lifespan.startup.failed", "message": traceback.format_exc()})
+        raise
+
+
+async def task_that_blocks_the_startup(receive: Receive, send: Send) -> None:
+    async def work() -> None:
+        say("startup began")
+        time.sleep(1000)
+
+    await receive()
+    KEPT.append(asyncio.create_task(work()))
+    await asyncio.sleep(1000)
+
+
+async def startup_that_swallows(receive: Receive, send: Send) -> None:
+    await receive()
+    say("startup began")
+    for _ in range(3):
+        with contextlib.suppress(KeyboardInterrupt):
+            time.sleep(1000)
+        say("startup goes on")
+
+
 async def stubborn_startup(receive: Receive, send: Send) -> None:
     await receive()
     say("startup began")
@@ -189,6 +230,10 @@ def app_with(lifespan: Lifespan) -> Callable[[Scope, Receive, Send], Awaitable[N
 app = app_with(orderly)
 app_failing_startup = app_with(failing_startup)
 app_hung_startup = app_with(hung_startup)
+app_blocking_startup = app_with(blocking_startup)
+app_blocking_startup_that_tells = app_with(blocking_startup_that_tells)
+app_task_that_blocks_the_startup = app_with(task_that_blocks_the_startup)
+app_startup_that_swallows = app_with(startup_that_swallows)
 app_stubborn_startup = app_with(stubborn_startup)
 app_blocking_shutdown = app_with(blocking_shutdown)
 app_dying = app_with(dying)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import signal
@@ -21,9 +22,18 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 def hold() -> None:
-    """Tens of seconds in one C call."""
-    os.write(1, b"holding\n")
-    sum(itertools.repeat(1, 3 * 10**9))
+    """Tens of seconds in one C call, which says itself that it has begun."""
+    word = map(os.write, (1,), (b"holding\n",))
+    sum(itertools.chain(word, itertools.repeat(1, 3 * 10**9)))
+
+
+def fill(fd: int) -> None:
+    """Leave no room in a pipe."""
+    os.set_blocking(fd, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(fd, b"x" * 512)
+    os.set_blocking(fd, True)
 
 
 def borrow_descriptor() -> None:
@@ -46,6 +56,9 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "lifespan.shutdown.complete"})
         return
     if scope["path"] == "/hold":
+        hold()
+    elif scope["path"] == "/full":
+        fill(2)
         hold()
     elif scope["path"] == "/idle":
         # A turn of the loop that leaves nothing to do behind it.
