@@ -16,7 +16,7 @@ import pytest
 
 from testing.peer import Peer
 from testing.process import ServerProcess
-from tests.process.conftest import APPS, Start
+from tests.process.conftest import APPS, Start, wait_for_output
 from tests.process.witness import Journal
 
 TEARDOWN = 1.0
@@ -151,7 +151,8 @@ def test_daemon_children_are_ended_and_delay_nothing(start: Start, path: str) ->
 @pytest.mark.parametrize("path", ["/forked", "/daemon", "/pool"])
 def test_lifespan_shutdown_can_end_its_children(start: Start, path: str, loop: str) -> None:
     server = start("pools:app", "--loop", loop, env={"STARTUP": path})
-    child = int(re.findall(r"child (\d+)", server.stdout)[0])
+    wait_for_output(server, "child ")
+    child = int(re.findall(r"child (\d+)\n", server.stdout)[0])
     with ended_after(child):
         assert server.stop() == 0
         assert not is_alive(child)

@@ -35,16 +35,10 @@ class ProcessEnd:
     ``final``: the process ends next. Then the exit hooks of the ``threading`` module run early, which ends every pool
     that is idle, and an ``atexit`` function of ours takes the place of multiprocessing's. Otherwise the program goes
     on, and may want its pools and its children. ``amend(code)`` is told the exit code where the report has another.
-    ``again(timeout, since)`` is asked when the time is over, and gives more: the process may have stood still.
+    ``again(seconds, since)`` is asked when the time is over, and gives more: the process may have stood still.
     """
 
-    def __init__(
-        self,
-        *,
-        final: bool,
-        amend: Callable[[int], object],
-        again: Callable[[float, float], float] = lambda seconds, since: 0.0,
-    ) -> None:
+    def __init__(self, *, final: bool, amend: Callable[[int], object], again: Callable[[float, float], float]) -> None:
         self._older = frozenset(threading.enumerate())
         self._final = final
         self._amend = amend
