@@ -20,7 +20,8 @@ from lastcall.drain.report import StopReport
 from lastcall.net.driver import Driver
 from lastcall.net.listener import Listener, Owner
 from lastcall.notice.signal import DrainSignal
-from lastcall.server.controller import Callbacks, ShutdownController, Work
+from lastcall.server.controller import ShutdownController
+from lastcall.server.work import Callbacks, Work
 from testing.memory import Bench, Client
 
 

@@ -1,4 +1,4 @@
-"""A pytest plugin that adds the names of failed tests to the file ``$LASTCALL_FAILURES``, which several runs share.
+"""A pytest plugin that adds the names of failed tests to the file ``$FAILED_TESTS``, which several runs share.
 
 ``make test`` runs pytest more than once, side by side and on two versions of Python, and ends with this one list.
 """
@@ -12,7 +12,7 @@ import pytest
 
 
 def _add(name: str) -> None:
-    path = os.environ.get("LASTCALL_FAILURES")
+    path = os.environ.get("FAILED_TESTS")
     if path and "PYTEST_XDIST_WORKER" not in os.environ:  # the process that the workers report to tells it, once
         with open(path, "a", encoding="utf-8") as file:
             file.write(f"Python {sys.version_info.major}.{sys.version_info.minor}: {name}\n")

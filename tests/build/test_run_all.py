@@ -15,7 +15,7 @@ PROJECT = Path(__file__).parents[2]
 def run_all(tmp_path: Path, *targets: str) -> tuple[int, list[str]]:
     rules = [
         "good: ; @echo running $@",
-        'bad: ; @echo running $@; echo "Python 3.13: tests/test_a.py::test_b" >>$(LASTCALL_FAILURES); exit 1',
+        'bad: ; @echo running $@; echo "Python 3.13: tests/test_a.py::test_b" >>$(FAILED_TESTS); exit 1',
         "worse: ; @echo running $@; exit 2",
     ]
     (tmp_path / "Makefile").write_text("\n".join(rules) + "\n")
@@ -70,7 +70,7 @@ def test_failed_tests_are_named(tmp_path: Path, spread: list[str]) -> None:
     subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "testing.failures", "--continue-on-collection-errors", *spread, "."],
         cwd=tmp_path,
-        env={**environment, "LASTCALL_FAILURES": str(names), "PYTHONPATH": str(PROJECT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        env={**environment, "FAILED_TESTS": str(names), "PYTHONPATH": str(PROJECT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         stdout=subprocess.DEVNULL,
         check=False,
     )

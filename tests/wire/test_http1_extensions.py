@@ -30,8 +30,17 @@ pieces = st.sampled_from(
 )
 
 
-@settings(max_examples=1000)
-@given(st.one_of(st.from_regex(EXTENSIONS, fullmatch=True), st.lists(pieces, max_size=12).map(b"".join)))
+blanks = st.sampled_from([b"", b"", b" ", b"\t "])
+tokens = st.sampled_from([b"a", b"bc", b"1", b"!#$%&'*+-.^_`|~", b"Z9"])
+quoted = st.sampled_from([b'""', b'"a b"', b'"\\""', b'"\\\\"', b'"\t!#[]~\x80\xff"', b'"\\\t\\ \\\xff"'])
+values = st.tuples(blanks, st.just(b"="), blanks, st.one_of(tokens, quoted)).map(b"".join)
+meant = st.tuples(blanks, st.just(b";"), blanks, tokens, st.one_of(st.just(b""), values)).map(b"".join)
+
+
+@settings(max_examples=500)
+@given(
+    st.one_of(st.lists(meant, max_size=4).map(b"".join), st.lists(st.one_of(pieces, meant), max_size=12).map(b"".join))
+)
 @example(b";;")
 @example(b";=")
 @example(b";a=b c")

@@ -1,4 +1,5 @@
 # cython: language_level=3
+# length: the run of the application, its coroutine and the awaitables that it gets are one machine over shared state.
 """One run of an ASGI application, whatever protocol carries it: its task, what it waits for, how it ends.
 
 ``AppCycle`` knows no protocol. ``HTTPCycle`` (``asgi.http``) adds the messages of HTTP, and a subclass of that in

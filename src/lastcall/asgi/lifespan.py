@@ -503,3 +503,21 @@ def _sentence(what: str, said: str) -> str:
 
 def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+async def shut_down(
+    lifespan: Lifespan, timeout: float, again: Callable[[float], float] = lambda since: 0.0
+) -> tuple[LifespanOutcome, bool]:
+    """Run ``lifespan.shutdown``, at most ``timeout`` seconds, also if the caller is cancelled meanwhile.
+
+    Returns its outcome, and whether the caller was cancelled: CancelledError is then still to be raised.
+    """
+    cancelled = False
+    # Not by the loop: the application may have set a task factory there, and an eager one fails under uvloop 0.23.
+    task = asyncio.Task(lifespan.shutdown(timeout, again), loop=asyncio.get_running_loop())
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            cancelled = True
+    return task.result(), cancelled

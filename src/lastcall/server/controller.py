@@ -15,9 +15,9 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from lastcall.asgi.lifespan import shut_down
 from lastcall.base.exit_code import ExitCode
-from lastcall.base.progress import Progress, Remaining
-from lastcall.base.record import Record, replace
+from lastcall.base.record import replace
 from lastcall.drain.ladder import (
     Action,
     Budgets,
@@ -26,7 +26,6 @@ from lastcall.drain.ladder import (
     Phase,
     State,
     due,
-    next_cut,
     next_deadline,
     step,
     time_left,
@@ -45,61 +44,23 @@ from lastcall.drain.report import (
 from lastcall.net.listener import Owner
 from lastcall.server.generators import ClosingGenerators
 from lastcall.server.loops import is_stop
+from lastcall.server.progress import progress_of
+from lastcall.server.work import Callbacks, Work
 
 if TYPE_CHECKING:
-    from lastcall.asgi.lifespan import Lifespan, LifespanOutcome
-    from lastcall.connection.service import HTTPService
+    from lastcall.asgi.lifespan import Lifespan
     from lastcall.connection.stream import Connection
-    from lastcall.net.driver import Driver
-    from lastcall.net.listener import Listener
     from lastcall.notice.running import RunningTask
     from lastcall.notice.signal import DrainSignal
 
 logger = logging.getLogger("lastcall.error")
 
 PROGRESS_SECONDS = 1.0
+NAMED_AT_MOST = 3
 LAST_TURNS = 2
 """Turns of the loop that a task may take to end what it has begun to end: a generator's is made in the second."""
-NAMED_AT_MOST = 3
-LISTED_AT_MOST = 10
 DRAFTED = frozenset({Phase.ANNOUNCED, Phase.DRAINING, Phase.DISCONNECTING, Phase.CANCELLING, Phase.CLOSING})
 """Phases at whose beginning a report is made for the case that they do not end."""
-
-
-class Work(Record):
-    """What a stop acts upon: one server that serves."""
-
-    driver: Driver
-    service: HTTPService
-    lifespan: Lifespan
-    listeners: list[Listener]
-
-
-class Callbacks(Record):
-    """Who is told of a stop. All are called in the loop's thread, but for ``bound``.
-
-    ``bound(seconds)``: from now on the stop takes at most so long, or has no limit (infinity). Called at the order, by
-    whoever gives it (a signal's handler, say), and again when the loop hears of it, and of one to cancel, or, where a
-    part has no limit, when that part is over.
-    ``again(seconds, since)``: a part has had its seconds, since that time on the loop's clock; returns how many it gets
-    on top, where the process stood still in them, or 0.0.
-    ``on_draft(report)``: what there will be to report if the process is ended from now on; at the start, when the
-    server serves, in each phase after that, and at the end.
-    ``on_phase(state)`` on entering each phase after ``SERVING``, before its actions; ``set_should_exit()`` when
-    libraries that poll for the stop are to see it; ``on_interrupt()`` when SIGINT orders something, in its handler;
-    ``on_order()`` before the first word about an order; ``progress(how_far)`` each second while work remains, and with
-    None when that is over; ``on_report(report)`` at the end.
-    """
-
-    bound: Callable[[float], None]
-    again: Callable[[float, float], float]
-    on_phase: Callable[[State], None]
-    set_should_exit: Callable[[], None]
-    on_interrupt: Callable[[], None]
-    on_order: Callable[[], None]
-    progress: Callable[[Progress | None], None]
-    on_draft: Callable[[StopReport], None]
-    on_report: Callable[[StopReport], None]
 
 
 class ShutdownController:
@@ -577,26 +538,9 @@ class ShutdownController:
         if not Phase.ANNOUNCED <= self.state.phase <= Phase.CANCELLING or now < self._said + PROGRESS_SECONDS:
             return
         self._said = now
-        self._callbacks.progress(self._progress(now))
-
-    def _progress(self, now: float) -> Progress:
-        state, work = self.state, self._serving()
+        work = self._serving()
         running = work.service.tasks.snapshot()
-        if state.phase is Phase.ANNOUNCED:
-            left = max(0.0, state.ordered + state.delay - now)
-            return Progress(f"announced: still accepting for {left:.0f} s, {len(running)} in flight")
-        at, what = next_cut(state, self.budgets)
-        when = f"{max(0.0, at - now):.0f} s until {what}" if at < math.inf else "no limit"
-        doing = state.phase.name.lower()
-        if not running:  # nothing that could be cancelled
-            closing = len(work.driver)
-            return Progress(f"{doing}: {closing} connection{' is' if closing == 1 else 's are'} still closing")
-        oldest = sorted(running, key=lambda task: task.since)[:LISTED_AT_MOST]
-        return Progress(
-            f"{doing}: {len(running)} left, {when}",
-            tuple(Remaining(task.describe(), task.kind, now - task.since) for task in oldest),
-            len(running),
-        )
+        self._callbacks.progress(progress_of(self.state, self.budgets, running, len(work.driver), now))
 
     def _draft(self) -> None:
         """Have the report ready for the case that the process is ended in this phase."""
@@ -639,21 +583,3 @@ class ShutdownController:
             cut=tally.cut,
             left=tally.left,
         )
-
-
-async def shut_down(
-    lifespan: Lifespan, timeout: float, again: Callable[[float], float] = lambda since: 0.0
-) -> tuple[LifespanOutcome, bool]:
-    """Run ``lifespan.shutdown``, at most ``timeout`` seconds, also if the caller is cancelled meanwhile.
-
-    Returns its outcome, and whether the caller was cancelled: CancelledError is then still to be raised.
-    """
-    cancelled = False
-    # Not by the loop: the application may have set a task factory there, and an eager one fails under uvloop 0.23.
-    task = asyncio.Task(lifespan.shutdown(timeout, again), loop=asyncio.get_running_loop())
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError:
-            cancelled = True
-    return task.result(), cancelled

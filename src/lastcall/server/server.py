@@ -33,13 +33,14 @@ from lastcall.notice.notice import register, unregister
 from lastcall.notice.running import RunningTasks
 from lastcall.notice.signal import DrainSignal
 from lastcall.observe.logs import StopView, configure_logging, make_access_sink
-from lastcall.server.controller import Callbacks, ShutdownController, Work
+from lastcall.server.controller import ShutdownController
 from lastcall.server.forks import leave_loop, let_go_in_children
 from lastcall.server.generators import ClosingGenerators
 from lastcall.server.loops import make_loop, refuse_running_loop, run_until_done
 from lastcall.server.report_file import ReportFile
 from lastcall.server.signals import SignalHandler, waking
 from lastcall.server.teardown import close_loop
+from lastcall.server.work import Callbacks, Work
 
 if TYPE_CHECKING:
     from lastcall.base.options import HTTPOptions, StopOptions
