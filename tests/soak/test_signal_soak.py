@@ -10,6 +10,7 @@ import random
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -32,7 +33,10 @@ def start_and_stop(number: signal.Signals, wait: float, loop: str) -> str | None
         server.signal(number)
         try:
             code = server.wait(PATIENCE)
-        except ProcessFailure as late:
+        except ProcessFailure:
+            server.signal(signal.SIGRTMAX - 3)  # the stacks, as the watchdog asks for them
+            time.sleep(1)
+            late = f"{server.stderr}\n{Path(f'/proc/{server.pid}/stat').read_text()}"
             return f"{number.name} after {wait * 1000:.1f} ms, --loop {loop}: {late}"
     return None if code == 0 else f"{number.name} after {wait * 1000:.1f} ms: exit code {code}\n{server.stderr}"
 

@@ -453,7 +453,6 @@ class Server:
         for listener in self._listeners:
             driver.listen(listener)
         self.addresses = [listener.address for listener in self._listeners]
-        self._say_where()
         self._controller.serve(Work(driver, service, lifespan, self._listeners), on_ready=self._ready)
 
     def _lifespan_died(self, service: HTTPService) -> None:
@@ -488,6 +487,7 @@ class Server:
         self.started = True
         if self._guard is not None:
             self._guard.ready()
+        self._say_where()  # now: who reads it may send a signal at once, and it is no longer one in the start
 
     def _bound(self, seconds: float) -> None:
         if self._guard is not None:
