@@ -128,6 +128,7 @@ class RedisServer(Server):
         super().__init__()
         _give(self.directory)
         self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.socket = self.directory / "socket"  # another way in
         self._tls: list[str] = []
         if tls:
             certificate, key = self.directory / "cert.pem", self.directory / "key.pem"
@@ -144,6 +145,7 @@ class RedisServer(Server):
     def _command(self) -> list[str]:
         port = "0" if self._tls else str(self.port)
         fixed = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(self.directory)]
+        fixed += ["--unixsocket", str(self.socket), "--enable-debug-command", "local"]
         return ["redis-server", "--port", port, *fixed, *self._tls]
 
     def client(self) -> redis.Redis:

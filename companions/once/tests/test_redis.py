@@ -9,6 +9,8 @@ import signal
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,6 +136,105 @@ def test_a_replica_is_read_only(redis_server: RedisServer, client: Any) -> None:
         assert await store.renew(taken.key, taken.token, lease=30.0, ttl=60.0)
 
     run(redis_server.url, body)
+
+
+@contextlib.contextmanager
+def _demoted(old: Any, new: RedisServer) -> Iterator[None]:
+    """The two have changed their roles."""
+    old.replicaof("127.0.0.1", new.port)
+    yield
+    old.replicaof("NO", "ONE")
+
+
+@contextlib.contextmanager
+def _cut_off(old: Any, _new: RedisServer) -> Iterator[None]:
+    """A replica without its primary, which is not to answer with what is out of date."""
+    old.config_set("replica-serve-stale-data", "no")
+    old.replicaof("127.0.0.1", 1)
+    yield
+    old.replicaof("NO", "ONE")
+    old.config_set("replica-serve-stale-data", "yes")
+
+
+@contextlib.contextmanager
+def _alone(old: Any, _new: RedisServer) -> Iterator[None]:
+    """A primary that has lost its replicas, and takes nothing that it cannot pass on."""
+    old.config_set("min-replicas-to-write", 1)
+    yield
+    old.config_set("min-replicas-to-write", 0)
+
+
+@pytest.fixture
+def other_redis() -> Iterator[RedisServer]:
+    server = RedisServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"), [(_demoted, "read-only"), (_cut_off, "primary|MASTER"), (_alone, "NOREPLICAS")]
+)
+def test_a_primary_that_is_none_any_more_is_left(
+    redis_server: RedisServer,
+    other_redis: RedisServer,
+    client: Any,
+    tmp_path: Path,
+    change: Callable[[Any, RedisServer], AbstractContextManager[None]],
+    said: str,
+) -> None:
+    """Its connections stay open, whatever its name leads to now: the first error closes all of them."""
+    name = tmp_path / "primary"
+    name.symlink_to(redis_server.socket)
+
+    async def body(store: RedisStore) -> None:
+        await asyncio.gather(*(store.acquire(attempt()) for _ in range(10)))  # ten connections
+        with change(client, other_redis):
+            name.unlink()
+            name.symlink_to(other_redis.socket)
+            with pytest.raises(StoreError, match=said):
+                await store.acquire(attempt())
+            key = uuid.uuid4().hex
+            for _ in range(2):
+                found = await asyncio.gather(*(store.acquire(attempt(key)) for _ in range(10)))
+                assert {outcome.record.token for outcome in found} == {found[0].record.token}
+            with contextlib.closing(other_redis.client()) as new:
+                assert new.exists(f"once:k:{key}")
+
+    run(f"unix://{name}", body)
+
+
+def test_one_that_still_loads_is_left(
+    redis_server: RedisServer, other_redis: RedisServer, client: Any, tmp_path: Path
+) -> None:
+    name = tmp_path / "primary"
+    name.symlink_to(redis_server.socket)
+    client.execute_command("DEBUG", "POPULATE", "2000", prefix := uuid.uuid4().hex)
+    client.config_set("key-load-delay", 10_000)  # microseconds: twenty seconds in all
+    client.config_set("loading-process-events-interval-bytes", 1024)
+
+    async def body(store: RedisStore) -> None:
+        await asyncio.gather(*(store.acquire(attempt()) for _ in range(10)))
+        loading = asyncio.create_task(asyncio.to_thread(client.execute_command, "DEBUG", "RELOAD"))
+        with pytest.raises(StoreError, match="load"):  # noqa: PT012 - it may not have begun to
+            while not loading.done():
+                await store.acquire(attempt())
+        name.unlink()
+        name.symlink_to(other_redis.socket)
+        found = await asyncio.gather(*(store.acquire(attempt()) for _ in range(10)))
+        assert {outcome.verdict for outcome in found} == {Verdict.GRANTED}
+        with contextlib.closing(redis_server.client()) as quicker:
+            quicker.config_set("key-load-delay", 0)  # which may be said while it loads
+        await loading
+
+    try:
+        run(f"unix://{name}", body, timeout=20.0)
+    finally:
+        client.config_set("key-load-delay", 0)
+        for key in client.scan_iter(match=f"{prefix}*", count=1000):
+            client.delete(key)
 
 
 def test_a_full_one_says_so_and_takes_nothing(redis_server: RedisServer, client: Any) -> None:

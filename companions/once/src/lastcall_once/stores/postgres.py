@@ -16,7 +16,8 @@ is as safe as a commit is: see PostgreSQL's ``synchronous_commit``.
 
 A connection that has died is found by a look at its socket before it is used; connecting anew is the pool's work. Calls
 that wait for that fail when it does, not only at their timeout. A call that the server does not answer is ended by
-shutting its socket down: psycopg's own way, a cancel request, needs a server that answers.
+shutting its socket down: psycopg's own way, a cancel request, needs a server that answers. A connection that turns out
+to be read-only (its server was demoted, or its name leads to another one now) is closed, and all others with it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import select
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
+from weakref import WeakSet
 
 import psycopg
 from psycopg import AsyncConnection, errors
@@ -229,6 +231,7 @@ class PostgresStore:
         self._purged = 0.0  # the loop's time
         self._purging: asyncio.Task[int] | None = None
         self._waiting: set[asyncio.Timeout] = set()  # calls that have no connection yet
+        self._writable: WeakSet[AsyncConnection[Any]] = WeakSet()  # connections, as far as we know
         self._statements: _Statements
 
     def clone(self) -> PostgresStore:
@@ -379,6 +382,10 @@ class PostgresStore:
             try:
                 with _CutAt(deadline, connection):
                     return await work(connection)
+            except errors.ReadOnlySqlTransaction:
+                self._writable.clear()  # nor are the others, in all likelihood; the next call connects anew
+                await connection.close()
+                raise
             finally:
                 await pool.putconn(connection)
         except (psycopg.Error, OSError, UnicodeError) as exc:
@@ -392,7 +399,7 @@ class PostgresStore:
                     connection = await pool.getconn()
                 finally:
                     self._waiting.discard(scope)
-            if not _stale(connection):
+            if connection in self._writable and not _stale(connection):
                 return connection
             await connection.close()
             await pool.putconn(connection)  # which makes another
@@ -409,6 +416,7 @@ class PostgresStore:
 
         It also ends a transaction, with its locks, whose client has stopped in the middle, and cannot cut anything.
         """
+        self._writable.add(connection)
         await connection.execute(
             "SELECT set_config('statement_timeout', %s, false),"
             " set_config('idle_in_transaction_session_timeout', %s, false),"

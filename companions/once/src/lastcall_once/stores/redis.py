@@ -13,6 +13,9 @@ for operators, not for requests. The other keys with the prefix belong to ``last
 
 What Redis forgets, ``once`` forgets: run it with ``appendonly yes`` and ``maxmemory-policy noeviction``. A failover to
 a replica loses what had not been copied.
+
+An answer that only a server gives which is not the primary (any more) closes all connections, since Redis does not: the
+call fails, and the next one connects anew, to whatever the name leads to by then.
 """
 
 from __future__ import annotations
@@ -29,7 +32,15 @@ from urllib.parse import urlsplit
 from redis.asyncio.connection import ConnectionPool, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import (
+    BusyLoadingError,
+    MasterDownError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 
 from lastcall_once.records import Attempt, Event, Outcome, Policy, Record, State, Verdict, acquire, at
 from lastcall_once.store import StoreError
@@ -212,13 +223,7 @@ class RedisStore:
         if self._pool is not None:
             return
         self._slots = asyncio.Semaphore(self._connections)
-        self._pool = ConnectionPool.from_url(
-            self._url,
-            protocol=2,
-            socket_timeout=None,  # _run bounds whole calls
-            socket_connect_timeout=None,
-            retry=Retry(NoBackoff(), 0),  # a second acquire would find the first one's lease
-        )
+        self._pool = self._new_pool()
         try:
             await self._check_schema()
         except (TypeError, ValueError):
@@ -228,6 +233,15 @@ class RedisStore:
             await self.close()
             raise
 
+    def _new_pool(self) -> ConnectionPool:
+        return ConnectionPool.from_url(
+            self._url,
+            protocol=2,
+            socket_timeout=None,  # _run bounds whole calls
+            socket_connect_timeout=None,
+            retry=Retry(NoBackoff(), 0),  # a second acquire would find the first one's lease
+        )
+
     async def close(self) -> None:
         """Close the connections; those in use close when their call ends."""
         self._pool = None
@@ -236,6 +250,16 @@ class RedisStore:
             with contextlib.suppress(Exception):  # whatever state it is in, it is gone
                 async with asyncio.timeout(self._timeout):
                     await connection.disconnect()
+
+    async def _leave(self) -> None:
+        """Use none of the connections any more: the next call asks anew where the name of the server leads to.
+
+        Redis keeps its connections when it changes its role, so that nothing else would ever end them.
+        """
+        idle = self._idle
+        self._idle, self._pool = [], self._new_pool()  # those in use are closed when their call ends
+        for connection in idle:
+            await connection.disconnect(nowait=True)
 
     async def _check_schema(self) -> None:
         found = await self._run("GET", self._schema)
@@ -342,6 +366,8 @@ class RedisStore:
                 except NoScriptError:
                     return await self._exchange(pool, _packed(("EVAL", otherwise, *command[2:])))
         except (RedisError, OSError, UnicodeError) as exc:
+            if pool is self._pool and _is_of_the_wrong_server(exc):
+                await self._leave()
             raise self._error(self._reason(exc)) from exc
 
     async def _exchange(self, pool: ConnectionPool, packed: bytes) -> Any:
@@ -392,6 +418,18 @@ class RedisStore:
 
     def _error(self, reason: str) -> StoreError:
         return StoreError(f"Redis at {self._place}: {reason}")
+
+
+def _is_of_the_wrong_server(exc: Exception) -> bool:
+    """Whether the answer is that of a server which does nothing for us at present, while another one may.
+
+    The words may stand behind others, where it was a script that met them.
+    """
+    if isinstance(exc, (ReadOnlyError, MasterDownError, BusyLoadingError)):  # redis-py took the word away
+        return True
+    return isinstance(exc, ResponseError) and any(
+        word in str(exc) for word in ("READONLY ", "MASTERDOWN ", "LOADING ", "NOREPLICAS ")
+    )
 
 
 def _packed(command: Sequence[str | bytes]) -> bytes:
