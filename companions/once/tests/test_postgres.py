@@ -185,7 +185,7 @@ def test_a_read_only_database(postgres_server: PostgresServer, client: psycopg.C
 def test_connections_that_became_read_only_are_left(
     postgres_server: PostgresServer, client: psycopg.Connection[Any]
 ) -> None:
-    """As those to a primary that was demoted, or through a proxy to what is a standby now: the first error closes all."""
+    """As those to a primary that was demoted, or through a proxy to a standby: the first error closes all."""
     role = f"writer_{uuid.uuid4().hex[:8]}"
 
     async def body(_: PostgresStore) -> None:
