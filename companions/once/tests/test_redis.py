@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 import signal
 import time
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from lastcall_once.document_stores import document_store_of
 from lastcall_once.records import Attempt, Event, State, Verdict
 from lastcall_once.store import StoreError
 from lastcall_once.stores.redis import RedisStore
@@ -320,6 +322,57 @@ def test_a_url_that_is_none(url: str) -> None:
     with pytest.raises(ValueError, match="redis://") as caught:
         RedisStore(url)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "query", ["decode_responses=True", "decode_responses=yes&encoding=latin-1", "protocol=3", "retry_on_timeout=yes"]
+)
+def test_options_that_would_change_the_answers_do_not(redis_server: RedisServer, query: str) -> None:
+    async def body(store: RedisStore) -> None:
+        taken, result = attempt(), bytes(range(256))
+        assert (await store.acquire(taken)).verdict is Verdict.GRANTED
+        assert await store.finish(taken.key, taken.token, Event.COMPLETE, ttl=60.0, result=result)
+        found = await store.acquire(attempt(taken.key))
+        assert (found.verdict, found.record.result) == (Verdict.DONE, result)
+        assert [record.key for record in await store.scan(taken.key)] == [taken.key]
+        documents = document_store_of(store)
+        await documents.write("c", taken.key, "ü")
+        read = await documents.read("c", taken.key)
+        assert read is not None
+        assert read.data == "ü"
+
+    run(f"{redis_server.url}?{query}", body)
+
+
+@pytest.mark.parametrize("policy", ["noeviction", "allkeys-lru", "volatile-ttl"])
+def test_a_policy_that_evicts_is_warned_of(
+    redis_server: RedisServer, client: Any, caplog: pytest.LogCaptureFixture, policy: str
+) -> None:
+    async def body(store: RedisStore) -> None:
+        other = store.clone()
+        await other.open()
+        await other.close()
+
+    client.config_set("maxmemory-policy", policy)
+    try:
+        with caplog.at_level(logging.WARNING, "lastcall.once"):
+            run(redis_server.url, body)
+    finally:
+        client.config_set("maxmemory-policy", "noeviction")
+    said = [record.getMessage() for record in caplog.records if "maxmemory-policy" in record.getMessage()]
+    assert len(said) == (policy != "noeviction"), "once, and not again for a thread of its own"
+    assert all(policy in line for line in said)
+
+
+def test_a_user_who_may_not_ask_for_the_policy_is_not_stopped(redis_server: RedisServer, client: Any) -> None:
+    async def body(store: RedisStore) -> None:
+        assert (await store.acquire(attempt())).verdict is Verdict.GRANTED
+
+    client.execute_command("ACL", "SETUSER", "limited", "on", ">secret", "~*", "+@all", "-info", "-config")
+    try:
+        run(redis_server.url.replace("//", "//limited:secret@"), body)
+    finally:
+        client.execute_command("ACL", "DELUSER", "limited")
 
 
 def test_an_option_that_is_none(redis_server: RedisServer) -> None:

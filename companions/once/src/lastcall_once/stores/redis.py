@@ -24,7 +24,9 @@ import asyncio
 import contextlib
 import hashlib
 import heapq
+import logging
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -44,6 +46,8 @@ from redis.exceptions import (
 
 from lastcall_once.records import Attempt, Event, Outcome, Policy, Record, State, Verdict, acquire, at
 from lastcall_once.store import StoreError
+
+logger = logging.getLogger("lastcall.once")
 
 SCHEMA = 1
 _SCAN_COUNT = 1000  # keys that one round trip of a scan looks at
@@ -192,7 +196,7 @@ class RedisStore:
     """A store (``lastcall_once.store.Store``) at ``redis://[[user]:password@]host[:port][/database]``.
 
     ``rediss://`` is the same over TLS, ``unix://`` over a socket; what follows ``?`` is handed to redis-py, such as
-    ``ssl_ca_certs=/path``. ``prefix`` begins the names of all that is written. ``timeout`` (seconds) bounds every call,
+    ``ssl_ca_certs=/path``, but for how answers look and what is repeated. ``prefix`` begins the names of all that is written. ``timeout`` (seconds) bounds every call,
     the wait for one of the ``connections`` included. Nothing is retried: whether a call that failed had its effect is
     not known. Raises ValueError for a URL that cannot be read.
     """
@@ -213,10 +217,13 @@ class RedisStore:
         self._pool: ConnectionPool | None = None
         self._idle: list[Any] = []  # connections; the one used last is used next
         self._slots = asyncio.Semaphore(connections)
+        self._warns = True
 
     def clone(self) -> RedisStore:
         """A store on the same records that is not open, for another thread."""
-        return RedisStore(self._url, prefix=self.prefix, timeout=self._timeout, connections=1)
+        made = RedisStore(self._url, prefix=self.prefix, timeout=self._timeout, connections=1)
+        made._warns = False  # this one has, or will
+        return made
 
     async def open(self) -> None:
         """Connect and compare the schemas. Raises StoreError, also for an option in the URL that is none."""
@@ -226,6 +233,8 @@ class RedisStore:
         self._pool = self._new_pool()
         try:
             await self._check_schema()
+            if self._warns:
+                await self._warn_of_eviction()
         except (TypeError, ValueError):
             await self.close()
             raise self._error("the URL has an option that redis-py does not know, or a value that is none") from None
@@ -234,12 +243,17 @@ class RedisStore:
             raise
 
     def _new_pool(self) -> ConnectionPool:
-        return ConnectionPool.from_url(
-            self._url,
-            protocol=2,
-            socket_timeout=None,  # _run bounds whole calls
-            socket_connect_timeout=None,
-            retry=Retry(NoBackoff(), 0),  # a second acquire would find the first one's lease
+        return ConnectionPool(
+            **{
+                "socket_timeout": None,  # _run bounds whole calls
+                "socket_connect_timeout": None,
+                **parse_url(self._url),
+                # What the URL has no say in: how answers look, which is read here, and that no command is repeated.
+                "protocol": 2,
+                "decode_responses": False,
+                "retry": Retry(NoBackoff(), 0),  # a second acquire would find the first one's lease
+                "retry_on_timeout": False,
+            }
         )
 
     async def close(self) -> None:
@@ -250,6 +264,22 @@ class RedisStore:
             with contextlib.suppress(Exception):  # whatever state it is in, it is gone
                 async with asyncio.timeout(self._timeout):
                     await connection.disconnect()
+
+    async def _warn_of_eviction(self) -> None:
+        try:
+            about: bytes = await self._run("INFO", "memory")
+        except StoreError as exc:
+            if isinstance(exc.__cause__, ResponseError):  # not every user may ask
+                return
+            raise
+        found = re.search(rb"^maxmemory_policy:([\w-]+)", about, re.MULTILINE)
+        if found and found[1] != b"noeviction":
+            logger.warning(
+                "Redis at %s may forget records that still count, whose work would be done again: its "
+                "maxmemory-policy is %s, and should be noeviction",
+                self._place,
+                found[1].decode(),
+            )
 
     async def _leave(self) -> None:
         """Use none of the connections any more: the next call asks anew where the name of the server leads to.
