@@ -195,10 +195,11 @@ _VERDICTS = {verdict.value.encode(): verdict for verdict in Verdict}
 class RedisStore:
     """A store (``lastcall_once.store.Store``) at ``redis://[[user]:password@]host[:port][/database]``.
 
-    ``rediss://`` is the same over TLS, ``unix://`` over a socket; what follows ``?`` is handed to redis-py, such as
-    ``ssl_ca_certs=/path``, but for how answers look and what is repeated. ``prefix`` begins the names of all that is written. ``timeout`` (seconds) bounds every call,
-    the wait for one of the ``connections`` included. Nothing is retried: whether a call that failed had its effect is
-    not known. Raises ValueError for a URL that cannot be read.
+    ``rediss://`` is the same over TLS, ``unix://`` over a socket. What follows ``?`` is handed to redis-py, such as
+    ``ssl_ca_certs=/path``, except for what decides how answers look and what is repeated. ``prefix`` begins the names
+    of all that is written. ``timeout`` (seconds) bounds every call, the wait for one of the ``connections`` included.
+    Nothing is retried: whether a call that failed had its effect is not known. Raises ValueError for a URL that cannot
+    be read.
     """
 
     def __init__(self, url: str, *, prefix: str = "once:", timeout: float = 2.0, connections: int = 32) -> None:
@@ -243,18 +244,17 @@ class RedisStore:
             raise
 
     def _new_pool(self) -> ConnectionPool:
-        return ConnectionPool(
-            **{
-                "socket_timeout": None,  # _run bounds whole calls
-                "socket_connect_timeout": None,
-                **parse_url(self._url),
-                # What the URL has no say in: how answers look, which is read here, and that no command is repeated.
-                "protocol": 2,
-                "decode_responses": False,
-                "retry": Retry(NoBackoff(), 0),  # a second acquire would find the first one's lease
-                "retry_on_timeout": False,
-            }
-        )
+        options: dict[str, Any] = {
+            "socket_timeout": None,  # _run bounds whole calls
+            "socket_connect_timeout": None,
+            **parse_url(self._url),
+            # What the URL has no say in: how answers look, which are read here, and that no command is repeated.
+            "protocol": 2,
+            "decode_responses": False,
+            "retry": Retry(NoBackoff(), 0),  # a second acquire would find the first one's lease
+            "retry_on_timeout": False,
+        }
+        return ConnectionPool(**options)
 
     async def close(self) -> None:
         """Close the connections; those in use close when their call ends."""
