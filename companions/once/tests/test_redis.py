@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from lastcall_once import AsyncOnce
 from lastcall_once.document_stores import document_store_of
 from lastcall_once.records import Attempt, Event, State, Verdict
 from lastcall_once.store import StoreError
@@ -69,6 +70,25 @@ def test_down_in_the_middle_and_back(redis_server: RedisServer, how: signal.Sign
         # All the connections are dead, and the scripts forgotten.
         found = await asyncio.gather(*(store.acquire(attempt("again")) for _ in range(10)))
         assert [outcome.verdict for outcome in found].count(Verdict.GRANTED) == 1
+
+    run(redis_server.url, body)
+
+
+def test_work_that_is_done_after_a_restart_that_forgot_it_is_recorded(redis_server: RedisServer) -> None:
+    def restart() -> None:
+        with redis_server.down(signal.SIGKILL):
+            pass
+
+    async def body(store: RedisStore) -> None:
+        key = uuid.uuid4().hex
+        async with AsyncOnce(store, lease=3600.0) as once:
+            async with once.lease(key) as lease:
+                await asyncio.to_thread(restart)
+                assert await store.get(key) is None
+                assert not await store.renew(key, lease.token, lease=3600.0, ttl=3600.0)
+                await lease.complete("shipped")
+            async with once.lease(key) as again:
+                assert (again.verdict, again.result) == (Verdict.DONE, b"shipped")
 
     run(redis_server.url, body)
 

@@ -28,8 +28,8 @@ class FileInUse:
         except (FileNotFoundError, NotADirectoryError):
             what = "was removed"
         raise StoreError(
-            f"{self._path} {what} while it was open here: put it back, or stop whatever uses the store, remove the -wal "
-            "and -shm beside the file, and start again"
+            f"{self._path} {what} while it was open here: put it back, or stop all that use the store, remove the -wal "
+            "and the -shm beside the file, and start them again"
         )
 
 
