@@ -420,19 +420,18 @@ class SQLiteStore:
                 self._purged = time.monotonic()
 
     def _connect(self) -> tuple[sqlite3.Connection, FileInUse]:
-        path = self._opened_in / self._path
         with suppress(FileExistsError):
             # Only a file that is not there: to close a descriptor of one that SQLite has open would drop its locks.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         connection = sqlite3.connect(
-            f"file:{quote(str(path))}?mode=rw",
+            f"file:{quote(str(self._path))}?mode=rw",
             uri=True,
             isolation_level=None,
             timeout=self._timeout,
             cached_statements=256,
         )
         try:
-            file = FileInUse(path)
+            file = FileInUse(self._opened_in / self._path)  # the application may go elsewhere
             self._prepare(connection)
         except BaseException:
             connection.close()
