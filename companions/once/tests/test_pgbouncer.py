@@ -94,6 +94,44 @@ def test_what_it_shares_with_others_is_as_it_was(pooler: PgBouncer) -> None:
     asyncio.run(main())
 
 
+def test_several_make_the_tables_at_once(pooler: PgBouncer) -> None:
+    table = f"once_{uuid.uuid4().hex[:12]}"
+
+    async def main() -> None:
+        stores = [PostgresStore(pooler.url, table=table, timeout=20.0, connections=1) for _ in range(STORES)]
+        await asyncio.gather(*(store.open() for store in stores))
+        await asyncio.gather(*(lives(store) for store in stores))
+        await asyncio.gather(*(store.close() for store in stores))
+
+    asyncio.run(main())
+
+
+def test_a_lock_is_not_waited_for_for_ever(pooler: PgBouncer, postgres_server: PostgresServer) -> None:
+    """No setting ends the statement: the call is ended here, and PgBouncer gives that connection to nobody else."""
+
+    async def main() -> None:
+        store = PostgresStore(pooler.url, timeout=0.5, connections=1)
+        await store.open()
+        key = uuid.uuid4().hex
+        try:
+            await store.acquire(Attempt(key, "first", lease=30.0, ttl=60.0))
+            with contextlib.closing(postgres_server.client()) as client, client.transaction():
+                client.execute("SELECT * FROM once_records WHERE key = %s FOR UPDATE", (key,))
+                with pytest.raises(StoreError, match=r"no answer within 0\.5 s"):
+                    await store.acquire(Attempt(key, "second", lease=30.0, ttl=60.0))
+        finally:
+            await store.close()
+        again = PostgresStore(pooler.url, timeout=20.0, connections=1)
+        await again.open()
+        try:
+            found = await again.acquire(Attempt(key, "third", lease=30.0, ttl=60.0))
+            assert (found.verdict, found.record.token) == (Verdict.IN_FLIGHT, "first")
+        finally:
+            await again.close()
+
+    asyncio.run(main())
+
+
 def test_transactions_that_would_be_isolated_otherwise_are_refused(
     pooler: PgBouncer, postgres_server: PostgresServer
 ) -> None:
