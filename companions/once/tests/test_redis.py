@@ -11,7 +11,6 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -203,12 +202,11 @@ def test_a_primary_that_is_none_any_more_is_left(
     redis_server: RedisServer,
     other_redis: RedisServer,
     client: Any,
-    tmp_path: Path,
     change: Callable[[Any, RedisServer], AbstractContextManager[None]],
     said: str,
 ) -> None:
     """Its connections stay open, whatever its name leads to now: the first error closes all of them."""
-    name = tmp_path / "primary"
+    name = other_redis.directory / "primary"  # a short path: those of sockets have to be
     name.symlink_to(redis_server.socket)
 
     async def body(store: RedisStore) -> None:
@@ -228,10 +226,8 @@ def test_a_primary_that_is_none_any_more_is_left(
     run(f"unix://{name}", body)
 
 
-def test_one_that_still_loads_is_left(
-    redis_server: RedisServer, other_redis: RedisServer, client: Any, tmp_path: Path
-) -> None:
-    name = tmp_path / "primary"
+def test_one_that_still_loads_is_left(redis_server: RedisServer, other_redis: RedisServer, client: Any) -> None:
+    name = other_redis.directory / "primary"  # a short path: those of sockets have to be
     name.symlink_to(redis_server.socket)
     client.execute_command("DEBUG", "POPULATE", "2000", prefix := uuid.uuid4().hex)
     client.config_set("key-load-delay", 10_000)  # microseconds: twenty seconds in all
