@@ -133,7 +133,7 @@ def test_run_gives_everything_back_that_it_took() -> None:
 
 def test_a_thread_that_is_older_than_the_server_is_not_waited_for() -> None:
     script = """
-        import os, signal, threading, time
+        import os, signal, threading
         import lastcall
 
         async def app(scope, receive, send):
@@ -143,10 +143,12 @@ def test_a_thread_that_is_older_than_the_server_is_not_waited_for() -> None:
                 threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
                 await receive()
 
-        older = threading.Thread(target=time.sleep, args=(1,), name="older")
+        over = threading.Event()
+        older = threading.Thread(target=over.wait, name="older")
         older.start()
         lastcall.run(app, port=0)
         print("run() returned", older.is_alive())
+        over.set()
     """
     with ServerProcess(command=[sys.executable, "-c", dedent(script)], cwd=APPS) as server:
         assert server.wait() == 0
