@@ -9,7 +9,7 @@ each HTTP version does its own way".
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_CheckExact, PyDict_Next, PyDict_Size
-from cpython.object cimport PyObject
+from cpython.object cimport Py_TYPE, PyObject
 
 import logging
 
@@ -113,6 +113,18 @@ cdef inline bint take_apart(object message, Parts* parts) noexcept:
         else:
             return False
     return parts.type is not <PyObject*>None
+cdef object SENDER = None                # see RECEIVER in ``asgi.cycle``
+
+
+cdef int check_sender(object cycle) except -1:
+    """Raise TypeError for the ``self`` of a ``send()`` that is no HTTP cycle."""
+    global SENDER
+    if not isinstance(cycle, HTTPCycle):
+        raise TypeError(f"send() is of an HTTP request, not of {type(cycle).__name__!r}")
+    SENDER = type(cycle)
+    return 0
+
+
 
 
 cdef class HTTPCycle(AppCycle):
@@ -346,6 +358,8 @@ cdef class HTTPCycle(AppCycle):
         if parts.type == <PyObject*>BODY and PyBytes_CheckExact(<object>parts.body) and is_plain(parts.more_body) and (
             self.head is not None and not self.disconnected and not self.complete
         ):
+        if <PyObject*>Py_TYPE(self) != <PyObject*>SENDER:
+            check_sender(self)
             # What nearly every message is. Nothing here runs anybody's code before the bytes are queued.
             body = <bytes>parts.body
             more = parts.more_body == Py_True
