@@ -66,13 +66,11 @@ cdef bint is_start(object kind):
     return True
 
 
-cdef bint accepts_events(object value) except -1:
+cdef bint accepts_events(bytes value) except -1:
     """Whether an Accept field has ``text/event-stream`` among its types (RFC 9110 12.5.1)."""
     cdef bytes part, word, name, weight
     cdef list words
-    if not PyBytes_CheckExact(value):
-        return False
-    for part in (<bytes>value).lower().split(b","):
+    for part in value.lower().split(b","):
         words = part.split(b";")
         if words[0].strip() == EVENT_STREAM:
             for word in words[1:]:
@@ -255,12 +253,7 @@ cdef class HTTPCycle(AppCycle):
 
     cdef bint wants_events(self) except -1:
         """Whether an EventSource, or something like it, asks: GET, with ``text/event-stream`` among what it accepts."""
-        if self.method != "GET" or self.request_headers is None:
-            return False
-        for name, value in self.request_headers:
-            if name == b"accept" and accepts_events(value):
-                return True
-        return False
+        return self.method == "GET" and self.accept is not None and accepts_events(self.accept)
 
     cdef bint is_event_stream(self) except -1:
         """Whether the client has asked for an event stream and gets one. It comes back by itself after the end of one,

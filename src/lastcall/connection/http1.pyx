@@ -489,7 +489,7 @@ cdef class HTTP1Connection(Connection):
         cdef int admission
         unset(&self.read_node)
         cycle.method = parser.method
-        cycle.request_headers = parser.headers
+        cycle.accept = parser.accept
         cycle.raw_path = parser.raw_path
         cycle.query_string = parser.query_string
         cycle.minor = parser.minor
