@@ -27,6 +27,7 @@ cdef class HTTPCycle(AppCycle):
     cdef int answer_error(self, int status) except -1
     cdef int abort(self) except -1
     cdef bint end_whole(self) except -1
+    cdef bint whole(self) noexcept
     # -- for its subclasses
     cdef int break_off(self) except -1
     cdef bint wants_events(self) except -1

@@ -167,6 +167,11 @@ cdef class HTTPCycle(AppCycle):
         """End a response that has begun, in a way that no client takes for complete."""
         raise NotImplementedError
 
+    cdef bint whole(self) noexcept:
+        """Whether the client gets all of the response, or did: its framing has nothing left, though the last message of
+        the application may be missing."""
+        return self.complete
+
     cdef bint end_whole(self) except -1:
         """End a response that has begun as a complete one ends, and its connection behind it. False, and nothing is
         done, where its framing does not allow that."""
@@ -217,6 +222,10 @@ cdef class HTTPCycle(AppCycle):
                 logger.error("%s: the application returned without a response", self.describe())
             self.head = None
             return self.answer_error(503 if self.cancelled else 500)
+        if self.whole():
+            self.write_body(NULL, 0, False)
+            self.incomplete = False
+            return 0
         if not raised:
             # In a stop it may mean to: sse-starlette ends its streams so when it sees one coming.
             if self.runtime.drain.phase == DRAINING and self.is_event_stream() and self.end_whole():
@@ -264,6 +273,11 @@ cdef class HTTPCycle(AppCycle):
             if name.lower() == b"content-type":
                 return value.lower().partition(b";")[0].strip() == EVENT_STREAM
         return False
+
+    @property
+    def response_complete(self):
+        """Whether ending it cuts nothing: the application has finished its response, or there is nothing left of it."""
+        return not self.incomplete if self.complete else self.whole()
 
     @property
     def broken_off(self):

@@ -142,7 +142,7 @@ cdef class HTTPService(AppRuntime):
         cdef str mark = None
         if self.scheduler.access.enabled and cycle.head is not None:
             target = cycle.raw_path + b"?" + cycle.query_string if cycle.query_string else cycle.raw_path
-            if not cycle.complete:
+            if not cycle.whole():
                 mark = "cut"
             elif cycle.refused:
                 mark = "refused"
