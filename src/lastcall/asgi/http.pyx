@@ -111,6 +111,8 @@ cdef inline bint take_apart(object message, Parts* parts) noexcept:
         else:
             return False
     return parts.type is not <PyObject*>None
+
+
 cdef object SENDER = None                # see RECEIVER in ``asgi.cycle``
 
 
@@ -121,8 +123,6 @@ cdef int check_sender(object cycle) except -1:
         raise TypeError(f"send() is of an HTTP request, not of {type(cycle).__name__!r}")
     SENDER = type(cycle)
     return 0
-
-
 
 
 cdef class HTTPCycle(AppCycle):
@@ -358,6 +358,8 @@ cdef class HTTPCycle(AppCycle):
         cdef object kind, first, second      # references of our own: a truth test or an iteration may run any code
         cdef bytes body
         cdef bint more
+        if <PyObject*>Py_TYPE(self) != <PyObject*>SENDER:
+            check_sender(self)
         if lastcall_thread() != self.runtime.thread:
             return later(self.send, message)
         if not take_apart(message, &parts):
@@ -365,8 +367,6 @@ cdef class HTTPCycle(AppCycle):
         if parts.type == <PyObject*>BODY and PyBytes_CheckExact(<object>parts.body) and is_plain(parts.more_body) and (
             self.head is not None and not self.disconnected and not self.complete
         ):
-        if <PyObject*>Py_TYPE(self) != <PyObject*>SENDER:
-            check_sender(self)
             # What nearly every message is. Nothing here runs anybody's code before the bytes are queued.
             body = <bytes>parts.body
             more = parts.more_body == Py_True
