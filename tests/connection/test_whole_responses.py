@@ -1,7 +1,7 @@
-"""Responses whose framing has nothing left, though the application has not sent its last message: nobody misses anything.
+"""Responses whose framing has nothing left, though the last message of the application is missing: nobody misses it.
 
-The head of a HEAD response, and of a 204, 205 or 304, is all of it (RFC 9112 6.3); a declared length is complete with its
-last byte. Whatever ends such a response cuts nothing.
+The head of a HEAD response, and of a 204, 205 or 304, is all of it (RFC 9112 6.3); a declared length is complete with
+its last byte. Whatever ends such a response cuts nothing.
 """
 
 from __future__ import annotations
