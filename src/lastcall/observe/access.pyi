@@ -17,7 +17,6 @@ def report(
     bytes_sent: int = 0,
     mark: str | None = None,
 ) -> None: ...
-
 def wants(sink: AccessSink) -> bool: ...
 
 class AccessLog(AccessSink):
