@@ -868,6 +868,38 @@ def test_lines_that_wait_come_once_and_in_order_where_the_same_stream_is_chosen_
     assert targets == [b"/0", b"/1", b"/2"]
 
 
+def test_lines_that_can_never_be_written_are_counted_by_the_next_log(pipe: Pipe, stream: io.TextIOWrapper) -> None:
+    """Where the reader of the log before has gone, or more logs wait than are kept."""
+    configure_logging(LogOptions(), stream=stream)
+    sink = make_access_sink(LogOptions())
+    handler = logging.getLogger("lastcall.access").handlers[0]
+    assert isinstance(handler, logging.StreamHandler)
+    pipes = [Pipe(*os.pipe()) for _ in range(6)]
+    texts = [one.text() for one in pipes]
+    try:
+        for one, text in zip(pipes, texts, strict=True):
+            one.fill()
+            handler.setStream(text)
+            ask(sink)
+        os.close(pipes[5].reader)
+        handler.setStream(stream)
+        ask(sink)
+        lost = "WARNING:  lastcall could not write 2 lines of the access log\n"
+        assert pipe.read().decode() == lost + ACCESS_LINE
+        assert pipes[0].read().strip(b".") == b"", "more logs are kept than there is a bound for"
+        for one in pipes[1:5]:
+            one.read()
+            sink.flush()
+            assert one.read().decode() == ACCESS_LINE
+    finally:
+        handler.setStream(stream)
+        for one, text in zip(pipes, texts, strict=True):
+            text.detach().detach()
+            os.close(one.writer)
+            if one is not pipes[5]:
+                os.close(one.reader)
+
+
 def test_only_plain_text_files_are_bypassed(tmp_path: Path) -> None:
     class Wrapper(io.TextIOWrapper):
         """May do anything to what is written."""

@@ -35,6 +35,7 @@ cdef class ChosenAccess(AccessSink):
     cdef list _watched                 # of _Watched
     cdef bint _looked                  # since the last flush
     cdef list _left                    # AccessLogs that fitted before and have lines left; None: there are none
+    cdef long long _lost               # lines that those could not write: the next AccessLog says so
     cdef bint wants(self) noexcept
     cdef void record(self, object client, object method, object target, object http_version, int status,
                      double duration, long long bytes_sent, str mark) noexcept

@@ -299,7 +299,7 @@ cdef class AccessLog(AccessSink):
         self._full = False
 
     cdef bint finish(self) noexcept:
-        """It gets no more lines: write what is left. Whether that is done, or can never be."""
+        """It gets no more lines: write what is left. Whether that is done, or can never be: then ``dropped`` is left."""
         self.flush()
         if self._start != self._end:
             return False
@@ -416,15 +416,22 @@ cdef class ChosenAccess(AccessSink):
         return self._finish_left()
 
     cdef int _finish_left(self) except -1:
-        """Write what is left in logs that fitted before."""
-        cdef AccessLog oldest
-        self._left = [one for one in self._left if not (<AccessLog>one).finish()]
-        while len(self._left) > MOST_LEFT:
-            oldest = self._left.pop(0)
-            oldest._discard()
-            (<AccessLog>self._left[0]).dropped += oldest.dropped
-        if not self._left:
-            self._left = None
+        """Write what is left in logs that fitted before; count what cannot be."""
+        cdef AccessLog log
+        cdef list still = []
+        for log in self._left:
+            if log.finish():
+                self._lost += log.dropped
+            else:
+                still.append(log)
+        while len(still) > MOST_LEFT:
+            log = still.pop(0)
+            log._discard()
+            self._lost += log.dropped
+        self._left = still if still else None
+        if self._lost and isinstance(self.sink, AccessLog):
+            (<AccessLog>self.sink).dropped += self._lost
+            self._lost = 0
         return 0
 
 
