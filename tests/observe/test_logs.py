@@ -894,7 +894,7 @@ def test_lines_that_can_never_be_written_are_counted_by_the_next_log(pipe: Pipe,
     finally:
         handler.setStream(stream)
         for one, text in zip(pipes, texts, strict=True):
-            text.detach().detach()
+            text.close()
             os.close(one.writer)
             if one is not pipes[5]:
                 os.close(one.reader)
