@@ -6,6 +6,8 @@ import asyncio
 import gc
 import inspect
 import logging
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -145,3 +147,61 @@ def test_a_message_may_be_given_by_name(bench: MakeBench) -> None:
             await send(message=message)
 
     assert bench(app).ask(GET).body == b"ok"
+
+
+NO_CYCLE = """
+from lastcall.asgi.cycle import AppCycle
+from lastcall.asgi.http import HTTPCycle
+
+class Another:
+    pass
+
+body = {"type": "http.response.body", "body": b""}
+raised = 0
+for function, arguments in (
+    (HTTPCycle.send, (1, body)), (HTTPCycle.send, ("x" * 1000, body)), (HTTPCycle.send, (Another(), body)),
+    (HTTPCycle.send, ()), (AppCycle.receive, (1,)), (AppCycle.receive, (Another(),)), (AppCycle.receive, ()),
+):
+    try:
+        function(*arguments)
+    except TypeError:
+        raised += 1
+print(raised)
+"""
+
+
+def test_send_and_receive_of_what_is_no_cycle_is_a_type_error() -> None:
+    """In a process of its own: a compiled function that does not look at its ``self`` reads memory that is not its."""
+    done = subprocess.run([sys.executable, "-c", NO_CYCLE], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "7\n")
+
+
+def test_the_function_of_a_bound_send_checks_what_it_is_called_on(bench: MakeBench) -> None:
+    """And goes on to work for the request that it was taken from."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        bound: Any = send
+        own: Any = receive
+        with pytest.raises(TypeError):
+            bound.__func__(own, body())
+        with pytest.raises(TypeError):
+            own.__func__(bound)
+        await bound.__func__(bound.__self__, start())
+        await send(body(b"done"))
+
+    assert bench(app).ask(GET).body == b"done"
+
+
+def test_send_after_the_client_has_left_where_no_loop_runs(bench: MakeBench) -> None:
+    """As at the interpreter's exit, or out of a finalizer: the same exception as elsewhere."""
+    kept: list[Any] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        kept.append(send)
+        await send(start())
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    leaves(bench, app)
+    with pytest.raises(ClientDisconnected):
+        kept[0](body())

@@ -370,3 +370,59 @@ def test_one_whose_client_has_left_is_no_cut(stoppable: MakeStoppable) -> None:
 def quiet(caplog: pytest.LogCaptureFixture) -> None:
     """Lines about applications that end too early are not what these tests look at."""
     caplog.set_level(logging.CRITICAL, "lastcall.error")
+
+
+# -- what the application writes into its scope ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("field", [("x", "y", "z"), (b"accept", b"*/*"), None, 1], ids=repr)
+def test_what_the_application_does_to_its_headers_changes_no_end(stoppable: MakeStoppable, field: Any) -> None:
+    """``scope["headers"]`` is the application's own: what the client has asked for does not depend on it."""
+    stage = Stage()
+    one = stoppable(stage, close=("*",))
+    stream, poll = one.connect(), one.connect()
+    calls = [begin(stage, stream, get("/", ACCEPT), EVENTS)]
+    poll.send(get("/poll", ACCEPT))
+    calls.append(stage.last)
+    for call in calls:
+        call.scope["headers"][:] = [] if field is None else [field]
+    one.order()
+    one.reach(F)
+    answer = read(stream)
+    assert (answer.body, answer.complete) == (EVENT, True)
+    assert read(poll)["content-type"] == b"text/event-stream"
+    for call in calls:
+        call.ends()
+    assert ends_of(one.finish()) == {"closed_by_policy": 2}
+
+
+def test_a_header_that_the_application_adds_makes_no_event_stream(stoppable: MakeStoppable) -> None:
+    stage = Stage()
+    one = stoppable(stage, close=("*",))
+    client = one.connect()
+    call = begin(stage, client, get("/"), EVENTS)
+    call.scope["headers"].append((b"accept", b"text/event-stream"))
+    one.order()
+    one.reach(F)
+    assert not read(client).complete
+    call.ends()
+    assert ends_of(one.finish()) == {"closed_by_policy": 1}
+
+
+def test_the_next_request_of_a_connection_is_judged_by_its_own_accept(stoppable: MakeStoppable) -> None:
+    """Also where the same lines have come before, which are not parsed again."""
+    stage = Stage()
+    one = stoppable(stage, close=("*",))
+    clients = [one.connect() for _ in range(4)]
+    for client in clients:
+        client.send(get("/", ACCEPT))
+        stage.last.sends(start(200, (b"content-length", b"2")), body(b"ok"))
+        stage.last.ends()
+        client.take()
+    calls = [begin(stage, clients[0], get("/"), EVENTS), begin(stage, clients[1], get("/", ACCEPT), EVENTS)]
+    one.order()
+    one.reach(F)
+    assert (read(clients[0]).complete, read(clients[1]).complete) == (False, True)
+    for call in calls:
+        call.ends()
+    one.finish()

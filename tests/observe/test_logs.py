@@ -21,7 +21,7 @@ import yaml
 from lastcall.base.errors import ConfigError
 from lastcall.base.options import LogOptions
 from lastcall.base.sinks import AccessSink
-from lastcall.observe.access import AccessLog, ChosenAccess, LoggerAccess, report
+from lastcall.observe.access import AccessLog, ChosenAccess, LoggerAccess, report, wants
 from lastcall.observe.logs import (
     LOGGING_CONFIG,
     PATIENCE,
@@ -33,6 +33,7 @@ from lastcall.observe.logs import (
     output_of,
     parse_level,
 )
+from lastcall.observe.output import Output
 from tests.observe.conftest import Pipe
 
 pytestmark = pytest.mark.usefixtures("loggers")
@@ -807,6 +808,96 @@ def test_lines_that_wait_are_not_lost_by_a_change(pipe: Pipe, stream: io.TextIOW
     sink.flush()
     ask(sink)
     assert pipe.read().decode() == ACCESS_LINE
+
+
+def test_what_is_not_shown_is_not_asked_for(pipe: Pipe, stream: io.TextIOWrapper) -> None:
+    """Where no line would come of it, a response need not be described; a change of that shows at once."""
+    configure_logging(LogOptions(level="warning"), stream=stream)
+    sink = make_access_sink(LogOptions(level="warning"))
+    access = logging.getLogger("lastcall.access")
+    assert not wants(sink)
+    access.setLevel(logging.INFO)
+    sink.flush()
+    assert wants(sink)
+    access.setLevel(logging.WARNING)
+    sink.flush()
+    assert not wants(sink)
+    assert wants(AccessLog(Output(pipe.writer)))
+    assert not wants(make_access_sink(LogOptions(access_log=False)))
+
+
+def test_lines_that_a_full_pipe_has_not_taken_come_after_a_change(pipe: Pipe, stream: io.TextIOWrapper) -> None:
+    """None is lost, and those of the other sink do not wait for them."""
+    configure_logging(LogOptions(), stream=stream)
+    sink = make_access_sink(LogOptions())
+    access = logging.getLogger("lastcall.access")
+    handler = access.handlers[0]
+    assert isinstance(handler, logging.StreamHandler)
+    pipe.fill()
+    ask(sink)
+    ask(sink)
+    elsewhere = io.StringIO()
+    handler.setStream(elsewhere)
+    ask(sink)
+    assert elsewhere.getvalue() == ACCESS_LINE
+    while part := pipe.read():
+        last = part
+        sink.flush()
+    assert last.decode().endswith(2 * ACCESS_LINE)
+
+
+def test_lines_that_wait_come_once_and_in_order_where_the_same_stream_is_chosen_again(
+    pipe: Pipe, stream: io.TextIOWrapper
+) -> None:
+    configure_logging(LogOptions(), stream=stream)
+    sink = make_access_sink(LogOptions())
+    access = logging.getLogger("lastcall.access")
+    pipe.fill()
+    for number in range(3):
+        report(sink, CLIENT, "GET", b"/%d" % number, "1.1", 200)
+        sink.flush()
+        access.setLevel(logging.WARNING)
+        report(sink, CLIENT, "GET", b"/not", "1.1", 200)
+        sink.flush()
+        access.setLevel(logging.INFO)
+    data = b""
+    while part := pipe.read():
+        data += part
+        sink.flush()
+    targets = [line.split()[4] for line in data.splitlines() if b"HTTP/1.1" in line]
+    assert targets == [b"/0", b"/1", b"/2"]
+
+
+def test_lines_that_can_never_be_written_are_counted_by_the_next_log(pipe: Pipe, stream: io.TextIOWrapper) -> None:
+    """Where the reader of the log before has gone, or more logs wait than are kept."""
+    configure_logging(LogOptions(), stream=stream)
+    sink = make_access_sink(LogOptions())
+    handler = logging.getLogger("lastcall.access").handlers[0]
+    assert isinstance(handler, logging.StreamHandler)
+    pipes = [Pipe(*os.pipe()) for _ in range(6)]
+    texts = [one.text() for one in pipes]
+    try:
+        for one, text in zip(pipes, texts, strict=True):
+            one.fill()
+            handler.setStream(text)
+            ask(sink)
+        os.close(pipes[5].reader)
+        handler.setStream(stream)
+        ask(sink)
+        lost = "WARNING:  lastcall could not write 2 lines of the access log\n"
+        assert pipe.read().decode() == lost + ACCESS_LINE
+        assert pipes[0].read().strip(b".") == b"", "more logs are kept than there is a bound for"
+        for one in pipes[1:5]:
+            one.read()
+            sink.flush()
+            assert one.read().decode() == ACCESS_LINE
+    finally:
+        handler.setStream(stream)
+        for one, text in zip(pipes, texts, strict=True):
+            text.close()
+            os.close(one.writer)
+            if one is not pipes[5]:
+                os.close(one.reader)
 
 
 def test_only_plain_text_files_are_bypassed(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ A message is taken out of the cycle when the awaitable of ``receive()`` is stepp
 
 cimport cython
 from cpython.dict cimport PyDict_CheckExact, PyDict_GetItemWithError
+from cpython.object cimport Py_TYPE
 from cpython.ref cimport PyObject
 from libc.math cimport INFINITY
 
@@ -92,6 +93,20 @@ cdef object item(object message, object key):
         return message[key]
     except (KeyError, TypeError):
         return None
+
+
+# A bound function takes anything for its ``self``, unlike a method descriptor, and the application has it as the
+# ``__func__`` of what it was given. So each looks at the type, which nearly always is the one that it saw last.
+cdef object RECEIVER = None
+
+
+cdef int check_receiver(object cycle) except -1:
+    """Raise TypeError for the ``self`` of a ``receive()`` that is no cycle."""
+    global RECEIVER
+    if not isinstance(cycle, AppCycle):
+        raise TypeError(f"receive() is of a request, not of {type(cycle).__name__!r}")
+    RECEIVER = type(cycle)
+    return 0
 
 
 cdef class AppCycle(RunningTask):
@@ -410,7 +425,10 @@ cdef class AppCycle(RunningTask):
     @cython.binding(True)
     def receive(self):
         """An awaitable of the next message; it does not suspend if that is known."""
-        cdef Receive awaitable = Receive.__new__(Receive)
+        cdef Receive awaitable
+        if <PyObject*>Py_TYPE(self) != <PyObject*>RECEIVER:
+            check_receiver(self)
+        awaitable = Receive.__new__(Receive)
         awaitable.owner = self
         return awaitable
 

@@ -32,7 +32,10 @@ def client_left() -> ClientDisconnected:
     log "Task exception was never retrieved" for each client that leaves, so the task of the caller is watched for it.
     That of a request needs none of this, but is told apart no cheaper.
     """
-    task = asyncio.current_task()
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no loop runs: at the interpreter's exit, or in a finalizer
+        task = None
     if task is not None and task not in _watched:
         _watched.add(task)
         task.add_done_callback(_retrieve_disconnect)

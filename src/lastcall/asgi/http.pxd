@@ -4,7 +4,7 @@ from lastcall.wire.head cimport ResponseHead
 
 cdef class HTTPCycle(AppCycle):
     cdef str method
-    cdef list request_headers           # what the application got; None: nothing was parsed
+    cdef bytes accept                   # see RequestParser.accept; the application may write into what it got
     # request body
     cdef object body                    # bytes, a bytearray of many pieces, or None
     cdef readonly Py_ssize_t buffered
@@ -27,6 +27,7 @@ cdef class HTTPCycle(AppCycle):
     cdef int answer_error(self, int status) except -1
     cdef int abort(self) except -1
     cdef bint end_whole(self) except -1
+    cdef bint whole(self) noexcept
     # -- for its subclasses
     cdef int break_off(self) except -1
     cdef bint wants_events(self) except -1

@@ -9,7 +9,7 @@ each HTTP version does its own way".
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_CheckExact, PyDict_Next, PyDict_Size
-from cpython.object cimport PyObject
+from cpython.object cimport Py_TYPE, PyObject
 
 import logging
 
@@ -66,13 +66,11 @@ cdef bint is_start(object kind):
     return True
 
 
-cdef bint accepts_events(object value) except -1:
+cdef bint accepts_events(bytes value) except -1:
     """Whether an Accept field has ``text/event-stream`` among its types (RFC 9110 12.5.1)."""
     cdef bytes part, word, name, weight
     cdef list words
-    if not PyBytes_CheckExact(value):
-        return False
-    for part in (<bytes>value).lower().split(b","):
+    for part in value.lower().split(b","):
         words = part.split(b";")
         if words[0].strip() == EVENT_STREAM:
             for word in words[1:]:
@@ -113,6 +111,18 @@ cdef inline bint take_apart(object message, Parts* parts) noexcept:
         else:
             return False
     return parts.type is not <PyObject*>None
+
+
+cdef object SENDER = None                # see RECEIVER in ``asgi.cycle``
+
+
+cdef int check_sender(object cycle) except -1:
+    """Raise TypeError for the ``self`` of a ``send()`` that is no HTTP cycle."""
+    global SENDER
+    if not isinstance(cycle, HTTPCycle):
+        raise TypeError(f"send() is of an HTTP request, not of {type(cycle).__name__!r}")
+    SENDER = type(cycle)
+    return 0
 
 
 cdef class HTTPCycle(AppCycle):
@@ -156,6 +166,11 @@ cdef class HTTPCycle(AppCycle):
     cdef int abort(self) except -1:
         """End a response that has begun, in a way that no client takes for complete."""
         raise NotImplementedError
+
+    cdef bint whole(self) noexcept:
+        """Whether the client gets all of the response, or did: its framing has nothing left, though the last message of
+        the application may be missing."""
+        return self.complete
 
     cdef bint end_whole(self) except -1:
         """End a response that has begun as a complete one ends, and its connection behind it. False, and nothing is
@@ -207,6 +222,10 @@ cdef class HTTPCycle(AppCycle):
                 logger.error("%s: the application returned without a response", self.describe())
             self.head = None
             return self.answer_error(503 if self.cancelled else 500)
+        if self.whole():
+            self.write_body(NULL, 0, False)
+            self.incomplete = False
+            return 0
         if not raised:
             # In a stop it may mean to: sse-starlette ends its streams so when it sees one coming.
             if self.runtime.drain.phase == DRAINING and self.is_event_stream() and self.end_whole():
@@ -243,12 +262,7 @@ cdef class HTTPCycle(AppCycle):
 
     cdef bint wants_events(self) except -1:
         """Whether an EventSource, or something like it, asks: GET, with ``text/event-stream`` among what it accepts."""
-        if self.method != "GET" or self.request_headers is None:
-            return False
-        for name, value in self.request_headers:
-            if name == b"accept" and accepts_events(value):
-                return True
-        return False
+        return self.method == "GET" and self.accept is not None and accepts_events(self.accept)
 
     cdef bint is_event_stream(self) except -1:
         """Whether the client has asked for an event stream and gets one. It comes back by itself after the end of one,
@@ -259,6 +273,11 @@ cdef class HTTPCycle(AppCycle):
             if name.lower() == b"content-type":
                 return value.lower().partition(b";")[0].strip() == EVENT_STREAM
         return False
+
+    @property
+    def response_complete(self):
+        """Whether ending it cuts nothing: the application has finished its response, or there is nothing left of it."""
+        return not self.incomplete if self.complete else self.whole()
 
     @property
     def broken_off(self):
@@ -339,6 +358,8 @@ cdef class HTTPCycle(AppCycle):
         cdef object kind, first, second      # references of our own: a truth test or an iteration may run any code
         cdef bytes body
         cdef bint more
+        if <PyObject*>Py_TYPE(self) != <PyObject*>SENDER:
+            check_sender(self)
         if lastcall_thread() != self.runtime.thread:
             return later(self.send, message)
         if not take_apart(message, &parts):

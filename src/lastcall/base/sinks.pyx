@@ -9,8 +9,13 @@ cdef class AccessSink:
     ``client`` value (a (host, port) pair, or None), ``method`` a str, ``target`` the raw bytes of path and query,
     ``http_version`` "1.0" or "1.1", ``duration`` seconds since the head was read, ``bytes_sent`` body bytes. ``mark`` is
     None for what is as its status says, else ``cut``, or another word that tells the line from an ordinary one.
-    Neither method may raise, block or fail a request. ``flush`` is called once per loop turn, after the sockets.
+    None of its methods may raise, block or fail a request. ``wants`` is asked before each ``record``, which then need not
+    be made. ``flush`` is called once per loop turn, after the sockets.
     """
+
+    cdef bint wants(self) noexcept:
+        """Whether the next record has a reader."""
+        return self.enabled
 
     cdef void record(self, object client, object method, object target, object http_version, int status,
                      double duration, long long bytes_sent, str mark) noexcept:

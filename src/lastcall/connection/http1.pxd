@@ -40,6 +40,7 @@ cdef class HTTP1Cycle(HTTPCycle):
     cdef bint expects_continue             # the client waits for 100 Continue
     cdef Framing framing
     cdef long long remaining               # of a declared Content-Length
+    cdef bint lost                         # the connection was closed before all of what was queued was sent
     cdef bint too_long                     # the body was longer than declared
     cdef int write_head(self) except -1
     cdef int finished(self) except -1

@@ -270,6 +270,12 @@ cdef class HTTP1Cycle(HTTPCycle):
             self.connection.cut_response()
         return 0
 
+    cdef bint whole(self) noexcept:
+        return self.complete or (
+            self.started and not self.lost
+            and (self.framing == NO_BODY or (self.framing == LENGTH and self.remaining == 0))
+        )
+
     cdef bint end_whole(self) except -1:
         cdef HTTP1Connection connection = self.connection
         if connection is None or connection.cycle is not self or not (
@@ -489,7 +495,7 @@ cdef class HTTP1Connection(Connection):
         cdef int admission
         unset(&self.read_node)
         cycle.method = parser.method
-        cycle.request_headers = parser.headers
+        cycle.accept = parser.accept
         cycle.raw_path = parser.raw_path
         cycle.query_string = parser.query_string
         cycle.minor = parser.minor
@@ -781,6 +787,7 @@ cdef class HTTP1Connection(Connection):
         cdef HTTP1Cycle cycle = self.cycle
         self.pending.clear()
         if cycle is not None:                  # what is left is of this response first of all
+            cycle.lost = self.stream.unsent() > 0
             cycle.body_sent = max(0, cycle.body_sent - self.stream.unsent())
         self.stream.out.clear()
         self.scheduler.keep(self)

@@ -140,9 +140,9 @@ cdef class HTTPService(AppRuntime):
         """A response is complete, or was cut: tell the access log."""
         cdef bytes target
         cdef str mark = None
-        if self.scheduler.access.enabled and cycle.head is not None:
+        if cycle.head is not None and self.scheduler.access.wants():
             target = cycle.raw_path + b"?" + cycle.query_string if cycle.query_string else cycle.raw_path
-            if not cycle.complete:
+            if not cycle.whole():
                 mark = "cut"
             elif cycle.refused:
                 mark = "refused"

@@ -17,6 +17,7 @@ def report(
     bytes_sent: int = 0,
     mark: str | None = None,
 ) -> None: ...
+def wants(sink: AccessSink) -> bool: ...
 
 class AccessLog(AccessSink):
     @property

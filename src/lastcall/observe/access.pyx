@@ -41,6 +41,7 @@ cdef enum:
     FIRST = 8 * 1024    # bytes of the first allocation
     KEEP = 2 * LIMIT    # an empty buffer that is larger than this goes back to the allocator
     ESCAPED = 4         # one byte becomes at most \xNN
+    MOST_LEFT = 4       # logs that have been replaced, each with up to LIMIT bytes; of another the lines are dropped
     FIXED = 64          # more than all separators of a line together
 
 cdef const char* HEX = "0123456789abcdef"
@@ -137,6 +138,11 @@ def report(AccessSink sink not None, object client, object method, object target
            double duration=0.0, long long bytes_sent=0, str mark=None):
     """Call ``sink.record``, which only compiled code can call, from Python (tests, benchmarks)."""
     sink.record(client, method, target, http_version, status, duration, bytes_sent, mark)
+
+
+def wants(AccessSink sink not None):
+    """``sink.wants()``, which only compiled code can call."""
+    return sink.wants()
 
 
 cdef class AccessLog(AccessSink):
@@ -292,6 +298,20 @@ cdef class AccessLog(AccessSink):
         self._start = self._end = 0
         self._full = False
 
+    cdef bint finish(self) noexcept:
+        """It gets no more lines: write what is left. Whether that is done, or can never be: then ``dropped`` is left."""
+        self.flush()
+        if self._start != self._end:
+            return False
+        return not self.dropped or self._announce() or self._output.error != 0
+
+    cdef bint goes_where(self, AccessLog other) noexcept:
+        """Whether its lines are written as, and to where, those of ``other`` are."""
+        return (
+            self._output.fd == other._output.fd and self._output._stream is other._output._stream
+            and self._colors == other._colors
+        )
+
 
 @cython.final
 cdef class _Watched:
@@ -328,8 +348,10 @@ cdef class ChosenAccess(AccessSink):
     """The sink that fits the logger as it is: an application may set a level, or add a filter, at any time.
 
     ``choose()`` returns the sink for now, ``watched()`` the places (dictionary, key) at which another choice would show.
-    The first record after each ``flush`` looks at them, which takes a quarter of a microsecond: so a change counts for the
+    The first response after each ``flush`` looks at them, which takes a quarter of a microsecond: so a change counts for the
     response that is next, or, under load, from the next turn of the loop on.
+
+    A log that fits no more, and whose descriptor takes nothing at present, is kept until its lines are out.
     """
 
     def __init__(self, object choose not None, object watched not None):
@@ -340,19 +362,33 @@ cdef class ChosenAccess(AccessSink):
 
     cdef void record(self, object client, object method, object target, object http_version, int status,
                      double duration, long long bytes_sent, str mark) noexcept:
-        if not self._looked:
-            self._looked = True
-            try:
-                if self._changed():
-                    self._look()
-            except Exception:  # what an application has put there may do anything: then as before
-                pass
+        self._see()
         self.sink.record(client, method, target, http_version, status, duration, bytes_sent, mark)
+
+    cdef bint wants(self) noexcept:
+        self._see()
+        return self.sink.enabled
 
     cpdef void flush(self) noexcept:
         """Write what is there, as far as that is possible without waiting."""
         self._looked = False
+        if self._left is not None:
+            try:
+                self._finish_left()
+            except MemoryError:
+                pass
         self.sink.flush()
+
+    cdef void _see(self) noexcept:
+        """Look, if that is due, whether another sink fits by now."""
+        if self._looked:
+            return
+        self._looked = True
+        try:
+            if self._changed():
+                self._look()
+        except Exception:  # what an application has put there may do anything: then as before
+            pass
 
     cdef bint _changed(self) except -1:
         cdef _Watched one
@@ -362,11 +398,40 @@ cdef class ChosenAccess(AccessSink):
         return False
 
     cdef int _look(self) except -1:
-        if self.sink is not None:
-            self.sink.flush()
+        cdef AccessSink chosen
+        cdef list left = [] if self._left is None else self._left
         # In this order: what another thread changes meanwhile shows at the next look.
         self._watched = [_Watched(namespace, key) for namespace, key in self._find_watched()]
-        self.sink = self._choose()
+        chosen = self._choose()
+        if isinstance(self.sink, AccessLog):
+            left.append(self.sink)
+        if isinstance(chosen, AccessLog):
+            for one in left:
+                if (<AccessLog>one).goes_where(<AccessLog>chosen):
+                    chosen = one           # what it has left comes first
+                    left.remove(one)
+                    break
+        self.sink = chosen
+        self._left = left
+        return self._finish_left()
+
+    cdef int _finish_left(self) except -1:
+        """Write what is left in logs that fitted before; count what cannot be."""
+        cdef AccessLog log
+        cdef list still = []
+        for log in self._left:
+            if log.finish():
+                self._lost += log.dropped
+            else:
+                still.append(log)
+        while len(still) > MOST_LEFT:
+            log = still.pop(0)
+            log._discard()
+            self._lost += log.dropped
+        self._left = still if still else None
+        if self._lost and isinstance(self.sink, AccessLog):
+            (<AccessLog>self.sink).dropped += self._lost
+            self._lost = 0
         return 0
 
 

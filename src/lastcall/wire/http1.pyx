@@ -66,6 +66,7 @@ cdef enum:
     MAX_BLANK_LINES = 2          # RFC 9112 2.2: a server SHOULD ignore at least one; two, and no more
     MAX_CHUNK_LINE = 4096        # a chunk-size line with its extensions
     NAME_BUFFER = 64             # longest field name lower-cased on the stack
+    EVENT_STREAM = 17            # the length of "text/event-stream"
     SLOTS = 512                  # of the table of known names; a power of two
     IPV6_BUFFER = 46             # INET6_ADDRSTRLEN: the longest address, and a NUL
     EXACT_BUFFER = 4096          # next_event() copies no more than this, and so stays linear
@@ -102,6 +103,7 @@ cdef dict METHODS = {m.encode(): m for m in ("GET", HEAD_METHOD, "POST", "PUT", 
 
 cdef bytes EMPTY = b""
 cdef bytes HOST_NAME        # the shared object that every parsed Host field begins with
+cdef bytes ACCEPT_NAME      # and every Accept field
 cdef str SLASH = "/"
 cdef bytes SLASH_BYTES = b"/"
 
@@ -115,7 +117,7 @@ cdef unsigned int _hash(const unsigned char* p, Py_ssize_t n) noexcept nogil:
 
 
 cdef int _make_tables() except -1:
-    global HOST_NAME
+    global HOST_NAME, ACCEPT_NAME
     cdef int c
     cdef bytes name
     cdef unsigned int slot
@@ -136,6 +138,8 @@ cdef int _make_tables() except -1:
         _kept_alive.append(name)
         if name == b"host":
             HOST_NAME = name
+        elif name == b"accept":
+            ACCEPT_NAME = name
         slot = _hash(<const unsigned char*>PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name)) & (SLOTS - 1)
         while KNOWN[slot].name != NULL:
             slot = (slot + 1) & (SLOTS - 1)
@@ -483,6 +487,7 @@ cdef class RequestParser:
         self.minor = p[j + 8] - c"0"
         # one request's worth of state
         self.headers = []
+        self.accept = None
         self.fields = 0
         self.field_bytes = 0
         self.content_length = -1
@@ -583,6 +588,8 @@ cdef class RequestParser:
                     self.hosts += 1
                     if self.hosts > 1:
                         return self._fail(400, "more than one Host")
+                elif <object>PyTuple_GET_ITEM(pair, 0) is ACCEPT_NAME:
+                    self._accept(<bytes>PyTuple_GET_ITEM(pair, 1))
                 self.headers.append(pair)
                 return 0
         while i < n:
@@ -628,6 +635,8 @@ cdef class RequestParser:
         Py_INCREF(value)
         PyTuple_SET_ITEM(pair, 1, value)
         self.headers.append(pair)
+        if name is ACCEPT_NAME:
+            self._accept(value)
         if which == ORDINARY or which == HOST:
             remember(seen, line, length, pair)
         return 0
@@ -668,6 +677,12 @@ cdef class RequestParser:
             if _equals(p, n, "websocket", 9):
                 self.upgrade_websocket = True
         return HEAD
+
+    cdef int _accept(self, bytes value) except -1:
+        """Keep what may name ``text/event-stream``; several fields are one list (RFC 9110 5.3)."""
+        if PyBytes_GET_SIZE(value) >= EVENT_STREAM:
+            self.accept = value if self.accept is None else self.accept + b", " + value
+        return 0
 
     cdef int _transfer_encoding(self, const unsigned char* p, Py_ssize_t n) except -1:
         """Collect coding names over all lines; ``_head_complete`` judges them (RFC 9112 6.1)."""
