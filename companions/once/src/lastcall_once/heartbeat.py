@@ -72,12 +72,20 @@ class RenewalThread:
                 self._watched.add(one)
                 self._stopped = False
                 if self._ended is None:
-                    self._ended, self._wakes_at = Future(), one.due
-                    thread = threading.Thread(target=self._run, name="lastcall-once leases", daemon=True)
-                    thread.start()
+                    self._start(one.due)
                 elif one.due < self._wakes_at:
                     self._changed.notify()
         return one
+
+    def _start(self, wakes_at: float) -> None:
+        """Start the thread. Where the system has none left, the loop's renewals go on, and a later lease tries again."""
+        self._ended, self._wakes_at = Future(), wakes_at
+        thread = threading.Thread(target=self._run, name="lastcall-once leases", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as exc:
+            self._ended = None  # nobody would ever set it
+            self._observer.warn("thread start", "once: leases are not renewed while the event loop is blocked: %s", exc)
 
     def beat(self, one: Watched) -> None:
         """The loop is about to renew it: it is not blocked."""
