@@ -35,12 +35,12 @@ from typing import TYPE_CHECKING
 
 from lastcall_once import problems
 from lastcall_once._record import Record
-from lastcall_once._tasks import new_task
 from lastcall_once._types import ASGIApp, Message, Scope, Send
 from lastcall_once.answers import answer_of
 from lastcall_once.forgotten import complete_forgotten
 from lastcall_once.heartbeat import Heartbeat, RenewalThread
 from lastcall_once.metrics import Observer
+from lastcall_once.own_task import own_task
 from lastcall_once.records import Attempt, Event
 from lastcall_once.store import Store, StoreError
 
@@ -149,7 +149,7 @@ class Execution:
         """Whether the client has left, as far as that can be told in this moment."""
         # Once the body is complete, the server's receive() can only return the disconnect.
         if not self.disconnected and self._body.complete:
-            asking = new_task(self._body.ask())
+            asking = own_task(self._body.ask())
             for _ in range(_ITERATIONS):
                 if asking.done():
                     break
@@ -254,7 +254,7 @@ class Execution:
     async def _record(self, event: Event, result: bytes | None, *, tries: int) -> None:
         """Give the record an end; not cut short by a cancel of the caller."""
         before = self._recording
-        recording = new_task(self._write(before, event, result, tries))
+        recording = own_task(self._write(before, event, result, tries))
         self._recording = recording
         recording.add_done_callback(_seen)
         await asyncio.shield(recording)

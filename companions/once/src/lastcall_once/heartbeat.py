@@ -23,8 +23,8 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any
 
-from lastcall_once._tasks import new_task
 from lastcall_once.metrics import Observer
+from lastcall_once.own_task import own_task
 from lastcall_once.records import Attempt
 from lastcall_once.store import Store, StoreError
 
@@ -78,7 +78,7 @@ class RenewalThread:
         return one
 
     def _start(self, wakes_at: float) -> None:
-        """Start the thread. Where the system has none left, the loop's renewals go on, and a later lease tries again."""
+        """Start the thread. Where there can be none, the loop's renewals go on, and a later lease tries again."""
         self._ended, self._wakes_at = Future(), wakes_at
         thread = threading.Thread(target=self._run, name="lastcall-once leases", daemon=True)
         try:
@@ -186,7 +186,7 @@ class Heartbeat:
         self._thread = thread
         self._lost = lost
         self._loop = asyncio.get_running_loop()
-        self._spawn: Spawn = new_task if spawn is None else spawn
+        self._spawn: Spawn = own_task if spawn is None else spawn
         self._renewal: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
