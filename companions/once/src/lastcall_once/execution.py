@@ -12,8 +12,9 @@ How a run ends, and what its record says:
 the answer, but for what follows                  DONE    a retry gets it again
 307 and 308                                       ABSENT  the request is to be made elsewhere, with the same key: the
                                                           fingerprint of what follows is its own (RFC 9110 15.4.8)
-401, 408, 425, 429 or 503; another 4xx or 5xx     FAILED  it says itself that nothing was done, or to come again: a
-with Retry-After                                          retry runs
+any 4xx or 5xx with Retry-After                   ABSENT  it says to come again: the key is free, also for a request
+                                                          that was corrected meanwhile
+another 401, 408, 425, 429 or 503                 FAILED  it says itself that nothing was done: a retry runs
 another 5xx; an exception; an answer left         UNKNOWN how far the handler came, nobody knows: ``on_unknown`` decides
 unfinished; a cancel by the server                        (frameworks answer 500 for an exception that they caught,
                                                           502 and 504 say that somebody else's answer is missing)
@@ -242,9 +243,9 @@ class Execution:
         error = status >= 500 and not self._rules.store_5xx
         if self._expected is not None and self._size < self._expected:
             return Event.ABANDON
-        if status in _SENT_ELSEWHERE:
+        if status in _SENT_ELSEWHERE or (status >= 400 and self._has(b"retry-after")):
             return Event.RELEASE
-        if status in _NOT_DONE or (status >= 400 and self._has(b"retry-after")) or (error and status == 503):
+        if status in _NOT_DONE or (error and status == 503):
             return Event.FAIL
         return Event.ABANDON if error else Event.COMPLETE
 
