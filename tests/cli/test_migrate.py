@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from lastcall.config import Config
 from lastcall.config.options import OPTIONS
 
 WORKER = "-k uvicorn.workers.UvicornWorker"
+VALUES = {"PORT": "80", "LEVEL": "debug", "APP": "app:app", "BIND": "127.0.0.1:80", "GRACE": "5", "DIR": "/srv"}
 
 
 @pytest.fixture(autouse=True)
@@ -41,11 +43,16 @@ def line_of(command: str) -> str:
 
 
 def check(line: str) -> Config:
-    """What lastcall makes of the words behind its name."""
-    words = shlex.split(line)
-    words = words[words.index("lastcall") + 1 :]
+    """What lastcall makes of the words behind its name, where every variable of the shell has a value that fits."""
+    words = shlex.split(
+        re.sub(r"\$(\w+|\{\w+(:-\w*)?\})", lambda it: VALUES[it[1].strip("{}").partition(":")[0]], line)
+    )
+    before, words = words[: words.index("lastcall")], words[words.index("lastcall") + 1 :]
+    variables = dict(word.split("=", 1) for word in before if "=" in word)
     context = serve_command.make_context("lastcall", words)
-    return Config.from_command(context.params["app"], given_flags(context, context.params), {})
+    config = Config.from_command(context.params["app"], given_flags(context, context.params), variables)
+    assert not [text for text in config.warnings if "variable" in text]
+    return config
 
 
 def left_out(command: str) -> dict[str, str]:
@@ -79,9 +86,20 @@ def refused(command: str) -> str:
         ("DEBUG='a b' uvicorn app:app", "DEBUG='a b' lastcall app:app"),
         ("UVICORN_PORT=80 uvicorn app:app", "LASTCALL_PORT=80 lastcall app:app"),
         ("WEB_CONCURRENCY=4 uvicorn app:app", "lastcall app:app"),
+        ("UVICORN_WORKERS=4 UVICORN_RELOAD=1 A=b uvicorn app:app", "A=b lastcall app:app"),
+        ("UVICORN_HEADERS='a:b c:d' uvicorn app:app", "lastcall app:app --header a:b --header c:d"),
+        ("UVICORN_PORT= UVICORN_LOOP=uvloop uvicorn app:app", "LASTCALL_LOOP=uvloop lastcall app:app"),
+        ("env A=b UVICORN_PORT=80 uvicorn app:app", "env A=b LASTCALL_PORT=80 lastcall app:app"),
+        ("exec /usr/bin/env -i UVICORN_RELOAD=1 A=b uvicorn app:app", "exec /usr/bin/env -i A=b lastcall app:app"),
+        ("uvicorn app:app --port $PORT", "lastcall app:app --port $PORT"),
+        ("uvicorn $APP --port ${PORT:-8000} --workers $N", "lastcall $APP --port ${PORT:-8000}"),
+        ("uvicorn app:app --root-path '/a b/$DIR'", 'lastcall app:app --root-path "/a b/$DIR"'),
+        ("uvicorn app:app --header 'price: 5$'", "lastcall app:app --header 'price: 5$'"),
+        ("UVICORN_PORT=$PORT uvicorn app:app --log-level $LEVEL",
+         "LASTCALL_PORT=$PORT lastcall app:app --log-level $LEVEL"),
         ("'uvicorn app:app --port 80'", "lastcall app:app --port 80"),
     ],
-)
+)  # fmt: skip
 def test_uvicorn(command: str, line: str) -> None:
     assert line_of(command) == line
 
@@ -94,6 +112,78 @@ def test_what_is_left_out_has_a_reason_of_the_table() -> None:
     assert set(found) == {
         "WEB_CONCURRENCY=4", "--workers 4", "--ws websockets", "--ssl-keyfile-password …", "--reload-dir x"
     }  # fmt: skip
+
+
+def test_a_variable_is_treated_as_its_flag() -> None:
+    command = "uvicorn app:app"
+    variables = "UVICORN_WORKERS=4 UVICORN_SSL_KEYFILE_PASSWORD=hush UVICORN_RELOAD_DELAY=2 FORWARDED_ALLOW_IPS='*'"
+    found = left_out(f"{variables} {command}")
+    assert set(found) == {
+        "UVICORN_WORKERS=4", "UVICORN_SSL_KEYFILE_PASSWORD=…", "UVICORN_RELOAD_DELAY=2", "FORWARDED_ALLOW_IPS=*"
+    }  # fmt: skip
+    assert left_out(f"env A=b {variables} {command}") == found
+    assert "hush" not in run(f"{variables} {command}").output
+    assert "UVICORN_PORT" in refused(f"UVICORN_PORT=many {command}")
+    assert "UVICORN_PORT=80" in left_out(f"UVICORN_PORT=80 gunicorn {WORKER} app:app"), "it does not read it"
+    assert "WEB_CONCURRENCY=4" in left_out(f"gunicorn {WORKER} -e WEB_CONCURRENCY=4 app:app")
+
+
+def test_one_reason_for_one_thing() -> None:
+    commands = ("uvicorn app:app", f"gunicorn {WORKER} app:app")
+    reasons = {left_out(f"{command} --forwarded-allow-ips x")["--forwarded-allow-ips x"] for command in commands}
+    reasons.add(left_out("FORWARDED_ALLOW_IPS=x uvicorn app:app")["FORWARDED_ALLOW_IPS=x"])
+    assert OPTIONS["proxy_headers"].only is not None
+    assert reasons == {OPTIONS["proxy_headers"].only.reason}
+
+
+def test_a_file_that_is_not_here_yet() -> None:
+    """The command is for another machine, or for later."""
+    assert run("uvicorn app:app --env-file .env").output.splitlines()[0] == "lastcall app:app --env-file .env"
+    assert "--env-file .env" in run("uvicorn app:app --env-file .env").output.partition("What changes:")[2]
+    assert "--ssl-keyfile key.pem" in left_out("uvicorn app:app --ssl-keyfile key.pem")
+    Path(".env").touch()
+    assert line_of("uvicorn app:app --env-file .env") == "lastcall app:app --env-file .env"
+    assert ".env" not in run("uvicorn app:app --env-file .env").output.partition("What changes:")[2]
+
+
+@pytest.mark.parametrize("command", [f"gunicorn {WORKER} app:app", "fastapi run", "fastapi dev --no-reload"])
+def test_the_variable_port_is_said(command: str) -> None:
+    write("main.py")
+    assert "$PORT" in run(command).output
+    option = "-b :80" if command.startswith("gunicorn") else "--port 80"
+    assert "$PORT" not in run(f"{command} {option}").output
+
+
+@pytest.mark.parametrize("command", [
+    "uvicorn app",
+    "uvicorn app:app --uds /a --port 80 --bind :80",
+    "uvicorn app:app --drain-close /a --drain-finish /a",
+    "uvicorn app:app --header a --limit-concurrency 0",
+    "uvicorn app:app --app-dir a --app-dir b --reload-dir c --fd 3 --host x",
+    "UVICORN_BIND=:80 uvicorn app:app --port 80",
+    "UVICORN_FD=3 UVICORN_HOST=x UVICORN_UDS=/a uvicorn app:app",
+    "UVICORN_LOG_LEVEL=DEBUG UVICORN_ENV_FILE=.env uvicorn app:app --no-use-colors",
+    f"gunicorn {WORKER} -b $BIND app:app",
+    f"gunicorn {WORKER} -b 0.0.0.0:$PORT,unix:/a,fd://3 $APP",
+    f"gunicorn {WORKER} -b ::1 app:app",
+    f"gunicorn {WORKER} -b [::1] -b a:b:c app:app",
+    f"gunicorn {WORKER} -b fd://x app:app",
+    f"gunicorn {WORKER} --chdir a --chdir b --pythonpath '' -t $GRACE --graceful-timeout $GRACE app:app",
+    f"gunicorn {WORKER} --log-level INFO --keep-alive 0 --max-requests -1 app:app",
+    f"gunicorn {WORKER} a-b:app",
+    f"gunicorn {WORKER} -e LASTCALL_PORT=x -e A app:app",
+    "fastapi run --port $PORT --forwarded-allow-ips '*' --app x",
+    "fastapi run --host [::1]",
+    "fastapi run -e app",
+])  # fmt: skip
+def test_what_is_printed_is_no_usage_error(command: str) -> None:
+    """Whatever is asked: it is printed and lastcall takes it, or it is refused with what is wrong."""
+    write("main.py")
+    Path(".env").touch()
+    if run(command).exit_code == 0:
+        line_of(command)
+    else:
+        assert refused(command)
 
 
 @pytest.mark.parametrize("flag", table_flags())
@@ -140,8 +230,14 @@ def test_differences_are_about_options_that_exist(name: str) -> None:
         ("--max-requests 100 --max-requests-jitter 5 app:app",
          "lastcall app:app --limit-max-requests 100 --limit-max-requests-jitter 5"),
         ("--max-requests 0 app:app", "lastcall app:app"),
-        ("--chdir /srv --log-level debug app:app", "lastcall app:app --app-dir /srv --log-level debug"),
+        ("--chdir /srv --log-level debug app:app", "lastcall app:app --log-level debug --app-dir /srv"),
         ("-e A=b app:app", "A=b lastcall app:app"),
+        ("-b 0.0.0.0:$PORT app:app", "lastcall app:app --host 0.0.0.0 --port $PORT"),
+        ("-b :${PORT:-8000} --graceful-timeout $GRACE $APP",
+         "lastcall $APP --timeout-graceful-shutdown $GRACE --host 0.0.0.0 --port ${PORT:-8000}"),
+        ("-b $BIND app:app", "lastcall app:app --bind $BIND"),
+        ("--pythonpath b app:app", "lastcall app:app --app-dir b"),
+        ("--chdir a --pythonpath b,c app:app", "lastcall app:app --app-dir a"),
     ],
 )  # fmt: skip
 def test_gunicorn(command: str, line: str) -> None:
@@ -150,6 +246,13 @@ def test_gunicorn(command: str, line: str) -> None:
 
 def test_without_an_access_log_there_is_none() -> None:
     assert line_of(f"gunicorn {WORKER} app:app") == "lastcall app:app --no-access-log"
+
+
+def test_directories_that_cannot_be_said() -> None:
+    found = left_out(f"gunicorn {WORKER} --chdir a --pythonpath b,/c app:app")
+    assert "PYTHONPATH=a/b:/c" in found["--pythonpath b,/c"]
+    assert "PYTHONPATH=b:c" in left_out(f"gunicorn {WORKER} --pythonpath b,c app:app")["--pythonpath b,c"]
+    assert "cd a" in run(f"gunicorn {WORKER} --chdir a app:app").output
 
 
 def test_gunicorns_variable() -> None:

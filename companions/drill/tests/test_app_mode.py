@@ -148,11 +148,25 @@ def test_a_secret_is_in_no_report_and_may_be_in_a_file(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     result = drill("feeds:app", "/events", *given, "--json", "-", "--html", str(page), "--junit", str(tmp_path / "x"))
     assert result.exit_code == 1
-    assert f"--header 'X-API-Key: …' --header @{tmp_path / 'headers'} --header 'X-Team: them'" in result.stderr
+    assert f"--header @FILE --header @{tmp_path / 'headers'} --header 'X-Team: them'" in result.stderr
+    assert "FILE holds the lines of X-API-Key" in " ".join(result.stderr.split())
     for text in (result.output, page.read_text(), (tmp_path / "x").read_text()):
         assert "hush" not in text
     missing = drill("feeds:app", "/events", "--header", "@/no/such")
     assert (missing.exit_code, "--header @/no/such: No such file" in missing.stderr) == (2, True)
+
+
+def test_a_remedy_with_a_secret_runs_once_its_file_is_there(tmp_path: Path) -> None:
+    secrets = ["--header", "Authorization: Bearer hush-1", "--header", "X-Team: us", "--header", "X-API-Key: hush-2"]
+    result = drill("feeds:app", "/events", *secrets)
+    assert result.exit_code == 1
+    (command,) = [line.strip()[2:] for line in result.stdout.splitlines() if line.strip().startswith("$ ")]
+    assert "hush" not in result.output
+    said = " ".join(result.stdout.split())
+    assert said.count("FILE holds the lines of Authorization and X-API-Key") == 1
+    (tmp_path / "FILE").write_text("Authorization: Bearer hush-1\nX-API-Key: hush-2\n")
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
 
 
 def test_a_body_comes_out_of_a_file(tmp_path: Path) -> None:

@@ -67,6 +67,18 @@ def test_lines_with_a_level_in_the_forms_of_several_servers(line: str, about: Ab
     assert one.text.startswith(text)
 
 
+def test_a_summary_of_the_stop_names_nobody() -> None:
+    """It counts what was cut, as a warning; who it was, other lines say."""
+    summary = (
+        "WARNING:  Stopped (SIGTERM) after 6.0 s: 0 of 1 finished; lifespan complete; exit code 5. Cut: 1 cancelled"
+    )
+    threads = "ERROR:    Abandoned, threads that do not end: mailer; exit code 5"
+    assert named(summary, HERE) == []
+    assert [one.text for one in named(f"{threads}\n{summary}", HERE)] == [threads.removeprefix("ERROR:    ")]
+    (one,) = named("WARNING:  Stopped listening to the queue", HERE)
+    assert one.about is About.PROCESS
+
+
 def test_what_is_ordinary_names_nobody() -> None:
     said = 'INFO:     127.0.0.1:1 - "GET /ERROR HTTP/1.1" 200 OK\n  ERROR in a line of code\nno error at all\n'
     assert named(said, HERE) == []

@@ -255,3 +255,44 @@ def test_a_store_that_fails_in_the_thread_does_not_end_it(caplog: pytest.LogCapt
 
     asyncio.run(body())
     assert "a bug" in caplog.text
+
+
+def test_a_thread_that_cannot_start_leaves_the_lease_to_the_loop(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the limit of threads: said once, the work runs, nothing waits for a thread, and a later lease gets one."""
+    real_start = threading.Thread.start
+    refused: list[str] = []
+
+    def start(thread: threading.Thread) -> None:
+        if len(refused) < 2 and "leases" in thread.name:
+            refused.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        real_start(thread)
+
+    async def body() -> None:
+        renewed = asyncio.Event()
+
+        class Counting(MemoryStore):
+            async def renew(self, *args: Any, **named: Any) -> bool:
+                renewed.set()
+                return await super().renew(*args, **named)
+
+        once = AsyncOnce(Counting())
+        async with asyncio.timeout(60):  # far more than it takes: before, the end waited for ever
+            async with once.lease("a", lease=0.3) as first:
+                await renewed.wait()  # by the loop
+                first.complete("done")
+            await once.renewal_thread.stop()
+            async with once.lease("b") as second:
+                second.complete("done")
+            assert once.renewal_thread._ended is None
+            async with once.lease("c") as third:
+                assert once.renewal_thread._ended is not None
+                third.complete("done")
+            await once.close()
+        assert len(refused) == 2
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    asyncio.run(body())
+    assert caplog.text.count("can't start new thread") == 1

@@ -513,7 +513,13 @@ def test_who_says_when_to_come_again_means_it(run: Run, status: int, stored: boo
         first, second = await call(app), await call(app)
         assert first.status == second.status == status
         assert second.replayed is (status < 400)
-        assert (await at.record()).state is (State.DONE if status < 400 else State.FAILED)
+        kept = [record.state for record in await at.store.scan()]
+        assert kept == ([State.DONE] if status < 400 else [])
+        corrected = await call(app, body=b"corrected")  # runs, where nothing is kept
+        if status < 400:
+            assert (corrected.status, corrected.code) == (422, "once_mismatch")
+        else:
+            assert (corrected.status, corrected.body) == (status, b"x")
 
     run(body)
 

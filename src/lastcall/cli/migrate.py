@@ -61,32 +61,42 @@ def translate(words: Sequence[str]) -> tuple[str, Translation]:
     variables = []
     while prefix and _ASSIGNMENT.fullmatch(prefix[0]):
         variables.append(prefix.pop(0))
+    assigning = next((n for n, word in enumerate(prefix) if PurePath(word).name == "env"), len(prefix))
     arguments = list(words[at + 1 :])
     if program == "gunicorn":
-        for variable in [each for each in variables if each.startswith("GUNICORN_CMD_ARGS=")]:
-            variables.remove(variable)
-            arguments = shlex.split(variable.partition("=")[2]) + arguments
+        for place in (variables, prefix):
+            for variable in [each for each in place if each.startswith("GUNICORN_CMD_ARGS=")]:
+                place.remove(variable)
+                arguments = shlex.split(variable.partition("=")[2]) + arguments
     made = READERS[program](arguments)
-    _take_variables(made, variables)
+    made.variables[:0] = variables
+    made.variables = [kept for each in made.variables for kept in _taken(made, each, program)]
+    behind_env = [
+        kept
+        for word in prefix[assigning:]
+        for kept in (_taken(made, word, program) if _ASSIGNMENT.fullmatch(word) else [word])
+    ]
+    made.check()
     if "log_config" in made.settled:
         made.notes.append("A log configuration has to name our loggers: lastcall, lastcall.error, lastcall.access.")
-    return made.command(prefix), made
+    return made.command([*prefix[:assigning], *behind_env]), made
 
 
-def _take_variables(made: Translation, variables: Sequence[str]) -> None:
-    kept = []
-    for variable in variables:
-        name, _, value = variable.partition("=")
-        option = name.removeprefix("UVICORN_").lower()
-        if name == "WEB_CONCURRENCY":
-            if value not in ("", "1"):
-                made.leave(variable, "more than one worker comes with a later release")
-        elif name.startswith("UVICORN_") and option in OPTIONS:
-            kept.append(f"LASTCALL_{name.removeprefix('UVICORN_')}={value}")
-            made.settled.add(option)
-        else:
-            kept.append(variable)
-    made.variables[:0] = kept
+def _taken(made: Translation, variable: str, program: str) -> list[str]:
+    """What becomes of an assignment of a variable: the same, ours, or nothing. Raises UsageError as for a flag."""
+    name, _, value = variable.partition("=")
+    option = name.removeprefix("UVICORN_").lower()
+    if name == "WEB_CONCURRENCY":
+        option = "workers"
+    elif name == "FORWARDED_ALLOW_IPS":
+        option = "forwarded_allow_ips"
+    elif not name.startswith("UVICORN_") or option not in OPTIONS:
+        return [variable]
+    elif program != "uvicorn":
+        made.leave(variable if not OPTIONS[option].secret else f"{name}=…", f"{program} does not read it either")
+        return []
+    kept = made.keep_variable(option, name, value)
+    return [] if kept is None else [kept]
 
 
 def say(line: str, made: Translation) -> None:

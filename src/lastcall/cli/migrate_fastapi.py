@@ -60,9 +60,7 @@ def from_fastapi(words: Sequence[str]) -> Translation:
         raise click.UsageError(f"fastapi serves one application: {path!r}, and then {plain[2]!r}")
     if own.get("reload", "--reload" if command == "dev" else "") == "--reload":
         made.keep("reload", written="--reload" if "reload" in own else "the reloading of fastapi dev")
-    if "host" not in made.settled and command == "run":
-        made.keep("host", "0.0.0.0")
-        made.notes.append("fastapi run listens on all addresses: hence --host 0.0.0.0; lastcall's own is 127.0.0.1.")
+    _address(made, command)
     entrypoint = own.get("entrypoint", "")
     if entrypoint and (path or "app" in own):
         raise click.UsageError("fastapi takes no path and no --app beside --entrypoint")
@@ -73,6 +71,14 @@ def from_fastapi(words: Sequence[str]) -> Translation:
     else:
         _find(made, path, own.get("app", ""))
     return made
+
+
+def _address(made: Translation, command: str) -> None:
+    if "host" not in made.settled and command == "run":
+        made.keep("host", "0.0.0.0")
+        made.notes.append("fastapi run listens on all addresses: hence --host 0.0.0.0; lastcall's own is 127.0.0.1.")
+    if "port" not in made.settled:
+        made.notes.append("fastapi takes its port from $PORT where that is set; lastcall does with --port $PORT.")
 
 
 def _configured() -> str:

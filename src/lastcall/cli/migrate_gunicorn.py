@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import ast
+import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 import click
 
-from lastcall.cli.translation import Flag, Translation, read_words
+from lastcall.cli.translation import Flag, Translation, has_variable, read_words
 
 WORKERS: Final = ("uvicorn.workers.", "uvicorn_worker.")
 ONE_PROCESS: Final = "more than one worker comes with a later release"
 TLS: Final = "TLS comes with a later release"
 SUPERVISOR: Final = "what starts the process does that: systemd, a container"
 IGNORED: Final = "UvicornWorker does not look at it either"
+_ONE_VARIABLE: Final = re.compile(r"\$(\w+|\{[^{}]*\})")
+_ADDRESS: Final = re.compile(r"(\[[^\]]*\]|\$\{[^{}]*\}|[^:\[\]]*)(?::(\$\{[^{}]*\}|[^:\[\]]*))?")
 
 Act = Callable[[Translation, str], None]
 
@@ -76,14 +80,14 @@ _WITH_VALUE: Final[dict[tuple[str, ...], Act | str | None]] = {
     ("--limit-request-line",): _zero_is_none("limit_request_line"),
     ("--limit-request-fields",): _take("limit_headers"),
     ("--env", "-e"): _environment,
-    ("--chdir",): _take("app_dir"),
-    ("--pythonpath",): _take("app_dir"),
+    ("--chdir",): None,
+    ("--pythonpath",): None,
     ("--timeout", "-t"): "nothing kills a worker that is blocked: `lastcall drill --app` finds what blocks",
     ("--threads",): IGNORED,
     ("--worker-connections",): IGNORED,
     ("--root-path",): IGNORED,
     ("--limit-request-field_size",): "--limit-header-bytes bounds the whole head instead",
-    ("--forwarded-allow-ips",): "reading X-Forwarded-For and X-Forwarded-Proto comes with a later release",
+    ("--forwarded-allow-ips",): _take("forwarded_allow_ips"),
     ("--proxy-allow-from",): IGNORED,
     ("--access-logformat",): "--log-config has a format of the access line",
     ("--log-config-json",): "--log-config takes a .json file",
@@ -113,6 +117,7 @@ _WITHOUT: Final[dict[tuple[str, ...], str | None]] = {
     ("--reuse-port",): ONE_PROCESS,
     ("--no-sendfile",): None,
 }
+_OWN: Final = ("--worker-class", "--chdir", "--pythonpath")
 FLAGS: Final = {
     name: Flag(names[0], takes_value)
     for table, takes_value in ((_WITH_VALUE, True), (_WITHOUT, False))
@@ -127,14 +132,15 @@ _ACTS: Final[dict[str, Act | str | None]] = {
 def from_gunicorn(words: Sequence[str]) -> Translation:
     """Translate the words behind ``gunicorn``. Raises UsageError for what is not understood."""
     made = Translation()
-    worker, app, binds = "", "", []
+    app, binds = "", list[str]()
+    own = dict.fromkeys(_OWN, "")
     for written, flag, value in read_words(words, FLAGS, "gunicorn"):
         if flag is None:
             if app:
                 raise click.UsageError(f"gunicorn serves one application: {app!r}, and then {written!r}")
             app = written
-        elif flag.name == "--worker-class":
-            worker = value
+        elif flag.name in own:
+            own[flag.name] = value
         elif flag.name == "--bind":
             binds += value.split(",")
         else:
@@ -143,12 +149,14 @@ def from_gunicorn(words: Sequence[str]) -> Translation:
                 made.leave(f"{written} {value}".rstrip(), act)
             elif act is not None:
                 act(made, value)
+    worker = own["--worker-class"]
     if not worker.startswith(WORKERS):
         raise click.UsageError(
             f"gunicorn with the worker class {worker or 'sync'!r} is not understood, only with UvicornWorker "
             "(-k uvicorn.workers.UvicornWorker); a WSGI application is served by: lastcall module:app --interface wsgi"
         )
     _application(made, app)
+    _directories(made, own["--chdir"], own["--pythonpath"])
     _addresses(made, binds)
     if "access_log" not in made.settled:
         made.keep("access_log", False)
@@ -162,10 +170,29 @@ def from_gunicorn(words: Sequence[str]) -> Translation:
     return made
 
 
+def _directories(made: Translation, chdir: str, python_path: str) -> None:
+    """``--app-dir`` is one directory to import from. It is not gone to, and a list belongs into PYTHONPATH."""
+    directories = [each.strip() for each in python_path.split(",") if each.strip()]
+    if chdir:
+        made.keep("app_dir", chdir)
+        made.notes.append(
+            f"gunicorn goes to {chdir}; lastcall only imports from there: start it with cd {chdir} in front."
+        )
+    elif len(directories) == 1:
+        made.keep("app_dir", directories.pop())
+    if directories:
+        places = ":".join(os.path.join(chdir, each) for each in directories)
+        made.leave(f"--pythonpath {python_path}", f"--app-dir is one directory: set PYTHONPATH={places}")
+
+
 def _application(made: Translation, app: str) -> None:
     """``module`` means ``module:application``, and ``module:make()`` is a factory."""
     if not app:
         raise click.UsageError("gunicorn names no application: expected module:attribute")
+    if has_variable(app):
+        made.app = app
+        made.notes.append(f"{app} has to be module:attribute (gunicorn takes module for module:application).")
+        return
     module, _, name = app.partition(":")
     try:
         call = ast.parse(name or "application", mode="eval").body
@@ -188,18 +215,24 @@ def _addresses(made: Translation, binds: Sequence[str]) -> None:
             found.append(("uds", "unix:" + address.removeprefix("unix:").removeprefix("//")))
         elif address.startswith("fd://"):
             found.append(("fd", "fd:" + address.removeprefix("fd://")))
+        elif _ONE_VARIABLE.fullmatch(address):
+            found.append(("bind", address))
+            made.notes.append(f"{address} has to be HOST:PORT, unix:PATH or fd:N.")
+        elif (match := _ADDRESS.fullmatch(address)) is not None:
+            found.append(("tcp", f"{match[1] or '0.0.0.0'}:{match[2] or '8000'}"))
         else:
-            host, _, port = address.rpartition(":") if not address.endswith("]") else (address, "", "")
-            if not host and address != f":{port}":
-                host, port = address, ""
-            found.append(("tcp", f"{host or '0.0.0.0'}:{port or '8000'}"))
+            raise click.UsageError(f"gunicorn --bind {bind}: expected HOST, HOST:PORT, unix:PATH or fd://N")
+    if not found:
+        made.notes.append("gunicorn listens on 0.0.0.0:$PORT where that is set; lastcall with --host and --port $PORT.")
     if len(found) > 1:
         for _, address in found:
             made.keep("bind", address)
     for kind, address in found if len(found) == 1 else ():
         if kind == "tcp":
-            host, _, port = address.rpartition(":")
+            host, port = _ADDRESS.fullmatch(address).groups()  # type: ignore[union-attr]
             made.keep("host", host.strip("[]"))
             made.keep("port", port)
+        elif kind == "bind":
+            made.keep("bind", address)
         else:
             made.keep(kind, address.partition(":")[2])

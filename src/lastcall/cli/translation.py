@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import click
 
+from lastcall.base.errors import ConfigError
 from lastcall.base.record import Record
-from lastcall.config.kinds import Switch, UnusableValueError
+from lastcall.config import Config
+from lastcall.config.kinds import FilePath, Switch, UnusableValueError
 from lastcall.config.options import OPTIONS, Option
+from lastcall.config.resolve import Given
 
 LATER: Final = "Later"
+UNKNOWN_APP: Final = "module:attribute"  # stands for an application that a variable of the shell names
+_VARIABLE: Final = re.compile(r"\$([A-Za-z_]\w*|\{[A-Za-z_][^{}]*\})")
+_BARE: Final = re.compile(r"[\w@%+=:,./${}-]+", re.ASCII)
+
+
+def has_variable(text: str) -> bool:
+    """Whether a shell would put something else in, as for ``$PORT`` and ``${PORT:-8000}``: nobody knows it here."""
+    return _VARIABLE.search(text) is not None
+
+
+def quote(word: str) -> str:
+    """A word for a shell, in which its variables stay variables."""
+    if not has_variable(word):
+        return shlex.quote(word)
+    if _BARE.fullmatch(word):
+        return word
+    return '"' + re.sub(r'(["\\`]|\$(?![A-Za-z_{]))', r"\\\1", word) + '"'
 
 
 class Flag(Record):
@@ -33,6 +55,7 @@ class Translation:
         self.notes: list[str] = []
         self.settled: set[str] = set()
         """Names of options that the command line decides: nothing is said about their defaults."""
+        self._given: dict[str, Given] = {}
 
     def keep(self, name: str, value: str | bool = True, *, written: str = "") -> None:
         """Take an option over, by its name in the table; leave it out where this release has not got what it asks for.
@@ -40,20 +63,71 @@ class Translation:
         Raises UsageError, with ``written`` as its name, for a value that cannot be used.
         """
         option = OPTIONS[name]
-        self.settled.add(name)
         shown = written or _flag(option, value)
-        try:
-            read = option.kind.read([value] if option.kind.repeatable else value)
-        except UnusableValueError as error:
-            raise click.UsageError(f"{shown}: {value!r} is not usable: expected {error.expected}") from None
-        if option.only is not None and read not in option.only.values:
-            hidden = "…" if option.secret else value
-            text = shown if isinstance(value, bool) else f"{shown} {hidden}"
-            self.leave(text, option.only.reason)
-        elif option.group == LATER and option.only is None:
-            self.leave(shown if isinstance(value, bool) else f"{shown} {value}", "it means nothing here")
-        elif option.group != LATER:
+        if self._has(option, value, shown, shown if isinstance(value, bool) else f"{shown} {_masked(option, value)}"):
             self.words += [_flag(option, value)] if isinstance(value, bool) else [_flag(option, value), value]
+            earlier = self._given.get(name)
+            several = [*(earlier.raw if earlier and isinstance(earlier.raw, list) else []), value]
+            self._given[name] = Given(several if option.kind.repeatable else value, shown)
+
+    def keep_variable(self, name: str, variable: str, value: str) -> str | None:
+        """Take over what ``variable`` says about an option: return ours, or None if that needs no variable.
+
+        Raises UsageError for a value that cannot be used.
+        """
+        option = OPTIONS[name]
+        if not value:
+            return None  # counts as not set
+        if option.kind.repeatable and option.group != LATER:  # of one variable several values, with spaces between
+            if name not in self.settled:
+                for each in value.split():
+                    self.keep(name, each)
+            return None
+        if self._has(option, value, variable, f"{variable}={_masked(option, value)}"):
+            return f"{option.env}={value}"
+        return None
+
+    def _has(self, option: Option, value: str | bool, name: str, text: str) -> bool:
+        """Whether lastcall has what an option asks for; ``text`` is left out if not, unless nothing changes by that."""
+        self.settled.add(option.name)
+        if not isinstance(value, bool) and has_variable(value):
+            if option.group != LATER:
+                return True
+        else:
+            try:
+                read = option.kind.read([value] if option.kind.repeatable else value)
+            except UnusableValueError as error:
+                if not (isinstance(option.kind, FilePath) and value):  # a file may come later, or be of another machine
+                    given = _masked(option, value)
+                    raise click.UsageError(f"{name}: {given!r} is not usable: expected {error.expected}") from None
+                read = value
+            if option.group != LATER or (option.only is not None and read in option.only.values):
+                return option.group != LATER
+        self.leave(text, _reason(option))
+        return False
+
+    def check(self) -> None:
+        """Raise UsageError if lastcall would refuse the command. What the shell's variables say is taken as right."""
+        environ = dict(each.split("=", 1) for each in self.variables if "=" in each and not has_variable(each))
+        given = {}
+        for name, one in self._given.items():
+            values = one.raw if isinstance(one.raw, list) else [one.raw]
+            if any(isinstance(value, str) and has_variable(value) for value in values):
+                continue
+            if not isinstance(OPTIONS[name].kind, FilePath):
+                given[name] = one
+        for option in OPTIONS.values():
+            if isinstance(option.kind, FilePath):
+                environ.pop(option.env or "", None)
+        try:
+            Config.from_command(UNKNOWN_APP if has_variable(self.app) else self.app, given, environ)
+        except ConfigError as error:
+            raise click.UsageError(f"lastcall would not take it: {error}") from None
+        env_file = self._given.get("env_file")
+        if env_file is not None and not os.path.isfile(str(env_file.raw)) and not has_variable(str(env_file.raw)):
+            self.notes.append(
+                f"{env_file.spelled} {env_file.raw}: there is no such file here. lastcall does not start without it."
+            )
 
     def leave(self, written: str, why: str) -> None:
         """Leave something out, and say why."""
@@ -62,10 +136,19 @@ class Translation:
     def command(self, prefix: Sequence[str]) -> str:
         """The whole line, as a shell reads it. ``prefix``: the words that were before the server's name."""
         start = [*prefix, "lastcall"] if prefix[-1:] != ["-m"] else [*prefix[:-1], "-m", "lastcall"]
-        variables = [
-            f"{name}={shlex.quote(value)}" for name, _, value in (each.partition("=") for each in self.variables)
-        ]
-        return " ".join([*variables, shlex.join([*start, self.app, *self.words])])
+        variables = [f"{name}={quote(value)}" for name, _, value in (each.partition("=") for each in self.variables)]
+        return " ".join([*variables, *map(quote, [*start, self.app, *self.words])])
+
+
+def _masked(option: Option, value: str | bool) -> str | bool:
+    return "…" if option.secret else value
+
+
+def _reason(option: Option) -> str:
+    """Why this release has not got an option, or a value of it."""
+    if option.name == "forwarded_allow_ips":  # whose headers to read, where none are read
+        option = OPTIONS["proxy_headers"]
+    return option.only.reason if option.only is not None else "it means nothing here"
 
 
 def _flag(option: Option, value: str | bool) -> str:

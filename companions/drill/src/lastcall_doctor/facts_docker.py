@@ -7,6 +7,7 @@ import math
 import re
 import shlex
 from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -20,41 +21,41 @@ _HEREDOC: Final = re.compile(r"<<-?\s*([\"']?)(\w+)\1")
 _LEGACY_ENV: Final = re.compile(r"(\w+)\s+(.+)", re.DOTALL)
 
 
-def read_dockerfile(path: Path) -> tuple[Deployment, ...]:
-    """The image of the last stage, if its command starts a server that is known. Raises :class:`UnreadableError`.
+@dataclass
+class _Stage:
+    """What a stage says so far. ``own_command``: its CMD is its own and not its base's."""
 
-    Who runs the image decides on the kill timer, so there is none here.
+    entrypoint: list[str] = field(default_factory=list)
+    in_shell: bool = False
+    command: list[str] = field(default_factory=list)
+    own_command: bool = False
+    shell: list[str] = field(default_factory=lambda: ["/bin/sh", "-c"])
+    signal: str = "SIGTERM"
+    env: dict[str, str] = field(default_factory=dict)
+
+
+def read_dockerfile(path: Path) -> tuple[Deployment, ...]:
+    """The image of the last stage, with what it has from earlier ones, if its command starts a server that is known.
+
+    Raises :class:`UnreadableError`. Who runs the image decides on the kill timer, so there is none here.
     """
     return deployments_of(read_text(path), str(path))
 
 
 def deployments_of(text: str, file: str) -> tuple[Deployment, ...]:
     """The same for a text."""
-    entrypoint: list[str] = []
-    command: list[str] = []
-    env: dict[str, str] = {}
-    signal = "SIGTERM"
-    shell = ["/bin/sh", "-c"]
-    staged = False
+    stages: dict[str, _Stage] = {}
+    stage: _Stage | None = None
     for number, name, rest in instructions(text, file):
         if name == "FROM":
-            entrypoint, command, env, signal, staged = [], [], {}, "SIGTERM", True
-            shell = ["/bin/sh", "-c"]
-        elif name == "ENTRYPOINT":
-            entrypoint, command = _command(rest, shell, file, number), []
-        elif name == "CMD":
-            command = _command(rest, shell, file, number)
-        elif name == "SHELL":
-            shell = _exec_form(rest) or shell
-        elif name == "STOPSIGNAL":
-            signal = signal_of(rest.strip())
-        elif name == "ENV":
-            env |= _environment(rest)
-    if not staged:
+            stage = _from(rest, stages)
+        elif stage is not None:  # only ARG may stand before the first FROM
+            _apply(stage, name, rest, file, number)
+    if stage is None:
         raise UnreadableError(file, None, "this is no Dockerfile: it has no FROM")
     # A shell form of ENTRYPOINT takes no arguments: what CMD says is lost.
-    words = entrypoint if entrypoint[:2] == shell[:2] and len(shell) > 1 else [*entrypoint, *command]
-    launch = launch_of(words, env)
+    words = stage.entrypoint if stage.in_shell else [*stage.entrypoint, *stage.command]
+    launch = launch_of(words, stage.env)
     if launch is None:
         return ()
     image = Deployment(
@@ -64,10 +65,36 @@ def deployments_of(text: str, file: str) -> tuple[Deployment, ...]:
         timer=math.inf,
         timer_name="docker stop --timeout",
         timer_given=False,
-        signal=signal,
+        signal=stage.signal,
         signal_name="STOPSIGNAL",
     )
     return (image,)
+
+
+def _from(rest: str, stages: dict[str, _Stage]) -> _Stage:
+    """A new stage, which goes into ``stages`` if it has a name. One of an earlier stage has all that this one says."""
+    image, *alias = [word for word in rest.split() if not word.startswith("--")] or [""]
+    base = stages.get(image.lower())
+    stage = _Stage() if base is None else replace(base, env=dict(base.env), own_command=False)
+    if len(alias) == 2 and alias[0].upper() == "AS":
+        stages[alias[1].lower()] = stage
+    return stage
+
+
+def _apply(stage: _Stage, name: str, rest: str, file: str, number: int) -> None:
+    if name == "ENTRYPOINT":
+        stage.entrypoint = _command(rest, stage.shell, file, number)
+        stage.in_shell = _exec_form(rest) is None
+        if not stage.own_command:
+            stage.command = []  # what the base says was for its own entry point
+    elif name == "CMD":
+        stage.command, stage.own_command = _command(rest, stage.shell, file, number), True
+    elif name == "SHELL":
+        stage.shell = _exec_form(rest) or stage.shell
+    elif name == "STOPSIGNAL":
+        stage.signal = signal_of(rest.strip())
+    elif name == "ENV":
+        stage.env |= _environment(rest)
 
 
 def instructions(text: str, file: str) -> Iterator[tuple[int, str, str]]:

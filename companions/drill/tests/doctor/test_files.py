@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from lastcall_doctor import facts_machine
 from lastcall_doctor.cli import doctor_command
 from lastcall_doctor.facts import Machine
-from lastcall_doctor.facts_docker import instructions
+from lastcall_doctor.facts_docker import deployments_of, instructions
 from lastcall_doctor.facts_unit import signal_sent
 from lastcall_doctor.images import is_infrastructure
 
@@ -98,6 +98,49 @@ def ask(name: str, text: str, option: str = "--manifest", *words: str) -> dict[s
 @pytest.mark.parametrize("name", GOOD)
 def test_a_good_file_has_no_findings(name: str) -> None:
     assert ask(name, GOOD[name]) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "launch", "signal"),
+    [
+        ('''FROM x AS Base
+           ENV LASTCALL_PORT=80
+           STOPSIGNAL SIGKILL
+           CMD ["lastcall", "app:app"]
+           FROM --platform=$TARGET base AS next
+           ENV LASTCALL_HOST=::
+           FROM y
+           CMD ["other"]
+           FROM next''', ({"LASTCALL_PORT": "80", "LASTCALL_HOST": "::"}, ["app:app"]), "SIGKILL"),
+        ('''FROM x AS base
+           ENTRYPOINT ["lastcall"]
+           CMD ["a:app"]
+           FROM base
+           CMD ["b:app"]''', ({}, ["b:app"]), "SIGTERM"),
+        ('''FROM x AS base
+           CMD ["a:app"]
+           FROM base
+           ENTRYPOINT ["lastcall", "b:app"]''', ({}, ["b:app"]), "SIGTERM"),
+        ('''FROM x
+           CMD ["a:app"]
+           ENTRYPOINT ["lastcall"]''', ({}, ["a:app"]), "SIGTERM"),
+        ('''FROM x AS base
+           CMD ["lastcall", "a:app"]
+           FROM x''', None, ""),
+    ],
+    ids=["of a stage of a stage", "a command for its entry point", "an entry point forgets what was inherited",
+         "but not its own stage's command", "of an image that is not here"],
+)  # fmt: skip
+def test_a_stage_has_what_the_one_before_it_says(
+    text: str, launch: tuple[dict[str, str], list[str]] | None, signal: str
+) -> None:
+    images = deployments_of(text, "Dockerfile")
+    if launch is None:
+        assert images == ()
+    else:
+        ((image, found),) = [(one, one.launch) for one in images]
+        assert found is not None
+        assert (dict(found.env), list(found.words), image.signal) == (*launch, signal)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ How a run ends, and what its record says:
 the answer, but for what follows                  DONE    a retry gets it again
 307 and 308                                       ABSENT  the request is to be made elsewhere, with the same key: the
                                                           fingerprint of what follows is its own (RFC 9110 15.4.8)
-401, 408, 425, 429 or 503; another 4xx or 5xx     FAILED  it says itself that nothing was done, or to come again: a
-with Retry-After                                          retry runs
+any 4xx or 5xx with Retry-After                   ABSENT  it says to come again: the key is free, also for a request
+                                                          that was corrected meanwhile
+another 401, 408, 425, 429 or 503                 FAILED  it says itself that nothing was done: a retry runs
 another 5xx; an exception; an answer left         UNKNOWN how far the handler came, nobody knows: ``on_unknown`` decides
 unfinished; a cancel by the server                        (frameworks answer 500 for an exception that they caught,
                                                           502 and 504 say that somebody else's answer is missing)
@@ -35,12 +36,12 @@ from typing import TYPE_CHECKING
 
 from lastcall_once import problems
 from lastcall_once._record import Record
-from lastcall_once._tasks import new_task
 from lastcall_once._types import ASGIApp, Message, Scope, Send
 from lastcall_once.answers import answer_of
 from lastcall_once.forgotten import complete_forgotten
 from lastcall_once.heartbeat import Heartbeat, RenewalThread
 from lastcall_once.metrics import Observer
+from lastcall_once.own_task import own_task
 from lastcall_once.records import Attempt, Event
 from lastcall_once.store import Store, StoreError
 
@@ -149,7 +150,7 @@ class Execution:
         """Whether the client has left, as far as that can be told in this moment."""
         # Once the body is complete, the server's receive() can only return the disconnect.
         if not self.disconnected and self._body.complete:
-            asking = new_task(self._body.ask())
+            asking = own_task(self._body.ask())
             for _ in range(_ITERATIONS):
                 if asking.done():
                     break
@@ -242,9 +243,9 @@ class Execution:
         error = status >= 500 and not self._rules.store_5xx
         if self._expected is not None and self._size < self._expected:
             return Event.ABANDON
-        if status in _SENT_ELSEWHERE:
+        if status in _SENT_ELSEWHERE or (status >= 400 and self._has(b"retry-after")):
             return Event.RELEASE
-        if status in _NOT_DONE or (status >= 400 and self._has(b"retry-after")) or (error and status == 503):
+        if status in _NOT_DONE or (error and status == 503):
             return Event.FAIL
         return Event.ABANDON if error else Event.COMPLETE
 
@@ -254,7 +255,7 @@ class Execution:
     async def _record(self, event: Event, result: bytes | None, *, tries: int) -> None:
         """Give the record an end; not cut short by a cancel of the caller."""
         before = self._recording
-        recording = new_task(self._write(before, event, result, tries))
+        recording = own_task(self._write(before, event, result, tries))
         self._recording = recording
         recording.add_done_callback(_seen)
         await asyncio.shield(recording)

@@ -23,7 +23,6 @@ from typing import Any, Self, TypeVar
 
 from lastcall_once._record import Record as _Record
 from lastcall_once._record import replace
-from lastcall_once._tasks import new_task
 from lastcall_once.errors import InFlight, LeaseLost, NotReplayable, OnceError, Refused
 from lastcall_once.forgotten import complete_forgotten
 from lastcall_once.heartbeat import Heartbeat, RenewalThread
@@ -31,6 +30,7 @@ from lastcall_once.late_acquires import LateAcquireCleanup, release_if_granted
 from lastcall_once.looking import still_readable
 from lastcall_once.metrics import Counters, MemoryCounters, Observer, OnceEvent
 from lastcall_once.nesting import around, is_nested
+from lastcall_once.own_task import own_task
 from lastcall_once.records import Attempt, Event, Outcome, Policy, Record, State, Verdict
 from lastcall_once.store import Store, StoreError
 from lastcall_once.stores import store_from_url
@@ -527,7 +527,7 @@ class AsyncOnce:
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """A task that ``close`` waits for."""
-        task = new_task(work)
+        task = own_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._spawned)
         return task

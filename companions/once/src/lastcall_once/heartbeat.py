@@ -23,8 +23,8 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any
 
-from lastcall_once._tasks import new_task
 from lastcall_once.metrics import Observer
+from lastcall_once.own_task import own_task
 from lastcall_once.records import Attempt
 from lastcall_once.store import Store, StoreError
 
@@ -72,12 +72,20 @@ class RenewalThread:
                 self._watched.add(one)
                 self._stopped = False
                 if self._ended is None:
-                    self._ended, self._wakes_at = Future(), one.due
-                    thread = threading.Thread(target=self._run, name="lastcall-once leases", daemon=True)
-                    thread.start()
+                    self._start(one.due)
                 elif one.due < self._wakes_at:
                     self._changed.notify()
         return one
+
+    def _start(self, wakes_at: float) -> None:
+        """Start the thread. Where there can be none, the loop's renewals go on, and a later lease tries again."""
+        self._ended, self._wakes_at = Future(), wakes_at
+        thread = threading.Thread(target=self._run, name="lastcall-once leases", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as exc:
+            self._ended = None  # nobody would ever set it
+            self._observer.warn("thread start", "once: leases are not renewed while the event loop is blocked: %s", exc)
 
     def beat(self, one: Watched) -> None:
         """The loop is about to renew it: it is not blocked."""
@@ -178,7 +186,7 @@ class Heartbeat:
         self._thread = thread
         self._lost = lost
         self._loop = asyncio.get_running_loop()
-        self._spawn: Spawn = new_task if spawn is None else spawn
+        self._spawn: Spawn = own_task if spawn is None else spawn
         self._renewal: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False

@@ -30,7 +30,6 @@ from typing import Any, Protocol
 
 from lastcall_once import problems
 from lastcall_once._record import replace
-from lastcall_once._tasks import new_task
 from lastcall_once._types import ASGIApp, Message, Receive, Scope, Send
 from lastcall_once.answers import decode
 from lastcall_once.callers import ANONYMOUS, API_KEY_HEADERS, SESSION_COOKIES, CallerRules
@@ -41,6 +40,7 @@ from lastcall_once.late_acquires import LateAcquireCleanup, release_if_granted
 from lastcall_once.looking import look, still_readable
 from lastcall_once.metrics import Counters, MemoryCounters, Observer, OnceEvent
 from lastcall_once.nesting import around, is_nested, was_entered, within
+from lastcall_once.own_task import own_task
 from lastcall_once.records import Attempt, Outcome, Policy, Record, State, Verdict
 from lastcall_once.store import Store, StoreError
 from lastcall_once.store_in_use import StoreInUse
@@ -393,7 +393,7 @@ class IdempotencyMiddleware:
 
     async def _acquire(self, attempt: Attempt) -> Outcome:
         """Make the attempt. One that the caller's cancel, or the store's failure, overtakes gives back what it got."""
-        acquiring = new_task(self._store.store.acquire(attempt))
+        acquiring = own_task(self._store.store.acquire(attempt))
         try:
             return await asyncio.shield(acquiring)
         except StoreError:
@@ -458,7 +458,7 @@ class IdempotencyMiddleware:
             ended=lambda: self._wake(key),
         )
         with within(self, attempt.token):  # and so is the task, which inherits it
-            task = new_task(execution.run(self.app, scope), name=f"once {key}")
+            task = own_task(execution.run(self.app, scope), name=f"once {key}")
         if await self._wait_for_handler(task, execution, notice):
             raise asyncio.CancelledError
         error = task.result()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from lastcall_once._tasks import new_task
+from lastcall_once.own_task import own_task
 from lastcall_once.store import Store, StoreError
 
 _CLOSE_TIMEOUT = 0.1  # seconds for closing a store that another event loop has opened
@@ -29,7 +29,7 @@ class StoreInUse:
         if self._open_in is loop:
             return
         if self._opening is None or self._opening.get_loop() is not loop or self._opening.done():
-            self._opening = new_task(self._open(loop))
+            self._opening = own_task(self._open(loop))
         await asyncio.shield(self._opening)
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> None:

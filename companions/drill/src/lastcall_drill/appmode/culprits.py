@@ -23,6 +23,7 @@ _LEVEL: Final = re.compile(r"(?:^|[\s\[|])(?:ERROR|CRITICAL|WARNING)\]?:?\s*(?:\
 _TRACEBACK: Final = "Traceback (most recent call last):"
 _DUMP: Final = re.compile(r"^(?:Current t|T)hread 0x\w+.*\(most recent call first\):$")
 _FRAME: Final = re.compile(r'^\s+File "(?P<file>[^"]+)", line (?P<line>\d+),? in (?P<name>\S+)')
+_SUMMARY: Final = re.compile(r"Stopped \([^)]*\) after [\d.]+ s: ")  # of lastcall: it counts, others name
 _LIFESPAN: Final = re.compile(r"lifespan|application shutdown", re.IGNORECASE)
 _REQUEST: Final = re.compile(r"Exception in ASGI application|error in request|ASGI callable", re.IGNORECASE)
 
@@ -60,6 +61,8 @@ def named(output: str, directory: Path) -> list[Culprit]:
             if where:
                 found.append(Culprit(About.PROCESS, f"its stacks, written when it gave up, show {where}"))
         elif (match := _LEVEL.search(line)) is not None and not line.startswith((" ", "\t")):
+            if _SUMMARY.match(match[1]):
+                continue
             found.append(Culprit(_about(match[1]), match[1]))
     shortened = (Culprit(one.about, one.text[:LONGEST].rstrip()) for one in found)
     return list(dict.fromkeys(shortened))

@@ -16,6 +16,8 @@ from lastcall_drill.servers import OURS, Target
 
 GUIDE: Final = "docs/how-to/stop-streams.md"
 
+SECRETS_FILE: Final = "FILE"
+
 FAREWELL: Final = 1.0
 """Seconds after which lastcall ends what ``--drain-close`` names; it has to come well before the end of the grace."""
 
@@ -40,11 +42,15 @@ class Needs(Record):
 
 
 class Again(Record):
-    """How to run the same drill again. ``program`` is the command as it was called, ``given`` the options to repeat."""
+    """How to run the same drill again. ``program`` is the command as it was called, ``given`` the options to repeat.
+
+    ``secrets`` are the names of headers whose lines are not repeated: ``given`` takes them from :data:`SECRETS_FILE`.
+    """
 
     program: str
     subject: Subject
     given: Sequence[str] = ()  # every option but --server, --grace and --scale
+    secrets: Sequence[str] = ()
 
     def command(self, server: str) -> str:
         """The command for a shell, with a server, and a grace in which ``--drain-close`` can act."""
@@ -73,6 +79,9 @@ def remedy(needs: Needs, target: Target, again: Again, failed: Sequence[Needs]) 
         lines.append(f"{do}. Try:" if first else f"{do}, as the command above has it.")
         if first:
             lines.append(f"$ {again.command(closing(target, [one.route for one in closable]))}")
+            if again.secrets:
+                names = " and ".join(again.secrets)
+                lines.append(f"(Write it first: {SECRETS_FILE} holds the lines of {names}, which no report repeats.)")
     if needs.cut:
         option = "--timeout-graceful-shutdown" if ours else "the server's grace"
         more = f"a longer grace here (--grace), and {option}"

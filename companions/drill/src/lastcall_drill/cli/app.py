@@ -13,7 +13,7 @@ import click
 
 from lastcall_drill.appmode.acting import judge_app
 from lastcall_drill.appmode.judging import rows_of
-from lastcall_drill.appmode.remedy import Again
+from lastcall_drill.appmode.remedy import SECRETS_FILE, Again
 from lastcall_drill.appmode.routes import Subject, routes_of
 from lastcall_drill.errors import DrillError
 from lastcall_drill.reports.text import clean
@@ -79,21 +79,25 @@ def _headers(given: Sequence[str]) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def shown(line: str) -> str:
-    """A header line as reports may have it: without its value, if its name says that this is a secret."""
+def _secret(line: str) -> str:
+    """The name of a header line that says that its value is a secret, else nothing."""
     name, colon, _ = line.partition(":")
-    return f"{name}: …" if colon and not line.startswith("@") and _SECRET.search(name) else line
+    return name if colon and not line.startswith("@") and _SECRET.search(name) else ""
 
 
 def again(given: dict[str, Any], subject: Subject, program: str) -> Again:
-    """How the same is asked again, with the options as they were given."""
+    """How the same is asked again, with the options as they were given; secrets are to come out of a file."""
     words: list[str] = []
+    secrets = tuple(dict.fromkeys(filter(None, map(_secret, given["headers"]))))
     for name, option in _REPEATED.items():
         value = given[name]
+        if name == "headers" and secrets:
+            words += [option, f"@{SECRETS_FILE}"]
         for one in value if isinstance(value, tuple) else (value,):
-            if one is not None and (name, one) != ("app_dir", "."):
-                words += [option, shown(one) if name == "headers" else one]
-    return Again(program, subject, tuple(words))
+            if one is None or (name, one) == ("app_dir", ".") or (name == "headers" and _secret(one)):
+                continue
+            words += [option, one]
+    return Again(program, subject, tuple(words), secrets)
 
 
 def judge_all(targets: list[Target], given: dict[str, Any], program: str, say: Callable[[str], None]) -> Run:
