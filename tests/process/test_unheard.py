@@ -132,6 +132,40 @@ def test_two_signals_end_an_import_that_has_the_gil(start: Start) -> None:
     assert server.wait(LONG) == 5
 
 
+def test_stacks_that_change_while_they_are_read_do_not_change_the_end(start: Start, tmp_path: Path) -> None:
+    """Reading them may crash: that is tried several times over here, and made certain below."""
+    files = [tmp_path / f"{number}.json" for number in range(5)]
+    for file in files:
+        server = start("unheard:app", "--drain-report", str(file))
+        client = Client(server, "/compute")
+        wait_for_output(server, "computing")
+        server.signal(signal.SIGQUIT)  # the first and the second
+        time.sleep(NOT_TOGETHER)
+        server.signal(signal.SIGTERM)
+        assert server.wait(LONG) == 5
+        assert report(file)["outcome"] == "third signal"
+        client.close()
+
+
+@pytest.mark.parametrize("code", [1, 5], ids=["watchdog", "third signal"])
+def test_a_crash_while_the_stacks_are_read_does_not_change_the_end(
+    start: Start, race: Path, tmp_path: Path, code: int
+) -> None:
+    file = tmp_path / "report.json"
+    environment = {"LD_PRELOAD": str(race), "RACE_IN": "stacks"}
+    budgets = SHORT if code == 1 else ("--timeout-cancel", "60")
+    server = start("unheard:app", *budgets, "--drain-report", str(file), env=environment)
+    client = Client(server, "/compute")
+    wait_for_output(server, "computing")
+    server.signal(signal.SIGTERM if code == 1 else signal.SIGQUIT)
+    if code == 5:
+        time.sleep(NOT_TOGETHER)
+        server.signal(signal.SIGTERM)
+    assert server.wait(LONG) == code
+    assert report(file)["outcome"] == ("watchdog" if code == 1 else "third signal")
+    client.close()
+
+
 def test_signals_that_are_close_are_one_also_where_nobody_hears(start: Start) -> None:
     server = holding(start, "hold", "--timeout-graceful-shutdown", "60")
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):

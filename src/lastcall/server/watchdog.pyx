@@ -288,6 +288,9 @@ cdef void leave(int code, const char* outcome, const char* words, double now) no
 
 @cython.linetrace(False)
 cdef void on_crash(int signum) noexcept nogil:
+    if load(&finishing):
+        while True:     # the report is being written, by a thread that exits when it is
+            poll(NULL, 0, -1)
     finish()
 
 
@@ -296,7 +299,7 @@ cdef void finish() noexcept nogil:
     """Write the report, and exit: one right after the other, since Python may be about to exit with another code."""
     cdef char end[160]
     cdef int size
-    if watch.path != NULL and not swap(&finishing, 1):
+    if not swap(&finishing, 1) and watch.path != NULL:
         size = snprintf(
             end, sizeof(end), b', "outcome": "%s", "exit_code": %d, "seconds": %.3f}\n', leaving_by, leaving,
             leaving_at - watch.ordered if watch.ordered > 0 else 0.0,
@@ -325,6 +328,9 @@ cdef void* write_stacks(void* argument) noexcept nogil:
     if c_sigaction(watch.stacks, NULL, &found) == 0 and <void*>found.sa_handler == watch.stacks_handler:
         sigemptyset(&one)
         sigaddset(&one, watch.stacks)
+        # A fault that finds its signal blocked ends the process by it, whatever handler there is.
+        sigaddset(&one, SIGSEGV)
+        sigaddset(&one, SIGBUS)
         pthread_sigmask(SIG_UNBLOCK, &one, NULL)
         raise_(watch.stacks)
     store(&dumped, 1)

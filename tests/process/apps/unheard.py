@@ -21,10 +21,21 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
+def say(words: str) -> None:
+    """One line on stdout, at once."""
+    os.write(1, f"{words}\n".encode())
+
+
 def hold() -> None:
     """Tens of seconds in one C call, which says itself that it has begun."""
     word = map(os.write, (1,), (b"holding\n",))
     sum(itertools.chain(word, itertools.repeat(1, 3 * 10**9)))
+
+
+def compute(depth: int) -> list[int]:
+    """Python code whose frames come and go all the time."""
+    with contextlib.nullcontext():
+        return compute(depth - 1) if depth else [number for number in range(3)]  # noqa: C416 - it is to be run
 
 
 def fill(fd: int) -> None:
@@ -57,6 +68,10 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         return
     if scope["path"] == "/hold":
         hold()
+    elif scope["path"] == "/compute":
+        say("computing")
+        while True:
+            compute(30)
     elif scope["path"] == "/full":
         fill(2)
         hold()
