@@ -117,6 +117,30 @@ def test_one_signal_ends_a_start_up_that_blocks_the_loop(start: Start, app: str,
     assert ("startup was interrupted" in server.stdout) is (app == "app_blocking_startup")
 
 
+@pytest.mark.parametrize("default", [{}, {"DEFAULT": "1"}], ids=["", "default"])
+@pytest.mark.parametrize("block", [{}, {"BLOCK": "1"}], ids=["", "blocks"])
+@pytest.mark.parametrize("loop", ["auto", "uvloop"])
+def test_one_signal_is_one_in_the_start_where_the_applications_handler_calls_ours(
+    start: Start, loop: str, block: dict[str, str], default: dict[str, str]
+) -> None:
+    server = start("chains:app", "--loop", loop, ready=False, env={"HANDLERS": "SIGTERM", **block, **default})
+    wait_for_output(server, "startup began")
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    assert server.stdout.count("my own handler") == 1, "nobody has sent a second one"
+    assert "Stopped (SIGTERM) before the application had started" in server.stderr
+
+
+def test_a_start_up_that_nothing_can_interrupt_ends_by_its_deadline(start: Start) -> None:
+    environment = {"HANDLERS": "SIGTERM SIGINT SIGQUIT", "BLOCK": "1"}
+    server = start("chains:app", "--timeout-cancel", "0.2", ready=False, env=environment)
+    wait_for_output(server, "startup began")
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 5
+    assert server.stdout.count("my own handler") == 1
+    assert "the stop took longer than it can" in server.stderr
+
+
 def test_a_start_up_that_blocks_on_is_abandoned_with_its_stack(start: Start, tmp_path: Path) -> None:
     file = tmp_path / "report.json"
     server = start("app_startup_that_swallows", "--timeout-cancel", "0.2", "--drain-report", str(file), ready=False)

@@ -175,6 +175,10 @@ class ProcessGuard:
         """A start-up that does not end is given up like a task that does not; an import cannot be."""
         self._plan(Phase.STARTING, ExitCode.ABANDONED)
 
+    def turned(self) -> None:
+        """The start-up does not block the loop."""
+        watchdog.turned()
+
     def ready(self) -> None:
         """The server serves: what start-up made stays for good, and the collector need not look at it again."""
         self._plan(Phase.SERVING)

@@ -74,6 +74,9 @@ class Guard(Protocol):
     def loaded(self) -> None:
         """The application is imported, and starts now."""
 
+    def turned(self) -> None:
+        """The loop has turned in the start since the stop order."""
+
     def own_sockets(self, files: list[tuple[str, tuple[int, int]]]) -> None:
         """We have made these unix sockets: path, and (device, inode)."""
 
@@ -389,7 +392,7 @@ class Server:
             timeout_startup=options.app.timeout_lifespan_startup,
             died=options.app.lifespan_died,
         )
-        self._controller.interrupt = lifespan.interrupt
+        self._controller.interrupt = lambda: self._interrupt(lifespan)
         ready = False
         try:
             if not self._controller.ordered:
@@ -402,6 +405,11 @@ class Server:
                 await lifespan.cancel(options.stop.cancel)
             self._controller.interrupt = None
         return lifespan if ready else None
+
+    def _interrupt(self, lifespan: Lifespan) -> None:
+        if self._guard is not None:
+            self._guard.turned()
+        lifespan.interrupt()
 
     async def _serve(self, app: LoadedApp, lifespan: Lifespan) -> StopReport:
         with ExitStack() as stack:

@@ -116,7 +116,7 @@ cdef struct Watch:
     double ordered          # when the first signal came, or when Python first set a deadline; 0: neither
     double latest           # and the last one
     int reminders           # how often the main thread was interrupted since
-    bint interrupted        # and whether that was for a start-up that blocks
+    bint interrupted        # and whether that was for a start-up that blocks, or need not be
     double deadline         # infinity: none
     int code
     bint restarted
@@ -485,6 +485,14 @@ def plan(double first, double interrupt, double second, *, double restart, int c
         watch.plan = new
         pthread_mutex_unlock(&lock)
         ring(bell[1])
+
+
+def turned():
+    """The event loop has turned since the order: the start-up does not block it, and needs no interruption."""
+    if running == getpid():
+        pthread_mutex_lock(&lock)
+        watch.interrupted = True
+        pthread_mutex_unlock(&lock)
 
 
 def bound(double seconds):
