@@ -453,6 +453,11 @@ def start(int stderr, int stacks):
     set_doorbell(bell[1])
 
 
+def is_running():
+    """Whether this process has a watchdog."""
+    return running == getpid()
+
+
 def stop():
     """End the watchdog, and forget all that it was told."""
     global running
