@@ -84,6 +84,38 @@ def test_a_signal_interrupts_a_hung_start_with_exit_code_0(
     assert "shutdown" not in server.stdout
 
 
+@pytest.mark.parametrize("instead", ["RuntimeError", "ImportError", "SystemExit", "nothing"])
+def test_an_import_that_makes_something_else_of_the_interruption_ends_with_exit_code_0(
+    start: Start, tmp_path: Path, instead: str
+) -> None:
+    file = tmp_path / "report.json"
+    options = ("--drain-report", str(file))
+    server = start("interrupted_import:app", *options, ready=False, env={"INSTEAD": instead})
+    wait_for_output(server, "import began")
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    assert "Stopped (SIGTERM) before the application had started" in server.stderr
+    assert "Error" not in server.stderr
+    assert (report(file)["cause"], report(file)["exit_code"]) == ("SIGTERM", 0)
+
+
+@pytest.mark.parametrize("loop", ["auto", "uvloop"])
+@pytest.mark.parametrize("swallows", [{}, {"SWALLOWS": "1"}], ids=["", "swallows"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: str(number.name))
+def test_a_start_that_blocks_before_the_import_ends_as_any_other(
+    start: Start, tmp_path: Path, number: signal.Signals, swallows: dict[str, str], loop: str
+) -> None:
+    file = tmp_path / "report.json"
+    environment = {"PYTHONPATH": str(Path(__file__).with_name("slow_resolver")), **swallows}
+    server = start("app", "--drain-report", str(file), "--loop", loop, ready=False, env=environment)
+    wait_for_output(server, "resolving")
+    server.signal(number)
+    assert server.wait() == 0
+    assert f"Stopped ({number.name}) before the application had started" in server.stderr
+    assert "Error" not in server.stderr
+    assert (report(file)["cause"], report(file)["exit_code"]) == (number.name, 0)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT], ids=lambda number: str(number.name))
 @pytest.mark.parametrize(
     "module",

@@ -191,7 +191,8 @@ class Server:
         return found
 
     def signal_received(self, name: str, level: int) -> None:
-        """A signal counts; ``SignalHandler`` calls this in the handler."""
+        """A signal counts; ``SignalHandler`` calls this in the handler, and interrupts an import."""
+        self.start_interrupted |= self.importing
         self._controller.give_order(name, level)
 
     def loop_failed(self, exc: BaseException) -> None:
@@ -324,6 +325,8 @@ class Server:
                 return self._controller.interrupted()
             return await self._serve(app, lifespan)
         except BaseException as exc:
+            if app is None and self.start_interrupted and isinstance(exc, KeyboardInterrupt | StartupError):
+                return self._controller.interrupted()  # a name that is not resolved, say
             self._failed(exc)
             raise
         finally:
@@ -375,8 +378,8 @@ class Server:
             return app
         except BaseException as exc:
             leave_if_child(pid, exc)
-            if isinstance(exc, KeyboardInterrupt) and self._controller.ordered:
-                return None  # from our handler
+            if self.start_interrupted or (isinstance(exc, KeyboardInterrupt) and self._controller.ordered):
+                return None  # from our handler, or what the application made of that
             raise
         finally:
             self.importing = False
