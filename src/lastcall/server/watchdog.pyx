@@ -29,7 +29,7 @@ from libc.signal cimport SIGSEGV, raise_
 from libc.stdint cimport uint64_t
 from libc.stdio cimport rename, snprintf
 from libc.string cimport memset
-from posix.stat cimport S_ISREG, lstat, struct_stat
+from posix.stat cimport S_ISREG, fstat, lstat, stat, struct_stat
 from posix.types cimport mode_t
 from posix.unistd cimport _exit, close, geteuid, getpid, read, unlink, write
 
@@ -345,14 +345,22 @@ cdef int write_file(
     const char* path, const char* fresh, const char* first, size_t first_size, const char* second, size_t second_size
 ) noexcept nogil:
     """See ``replace_file``; the number of the error, or 0."""
-    cdef struct_stat found
+    cdef struct_stat found, output
     cdef int fd = -1
-    cdef bint there = lstat(path, &found) == 0
+    cdef bint there = stat(path, &found) == 0
     cdef int error
+    # Our own output: /dev/stdout, say. A file that it goes to is neither cut off nor replaced, and there is one offset
+    # for all that is written to it, which another open() would not share.
+    if there and S_ISREG(found.st_mode):
+        for fd in range(1, 3):
+            if fstat(fd, &output) == 0 and output.st_dev == found.st_dev and output.st_ino == found.st_ino:
+                return write_all(fd, first, first_size) or write_all(fd, second, second_size)
+        fd = -1
+    there = lstat(path, &found) == 0
     if not there and errno != ENOENT:
         return errno
-    # Not what a link points to: that may be this process's own standard output. Nor what has other names, or is owned
-    # by somebody else: the new file would be one of its own.
+    # Not a link, which somebody has made on purpose. Nor what has other names, or is owned by somebody else: the new
+    # file would be one of its own.
     if not there or (S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == geteuid()):
         unlink(fresh)
         fd = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
@@ -399,7 +407,7 @@ def replace_file(bytes path, bytes fresh, bytes document):
 
     A file appears whole or not at all, also where it takes the place of an earlier one: it is written as ``fresh``,
     beside it, and renamed. What cannot be replaced so (a device, a pipe, a link, a file of somebody else's) is written
-    in place, without waiting for a reader.
+    in place, without waiting for a reader. To a file that is this process's own output one more line is written.
     """
     cdef int error
     cdef const char* where = path
