@@ -119,7 +119,10 @@ def test_a_start_that_blocks_before_the_import_ends_as_any_other(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT], ids=lambda number: str(number.name))
 @pytest.mark.parametrize(
     "module",
-    ["click", "lastcall.cli.run", "lastcall.config", "lastcall.server", "lastcall.server.process", "faulthandler"],
+    [
+        *("signal", "enum", "click", "faulthandler"),
+        *("lastcall.cli.run", "lastcall.config", "lastcall.server", "lastcall.server.process"),
+    ],
 )
 def test_a_signal_before_the_server_has_handlers_is_exit_code_0(module: str, number: signal.Signals) -> None:
     environment = {
@@ -197,6 +200,16 @@ def test_the_second_signal_during_the_start_is_exit_code_5(start: Start) -> None
     server.signal(signal.SIGTERM)
     assert server.wait() == 5
     assert watch.seconds < 1
+
+
+def test_sigquit_during_the_start_is_the_second_signal_too(start: Start, tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    server = start("app_hung_startup", "--drain-report", str(file), ready=False)
+    wait_for_output(server, "startup began")
+    server.signal(signal.SIGQUIT)
+    assert server.wait() == 5
+    assert "second stop signal in the start" in server.stderr
+    assert (report(file)["outcome"], report(file)["exit_code"]) == ("second signal", 5)
 
 
 def test_a_startup_that_will_not_be_cancelled_is_given_up(start: Start) -> None:

@@ -1,6 +1,7 @@
 """An application that keeps Python from hearing signals: by a C call that holds the GIL, and by taking descriptors.
 
-``HOLD=import``: while it is imported. ``HANDLER``, the name of a signal: it has its own handler of that.
+``HOLD``: ``import``, while it is imported, or ``startup``, in ``lifespan.startup``. ``HANDLER``, the name of a signal:
+it has its own handler of that.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def hold() -> None:
 def compute(depth: int) -> list[int]:
     """Python code whose frames come and go all the time."""
     with contextlib.nullcontext():
-        return compute(depth - 1) if depth else [number for number in range(3)]  # noqa: C416 - it is to be run
+        return compute(depth - 1) if depth else [number for number in range(3)]
 
 
 def fill(fd: int) -> None:
@@ -59,6 +60,8 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         await receive()
         borrow_descriptor()
+        if os.environ.get("HOLD") == "startup":
+            hold()
         if "HANDLER" in os.environ:
             number = getattr(signal, os.environ["HANDLER"]) - int(os.environ.get("BELOW", "0"))
             signal.signal(number, lambda *_: print("my own handler", flush=True))
