@@ -200,3 +200,37 @@ def test_what_the_application_starts_does_not_inherit_listeners() -> None:
                 flags = next(line.split()[1] for line in info if line.startswith("flags:"))
             assert int(flags, 8) & 0o2000000, "close-on-exec"
             assert server.stop() == 0
+
+
+def test_a_second_run_in_the_process_is_refused_and_leaves_the_first_one_as_it_is() -> None:
+    script = """
+        import os, signal, sys, threading
+        import lastcall
+        from lastcall.server import watchdog
+
+        async def app(scope, receive, send):
+            if scope["type"] != "lifespan":
+                return
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            threading.Thread(target=second).start()
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+
+        def second():
+            try:
+                lastcall.run(app, port=0)
+            except RuntimeError as error:
+                print(error)
+            print(watchdog.is_running())
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        lastcall.run(app, port=0)
+        print(watchdog.is_running())
+    """
+    with ServerProcess(command=[sys.executable, "-c", dedent(script)]) as server:
+        assert server.wait() == 0
+    refused, during, after = server.stdout.splitlines()
+    assert "serves in this process already" in refused
+    assert (during, after) == ("True", "False")
+    assert "Stopped (SIGTERM)" in server.stderr

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -12,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from testing.peer import Peer
-from testing.process import ServerProcess
-from tests.process.conftest import Start, wait_for_output
+from testing.peer import Peer, eventually
+from testing.process import READY_LINE, ServerProcess
+from tests.process.conftest import APPS, Start, wait_for_output
 from tests.process.witness import Client, report
 
 NOT_TOGETHER = 0.6  # seconds: signals that are closer than 0.5 s are one
@@ -132,3 +134,50 @@ def test_a_pipe_gets_a_second_document(start: Start, tmp_path: Path) -> None:
         held.close()
         thread.join(10)
     assert [one["exit_code"] for one in found] == [0, 5]
+
+
+@pytest.mark.parametrize(
+    ("end", "where", "append"),
+    [
+        ("stop", "/dev/stdout", False),
+        ("stop", "/dev/stderr", True),
+        ("stop", "the file itself", True),
+        ("stop", "a link to it", False),
+        ("watchdog", "/dev/stdout", False),
+    ],
+)
+def test_a_log_that_the_report_goes_to_keeps_what_is_in_it(
+    tmp_path: Path, end: str, where: str, *, append: bool
+) -> None:
+    log = tmp_path / "log"
+    log.write_text("earlier\n" if append else "")
+    link = tmp_path / "link"
+    link.symlink_to(log)
+    path = {"the file itself": str(log), "a link to it": str(link)}.get(where, where)
+    app = "late_code:app" if end == "stop" else "unheard:app"
+    command = [sys.executable, "-m", "lastcall", app, "--port", "0", "--drain-report", path, *SHORT]
+    with log.open("a" if append else "w") as output:
+        server = subprocess.Popen(command, cwd=APPS, stdout=output, stderr=output)
+    try:
+        eventually(lambda: READY_LINE.search(log.read_text()) is not None)
+        found = READY_LINE.search(log.read_text())
+        assert found is not None
+        with Peer(found[1]) as peer:
+            peer.request("/thread" if end == "stop" else "/hold")
+            if end == "stop":
+                assert peer.answer().status == 200
+            else:
+                eventually(lambda: "holding" in log.read_text())
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(LONG) == (5 if end == "stop" else 1)
+    finally:
+        server.kill()
+        server.wait()
+    lines = log.read_text().splitlines()
+    assert "\0" not in log.read_text()
+    reports = [json.loads(line) for line in lines if line.startswith("{")]
+    assert [one["exit_code"] for one in reports] == ([0, 5] if end == "stop" else [1])
+    assert lines[0].startswith("earlier") is append
+    assert any("lastcall running on" in line for line in lines), "nothing is cut off"
+    assert any("threads that do not end" in line if end == "stop" else "took longer" in line for line in lines)
+    assert sorted(tmp_path.iterdir()) == [link, log], "nor does another file take its place"

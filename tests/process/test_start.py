@@ -84,10 +84,45 @@ def test_a_signal_interrupts_a_hung_start_with_exit_code_0(
     assert "shutdown" not in server.stdout
 
 
+@pytest.mark.parametrize("instead", ["RuntimeError", "ImportError", "SystemExit", "nothing"])
+def test_an_import_that_makes_something_else_of_the_interruption_ends_with_exit_code_0(
+    start: Start, tmp_path: Path, instead: str
+) -> None:
+    file = tmp_path / "report.json"
+    options = ("--drain-report", str(file))
+    server = start("interrupted_import:app", *options, ready=False, env={"INSTEAD": instead})
+    wait_for_output(server, "import began")
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    assert "Stopped (SIGTERM) before the application had started" in server.stderr
+    assert "Error" not in server.stderr
+    assert (report(file)["cause"], report(file)["exit_code"]) == ("SIGTERM", 0)
+
+
+@pytest.mark.parametrize("loop", ["auto", "uvloop"])
+@pytest.mark.parametrize("swallows", [{}, {"SWALLOWS": "1"}], ids=["", "swallows"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: str(number.name))
+def test_a_start_that_blocks_before_the_import_ends_as_any_other(
+    start: Start, tmp_path: Path, number: signal.Signals, swallows: dict[str, str], loop: str
+) -> None:
+    file = tmp_path / "report.json"
+    environment = {"PYTHONPATH": str(Path(__file__).with_name("slow_resolver")), **swallows}
+    server = start("app", "--drain-report", str(file), "--loop", loop, ready=False, env=environment)
+    wait_for_output(server, "resolving")
+    server.signal(number)
+    assert server.wait() == 0
+    assert f"Stopped ({number.name}) before the application had started" in server.stderr
+    assert "Error" not in server.stderr
+    assert (report(file)["cause"], report(file)["exit_code"]) == (number.name, 0)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT], ids=lambda number: str(number.name))
 @pytest.mark.parametrize(
     "module",
-    ["click", "lastcall.cli.run", "lastcall.config", "lastcall.server", "lastcall.server.process", "faulthandler"],
+    [
+        *("signal", "enum", "click", "faulthandler"),
+        *("lastcall.cli.run", "lastcall.config", "lastcall.server", "lastcall.server.process"),
+    ],
 )
 def test_a_signal_before_the_server_has_handlers_is_exit_code_0(module: str, number: signal.Signals) -> None:
     environment = {
@@ -117,6 +152,30 @@ def test_one_signal_ends_a_start_up_that_blocks_the_loop(start: Start, app: str,
     assert ("startup was interrupted" in server.stdout) is (app == "app_blocking_startup")
 
 
+@pytest.mark.parametrize("default", [{}, {"DEFAULT": "1"}], ids=["", "default"])
+@pytest.mark.parametrize("block", [{}, {"BLOCK": "1"}], ids=["", "blocks"])
+@pytest.mark.parametrize("loop", ["auto", "uvloop"])
+def test_one_signal_is_one_in_the_start_where_the_applications_handler_calls_ours(
+    start: Start, loop: str, block: dict[str, str], default: dict[str, str]
+) -> None:
+    server = start("chains:app", "--loop", loop, ready=False, env={"HANDLERS": "SIGTERM", **block, **default})
+    wait_for_output(server, "startup began")
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    assert server.stdout.count("my own handler") == 1, "nobody has sent a second one"
+    assert "Stopped (SIGTERM) before the application had started" in server.stderr
+
+
+def test_a_start_up_that_nothing_can_interrupt_ends_by_its_deadline(start: Start) -> None:
+    environment = {"HANDLERS": "SIGTERM SIGINT SIGQUIT", "BLOCK": "1"}
+    server = start("chains:app", "--timeout-cancel", "0.2", ready=False, env=environment)
+    wait_for_output(server, "startup began")
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 5
+    assert server.stdout.count("my own handler") == 1
+    assert "the stop took longer than it can" in server.stderr
+
+
 def test_a_start_up_that_blocks_on_is_abandoned_with_its_stack(start: Start, tmp_path: Path) -> None:
     file = tmp_path / "report.json"
     server = start("app_startup_that_swallows", "--timeout-cancel", "0.2", "--drain-report", str(file), ready=False)
@@ -141,6 +200,16 @@ def test_the_second_signal_during_the_start_is_exit_code_5(start: Start) -> None
     server.signal(signal.SIGTERM)
     assert server.wait() == 5
     assert watch.seconds < 1
+
+
+def test_sigquit_during_the_start_is_the_second_signal_too(start: Start, tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    server = start("app_hung_startup", "--drain-report", str(file), ready=False)
+    wait_for_output(server, "startup began")
+    server.signal(signal.SIGQUIT)
+    assert server.wait() == 5
+    assert "second stop signal in the start" in server.stderr
+    assert (report(file)["outcome"], report(file)["exit_code"]) == ("second signal", 5)
 
 
 def test_a_startup_that_will_not_be_cancelled_is_given_up(start: Start) -> None:

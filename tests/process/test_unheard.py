@@ -90,8 +90,8 @@ def test_a_signal_just_before_an_embedding_loop_sleeps_is_heard(race: Path) -> N
 
 def holding(start: Start, where: str, *options: str) -> ServerProcess:
     """A server in which a C call has the GIL for tens of seconds."""
-    if where == "import":
-        server = start("unheard:app", *options, ready=False, env={"HOLD": "import"})
+    if where in ("import", "startup"):
+        server = start("unheard:app", *options, ready=False, env={"HOLD": where})
     else:
         server = start("unheard:app", *options)
         Client(server, f"/{where}")
@@ -100,14 +100,26 @@ def holding(start: Start, where: str, *options: str) -> ServerProcess:
 
 
 @pytest.mark.parametrize("loop", ["auto", "uvloop"])
-@pytest.mark.parametrize("where", ["hold", "thread", "import"])
+@pytest.mark.parametrize("where", ["hold", "thread", "import", "startup"])
 def test_the_deadline_holds_although_a_c_call_has_the_gil(start: Start, where: str, loop: str) -> None:
     server = holding(start, where, "--loop", loop, *SHORT)
     watch = Stopwatch()
     server.signal(signal.SIGTERM)
-    assert server.wait(LONG) == 1
+    assert server.wait(LONG) == (5 if where == "startup" else 1)
     assert watch.seconds > 1
     assert "the stop took longer than it can" in server.stderr
+    assert "in hold\n" in server.stderr, "the stacks"
+
+
+@pytest.mark.parametrize("where", ["import", "startup"])
+def test_the_second_signal_in_the_start_acts_although_a_c_call_has_the_gil(start: Start, where: str) -> None:
+    server = holding(start, where, "--timeout-cancel", "60")
+    for _ in range(2):
+        assert server.returncode is None
+        server.signal(signal.SIGTERM)
+        time.sleep(NOT_TOGETHER)
+    assert server.wait(LONG) == 5
+    assert "second stop signal in the start" in server.stderr
     assert "in hold\n" in server.stderr, "the stacks"
 
 
@@ -130,6 +142,40 @@ def test_two_signals_end_an_import_that_has_the_gil(start: Start) -> None:
     assert server.returncode is None
     server.signal(signal.SIGINT)
     assert server.wait(LONG) == 5
+
+
+def test_stacks_that_change_while_they_are_read_do_not_change_the_end(start: Start, tmp_path: Path) -> None:
+    """Reading them may crash: that is tried several times over here, and made certain below."""
+    files = [tmp_path / f"{number}.json" for number in range(5)]
+    for file in files:
+        server = start("unheard:app", "--drain-report", str(file))
+        client = Client(server, "/compute")
+        wait_for_output(server, "computing")
+        server.signal(signal.SIGQUIT)  # the first and the second
+        time.sleep(NOT_TOGETHER)
+        server.signal(signal.SIGTERM)
+        assert server.wait(LONG) == 5
+        assert report(file)["outcome"] == "third signal"
+        client.close()
+
+
+@pytest.mark.parametrize("code", [1, 5], ids=["watchdog", "third signal"])
+def test_a_crash_while_the_stacks_are_read_does_not_change_the_end(
+    start: Start, race: Path, tmp_path: Path, code: int
+) -> None:
+    file = tmp_path / "report.json"
+    environment = {"LD_PRELOAD": str(race), "RACE_IN": "stacks"}
+    budgets = SHORT if code == 1 else ("--timeout-cancel", "60")
+    server = start("unheard:app", *budgets, "--drain-report", str(file), env=environment)
+    client = Client(server, "/compute")
+    wait_for_output(server, "computing")
+    server.signal(signal.SIGTERM if code == 1 else signal.SIGQUIT)
+    if code == 5:
+        time.sleep(NOT_TOGETHER)
+        server.signal(signal.SIGTERM)
+    assert server.wait(LONG) == code
+    assert report(file)["outcome"] == ("watchdog" if code == 1 else "third signal")
+    client.close()
 
 
 def test_signals_that_are_close_are_one_also_where_nobody_hears(start: Start) -> None:
@@ -156,15 +202,20 @@ def test_without_a_limit_of_the_grace_the_second_signal_sets_the_deadline(
     assert server.wait(LONG) == 1
 
 
-def test_unix_sockets_are_removed_but_for_one_that_took_their_place(start: Start, tmp_path: Path) -> None:
+@pytest.mark.parametrize("code", [1, 5], ids=["watchdog", "third signal"])
+def test_unix_sockets_are_removed_but_for_one_that_took_their_place(start: Start, tmp_path: Path, code: int) -> None:
     ours, other = tmp_path / "ours", tmp_path / "other"
-    server = start("unheard:app", "--bind", f"unix:{ours}", "--bind", f"unix:{other}", *SHORT)
+    budgets = SHORT if code == 1 else ("--timeout-cancel", "60")
+    server = start("unheard:app", "--bind", f"unix:{ours}", "--bind", f"unix:{other}", *budgets)
     other.unlink()
     other.write_text("somebody else's")
     client = Client(server, "/hold")
     wait_for_output(server, "holding")
-    server.signal(signal.SIGTERM)
-    assert server.wait(LONG) == 1
+    server.signal(signal.SIGTERM if code == 1 else signal.SIGQUIT)
+    if code == 5:
+        time.sleep(NOT_TOGETHER)
+        server.signal(signal.SIGTERM)
+    assert server.wait(LONG) == code
     assert not ours.exists()
     assert other.exists()
     client.close()

@@ -6,8 +6,9 @@ traceback, or click's "Aborted!". Nothing is there yet that would have to be put
 
 from __future__ import annotations
 
+# Not signal, whose import (enum, and more) takes a good part of the time that is to be quiet.
+import _signal  # type: ignore[import-not-found]
 import os
-import signal
 from types import FrameType
 from typing import Any
 
@@ -20,16 +21,16 @@ def leave_at_once() -> None:
     A signal that is handled, or ignored (``nohup``), stays so.
     """
     for name in ("SIGINT", "SIGTERM", "SIGQUIT"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
-            _before[number] = signal.signal(number, _leave)
+        number = getattr(_signal, name, None)
+        if number is not None and _signal.getsignal(number) in (_signal.SIG_DFL, _signal.default_int_handler):
+            _before[number] = _signal.signal(number, _leave)
 
 
 def leave_no_more() -> None:
     """Put back what was there, for a command that is not the server."""
     for number in tuple(_before):
-        if signal.getsignal(number) is _leave:
-            signal.signal(number, _before.pop(number))
+        if _signal.getsignal(number) is _leave:
+            _signal.signal(number, _before.pop(number))
 
 
 def handler_before(number: int, handler: Any) -> Any:

@@ -51,10 +51,15 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
     end, ``atexit`` functions included, is bounded and never that of a signal. Otherwise both are gone on return.
 
     Does not return, but ends the process, where threads or child processes would keep it from ending. Before anything
-    is done, raises RuntimeError in a running event loop, and the errors of a directory, a file of variables or a log
-    configuration.
+    is done, raises RuntimeError in a running event loop and while another call owns this process, and the errors of a
+    directory, a file of variables or a log configuration.
     """
     refuse_running_loop()
+    if watchdog.is_running():
+        raise RuntimeError(
+            "lastcall serves in this process already, and owns it until that call returns: "
+            "for a server beside it use Server(Config(...)).run() in a thread"
+        )
     prepare(config.options.app)
     configure_logging(config.options.log)
     guard = ProcessGuard(budgets_of(config.options.stop), gc_freeze=config.options.gc_freeze, final=final)
@@ -144,6 +149,7 @@ class ProcessGuard:
         self._bounded = False
         self._frozen = False
         self._stacks = 0
+        self._started = False
         self._again = False
 
     def start(self) -> None:
@@ -163,17 +169,23 @@ class ProcessGuard:
             watchdog.start(where, self._stacks)
         except OSError as exc:
             raise StartupError(f"cannot start the watchdog's thread: {exc.strerror}") from exc
+        self._started = True
         self._plan(Phase.STARTING)
 
     def stop(self) -> None:
         """The process goes on without a server, and without a watchdog."""
-        watchdog.stop()
+        if self._started:
+            watchdog.stop()
         if self._stacks:
             faulthandler.unregister(self._stacks)
 
     def loaded(self) -> None:
         """A start-up that does not end is given up like a task that does not; an import cannot be."""
         self._plan(Phase.STARTING, ExitCode.ABANDONED)
+
+    def turned(self) -> None:
+        """The start-up does not block the loop."""
+        watchdog.turned()
 
     def ready(self) -> None:
         """The server serves: what start-up made stays for good, and the collector need not look at it again."""

@@ -26,7 +26,7 @@ class ReportFile:
 
         A file appears whole or not at all, also where it replaces an earlier one: whoever watches for it may read it at
         once. What is no plain file of our own (a device, a pipe, a link) is written in place; a pipe gets one line
-        more. See ``watchdog.replace_file``.
+        more, and so does a file that is our own output (``/dev/stdout``). See ``watchdog.replace_file``.
         """
         watchdog.replace_file(self._path, self._fresh, report.as_json().encode() + b"\n")
 

@@ -74,6 +74,9 @@ class Guard(Protocol):
     def loaded(self) -> None:
         """The application is imported, and starts now."""
 
+    def turned(self) -> None:
+        """The loop has turned in the start since the stop order."""
+
     def own_sockets(self, files: list[tuple[str, tuple[int, int]]]) -> None:
         """We have made these unix sockets: path, and (device, inode)."""
 
@@ -188,7 +191,8 @@ class Server:
         return found
 
     def signal_received(self, name: str, level: int) -> None:
-        """A signal counts; ``SignalHandler`` calls this in the handler."""
+        """A signal counts; ``SignalHandler`` calls this in the handler, and interrupts an import."""
+        self.start_interrupted |= self.importing
         self._controller.give_order(name, level)
 
     def loop_failed(self, exc: BaseException) -> None:
@@ -321,6 +325,8 @@ class Server:
                 return self._controller.interrupted()
             return await self._serve(app, lifespan)
         except BaseException as exc:
+            if app is None and self.start_interrupted and isinstance(exc, KeyboardInterrupt | StartupError):
+                return self._controller.interrupted()  # a name that is not resolved, say
             self._failed(exc)
             raise
         finally:
@@ -372,8 +378,8 @@ class Server:
             return app
         except BaseException as exc:
             leave_if_child(pid, exc)
-            if isinstance(exc, KeyboardInterrupt) and self._controller.ordered:
-                return None  # from our handler
+            if self.start_interrupted or (isinstance(exc, KeyboardInterrupt) and self._controller.ordered):
+                return None  # from our handler, or what the application made of that
             raise
         finally:
             self.importing = False
@@ -389,7 +395,7 @@ class Server:
             timeout_startup=options.app.timeout_lifespan_startup,
             died=options.app.lifespan_died,
         )
-        self._controller.interrupt = lifespan.interrupt
+        self._controller.interrupt = lambda: self._interrupt(lifespan)
         ready = False
         try:
             if not self._controller.ordered:
@@ -402,6 +408,11 @@ class Server:
                 await lifespan.cancel(options.stop.cancel)
             self._controller.interrupt = None
         return lifespan if ready else None
+
+    def _interrupt(self, lifespan: Lifespan) -> None:
+        if self._guard is not None:
+            self._guard.turned()
+        lifespan.interrupt()
 
     async def _serve(self, app: LoadedApp, lifespan: Lifespan) -> StopReport:
         with ExitStack() as stack:

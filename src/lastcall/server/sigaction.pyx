@@ -196,11 +196,28 @@ cdef bint unheard() noexcept nogil:
 
 @cython.linetrace(False)
 cdef void call_python_again() noexcept nogil:
-    """Have the handler in Python called in the main thread, and what blocks there interrupted, without a new signal."""
-    cdef int signum = load_int(&latest)
+    """Have the handler in Python called in the main thread, and what blocks there interrupted, without a new signal.
+
+    By one of the signals whose handler is still ours, the last that came if it is. Any other would be taken for a
+    signal by whoever handles it now, or end the process. Where there is none, this does nothing.
+    """
+    cdef int signum = load_int(&latest), number
+    if not still_ours(signum):
+        signum = 0
+        for number in range(1, SIGNALS):
+            if still_ours(number):
+                signum = number
+                break
     if signum > 0:
         store_int(&again, 1)
         pthread_kill(main_thread, signum)
+
+
+@cython.linetrace(False)
+cdef bint still_ours(int signum) noexcept nogil:
+    """Whether nobody has replaced the handler."""
+    cdef Disposition found
+    return signum > 0 and c_sigaction(signum, NULL, &found) == 0 and is_ours(&found)
 
 
 # -- for Python -------------------------------------------------------------------------------------------------------
@@ -233,14 +250,14 @@ def catch(int signum):
             raise OSError(errno, os.strerror(errno))
 
 
+@cython.linetrace(False)
 cdef bint is_ours(Disposition* action) noexcept nogil:
     return action.sa_flags & SA_SIGINFO and action.sa_sigaction == on_signal
 
 
 def is_caught(int signum):
     """Whether the handler in C is installed: nobody has put another one in its place."""
-    cdef Disposition found
-    return c_sigaction(signum, NULL, &found) == 0 and is_ours(&found)
+    return still_ours(signum)
 
 
 def is_default(int signum):
@@ -263,6 +280,9 @@ def take(int signum, double now):
         raise ValueError(f"signal number {signum} out of range")
     count = load(&delivered[signum])
     once_more = swap(&reminded, 0)
+    if count == expected[signum] and not once_more:
+        # Replaced in the moment in which we were reminded: then the reminder went to the new one, which calls us.
+        once_more = swap(&again, 0)
     called = count == expected[signum] and not once_more
     expected[signum] = count
     if called:

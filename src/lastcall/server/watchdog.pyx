@@ -29,7 +29,7 @@ from libc.signal cimport SIGSEGV, raise_
 from libc.stdint cimport uint64_t
 from libc.stdio cimport rename, snprintf
 from libc.string cimport memset
-from posix.stat cimport S_ISREG, lstat, struct_stat
+from posix.stat cimport S_ISREG, fstat, lstat, stat, struct_stat
 from posix.types cimport mode_t
 from posix.unistd cimport _exit, close, geteuid, getpid, read, unlink, write
 
@@ -116,7 +116,7 @@ cdef struct Watch:
     double ordered          # when the first signal came, or when Python first set a deadline; 0: neither
     double latest           # and the last one
     int reminders           # how often the main thread was interrupted since
-    bint interrupted        # and whether that was for a start-up that blocks
+    bint interrupted        # and whether that was for a start-up that blocks, or need not be
     double deadline         # infinity: none
     int code
     bint restarted
@@ -288,6 +288,9 @@ cdef void leave(int code, const char* outcome, const char* words, double now) no
 
 @cython.linetrace(False)
 cdef void on_crash(int signum) noexcept nogil:
+    if load(&finishing):
+        while True:     # the report is being written, by a thread that exits when it is
+            poll(NULL, 0, -1)
     finish()
 
 
@@ -296,7 +299,7 @@ cdef void finish() noexcept nogil:
     """Write the report, and exit: one right after the other, since Python may be about to exit with another code."""
     cdef char end[160]
     cdef int size
-    if watch.path != NULL and not swap(&finishing, 1):
+    if not swap(&finishing, 1) and watch.path != NULL:
         size = snprintf(
             end, sizeof(end), b', "outcome": "%s", "exit_code": %d, "seconds": %.3f}\n', leaving_by, leaving,
             leaving_at - watch.ordered if watch.ordered > 0 else 0.0,
@@ -325,6 +328,9 @@ cdef void* write_stacks(void* argument) noexcept nogil:
     if c_sigaction(watch.stacks, NULL, &found) == 0 and <void*>found.sa_handler == watch.stacks_handler:
         sigemptyset(&one)
         sigaddset(&one, watch.stacks)
+        # A fault that finds its signal blocked ends the process by it, whatever handler there is.
+        sigaddset(&one, SIGSEGV)
+        sigaddset(&one, SIGBUS)
         pthread_sigmask(SIG_UNBLOCK, &one, NULL)
         raise_(watch.stacks)
     store(&dumped, 1)
@@ -339,14 +345,22 @@ cdef int write_file(
     const char* path, const char* fresh, const char* first, size_t first_size, const char* second, size_t second_size
 ) noexcept nogil:
     """See ``replace_file``; the number of the error, or 0."""
-    cdef struct_stat found
+    cdef struct_stat found, output
     cdef int fd = -1
-    cdef bint there = lstat(path, &found) == 0
+    cdef bint there = stat(path, &found) == 0
     cdef int error
+    # Our own output: /dev/stdout, say. A file that it goes to is neither cut off nor replaced, and there is one offset
+    # for all that is written to it, which another open() would not share.
+    if there and S_ISREG(found.st_mode):
+        for fd in range(1, 3):
+            if fstat(fd, &output) == 0 and output.st_dev == found.st_dev and output.st_ino == found.st_ino:
+                return write_all(fd, first, first_size) or write_all(fd, second, second_size)
+        fd = -1
+    there = lstat(path, &found) == 0
     if not there and errno != ENOENT:
         return errno
-    # Not what a link points to: that may be this process's own standard output. Nor what has other names, or is owned
-    # by somebody else: the new file would be one of its own.
+    # Not a link, which somebody has made on purpose. Nor what has other names, or is owned by somebody else: the new
+    # file would be one of its own.
     if not there or (S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == geteuid()):
         unlink(fresh)
         fd = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
@@ -393,7 +407,7 @@ def replace_file(bytes path, bytes fresh, bytes document):
 
     A file appears whole or not at all, also where it takes the place of an earlier one: it is written as ``fresh``,
     beside it, and renamed. What cannot be replaced so (a device, a pipe, a link, a file of somebody else's) is written
-    in place, without waiting for a reader.
+    in place, without waiting for a reader. To a file that is this process's own output one more line is written.
     """
     cdef int error
     cdef const char* where = path
@@ -447,6 +461,11 @@ def start(int stderr, int stacks):
     set_doorbell(bell[1])
 
 
+def is_running():
+    """Whether this process has a watchdog."""
+    return running == getpid()
+
+
 def stop():
     """End the watchdog, and forget all that it was told."""
     global running
@@ -479,6 +498,14 @@ def plan(double first, double interrupt, double second, *, double restart, int c
         watch.plan = new
         pthread_mutex_unlock(&lock)
         ring(bell[1])
+
+
+def turned():
+    """The event loop has turned since the order: the start-up does not block it, and needs no interruption."""
+    if running == getpid():
+        pthread_mutex_lock(&lock)
+        watch.interrupted = True
+        pthread_mutex_unlock(&lock)
 
 
 def bound(double seconds):

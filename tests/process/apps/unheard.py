@@ -1,6 +1,7 @@
 """An application that keeps Python from hearing signals: by a C call that holds the GIL, and by taking descriptors.
 
-``HOLD=import``: while it is imported. ``HANDLER``, the name of a signal: it has its own handler of that.
+``HOLD``: ``import``, while it is imported, or ``startup``, in ``lifespan.startup``. ``HANDLER``, the name of a signal:
+it has its own handler of that.
 """
 
 from __future__ import annotations
@@ -21,10 +22,21 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
+def say(words: str) -> None:
+    """One line on stdout, at once."""
+    os.write(1, f"{words}\n".encode())
+
+
 def hold() -> None:
     """Tens of seconds in one C call, which says itself that it has begun."""
     word = map(os.write, (1,), (b"holding\n",))
     sum(itertools.chain(word, itertools.repeat(1, 3 * 10**9)))
+
+
+def compute(depth: int) -> list[int]:
+    """Python code whose frames come and go all the time."""
+    with contextlib.nullcontext():
+        return compute(depth - 1) if depth else [number for number in range(3)]
 
 
 def fill(fd: int) -> None:
@@ -48,6 +60,8 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         await receive()
         borrow_descriptor()
+        if os.environ.get("HOLD") == "startup":
+            hold()
         if "HANDLER" in os.environ:
             number = getattr(signal, os.environ["HANDLER"]) - int(os.environ.get("BELOW", "0"))
             signal.signal(number, lambda *_: print("my own handler", flush=True))
@@ -57,6 +71,10 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         return
     if scope["path"] == "/hold":
         hold()
+    elif scope["path"] == "/compute":
+        say("computing")
+        while True:
+            compute(30)
     elif scope["path"] == "/full":
         fill(2)
         hold()
