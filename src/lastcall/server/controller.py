@@ -258,21 +258,32 @@ class ShutdownController:
         return report
 
     async def close_unserved(self, lifespan: Lifespan) -> None:
-        """The application is up, but cannot be served: shut it down all the same.
+        """The application is up, but is not or cannot be served: shut it down all the same.
 
         Raises CancelledError at the end if the caller was cancelled meanwhile.
         """
-        self._bound(time_left(State(Phase.CLOSING), self._time(), self.budgets))
-        _, cancelled = await shut_down(lifespan, self.budgets.lifespan_shutdown)
+        closing = State(Phase.CLOSING)
+        self._callbacks.on_phase(closing)
+        self._bound(time_left(closing, self._time(), self.budgets))
+        if self._orders:
+            self._callbacks.on_draft(StopReport(self._orders[0][0], ExitCode.ERROR, 0.0, "abandoned"))
+        timeout = self.budgets.lifespan_shutdown
+        outcome, cancelled = await shut_down(lifespan, timeout, partial(self._callbacks.again, timeout))
+        self._lifespan_word, self._lifespan_code = outcome.value, outcome.exit_code
         if cancelled:
             raise asyncio.CancelledError
 
     def interrupted(self) -> StopReport:
-        """An order came before the application was up: there is nothing to stop."""
+        """An order came before the server served: there is nothing to stop, or ``close_unserved()`` has done so."""
         cause = self._orders[0][0] if self._orders else "api"
-        logger.info("Stopped (%s) before the application had started.", cause)
-        code = max(ExitCode.ERROR if self._failures else ExitCode.STOPPED, self.least_code)
-        report = StopReport(cause, code, 0.0, "not started")
+        code = max(self._lifespan_code, ExitCode.ERROR if self._failures else ExitCode.STOPPED, self.least_code)
+        if self._lifespan_word:
+            logger.info(
+                "Stopped (%s) before the server served; lifespan %s; exit code %d", cause, self._lifespan_word, code
+            )
+        else:
+            logger.info("Stopped (%s) before the application had started.", cause)
+        report = StopReport(cause, code, 0.0, self._lifespan_word or "not started")
         self._callbacks.on_report(report)
         self._callbacks.on_draft(report)
         return report

@@ -381,7 +381,10 @@ class Server:
                 self._guard.loaded()
 
     async def _start_lifespan(self, app: LoadedApp) -> Lifespan | None:
-        """Run ``lifespan.startup``; None if an order interrupted it."""
+        """Run ``lifespan.startup``; None if an order came meanwhile: nobody was ever let in, and nothing is left to stop.
+
+        An application that has completed its start-up is always shut down, also one that has swallowed its interruption.
+        """
         options = self.config.options
         self._lifespan = lifespan = Lifespan(
             app.app,
@@ -393,15 +396,22 @@ class Server:
         ready = False
         try:
             if not self._controller.ordered:
-                ready = await lifespan.startup()
+                ready = await lifespan.startup() and not self._controller.ordered
         except StartupError:
             if not self.start_interrupted:  # else this is how the application took the exception
                 raise
         finally:
-            if not ready:
+            if not (ready or lifespan.ready):
                 await lifespan.cancel(options.stop.cancel)
             self._controller.interrupt = None
+            if not ready and lifespan.ready:
+                await self._close_unserved(lifespan)
         return lifespan if ready else None
+
+    async def _close_unserved(self, lifespan: Lifespan) -> None:
+        for listener in self._listeners:
+            listener.close()
+        await self._controller.close_unserved(lifespan)
 
     async def _serve(self, app: LoadedApp, lifespan: Lifespan) -> StopReport:
         with ExitStack() as stack:
@@ -410,9 +420,7 @@ class Server:
             except BaseException as exc:
                 # The application is up, so it is shut down, although nobody was ever let in.
                 stack.close()
-                for listener in self._listeners:
-                    listener.close()
-                await self._controller.close_unserved(lifespan)
+                await self._close_unserved(lifespan)
                 if isinstance(exc, OSError):
                     raise StartupError(f"cannot serve: {exc.strerror or exc}") from exc
                 raise
