@@ -31,6 +31,7 @@ from typing import Any
 from lastcall.base.errors import LocalProtocolError, StartupError
 from lastcall.base.exit_code import ExitCode
 from lastcall.base.lineage import leave_if_child
+from lastcall.base.own_task import OwnTask
 from lastcall.base.types import ASGIApp, Message
 
 STILL_STARTING_INTERVAL = 10.0
@@ -551,8 +552,7 @@ async def shut_down(
     Returns its outcome, and whether the caller was cancelled: CancelledError is then still to be raised.
     """
     cancelled = False
-    # Not by the loop: the application may have set a task factory there, and an eager one fails under uvloop 0.23.
-    task = asyncio.Task(lifespan.shutdown(timeout, again), loop=asyncio.get_running_loop())
+    task = OwnTask(lifespan.shutdown(timeout, again), loop=asyncio.get_running_loop())
     while not task.done():
         try:
             await asyncio.wait({task})

@@ -321,6 +321,9 @@ class Server:
                 return self._controller.interrupted()
             return await self._serve(app, lifespan)
         except BaseException as exc:
+            if self._owns_loop and isinstance(exc, asyncio.CancelledError):
+                # By the application, which has found us among all tasks of the loop: an order like any other.
+                return self._report_of_cancelled()
             self._failed(exc)
             raise
         finally:
@@ -342,6 +345,12 @@ class Server:
         """Tell those who wait for the end."""
         if not self._stopped.done():
             self._stopped.set_exception(exc)
+
+    def _report_of_cancelled(self) -> StopReport:
+        if self._stopped.done():
+            return self._stopped.result()
+        self._controller.give_order("cancelled")
+        return self._controller.interrupted()
 
     def _close_sockets(self, sockets: Sequence[socket.socket]) -> None:
         for listener in self._listeners:

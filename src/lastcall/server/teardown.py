@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Coroutine
-from contextlib import suppress
 from typing import Any
 
+from lastcall.base.own_task import OwnTask
 from lastcall.drain.ladder import TEARDOWN
 from lastcall.server.loops import run_until_done
 
@@ -83,9 +83,7 @@ def _run(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, None], inter
         elif not isinstance(exc, SystemExit):  # asyncio lets it out of the loop, past everything else that runs there
             logger.error("An exception came out of the event loop while it was being closed: %r", exc)
 
-    task = asyncio.Task(coro, loop=loop)  # not by the loop, whose task factory may be the application's
-    with suppress(asyncio.CancelledError):
-        run_until_done(loop, task, came_out)
+    run_until_done(loop, OwnTask(coro, loop=loop), came_out)
 
 
 async def _wait(tasks: set[asyncio.Task[Any]], timeout: float) -> None:
