@@ -36,7 +36,6 @@ from lastcall.drain.report import (
     CANCELLED,
     CLOSED_BY_POLICY,
     DISCONNECTED,
-    FINISHED,
     UNHEARD,
     StopReport,
     Tally,
@@ -319,8 +318,9 @@ class ShutdownController:
         if self._turns_left == LAST_TURNS:
             began = self.state.entered if self.state.phase is Phase.CANCELLING else now
             self._closing_until = began + self.budgets.cancel
-            if any(count for outcome, count in self._tally.counts.items() if outcome != FINISHED):
-                gc.collect()
+            # Always, not only where the stop has cut something: a client that left an hour ago has done the same. It
+            # takes some 0.2 s for a million objects, once in a stop; who left would have to be kept with each request.
+            gc.collect()
         if self._turns_left:
             self._turns_left -= 1
             return 0.0
