@@ -110,6 +110,7 @@ class Server:
         self._listeners: list[Listener] = []
         self._handler: SignalHandler | None = None
         self._report_file: ReportFile | None = None
+        self._amended: StopReport | None = None  # what has replaced the report
         self._signal = DrainSignal()
         self._tasks = self._signal.tasks = RunningTasks()
         self._view = StopView()
@@ -127,7 +128,7 @@ class Server:
                 on_interrupt=self._view.interrupted,
                 on_order=self._view.ordered,
                 progress=self._view.progress,
-                on_draft=self._drafted,
+                on_draft=self._drafted if stop.report else None,
                 on_report=self._reported,
             ),
             nonzero_on_cut=stop.nonzero_on_cut,
@@ -203,11 +204,12 @@ class Server:
         """The process ends with ``code``: where the report says something else, replace it, and say ``why``."""
         if not self._stopped.done() or self._stopped.exception() is not None:
             return  # no report
-        report = self._stopped.result()
-        if code != report.exit_code:
-            self._write(replace(report, exit_code=code))
+        before = self._amended or self._stopped.result()
+        if code != before.exit_code:
+            self._amended = replace(before, exit_code=code)
+            self._write(self._amended)
             if why:
-                logger.error("Exit code %d and not %d: %s", code, report.exit_code, why)
+                logger.error("Exit code %d and not %d: %s", code, before.exit_code, why)
 
     def abandoned(self) -> set[asyncio.Task[Any]]:
         """Tasks that did not end when they were cancelled: those that the log has named."""
@@ -314,8 +316,6 @@ class Server:
             if guard is not None:
                 guard.own_sockets([(one.path, one.inode) for one in self._listeners if one.inode is not None])
             app = self._load()
-            if guard is not None:
-                guard.loaded()
             lifespan = None if app is None else await self._start_lifespan(app)
             if app is None or lifespan is None:
                 return self._controller.interrupted()
@@ -371,8 +371,6 @@ class Server:
 
     def _load(self) -> LoadedApp | None:
         """Import the application; None if a signal interrupted that."""
-        if self._guard is not None:
-            self._guard.own_sockets([(one.path, one.inode) for one in self._listeners if one.inode is not None])
         self.importing = True
         pid = os.getpid()
         try:

@@ -29,6 +29,7 @@ def close_loop(
     *,
     named: Collection[asyncio.Task[Any]] = (),
     again: Callable[[float, float], float] = lambda seconds, since: 0.0,
+    raise_interrupts: bool = True,
 ) -> int:
     """Cancel what still runs, close async generators, let go of the executor, close the loop.
 
@@ -36,7 +37,8 @@ def close_loop(
     those in ``named``, of which it was told before. The loop must not be running; the thread's current event loop is
     left as it is. ``again(timeout, since)`` is asked when the time is over, and gives more: the process may have stood
     still since ``since``. A task that ends in SystemExit is logged like any other that fails; KeyboardInterrupt, which
-    may be a person's, is raised when all is done.
+    may be a person's, is raised when all is done; not without ``raise_interrupts``, for whom signals come to a handler
+    of ours, and the number counts.
     """
     abandoned: set[asyncio.Task[Any]] = set()
     interrupts: list[KeyboardInterrupt] = []
@@ -69,7 +71,7 @@ def close_loop(
             executor.shutdown(wait=False, cancel_futures=True)
     finally:
         loop.close()
-    if interrupts:
+    if interrupts and raise_interrupts:
         raise interrupts[0]
     return len(abandoned)
 
