@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,10 +47,12 @@ class Drained:
 
 
 @contextmanager
-def draining(app: str, report_file: Path, *options: str) -> Iterator[Drained]:
+def draining(
+    app: str, report_file: Path, *options: str, env: Mapping[str, str] | None = None
+) -> Iterator[Drained]:
     """Serve ``tests.frameworks.apps.APP``. Without a stop in the block, the process is killed at its end."""
     arguments = [*options, "--drain-report", str(report_file)]
-    with ServerProcess(arguments, f"tests.frameworks.apps.{app}", env=WARNINGS, cwd=ROOT) as process:
+    with ServerProcess(arguments, f"tests.frameworks.apps.{app}", env={**WARNINGS, **(env or {})}, cwd=ROOT) as process:
         yield Drained(process, process.wait_ready()[0], report_file)
 
 

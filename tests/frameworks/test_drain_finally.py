@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from testing.peer import Peer
+from testing.peer import Peer, eventually
 from tests.frameworks.apps import common, finally_app
 from tests.frameworks.draining import Drained, Streaming, draining
 
@@ -63,6 +64,50 @@ def test_also_where_the_loop_was_entered_anew(tmp_path: Path) -> None:
             one.read()
         server.stopped(alarms=("Traceback", "never retrieved"))
     in_order(server, 2)
+
+
+@pytest.mark.parametrize("loop", ["auto", "uvloop"])
+@pytest.mark.parametrize("when", ["before the stop", "in the stop"])
+def test_the_generator_of_a_client_that_has_left_is_closed_before_the_shutdown(
+    when: str, loop: str, tmp_path: Path
+) -> None:
+    """In a cycle, so that nobody has found it yet when the stop looks."""
+    options = ("--loop", loop, "--drain-delay", "0" if when == "before the stop" else "1")
+    with draining("finally_app:app", tmp_path / "report", *options) as server:
+        one = Streaming(server.url, "/cycle")
+        if when == "in the stop":
+            server.stop()
+        one.reset()
+        if when == "before the stop":
+            eventually(lambda: '"GET /cycle HTTP/1.1" 200' in server.process.stdout)
+            time.sleep(10 * finally_app.STEP)  # most likely its task has ended, too, and the stop never hears of it
+            server.stop()
+        server.stopped()
+    in_order(server, 1)
+
+
+@pytest.mark.parametrize("loop", ["auto", "uvloop"])
+def test_also_where_its_last_reference_is_dropped_in_a_thread(loop: str, tmp_path: Path) -> None:
+    with draining("finally_app:app", tmp_path / "report", "--loop", loop) as server, Peer(server.url) as peer:
+        peer.request("/thread")
+        server.process.wait_for("the generator waits")  # the request has arrived, and the thread's turn comes
+        server.stop()
+        assert peer.answer().body == b"dropped"
+        server.stopped()
+    in_order(server, 1)
+
+
+@pytest.mark.parametrize("loop", ["auto", "uvloop"])
+def test_also_where_the_application_has_set_an_eager_task_factory(loop: str, tmp_path: Path) -> None:
+    """With which no loop but asyncio's own makes tasks: uvloop 0.23 fails."""
+    options = ("--loop", loop, "--drain-close", "*", "--drain-farewell", "0.2", "--timeout-cancel", "30")
+    with draining("finally_app:app", tmp_path / "report", *options, env={"EAGER": "1"}) as server:
+        with Streaming(server.url, "/stream") as one:
+            server.stop()
+            one.read()
+        report = server.stopped()
+    in_order(server, 1)
+    assert report["seconds"] < 15, "nobody waits for what can never end"
 
 
 def test_a_finally_that_does_not_end_is_given_up_after_timeout_cancel(tmp_path: Path) -> None:

@@ -86,3 +86,28 @@ def test_an_exception_handler_that_exits_is_an_order_to_stop(start: Start, loop:
         assert server.wait() == 9
     assert "Stopped (SystemExit)" in server.stderr
     assert "the shutdown code ran" in server.stdout
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("when", ["startup", "request", "shutdown", "teardown"])
+def test_who_cancels_all_tasks_orders_a_stop_and_cuts_none(start: Start, tmp_path: Path, when: str, loop: str) -> None:
+    """``for task in asyncio.all_tasks(): task.cancel()``: the server's own are among them."""
+    file = tmp_path / "report.json"
+    options = ("--loop", loop, "--drain-report", str(file))
+    server = start("cancels_all:app", *options, env={"WHEN": when}, ready=when != "startup")
+    if when == "request":
+        with Peer(server.addresses[0]) as peer:
+            peer.request("/")
+            assert server.wait() == 0
+    elif when == "startup":
+        assert server.wait() == 0
+    else:
+        assert server.stop() == 0
+    found = report(file)
+    assert (found["outcome"], found["exit_code"]) == ("stopped", 0)
+    assert found["cause"] == ("cancelled" if when in ("startup", "request") else "SIGTERM")
+    assert found["lifespan"] == ("not started" if when == "startup" else "complete")
+    assert ("the shutdown code ran" in server.stdout) is (when != "startup")
+    assert "Traceback" not in server.stderr
+    assert "does not end" not in server.stderr
+    assert "Stopped (" in server.stderr.splitlines()[-1]

@@ -37,6 +37,7 @@ def ask(server: ServerProcess, path: str) -> None:
     [
         ("/thread", 5, "threads that do not end: never-ends; exit code 5"),
         ("/task", 5, "Exit code 5 and not 0: there are tasks that do not end"),
+        ("/task /interrupted", 5, "Exit code 5 and not 0: there are tasks that do not end"),
     ],
 )
 def test_what_is_left_after_the_report_changes_the_report(
@@ -44,7 +45,8 @@ def test_what_is_left_after_the_report_changes_the_report(
 ) -> None:
     file = tmp_path / "report.json"
     server = start("late_code:app", "--drain-report", str(file))
-    ask(server, path)
+    for one in path.split():
+        ask(server, one)
     assert server.stop() == code
     assert (report(file)["exit_code"], report(file)["outcome"]) == (code, "stopped")
     assert words in server.stderr
@@ -114,7 +116,10 @@ def test_the_third_signal_is_in_the_report_with_what_ran_then(start: Start, tmp_
     assert found["left"] == ["GET /stubborn", "GET /stubborn"]
 
 
-def test_a_pipe_gets_a_second_document(start: Start, tmp_path: Path) -> None:
+@pytest.mark.parametrize("paths", [("/thread",), ("/task", "/thread")])
+def test_a_pipe_gets_a_second_document_and_no_third_that_says_the_same(
+    start: Start, tmp_path: Path, paths: tuple[str, ...]
+) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     found: list[dict[str, Any]] = []
@@ -129,7 +134,8 @@ def test_a_pipe_gets_a_second_document(start: Start, tmp_path: Path) -> None:
         thread = threading.Thread(target=read)
         thread.start()
         server = start("late_code:app", "--drain-report", str(pipe))
-        ask(server, "/thread")
+        for path in paths:
+            ask(server, path)
         assert server.stop() == 5
         held.close()
         thread.join(10)

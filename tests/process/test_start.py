@@ -176,6 +176,31 @@ def test_a_start_up_that_nothing_can_interrupt_ends_by_its_deadline(start: Start
     assert "the stop took longer than it can" in server.stderr
 
 
+@pytest.mark.parametrize("loop", ["auto", "uvloop"])
+@pytest.mark.parametrize(
+    "app",
+    [
+        "app_shortly_blocking_startup",
+        "app_startup_that_swallows_and_completes",
+        "app_blocking_startup_that_swallows_and_completes",
+    ],
+)
+def test_an_application_that_completes_its_start_up_after_the_signal_is_shut_down(
+    start: Start, tmp_path: Path, app: str, loop: str
+) -> None:
+    file = tmp_path / "report.json"
+    server = start(app, "--loop", loop, "--drain-report", str(file), ready=False)
+    wait_for_output(server, "startup began")
+    if app != "app_shortly_blocking_startup":  # which raises the signal itself
+        server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    assert "startup is complete\nshutdown\nthe shutdown code ran\n" in server.stdout
+    assert server.addresses == [], "nobody was let in"
+    assert "Traceback" not in server.stderr
+    found = report(file)
+    assert (found["cause"], found["lifespan"], found["exit_code"]) == ("SIGTERM", "complete", 0)
+
+
 def test_a_start_up_that_blocks_on_is_abandoned_with_its_stack(start: Start, tmp_path: Path) -> None:
     file = tmp_path / "report.json"
     server = start("app_startup_that_swallows", "--timeout-cancel", "0.2", "--drain-report", str(file), ready=False)

@@ -31,6 +31,7 @@ from typing import Any
 from lastcall.base.errors import LocalProtocolError, StartupError
 from lastcall.base.exit_code import ExitCode
 from lastcall.base.lineage import leave_if_child
+from lastcall.base.own_task import OwnTask
 from lastcall.base.types import ASGIApp, Message
 
 STILL_STARTING_INTERVAL = 10.0
@@ -51,6 +52,7 @@ class State(Enum):
     STARTING = "starting up"
     SERVING = "serving"
     STOPPING = "shutting down"
+    INTERRUPTED = "cancelled in starting up"  # which the application may finish all the same
     # The rest are final: nothing but the end of the task can follow.
     UNSUPPORTED = "unsupported"
     STARTUP_FAILED = "failed to start up"
@@ -79,7 +81,7 @@ class Event(Enum):
 
 
 MESSAGES = {event.value: event for event in Event if event.value.startswith("lifespan.")}
-FINAL = frozenset(State) - {State.IDLE, State.STARTING, State.SERVING, State.STOPPING}
+FINAL = frozenset(State) - {State.IDLE, State.STARTING, State.SERVING, State.STOPPING, State.INTERRUPTED}
 _GIVEN_UP = frozenset({State.CANCELLED, State.TIMED_OUT})
 _ANSWERED = frozenset({State.STARTUP_FAILED, State.DIED, State.COMPLETE, State.SHUTDOWN_FAILED})
 
@@ -91,8 +93,16 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.STARTING, Event.STARTUP_FAILED): State.STARTUP_FAILED,
     (State.STARTING, Event.RETURNED): State.UNSUPPORTED,
     (State.STARTING, Event.RAISED): State.UNSUPPORTED,
-    (State.STARTING, Event.TIMEOUT): State.CANCELLED,
-    (State.STARTING, Event.CANCEL): State.CANCELLED,
+    (State.STARTING, Event.TIMEOUT): State.INTERRUPTED,
+    (State.STARTING, Event.CANCEL): State.INTERRUPTED,
+    (State.INTERRUPTED, Event.CANCEL): State.INTERRUPTED,
+    # What it has opened is to be closed, however late it says so.
+    (State.INTERRUPTED, Event.STARTUP_COMPLETE): State.SERVING,
+    (State.INTERRUPTED, Event.STARTUP_FAILED): State.INTERRUPTED,
+    (State.INTERRUPTED, Event.SHUTDOWN_COMPLETE): State.INTERRUPTED,
+    (State.INTERRUPTED, Event.SHUTDOWN_FAILED): State.INTERRUPTED,
+    (State.INTERRUPTED, Event.RETURNED): State.CANCELLED,
+    (State.INTERRUPTED, Event.RAISED): State.CANCELLED,
     (State.SERVING, Event.SHUTDOWN): State.STOPPING,
     (State.SERVING, Event.SHUTDOWN_FAILED): State.DIED,
     (State.SERVING, Event.RETURNED): State.RETURNED,
@@ -143,6 +153,7 @@ class LifespanOutcome(Enum):
 _OUTCOMES = {
     State.IDLE: LifespanOutcome.NOT_STARTED,
     State.CANCELLED: LifespanOutcome.NOT_STARTED,
+    State.INTERRUPTED: LifespanOutcome.NOT_STARTED,
     State.STARTUP_FAILED: LifespanOutcome.NOT_STARTED,
     State.OFF: LifespanOutcome.OFF,
     State.UNSUPPORTED: LifespanOutcome.UNSUPPORTED,
@@ -164,13 +175,15 @@ class Lifespan:
         try:
             ready = await lifespan.startup()
         finally:                                  # also when startup() raised or was itself cancelled
-            if not ready:
+            if not ready and not lifespan.ready:
                 await lifespan.cancel(timeout_cancel)
+            if not ready and lifespan.ready:      # it has completed its start-up all the same
+                await lifespan.shutdown(timeout_shutdown)
         ...                                       # serve; every request gets a shallow copy of lifespan.state
         outcome = await lifespan.shutdown(timeout_shutdown)  # once, when no request's task runs any more
 
     To interrupt a start-up (a signal), call :meth:`interrupt` in the loop's thread: ``startup()`` returns False at
-    once. When it has returned True, end it by :meth:`shutdown`; :meth:`cancel` would not tell the application.
+    once. Once the application has said that it is ready, end it by :meth:`shutdown`; :meth:`cancel` would not tell it.
 
     ``mode`` is ``auto``, ``on`` or ``off``; ``timeout_startup`` is in seconds, inf for none; ``died`` is ``serve`` or
     ``stop``, what the log says of a task that fails while serving (:attr:`on_death` has to do it);
@@ -219,6 +232,11 @@ class Lifespan:
         return self._task
 
     @property
+    def ready(self) -> bool:
+        """Whether the application has completed its start-up, and is still to be told of the shutdown."""
+        return self._phase is State.SERVING
+
+    @property
     def failed_while_serving(self) -> bool:
         """True once the task has raised (or reported ``shutdown.failed``) between start-up and shutdown."""
         return self._phase is State.DIED
@@ -262,18 +280,29 @@ class Lifespan:
     def interrupt(self) -> None:
         """Cancel the task without waiting for it, and let a waiting :meth:`startup` return False.
 
-        Does nothing once the lifespan has ended. Not for other threads: use ``loop.call_soon_threadsafe``.
+        Does nothing once the application is :attr:`ready`, whether or not ``startup()`` has heard of that, and once the
+        lifespan has ended. Not for other threads: use ``loop.call_soon_threadsafe``.
         """
+        if not self.ready:
+            self._cancel()
+
+    def _cancel(self) -> None:
         self._advance(Event.CANCEL)
         self._cancel_task()
 
     async def cancel(self, timeout: float) -> bool:
-        """:meth:`interrupt`, then wait at most ``timeout`` seconds for the task (at least one loop turn).
+        """Cancel the task, then wait at most ``timeout`` seconds for it (at least one loop turn).
 
-        Returns False if the task goes on all the same; it is then abandoned and named in the log.
+        Returns False if the task goes on all the same; it is then abandoned and named in the log. Where it was starting
+        up, and says ``complete`` now, the wait is over, and it is :attr:`ready`: :meth:`shutdown` has to follow.
         """
-        self.interrupt()
-        return self._task is None or await self._ended_within(self._task, timeout)
+        self._cancel()
+        if self._task is None:
+            return True
+        if self._phase is State.INTERRUPTED:
+            settled = self._settled = asyncio.get_running_loop().create_future()
+            return await self._ended_within(self._task, timeout, or_settled=settled)
+        return await self._ended_within(self._task, timeout)
 
     async def shutdown(self, timeout: float, again: Callable[[float], float] = lambda since: 0.0) -> LifespanOutcome:
         """Send ``lifespan.shutdown`` and wait for the answer and the end of the task.
@@ -284,7 +313,7 @@ class Lifespan:
         application does; without a running lifespan it returns at once. ``again(since)`` is asked when the time is
         over, and may give more: how many seconds on top of those since ``since``, on the loop's clock.
         """
-        if self._phase in FINAL or self._phase is State.IDLE:
+        if self._phase in FINAL or self._phase in (State.IDLE, State.INTERRUPTED):
             task = self._task
             if task is None or task.done() or await self.cancel(timeout):
                 return _OUTCOMES[self._phase]
@@ -311,7 +340,7 @@ class Lifespan:
             else:
                 await asyncio.wait({task}, timeout=max(0.0, min(LAST_WORDS, end - reserve - loop.time())))
         except asyncio.CancelledError:
-            self.interrupt()
+            self._cancel()
             raise
         if not task.done():
             self._cancel_task()
@@ -367,6 +396,7 @@ class Lifespan:
         after = self._advance(event)
         if event is Event.STARTUP_COMPLETE and after is State.SERVING:
             self.state = self._namespace
+            self._cancelled = False  # if it was, it has taken no notice
         elif event is Event.STARTUP_FAILED:
             self._failure = str(message.get("message") or "").rstrip()
         elif event is Event.SHUTDOWN_FAILED and after is not before:
@@ -381,7 +411,7 @@ class Lifespan:
         after = self._advance(Event.RETURNED if error is None else Event.RAISED)
         if before in (State.STARTING, State.STARTUP_FAILED):
             self._error = error  # startup() says what it means
-        elif after is before:
+        elif after is before or after is State.CANCELLED:
             self._logger.debug("The lifespan task ended.", exc_info=error)
         elif after is State.RETURNED:
             self._logger.info("The application's lifespan call returned while serving: no lifespan.shutdown for it.")
@@ -430,7 +460,7 @@ class Lifespan:
 
     async def _conclude_startup(self, task: asyncio.Task[None]) -> bool:
         """Turn the answer to ``lifespan.startup`` into startup()'s result."""
-        if self._phase is State.CANCELLED:
+        if self._phase in (State.INTERRUPTED, State.CANCELLED):
             return False
         if self._phase is State.STARTUP_FAILED:
             await asyncio.wait({task}, timeout=LAST_WORDS)
@@ -472,9 +502,18 @@ class Lifespan:
             self._logger.info("The application does not support lifespan: serving without.")
             self._logger.debug("How its lifespan call ended:", exc_info=error)
 
-    async def _ended_within(self, task: asyncio.Task[None], timeout: float) -> bool:
-        """Wait for a cancelled task, and name it if it goes on."""
-        await asyncio.wait({task}, timeout=_seconds(max(timeout, ONE_TURN)))
+    async def _ended_within(
+        self, task: asyncio.Task[None], timeout: float, or_settled: asyncio.Future[None] | None = None
+    ) -> bool:
+        """Wait for a cancelled task, and name it if it goes on; but not if it has become ready meanwhile."""
+        awaited: set[asyncio.Future[None]] = {task} if or_settled is None else {task, or_settled}
+        await asyncio.wait(
+            awaited, timeout=_seconds(max(timeout, ONE_TURN)), return_when=asyncio.FIRST_COMPLETED
+        )
+        if self.ready:
+            return True
+        if or_settled is not None and or_settled.done():  # the step in which it ends
+            await asyncio.wait({task}, timeout=ONE_TURN)
         if not task.done():
             self._logger.error("The lifespan task %s did not end when it was cancelled: it is abandoned.", task)
         return task.done()
@@ -513,8 +552,7 @@ async def shut_down(
     Returns its outcome, and whether the caller was cancelled: CancelledError is then still to be raised.
     """
     cancelled = False
-    # Not by the loop: the application may have set a task factory there, and an eager one fails under uvloop 0.23.
-    task = asyncio.Task(lifespan.shutdown(timeout, again), loop=asyncio.get_running_loop())
+    task = OwnTask(lifespan.shutdown(timeout, again), loop=asyncio.get_running_loop())
     while not task.done():
         try:
             await asyncio.wait({task})

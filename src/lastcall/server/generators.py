@@ -14,8 +14,6 @@ from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from typing import Any
 
-Finalizer = Callable[[Any], object]
-
 
 class ClosingGenerators:
     """Those of one loop that the collector has found, and that are not closed yet.
@@ -27,7 +25,7 @@ class ClosingGenerators:
     def __init__(self) -> None:
         self.on_end: Callable[[], object] = lambda: None
         self.watching = False
-        """Whether the hook was ever wrapped: in a loop of somebody else's it is not."""
+        """Whether the hook was ever replaced: in a loop of somebody else's it is not."""
         self._closing: set[_Closing] = set()  # adding and discarding are one step each, in whatever thread
 
     def __len__(self) -> int:
@@ -38,24 +36,22 @@ class ClosingGenerators:
         return sorted(closing.name for closing in tuple(self._closing))
 
     def watch(self) -> None:
-        """Wrap the hook of the loop that runs in this thread; the loop calls this, soon after it was entered.
+        """Replace the hook of the loop that runs in this thread; the loop calls this, soon after it was entered.
 
         It does so again each time that it is entered: a loop sets its hooks then. Generators keep the hook that was set
         when they began.
         """
-        earlier = sys.get_asyncgen_hooks().finalizer
-        if earlier is not None:
+        if sys.get_asyncgen_hooks().finalizer is not None:
             self.watching = True
-            sys.set_asyncgen_hooks(finalizer=partial(self._finalize, earlier))
+            sys.set_asyncgen_hooks(finalizer=partial(self._finalize, asyncio.get_running_loop()))
 
-    def _finalize(self, earlier: Finalizer, generator: AsyncGenerator[Any, Any]) -> None:
+    def _finalize(self, loop: asyncio.AbstractEventLoop, generator: AsyncGenerator[Any, Any]) -> None:
         closing = _Closing(generator, self._ended)
         self._closing.add(closing)
         try:
-            earlier(closing)
-        except BaseException:
+            loop.call_soon_threadsafe(closing.begin, loop)
+        except RuntimeError:  # the loop is closed: nobody can close it any more
             self._closing.discard(closing)
-            raise
 
     def _ended(self, closing: _Closing) -> None:
         self._closing.discard(closing)
@@ -63,18 +59,24 @@ class ClosingGenerators:
 
 
 class _Closing:
-    """A generator, as far as a loop's hook looks at one: it makes a task of ``aclose()``."""
+    """A generator that is being closed, in a task of ours.
+
+    The loop's own hook would make the task by ``create_task()``, which asks the task factory: the application's, and an
+    eager one fails under uvloop 0.23.
+    """
 
     def __init__(self, generator: AsyncGenerator[Any, Any], on_end: Callable[[_Closing], object]) -> None:
         self.name: str = getattr(generator, "__qualname__", type(generator).__qualname__)
         self._generator = generator
         self._on_end = on_end
+        self._task: asyncio.Task[None] | None = None  # the loop itself does not keep it alive
 
-    async def aclose(self) -> None:
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """In the loop's thread."""
+        self._task = asyncio.Task(self._close(), loop=loop, name=f"closing {self.name}")
+
+    async def _close(self) -> None:
         """Close it, and say so however that ends."""
-        task = asyncio.current_task()
-        if task is not None:
-            task.set_name(f"closing {self.name}")
         try:
             await self._generator.aclose()
         finally:

@@ -13,7 +13,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from lastcall.asgi.loading import prepare
@@ -81,10 +80,10 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
             finally:
                 end = time.monotonic() + TEARDOWN
                 guard.bound_the_end()
-                with suppress(KeyboardInterrupt):  # a task's own: ours come to the handler
-                    if close_loop(loop, named=server.abandoned(), again=guard.again):
-                        code = max(code, ExitCode.ABANDONED)
-                        server.amend(code, "there are tasks that do not end")
+                # A KeyboardInterrupt is a task's own: ours come to the handler.
+                if close_loop(loop, named=server.abandoned(), again=guard.again, raise_interrupts=False):
+                    code = max(code, ExitCode.ABANDONED)
+                    server.amend(code, "there are tasks that do not end")
         except LastcallError as error:
             code = max(code, tell(error))
         finally:

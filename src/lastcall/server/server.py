@@ -113,6 +113,7 @@ class Server:
         self._listeners: list[Listener] = []
         self._handler: SignalHandler | None = None
         self._report_file: ReportFile | None = None
+        self._amended: StopReport | None = None  # what has replaced the report
         self._signal = DrainSignal()
         self._tasks = self._signal.tasks = RunningTasks()
         self._view = StopView()
@@ -130,7 +131,7 @@ class Server:
                 on_interrupt=self._view.interrupted,
                 on_order=self._view.ordered,
                 progress=self._view.progress,
-                on_draft=self._drafted,
+                on_draft=self._drafted if stop.report else None,
                 on_report=self._reported,
             ),
             nonzero_on_cut=stop.nonzero_on_cut,
@@ -207,11 +208,12 @@ class Server:
         """The process ends with ``code``: where the report says something else, replace it, and say ``why``."""
         if not self._stopped.done() or self._stopped.exception() is not None:
             return  # no report
-        report = self._stopped.result()
-        if code != report.exit_code:
-            self._write(replace(report, exit_code=code))
+        before = self._amended or self._stopped.result()
+        if code != before.exit_code:
+            self._amended = replace(before, exit_code=code)
+            self._write(self._amended)
             if why:
-                logger.error("Exit code %d and not %d: %s", code, report.exit_code, why)
+                logger.error("Exit code %d and not %d: %s", code, before.exit_code, why)
 
     def abandoned(self) -> set[asyncio.Task[Any]]:
         """Tasks that did not end when they were cancelled: those that the log has named."""
@@ -318,8 +320,6 @@ class Server:
             if guard is not None:
                 guard.own_sockets([(one.path, one.inode) for one in self._listeners if one.inode is not None])
             app = self._load()
-            if guard is not None:
-                guard.loaded()
             lifespan = None if app is None else await self._start_lifespan(app)
             if app is None or lifespan is None:
                 return self._controller.interrupted()
@@ -327,6 +327,9 @@ class Server:
         except BaseException as exc:
             if app is None and self.start_interrupted and isinstance(exc, KeyboardInterrupt | StartupError):
                 return self._controller.interrupted()  # a name that is not resolved, say
+            if self._owns_loop and isinstance(exc, asyncio.CancelledError):
+                # By the application, which has found us among all tasks of the loop: an order like any other.
+                return self._report_of_cancelled()
             self._failed(exc)
             raise
         finally:
@@ -349,6 +352,12 @@ class Server:
         if not self._stopped.done():
             self._stopped.set_exception(exc)
 
+    def _report_of_cancelled(self) -> StopReport:
+        if self._stopped.done():
+            return self._stopped.result()
+        self._controller.give_order("cancelled")
+        return self._controller.interrupted()
+
     def _close_sockets(self, sockets: Sequence[socket.socket]) -> None:
         for listener in self._listeners:
             listener.close()
@@ -368,8 +377,6 @@ class Server:
 
     def _load(self) -> LoadedApp | None:
         """Import the application; None if a signal interrupted that."""
-        if self._guard is not None:
-            self._guard.own_sockets([(one.path, one.inode) for one in self._listeners if one.inode is not None])
         self.importing = True
         pid = os.getpid()
         try:
@@ -387,7 +394,10 @@ class Server:
                 self._guard.loaded()
 
     async def _start_lifespan(self, app: LoadedApp) -> Lifespan | None:
-        """Run ``lifespan.startup``; None if an order interrupted it."""
+        """Run ``lifespan.startup``; None if an order came meanwhile: nobody was ever let in, and nothing is left to stop.
+
+        An application that has completed its start-up is always shut down, also one that has swallowed its interruption.
+        """
         options = self.config.options
         self._lifespan = lifespan = Lifespan(
             app.app,
@@ -399,20 +409,27 @@ class Server:
         ready = False
         try:
             if not self._controller.ordered:
-                ready = await lifespan.startup()
+                ready = await lifespan.startup() and not self._controller.ordered
         except StartupError:
             if not self.start_interrupted:  # else this is how the application took the exception
                 raise
         finally:
-            if not ready:
+            if not (ready or lifespan.ready):
                 await lifespan.cancel(options.stop.cancel)
             self._controller.interrupt = None
+            if not ready and lifespan.ready:
+                await self._close_unserved(lifespan)
         return lifespan if ready else None
 
     def _interrupt(self, lifespan: Lifespan) -> None:
         if self._guard is not None:
             self._guard.turned()
         lifespan.interrupt()
+
+    async def _close_unserved(self, lifespan: Lifespan) -> None:
+        for listener in self._listeners:
+            listener.close()
+        await self._controller.close_unserved(lifespan)
 
     async def _serve(self, app: LoadedApp, lifespan: Lifespan) -> StopReport:
         with ExitStack() as stack:
@@ -421,9 +438,7 @@ class Server:
             except BaseException as exc:
                 # The application is up, so it is shut down, although nobody was ever let in.
                 stack.close()
-                for listener in self._listeners:
-                    listener.close()
-                await self._controller.close_unserved(lifespan)
+                await self._close_unserved(lifespan)
                 if isinstance(exc, OSError):
                     raise StartupError(f"cannot serve: {exc.strerror or exc}") from exc
                 raise

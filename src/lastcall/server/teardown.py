@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Coroutine
-from contextlib import suppress
 from typing import Any
 
+from lastcall.base.own_task import OwnTask
 from lastcall.drain.ladder import TEARDOWN
 from lastcall.server.loops import run_until_done
 
@@ -29,6 +29,7 @@ def close_loop(
     *,
     named: Collection[asyncio.Task[Any]] = (),
     again: Callable[[float, float], float] = lambda seconds, since: 0.0,
+    raise_interrupts: bool = True,
 ) -> int:
     """Cancel what still runs, close async generators, let go of the executor, close the loop.
 
@@ -36,7 +37,8 @@ def close_loop(
     those in ``named``, of which it was told before. The loop must not be running; the thread's current event loop is
     left as it is. ``again(timeout, since)`` is asked when the time is over, and gives more: the process may have stood
     still since ``since``. A task that ends in SystemExit is logged like any other that fails; KeyboardInterrupt, which
-    may be a person's, is raised when all is done.
+    may be a person's, is raised when all is done; not without ``raise_interrupts``, for whom signals come to a handler
+    of ours, and the number counts.
     """
     abandoned: set[asyncio.Task[Any]] = set()
     interrupts: list[KeyboardInterrupt] = []
@@ -69,7 +71,7 @@ def close_loop(
             executor.shutdown(wait=False, cancel_futures=True)
     finally:
         loop.close()
-    if interrupts:
+    if interrupts and raise_interrupts:
         raise interrupts[0]
     return len(abandoned)
 
@@ -83,9 +85,7 @@ def _run(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, None], inter
         elif not isinstance(exc, SystemExit):  # asyncio lets it out of the loop, past everything else that runs there
             logger.error("An exception came out of the event loop while it was being closed: %r", exc)
 
-    task = asyncio.Task(coro, loop=loop)  # not by the loop, whose task factory may be the application's
-    with suppress(asyncio.CancelledError):
-        run_until_done(loop, task, came_out)
+    run_until_done(loop, OwnTask(coro, loop=loop), came_out)
 
 
 async def _wait(tasks: set[asyncio.Task[Any]], timeout: float) -> None:

@@ -35,7 +35,7 @@ class Callbacks(Record):
     ``again(seconds, since)``: a part has had its seconds, since that time on the loop's clock; returns how many it gets
     on top, where the process stood still in them, or 0.0.
     ``on_draft(report)``: what there will be to report if the process is ended from now on; at the start, when the
-    server serves, in each phase after that, and at the end.
+    server serves, in each phase after that, and at the end. None: nobody wants it, and it need not be made.
     ``on_phase(state)`` on entering each phase after ``SERVING``, before its actions; ``set_should_exit()`` when
     libraries that poll for the stop are to see it; ``on_interrupt()`` when SIGINT orders something, in its handler;
     ``on_order()`` before the first word about an order; ``progress(how_far)`` each second while work remains, and with
@@ -49,5 +49,5 @@ class Callbacks(Record):
     on_interrupt: Callable[[], None]
     on_order: Callable[[], None]
     progress: Callable[[Progress | None], None]
-    on_draft: Callable[[StopReport], None]
+    on_draft: Callable[[StopReport], None] | None
     on_report: Callable[[StopReport], None]

@@ -7,13 +7,17 @@ asyncio closes it in a task of its own.
 ``GET /stream``           a line each 20 ms, for ever; its ``finally`` takes ``TAKES`` seconds, then says what it found
 ``GET /cycle``            the same, in a reference cycle with its generator
 ``GET /never-closed``     the same, with a ``finally`` that does not end
+``GET /thread``           at the drain notice drops the last reference to its generator, in a thread, and answers
 ``GET /wild``             raises SystemExit in a task of its own, out of the loop
 ========================= ============================================================================================
+
+``EAGER``: the loop has asyncio's eager task factory, where there is one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,6 +31,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from lastcall import drain_notice
 from tests.frameworks.apps import common
 
 STEP = 0.02
@@ -41,6 +46,8 @@ tasks: list[asyncio.Task[None]] = []
 @asynccontextmanager
 async def lifespan(app: Any) -> AsyncIterator[None]:
     database["open"] = True
+    if "EAGER" in os.environ:
+        asyncio.get_running_loop().set_task_factory(getattr(asyncio, "eager_task_factory", None))
     common.say(common.OPENED)
     yield
     database["open"] = False
@@ -73,6 +80,15 @@ async def never_closed(request: Request) -> Response:
     return StreamingResponse(feed(3600, []))
 
 
+async def in_thread(request: Request) -> Response:
+    held = [feed(TAKES, [])]
+    await anext(held[0])
+    common.say("the generator waits")
+    await drain_notice().wait()
+    await asyncio.to_thread(held.clear)
+    return PlainTextResponse("dropped")
+
+
 async def wild(request: Request) -> Response:
     async def leave() -> None:
         sys.exit(0)
@@ -90,6 +106,7 @@ ROUTES = [
     Route("/stream", stream),
     Route("/cycle", cycle),
     Route("/never-closed", never_closed),
+    Route("/thread", in_thread),
     Route("/wild", wild),
 ]
 

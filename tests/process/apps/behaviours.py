@@ -7,6 +7,7 @@ import atexit
 import contextlib
 import gc
 import os
+import signal
 import sys
 import threading
 import time
@@ -192,6 +193,41 @@ async def startup_that_swallows(receive: Receive, send: Send) -> None:
         say("startup goes on")
 
 
+async def then_serve(receive: Receive, send: Send) -> None:
+    say("startup is complete")
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    say("shutdown")
+    await asyncio.sleep(0.1)
+    say("the shutdown code ran")
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+async def shortly_blocking_startup(receive: Receive, send: Send) -> None:
+    """A migration, say: the signal comes in it, and it is over before that would interrupt it."""
+    await receive()
+    say("startup began")
+    signal.raise_signal(signal.SIGTERM)  # heard at once, and then the loop does not turn before it is complete
+    time.sleep(0.1)
+    await then_serve(receive, send)
+
+
+async def startup_that_swallows_and_completes(receive: Receive, send: Send) -> None:
+    await receive()
+    say("startup began")
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(1000)
+    await then_serve(receive, send)
+
+
+async def blocking_startup_that_swallows_and_completes(receive: Receive, send: Send) -> None:
+    await receive()
+    say("startup began")
+    with contextlib.suppress(KeyboardInterrupt):
+        time.sleep(1000)
+    await then_serve(receive, send)
+
+
 async def stubborn_startup(receive: Receive, send: Send) -> None:
     await receive()
     say("startup began")
@@ -234,6 +270,9 @@ app_blocking_startup = app_with(blocking_startup)
 app_blocking_startup_that_tells = app_with(blocking_startup_that_tells)
 app_task_that_blocks_the_startup = app_with(task_that_blocks_the_startup)
 app_startup_that_swallows = app_with(startup_that_swallows)
+app_shortly_blocking_startup = app_with(shortly_blocking_startup)
+app_startup_that_swallows_and_completes = app_with(startup_that_swallows_and_completes)
+app_blocking_startup_that_swallows_and_completes = app_with(blocking_startup_that_swallows_and_completes)
 app_stubborn_startup = app_with(stubborn_startup)
 app_blocking_shutdown = app_with(blocking_shutdown)
 app_dying = app_with(dying)

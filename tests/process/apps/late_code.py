@@ -22,6 +22,13 @@ async def stubborn() -> None:
             os.write(1, b"swallowed a cancel\n")
 
 
+async def interrupted() -> None:
+    try:
+        await asyncio.sleep(1000)
+    finally:
+        raise KeyboardInterrupt
+
+
 async def leave() -> None:
     sys.exit(3)
 
@@ -42,6 +49,8 @@ async def app(
         threading.Thread(target=time.sleep, args=(1000,), name="never-ends").start()
     elif scope["path"] == "/task":
         KEPT.append(asyncio.create_task(stubborn()))
+    elif scope["path"] == "/interrupted":
+        KEPT.append(asyncio.create_task(interrupted()))
     elif scope["path"] == "/exit":
         KEPT.append(asyncio.create_task(leave()))
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
