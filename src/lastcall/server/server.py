@@ -12,7 +12,7 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from lastcall.asgi.lifespan import Lifespan
 from lastcall.asgi.loading import LoadedApp, load_app, prepare
@@ -36,6 +36,7 @@ from lastcall.observe.logs import StopView, configure_logging, make_access_sink
 from lastcall.server.controller import ShutdownController
 from lastcall.server.forks import leave_loop, let_go_in_children
 from lastcall.server.generators import ClosingGenerators
+from lastcall.server.guard import Guard
 from lastcall.server.loops import make_loop, refuse_running_loop, run_until_done
 from lastcall.server.report_file import ReportFile
 from lastcall.server.signals import SignalHandler, waking
@@ -54,31 +55,6 @@ logger = logging.getLogger("lastcall.error")
 
 RESERVED_DESCRIPTORS = 64
 """Descriptors kept free of client connections: listeners, logs, the application's own files and pools."""
-
-
-class Guard(Protocol):
-    """What a process of our own does for its server. It knows nothing of the server, and is only told."""
-
-    def ready(self) -> None:
-        """Requests are served from now on."""
-
-    def bound(self, seconds: float) -> None:
-        """The stop takes at most ``seconds`` from now on; infinity: it has no limit. In any thread, and in handlers."""
-
-    def entered(self, phase: Phase) -> None:
-        """A phase after ``SERVING`` has begun."""
-
-    def again(self, seconds: float, since: float) -> float:
-        """More seconds for what has had so many since ``since``; 0.0: no more."""
-
-    def loaded(self) -> None:
-        """The application is imported, and starts now."""
-
-    def turned(self) -> None:
-        """The loop has turned in the start since the stop order."""
-
-    def own_sockets(self, files: list[tuple[str, tuple[int, int]]]) -> None:
-        """We have made these unix sockets: path, and (device, inode)."""
 
 
 class Server:
@@ -394,9 +370,9 @@ class Server:
                 self._guard.loaded()
 
     async def _start_lifespan(self, app: LoadedApp) -> Lifespan | None:
-        """Run ``lifespan.startup``; None if an order came meanwhile: nobody was ever let in, and nothing is left to stop.
+        """Run ``lifespan.startup``; None if an order came meanwhile: nobody was let in, and nothing is left to stop.
 
-        An application that has completed its start-up is always shut down, also one that has swallowed its interruption.
+        An application that has completed its start-up is always shut down, also one that has swallowed an interruption.
         """
         options = self.config.options
         self._lifespan = lifespan = Lifespan(
