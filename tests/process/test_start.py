@@ -116,6 +116,28 @@ def test_a_start_that_blocks_before_the_import_ends_as_any_other(
     assert (report(file)["cause"], report(file)["exit_code"]) == (number.name, 0)
 
 
+@pytest.mark.parametrize("instead", ["raise", "return None"])
+def test_an_event_loop_that_takes_long_to_make_is_interrupted_too(start: Start, tmp_path: Path, instead: str) -> None:
+    (tmp_path / "site_loop.py").write_text(
+        "import os, time\n\n"
+        "def loop():\n"
+        "    try:\n"
+        "        os.write(1, b'making it\\n')\n"
+        "        time.sleep(1000)\n"
+        "    except KeyboardInterrupt:\n"
+        f"        {instead}\n"
+    )
+    file = tmp_path / "report.json"
+    options = ("--loop", "site_loop:loop", "--app-dir", str(tmp_path), "--drain-report", str(file))
+    server = start("site_loop:app", *options, ready=False)
+    wait_for_output(server, "making it")
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    assert "Stopped (SIGTERM) before the application had started" in server.stderr
+    assert "Error" not in server.stderr
+    assert (report(file)["cause"], report(file)["exit_code"]) == ("SIGTERM", 0)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT], ids=lambda number: str(number.name))
 @pytest.mark.parametrize(
     "module",

@@ -26,7 +26,8 @@ def run(app: ASGIApp | Callable[..., Any] | str, **options: Unpack[ConfigKeyword
 
     ``app`` and the keywords are those of :class:`lastcall.Config`. Owns the process while it runs: event loop, signal
     handlers, teardown. Raises ``SystemExit`` with the exit code when that is not 0; errors of configuration (2) and
-    start-up (3) are one line on stderr. Raises RuntimeError in a running event loop: there, ``await Server.serve()``.
+    start-up (3) are one line on stderr. Raises RuntimeError in a running event loop (there, ``await Server.serve()``),
+    and while another call serves in this process.
     """
     code = serve(lambda: Config(app, **options), final=False)
     if code != 0:

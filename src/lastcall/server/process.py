@@ -74,7 +74,12 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
         try:
             guard.start()
             handler.install()
-            loop = make_loop(config.options.loop)
+            try:
+                loop = make_loop(config.options.loop)
+            except (LastcallError, KeyboardInterrupt):
+                if not server.start_interrupted:
+                    raise
+                return server.interrupted().exit_code
             try:
                 code = _run(loop, server, handler, guard)
             finally:

@@ -33,3 +33,8 @@ class ReportFile:
     def draft(self, report: StopReport) -> None:
         """Give the watchdog what it is to write if it ends the process."""
         watchdog.draft(self._path, self._fresh, report.as_draft().encode())
+
+
+def report_file(path: str | None) -> ReportFile | None:
+    """The file at ``path``, from the working directory of now; None where no report is asked for."""
+    return ReportFile(path) if path else None

@@ -38,7 +38,7 @@ from lastcall.server.forks import leave_loop, let_go_in_children
 from lastcall.server.generators import ClosingGenerators
 from lastcall.server.guard import Guard
 from lastcall.server.loops import make_loop, refuse_running_loop, run_until_done
-from lastcall.server.report_file import ReportFile
+from lastcall.server.report_file import ReportFile, report_file
 from lastcall.server.signals import SignalHandler, waking
 from lastcall.server.teardown import close_loop
 from lastcall.server.work import Callbacks, Work
@@ -167,6 +167,11 @@ class Server:
         self.start_interrupted |= found
         return found
 
+    def interrupted(self) -> StopReport:
+        """What ``serve()`` returns for a start that was interrupted, where it came to no call of that."""
+        self._report_file = report_file(self.config.options.stop.report)
+        return self._controller.interrupted()
+
     def signal_received(self, name: str, level: int) -> None:
         """A signal counts; ``SignalHandler`` calls this in the handler, and interrupts an import."""
         self.start_interrupted |= self.importing
@@ -273,7 +278,7 @@ class Server:
         self._serving = True
         self._guard = guard
         self._owns_loop |= guard is not None
-        self._report_file = ReportFile(self.config.options.stop.report) if self.config.options.stop.report else None
+        self._report_file = report_file(self.config.options.stop.report)
         self._controller.start()
         own_handler = handler is None and self._install_signal_handlers
         self._handler = handler

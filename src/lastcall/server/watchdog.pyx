@@ -288,9 +288,6 @@ cdef void leave(int code, const char* outcome, const char* words, double now) no
 
 @cython.linetrace(False)
 cdef void on_crash(int signum) noexcept nogil:
-    if load(&finishing):
-        while True:     # the report is being written, by a thread that exits when it is
-            poll(NULL, 0, -1)
     finish()
 
 
@@ -299,7 +296,9 @@ cdef void finish() noexcept nogil:
     """Write the report, and exit: one right after the other, since Python may be about to exit with another code."""
     cdef char end[160]
     cdef int size
-    if not swap(&finishing, 1) and watch.path != NULL:
+    if swap(&finishing, 1):
+        poll(NULL, 0, <int>(STACKS * 1000))     # another thread writes it, and exits
+    elif watch.path != NULL:
         size = snprintf(
             end, sizeof(end), b', "outcome": "%s", "exit_code": %d, "seconds": %.3f}\n', leaving_by, leaving,
             leaving_at - watch.ordered if watch.ordered > 0 else 0.0,
