@@ -176,7 +176,8 @@ def _directories(made: Translation, chdir: str, python_path: str) -> None:
     if chdir:
         made.keep("app_dir", chdir)
         made.notes.append(
-            f"gunicorn goes to {chdir}; lastcall only imports from there: start it with cd {chdir} in front."
+            f"gunicorn goes to {chdir}, lastcall only imports from there: for one that opens files by relative "
+            f"paths, cd {chdir} first, and leave --app-dir out."
         )
     elif len(directories) == 1:
         made.keep("app_dir", directories.pop())

@@ -13,12 +13,13 @@ import click
 from lastcall.base.errors import ConfigError
 from lastcall.base.record import Record
 from lastcall.config import Config
-from lastcall.config.kinds import FilePath, Switch, UnusableValueError
+from lastcall.config.kinds import FilePath, OutputFile, Switch, UnusableValueError
 from lastcall.config.options import OPTIONS, Option
 from lastcall.config.resolve import Given
 
 LATER: Final = "Later"
 UNKNOWN_APP: Final = "module:attribute"  # stands for an application that a variable of the shell names
+_STANDS_IN: Final = {"bind": "localhost:80", "host": "localhost", "port": "80", "uds": "/run/app.sock", "fd": "3"}
 _VARIABLE: Final = re.compile(r"\$([A-Za-z_]\w*|\{[A-Za-z_][^{}]*\})")
 _BARE: Final = re.compile(r"[\w@%+=:,./${}-]+", re.ASCII)
 
@@ -97,7 +98,7 @@ class Translation:
             try:
                 read = option.kind.read([value] if option.kind.repeatable else value)
             except UnusableValueError as error:
-                if not (isinstance(option.kind, FilePath) and value):  # a file may come later, or be of another machine
+                if not (_is_of_here(option) and value):
                     given = _masked(option, value)
                     raise click.UsageError(f"{name}: {given!r} is not usable: expected {error.expected}") from None
                 read = value
@@ -108,17 +109,18 @@ class Translation:
 
     def check(self) -> None:
         """Raise UsageError if lastcall would refuse the command. What the shell's variables say is taken as right."""
-        environ = dict(each.split("=", 1) for each in self.variables if "=" in each and not has_variable(each))
-        given = {}
-        for name, one in self._given.items():
-            values = one.raw if isinstance(one.raw, list) else [one.raw]
-            if any(isinstance(value, str) and has_variable(value) for value in values):
-                continue
-            if not isinstance(OPTIONS[name].kind, FilePath):
-                given[name] = one
+        environ = dict(each.split("=", 1) for each in self.variables if "=" in each)
+        given = dict(self._given)
         for option in OPTIONS.values():
-            if isinstance(option.kind, FilePath):
-                environ.pop(option.env or "", None)
+            written = environ.get(option.env or "")
+            if written is not None and (_is_of_here(option) or has_variable(written)):
+                environ[option.env or ""] = _STANDS_IN.get(option.name, "")
+            one = given.get(option.name)
+            if one is not None and (_is_of_here(option) or _has_variables(one.raw)):
+                del given[option.name]
+                if option.name in _STANDS_IN:  # of addresses it matters which ones there are
+                    text = _STANDS_IN[option.name]
+                    given[option.name] = Given([text] if option.kind.repeatable else text, one.spelled)
         try:
             Config.from_command(UNKNOWN_APP if has_variable(self.app) else self.app, given, environ)
         except ConfigError as error:
@@ -138,6 +140,15 @@ class Translation:
         start = [*prefix, "lastcall"] if prefix[-1:] != ["-m"] else [*prefix[:-1], "-m", "lastcall"]
         variables = [f"{name}={quote(value)}" for name, _, value in (each.partition("=") for each in self.variables)]
         return " ".join([*variables, *map(quote, [*start, self.app, *self.words])])
+
+
+def _has_variables(raw: object) -> bool:
+    return any(isinstance(each, str) and has_variable(each) for each in (raw if isinstance(raw, list) else [raw]))
+
+
+def _is_of_here(option: Option) -> bool:
+    """Whether a value may be right elsewhere, or later: it is a file that has to be there, or to be writable."""
+    return isinstance(option.kind, OutputFile) or (isinstance(option.kind, FilePath) and option.kind.existing)
 
 
 def _masked(option: Option, value: str | bool) -> str | bool:
