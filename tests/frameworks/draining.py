@@ -47,9 +47,7 @@ class Drained:
 
 
 @contextmanager
-def draining(
-    app: str, report_file: Path, *options: str, env: Mapping[str, str] | None = None
-) -> Iterator[Drained]:
+def draining(app: str, report_file: Path, *options: str, env: Mapping[str, str] | None = None) -> Iterator[Drained]:
     """Serve ``tests.frameworks.apps.APP``. Without a stop in the block, the process is killed at its end."""
     arguments = [*options, "--drain-report", str(report_file)]
     with ServerProcess(arguments, f"tests.frameworks.apps.{app}", env={**WARNINGS, **(env or {})}, cwd=ROOT) as process:

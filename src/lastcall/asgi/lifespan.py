@@ -507,9 +507,7 @@ class Lifespan:
     ) -> bool:
         """Wait for a cancelled task, and name it if it goes on; but not if it has become ready meanwhile."""
         awaited: set[asyncio.Future[None]] = {task} if or_settled is None else {task, or_settled}
-        await asyncio.wait(
-            awaited, timeout=_seconds(max(timeout, ONE_TURN)), return_when=asyncio.FIRST_COMPLETED
-        )
+        await asyncio.wait(awaited, timeout=_seconds(max(timeout, ONE_TURN)), return_when=asyncio.FIRST_COMPLETED)
         if self.ready:
             return True
         if or_settled is not None and or_settled.done():  # the step in which it ends

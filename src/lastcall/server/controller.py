@@ -562,9 +562,7 @@ class ShutdownController:
         if self.state.phase < Phase.CLOSING:
             report = replace(report, arrived=work.service.tasks.total - self._tally.ran_before)
         missing = report.total - sum(self._tally.counts.values())
-        self._hand_draft(
-            replace(report, lifespan="abandoned", abandoned=report.abandoned + max(0, missing), left=left)
-        )
+        self._hand_draft(replace(report, lifespan="abandoned", abandoned=report.abandoned + max(0, missing), left=left))
 
     def _report(self, work: Work) -> StopReport:
         tally = self._tally

@@ -388,9 +388,9 @@ class Server:
                 self._guard.loaded()
 
     async def _start_lifespan(self, app: LoadedApp) -> Lifespan | None:
-        """Run ``lifespan.startup``; None if an order came meanwhile: nobody was ever let in, and nothing is left to stop.
+        """Run ``lifespan.startup``; None if an order came meanwhile: nobody was let in, and nothing is left to stop.
 
-        An application that has completed its start-up is always shut down, also one that has swallowed its interruption.
+        An application that has completed its start-up is always shut down, also one that swallows its interruption.
         """
         options = self.config.options
         self._lifespan = lifespan = Lifespan(
