@@ -210,7 +210,8 @@ class Server:
 
         Raises RuntimeError where an event loop is running already: there, ``await serve()``. SystemExit and
         KeyboardInterrupt that come out of the loop are an order to stop, and raised when that is done. Any other
-        exception out of the loop cancels what runs; the report's ``exit_code`` is 1 then.
+        exception out of the loop cancels what runs; the report's ``exit_code`` is 1 then. An application that cancels
+        all tasks of the loop cancels what runs, too.
         """
         refuse_running_loop()
         self._refuse_another_time()
