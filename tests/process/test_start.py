@@ -221,6 +221,8 @@ def test_an_application_that_completes_its_start_up_after_the_signal_is_shut_dow
     assert "Traceback" not in server.stderr
     found = report(file)
     assert (found["cause"], found["lifespan"], found["exit_code"]) == ("SIGTERM", "complete", 0)
+    assert list(found["phases"]) == ["CLOSING"]
+    assert found["seconds"] == found["phases"]["CLOSING"] >= 0.1
 
 
 def test_a_start_up_that_blocks_on_is_abandoned_with_its_stack(start: Start, tmp_path: Path) -> None:

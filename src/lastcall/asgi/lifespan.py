@@ -315,9 +315,9 @@ class Lifespan:
         """
         if self._phase in FINAL or self._phase in (State.IDLE, State.INTERRUPTED):
             task = self._task
-            if task is None or task.done() or await self.cancel(timeout):
-                return _OUTCOMES[self._phase]
-            return LifespanOutcome.ABANDONED
+            ended = task is None or task.done() or await self.cancel(timeout)
+            if not self.ready:
+                return _OUTCOMES[self._phase] if ended else LifespanOutcome.ABANDONED
         self._advance(Event.SHUTDOWN)
         loop = asyncio.get_running_loop()
         settled = self._settled = loop.create_future()

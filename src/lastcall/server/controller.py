@@ -266,9 +266,11 @@ class ShutdownController:
         self._bound(time_left(closing, self._time(), self.budgets))
         if self._orders:
             self._hand_draft(StopReport(self._orders[0][0], ExitCode.ERROR, 0.0, "abandoned"))
+        began = self._time()
         timeout = self.budgets.lifespan_shutdown
         outcome, cancelled = await shut_down(lifespan, timeout, partial(self._callbacks.again, timeout))
         self._lifespan_word, self._lifespan_code = outcome.value, outcome.exit_code
+        self._phases[Phase.CLOSING.name] = self._time() - began
         if cancelled:
             raise asyncio.CancelledError
 
@@ -279,7 +281,7 @@ class ShutdownController:
         word = self._lifespan_word
         ended = f"the server served; lifespan {word}; exit code {code}" if word else "the application had started."
         logger.info("Stopped (%s) before %s", cause, ended)
-        report = StopReport(cause, code, 0.0, word or "not started")
+        report = StopReport(cause, code, sum(self._phases.values()), word or "not started", self._phases)
         self._callbacks.on_report(report)
         self._hand_draft(report)
         return report

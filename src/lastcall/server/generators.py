@@ -74,10 +74,10 @@ class _Closing:
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """In the loop's thread."""
         self._task = asyncio.Task(self._close(), loop=loop, name=f"closing {self.name}")
+        self._task.add_done_callback(self._done)  # comes also where the task is cancelled before its first step
 
     async def _close(self) -> None:
-        """Close it, and say so however that ends."""
-        try:
-            await self._generator.aclose()
-        finally:
-            self._on_end(self)
+        await self._generator.aclose()
+
+    def _done(self, _task: asyncio.Task[None]) -> None:
+        self._on_end(self)
