@@ -61,8 +61,8 @@ wheels: $(BIN)/.built $(BIN)/.tools ## build the three wheels, and use each in a
 check: $(BIN)/.built $(BIN)/.tools ## tests only, in .venv: all of them, or TESTS=...
 	@echo "--> tests, $$($(BIN)/python --version)"
 ifeq ($(TESTS),all)
-	@# Many wait for processes. Those whose clocks are close run in a row, beside the others.
-	@mkdir -p build; $(BIN)/python $(PYTEST) $(WAITING) >build/tests-waiting.txt 2>&1 & waiting=$$!; \
+	@# Those that wait for processes most of the time run beside the others.
+	@mkdir -p build; $(BIN)/python $(PYTEST) -n 2 --dist loadfile $(WAITING) >build/tests-waiting.txt 2>&1 & waiting=$$!; \
 		$(BIN)/python $(PYTEST) $(SPREAD) $(SUITES); code=$$?; \
 		wait $$waiting || code=1; cat build/tests-waiting.txt; exit $$code
 else

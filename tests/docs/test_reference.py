@@ -34,6 +34,7 @@ OF_OTHER_PACKAGES = {
         "generators",
         "importing",
         "interrupt_start",
+        "interrupted",
         "loop_failed",
         "serve_under",
         "signal_received",

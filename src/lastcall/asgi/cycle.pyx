@@ -144,8 +144,10 @@ cdef class AppCycle(RunningTask):
         if self.disconnected:
             return 0
         self.disconnected = True
-        if not (self.complete or self.ended or self.cancelled) and self.leave_is_limited():
-            self.start_leave_timer()
+        if not self.ended:
+            self.runtime.left_open = True
+            if not (self.complete or self.cancelled) and self.leave_is_limited():
+                self.start_leave_timer()
         self.wake_receivers()
         return self.release_senders()
 
@@ -363,6 +365,7 @@ cdef class AppCycle(RunningTask):
         """
         if not self.cancelled:
             self.cancelled = True
+            self.runtime.left_open = True
             if self.task is not None:
                 self.task.cancel()
 

@@ -17,6 +17,7 @@ class AppRuntime:
     drain: DrainState
     state: dict[str, Any] | None
     asgi_spec: str
+    left_open: bool
     def __init__(
         self,
         app: ASGIApp,

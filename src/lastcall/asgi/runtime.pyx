@@ -17,7 +17,8 @@ cdef class AppRuntime:
                  signal=None, policies=None, double timeout_disconnect=3.0, str asgi_spec="2.5"):
         """``state`` is the lifespan's namespace (copied per request) or None; ``context`` a contextvars.Context.
 
-        ``signal`` is the server's DrainSignal, ``policies`` its PolicyTable or None. ``timeout_disconnect``: seconds
+        ``left_open`` is true once a task has had its response disconnected, by whomever, or was cancelled: frameworks
+        leave a generator to the collector then. ``signal`` is the server's DrainSignal, ``policies`` its PolicyTable or None. ``timeout_disconnect``: seconds
         that the task of a response may go on when its client has left. ``asgi_spec`` is "2.3" or "2.5".
         """
         self.signal = DrainSignal() if signal is None else signal
