@@ -30,6 +30,7 @@ class Show:
     def __init__(self, stack: ExitStack, words: Path, *options: str, env: dict[str, str], **window: Any) -> None:
         self._stack = stack
         self._words = words
+        self.shows_access = "stdout" not in (window.get("files") or {})
         variables = {**os.environ, "TERM": "xterm-256color", "NO_COLOR": "1", "WORDS": str(words), **env}
         self.terminal = stack.enter_context(AtTerminal([*COMMAND, *LONG, *options], cwd=APPS, env=variables, **window))
 
@@ -46,7 +47,7 @@ class Show:
         self.kept = self._stack.enter_context(Peer(self.address))
         assert self.kept.get("/before").status == 200
         self.open("/wait")
-        if where is None:  # its line comes at the end of a turn: not in between what follows
+        if where is None and self.shows_access:  # its line comes at the end of a turn: not in between what follows
             eventually(lambda: "/before" in said(), 15)
 
     def open(self, path: str) -> Peer:
