@@ -46,6 +46,10 @@ class Obeys(Protocol):
         """A stop signal counts: ``level`` is 1 for the first, 2 for the second."""
 
 
+LEAVING = 2.0
+"""Seconds in which the watchdog's thread, which has been woken, leaves: a busy machine may let it wait."""
+
+
 class SignalHandler:
     """The object whose bound method is the installed handler.
 
@@ -133,6 +137,8 @@ class SignalHandler:
         interrupt = isinstance(before, SignalHandler) and before._hear(signum, when)
         if self._escalation.press(when, STOP_SIGNALS.get(signum, 1)):
             self._ordered = min(self._ordered, when)
+            if self._escalation.level >= 2 and self._server.starting and watchdog.is_running():
+                time.sleep(LEAVING)  # its thread ends the process with 5; an end in order must not come before that
             self._server.signal_received(signum.name, min(self._escalation.level, 2))
             interrupt |= self._server.importing
         return interrupt
