@@ -11,9 +11,11 @@ BIN      := $(VENV)/bin
 MODULES  := $(shell find src -name '*.pyx')
 COMPILED := setup.py $(MODULES) $(shell find src -name '*.pxd')
 TESTS    ?= all
+MARKERS  ?= not slow and not soak and not wheels
 WAITING  := tests/process/ tests/server/
 SUITES   := $(filter-out $(WAITING),$(wildcard tests/*/)) companions/once/tests companions/drill/tests
 SPREAD   := -n 3 --dist loadfile
+PYTEST   := -m pytest -q -p testing.failures
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -44,35 +46,32 @@ lint: $(BIN)/.built $(BIN)/.tools ## ruff, mypy, import-linter, the stubs of the
 	@MYPYPATH=src $(BIN)/stubtest --concise --ignore-disjoint-bases --ignore-unused-allowlist \
 		--allowlist tests/layering/stubtest-allowlist.txt $(subst /,.,$(patsubst src/%.pyx,%,$(MODULES)))
 
-test: lint ## what CI runs: lint, the tests of all three packages on 3.13, those that are not slow on 3.11
+test: $(BIN)/.built $(BIN)/.tools ## what CI runs: lint, all tests on 3.13, those that are not slow on 3.11; one list of failures
 	@scripts/test-deps
-	@$(MAKE) check
-	@if $(have-3.11); then $(MAKE) check-3.11 MARKERS="not slow and not soak and not wheels"; fi
+	@MARKERS="not slow and not soak and not wheels" scripts/run-all lint check $$(if $(have-3.11); then echo check-3.11; fi)
 
-test-all: lint ## lint, all tests on both, and the three wheels
+test-all: $(BIN)/.built $(BIN)/.tools ## lint, all tests on both, and the three wheels; one list of failures
 	@scripts/test-deps
-	@$(MAKE) check
-	@if $(have-3.11); then $(MAKE) check-3.11 MARKERS="not soak and not wheels"; fi
-	@$(MAKE) wheels
+	@MARKERS="not soak and not wheels" scripts/run-all lint check $$(if $(have-3.11); then echo check-3.11; fi) wheels
 
 wheels: $(BIN)/.built $(BIN)/.tools ## build the three wheels, and use each in an empty environment (needs the package index)
 	@echo "--> wheels"
-	@$(BIN)/python -m pytest -q -s -m wheels tests/wheels
+	@$(BIN)/python $(PYTEST) -s -m wheels tests/wheels
 
 check: $(BIN)/.built $(BIN)/.tools ## tests only, in .venv: all of them, or TESTS=...
 	@echo "--> tests, $$($(BIN)/python --version)"
 ifeq ($(TESTS),all)
-	@# Many wait for processes. Those whose clocks are close run in a row, beside the others.
-	@mkdir -p build; $(BIN)/python -m pytest -q $(WAITING) >build/tests-waiting.txt 2>&1 & waiting=$$!; \
-		$(BIN)/python -m pytest -q $(SPREAD) $(SUITES); code=$$?; \
+	@# Those that wait for processes most of the time run beside the others.
+	@mkdir -p build; $(BIN)/python $(PYTEST) -n 2 --dist loadfile $(WAITING) >build/tests-waiting.txt 2>&1 & waiting=$$!; \
+		$(BIN)/python $(PYTEST) $(SPREAD) $(SUITES); code=$$?; \
 		wait $$waiting || code=1; cat build/tests-waiting.txt; exit $$code
 else
-	@$(BIN)/python -m pytest -q $(TESTS)
+	@$(BIN)/python $(PYTEST) $(TESTS)
 endif
 
 check-3.11: $(COMPAT)/bin/.built $(COMPAT)/bin/.tools
 	@echo "--> tests, $$($(COMPAT)/bin/python --version): $(MARKERS)"
-	@$(COMPAT)/bin/python -m pytest -q $(SPREAD) -m "$(MARKERS)"
+	@$(COMPAT)/bin/python $(PYTEST) $(SPREAD) -m "$(MARKERS)"
 
 bench: $(BIN)/.built $(BIN)/.tools ## compare with other servers, measure once (minutes; wants a quiet machine)
 	@$(BIN)/python bench/run.py

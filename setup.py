@@ -1,7 +1,9 @@
 """Builds the compiled modules: every ``src/lastcall/**/*.pyx`` becomes one extension module.
 
 Everything else about the package is in ``pyproject.toml``. The generated C goes to ``build/cython/<flavour>``, never
-into ``src``; only modules whose sources changed are built again. Two environment variables choose another flavour:
+into ``src``; only modules whose sources changed are built again. What pip builds from a checkout for a wheel goes to a
+directory of its own, which is gone afterwards: it may be of another Cython, and would make all of ``build`` stale, or
+be left in a later wheel when its source is gone. Two environment variables choose another flavour:
 
 LASTCALL_LINETRACE=1   line tracing, for coverage of the compiled modules (slow)
 LASTCALL_SANITIZE=1    AddressSanitizer and debug information (CONTRIBUTING.md, "Memory checks")
@@ -9,25 +11,28 @@ LASTCALL_SANITIZE=1    AddressSanitizer and debug information (CONTRIBUTING.md, 
 
 from __future__ import annotations
 
+import atexit
 import hashlib
+import itertools
 import multiprocessing
 import os
 import shlex
 import shutil
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import Cython
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CCompilerError, CompileError, LinkError, PlatformError
 from setuptools.modified import newer_group
 
 SOURCE = Path("src")
-BUILD = Path("build")
 BUILD_ERRORS = (CCompilerError, CompileError, LinkError, PlatformError)
 
 # No boundscheck or wraparound here: a function switches them off for itself, with a comment that says why it is safe.
@@ -53,9 +58,10 @@ def cpu_count() -> int:
 
 
 class Flavour:
-    """What the environment asks the compilers for. Each flavour has its own directory for the generated C."""
+    """What the environment asks the compilers for. Each has its own directory for the generated C, in ``base``."""
 
-    def __init__(self) -> None:
+    def __init__(self, base: Path) -> None:
+        self.base = base
         names = []
         self.directives = dict(DIRECTIVES)
         self.macros: list[tuple[str, str | None]] = []
@@ -82,13 +88,13 @@ class Flavour:
     def c_directory(self) -> Path:
         """Where the generated C goes: never shared between versions of Cython or other directives, so never stale."""
         digest = hashlib.sha256(repr((Cython.__version__, self.directives)).encode()).hexdigest()
-        return BUILD / "cython" / f"{self.name}-{digest[:8]}"
+        return self.base / "cython" / f"{self.name}-{digest[:8]}"
 
     def stamp(self) -> str:
         """A file that is newer than an extension module exactly when that module was built with other settings."""
         settings = (Cython.__version__, self.directives, self.macros, self.compile_args, self.link_args, sys.version)
         digest = hashlib.sha256(repr(settings).encode()).hexdigest()
-        path = BUILD / f"flavour-{sysconfig.get_config_var('SOABI') or sys.implementation.cache_tag}"
+        path = self.base / f"flavour-{sysconfig.get_config_var('SOABI') or sys.implementation.cache_tag}"
         if not path.exists() or path.read_text() != digest:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(digest)
@@ -99,6 +105,17 @@ def find_extensions() -> list[Extension]:
     """One extension per ``.pyx``, named after its path."""
     sources = sorted(SOURCE.glob("lastcall/**/*.pyx"))
     return [Extension(".".join(path.relative_to(SOURCE).with_suffix("").parts), [path.as_posix()]) for path in sources]
+
+
+class Build(build):
+    """``build`` that keeps what is built for a wheel apart from what is built in place."""
+
+    def finalize_options(self) -> None:
+        """Choose the directory."""
+        if "bdist_wheel" in self.distribution.commands and self.build_base == "build":
+            self.build_base = tempfile.mkdtemp(prefix="lastcall-build-")
+            atexit.register(shutil.rmtree, self.build_base, ignore_errors=True)
+        super().finalize_options()
 
 
 class BuildModules(build_ext):
@@ -122,11 +139,10 @@ class BuildModules(build_ext):
     def build_extensions(self) -> None:
         """Check for the compiler, which is known only now, before the first file is given to it."""
         self.require_compiler()
-        stale = [
+        self._stale = {
             ext.name for ext in self.extensions if self.force or self.is_stale(ext, self.get_ext_fullpath(ext.name))
-        ]
-        if stale:
-            print(f"--> compiling {', '.join(stale)}", flush=True)
+        }
+        self._begun = itertools.count(1)
         super().build_extensions()
 
     def build_extension(self, ext: Extension) -> None:
@@ -137,6 +153,8 @@ class BuildModules(build_ext):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(in_place, target)
         else:
+            if ext.name in self._stale:  # several are compiled side by side: each says when it begins
+                print(f"--> compiling {next(self._begun)}/{len(self._stale)}: {ext.name}\n", end="", flush=True)
             super().build_extension(ext)
 
     @staticmethod
@@ -146,7 +164,12 @@ class BuildModules(build_ext):
 
     def translate(self) -> None:
         """Turn every ``.pyx`` that is newer than its C file into C, and point the extensions at the C files."""
-        flavour = Flavour()
+        flavour = Flavour(Path(self.get_finalized_command("build").build_base))
+        written = [path.stat().st_mtime for path in flavour.c_directory.rglob("*.c")]
+        if len(written) < len(self.extensions) or any(
+            path.stat().st_mtime > min(written) for path in SOURCE.rglob("*.p[xy][dx]")
+        ):
+            print("--> translating to C", flush=True)
         # A pool works only where it can fork: elsewhere each child would run this script again.
         can_fork = multiprocessing.get_start_method() == "fork"
         translated = cythonize(
@@ -190,4 +213,4 @@ class BuildModules(build_ext):
             )
 
 
-setup(ext_modules=find_extensions(), cmdclass={"build_ext": BuildModules})
+setup(ext_modules=find_extensions(), cmdclass={"build": Build, "build_ext": BuildModules})

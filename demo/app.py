@@ -1,20 +1,23 @@
-"""The demo: one page with a live stream, a slow request and an upload, in plain ASGI 3.
+"""The demo: one page with two live streams, a slow request and an upload, in plain ASGI 3.
 
-Open the page, start the slow request, press Ctrl-C in the terminal. The slow request is finished, the stream is
-disconnected (it would never end by itself), and the application's own shutdown code runs. What happened is printed to
-stderr here, and listed in the page there.
+Open the page, start the slow request, press Ctrl-C in the terminal. The slow request is finished. One stream asks to be
+told of the stop (``lastcall.drain_notice``), says goodbye and ends; the page shows the seconds that are left. The other
+knows nothing of it, would never end by itself, and is cut. Then the application's own shutdown code runs. What happened
+is printed to stderr here, and listed in the page there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import math
 import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from lastcall import drain_notice
 from lastcall.base.types import Receive, Scope, Send
 
 PAGE = Path(__file__).with_name("page.html").read_bytes()
@@ -56,7 +59,7 @@ async def page(state: dict[str, Any], receive: Receive, send: Send) -> None:
 
 
 async def stream(state: dict[str, Any], receive: Receive, send: Send) -> None:
-    """``GET /clock``: server-sent events, one a second, for ever; only a disconnect ends it."""
+    """``GET /clock``: server-sent events, one a second, for ever; a stop cuts it, visibly."""
     state["counts"]["streams"] += 1
     headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -64,8 +67,7 @@ async def stream(state: dict[str, Any], receive: Receive, send: Send) -> None:
     ending = "disconnected"
     try:
         while not gone.done():
-            event = f"data: {time.strftime('%H:%M:%S')}\n\n".encode()
-            await send({"type": "http.response.body", "body": event, "more_body": True})
+            await send(event(time.strftime("%H:%M:%S")))
             await asyncio.wait([gone], timeout=TICK_SECONDS)
     except OSError:
         pass  # send() after a disconnect raises one (ASGI HTTP spec 2.4), and says the same as `gone`
@@ -75,6 +77,41 @@ async def stream(state: dict[str, Any], receive: Receive, send: Send) -> None:
     finally:
         gone.cancel()
         say(f"a clock stream ended: {ending}")
+
+
+async def news(state: dict[str, Any], receive: Receive, send: Send) -> None:
+    """``GET /news``: server-sent events, one a second, until the server is told to stop: then a goodbye, and the end.
+
+    ``goodbye`` has the seconds after which responses that still run will be cut.
+    """
+    state["counts"]["streams"] += 1
+    headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    notice = drain_notice()
+    told = asyncio.ensure_future(notice.wait())
+    gone = asyncio.ensure_future(disconnected(receive))
+    number = 0
+    try:
+        while not (told.done() or gone.done()):
+            number += 1
+            await send(event(f"number {number}"))
+            await asyncio.wait([told, gone], timeout=TICK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if not gone.done():
+            remaining = notice.remaining()
+            seconds = None if remaining is None or remaining == math.inf else round(remaining, 1)
+            await send(event(json.dumps({"seconds": seconds}), name="goodbye"))
+            await send({"type": "http.response.body", "body": b""})
+            say("a news stream has said goodbye")
+    except OSError:
+        pass  # the client has left, as above
+    finally:
+        told.cancel()
+        gone.cancel()
+
+
+def event(data: str, name: str = "message") -> dict[str, Any]:
+    """The message that sends one server-sent event."""
+    return {"type": "http.response.body", "body": f"event: {name}\ndata: {data}\n\n".encode(), "more_body": True}
 
 
 async def slow(state: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -131,6 +168,7 @@ ROUTES: dict[tuple[str, str], Handler] = {
     ("GET", "/"): page,
     ("HEAD", "/"): page,
     ("GET", "/clock"): stream,
+    ("GET", "/news"): news,
     ("GET", "/slow"): slow,
     ("POST", "/echo"): echo,
 }

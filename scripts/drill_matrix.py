@@ -32,6 +32,11 @@ How released servers do in [the scenarios](drill-scenarios.md) of [the drill](dr
 at one release, with the options that stand [at the end](#servers), on one machine; [what a pass means, and what it does
 not](../explanation/drill.md#what-a-pass-means). What was seen of each failure stands [below](#what-was-seen).
 
+**Asked by** says whose wish a row is: a standard's, a need of supervisors, or our view ([what these
+are](../explanation/drill.md#what-is-judged)). `uvicorn` is what pip installs by that name: h11 on asyncio, without
+WebSocket; `uvicorn[standard]` has httptools, uvloop and websockets beside it. Verdicts are of the Python that stands
+with the server.
+
 To see the timelines, or to have the matrix of your own machine:
 
 ```sh
@@ -107,11 +112,12 @@ def without_directories(words: str) -> str:
 
 
 def _repetitions(runs: Sequence[Run], run: Run) -> Iterator[str]:
-    yield "| server | runs | not the same each time |\n|---|---|---|\n"
+    yield "| server | runs | on | not the same each time |\n|---|---|---|---|\n"
     for server in run.servers:
-        count = sum(server.label in {one.label for one in each.servers} for each in runs)
+        its = [each for each in runs if server.label in {one.label for one in each.servers}]
+        dates = ", ".join(dict.fromkeys(each.date[:10] for each in its))
         other = [f"{_link(name)}: {', '.join(v.value for v in seen)}" for name, seen in differing(runs, server.label)]
-        yield f"| {_prose(server.label)} | {count} | {'; '.join(other) or 'nothing'} |\n"
+        yield f"| {_prose(server.label)} | {len(its)} | {dates} | {'; '.join(other) or 'nothing'} |\n"
 
 
 def _seen(results: Iterable[Result | None]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from lastcall.asgi.lifespan import Lifespan
+from lastcall.base.progress import Progress
 from lastcall.base.types import ASGIApp, Receive, Scope, Send
 from lastcall.connection.service import HTTPService
 from lastcall.connection.stream import Connection
@@ -19,7 +20,8 @@ from lastcall.drain.report import StopReport
 from lastcall.net.driver import Driver
 from lastcall.net.listener import Listener, Owner
 from lastcall.notice.signal import DrainSignal
-from lastcall.server.controller import Callbacks, ShutdownController, Work
+from lastcall.server.controller import ShutdownController
+from lastcall.server.work import Callbacks, Work
 from testing.memory import Bench, Client
 
 
@@ -128,9 +130,10 @@ class StoppableBench(Bench):
         )
         self.driver = MemoryDriver(self.loop, self.diary)
         self.polled = False
-        self.progress: list[str | None] = []
+        self.progress: list[Progress | None] = []
         self.reports: list[StopReport] = []
         self.bounds: list[float] = []
+        self.drafts: list[StopReport] = []
         self._nonzero_on_cut = nonzero_on_cut
         self.loop.call(self._begin)
 
@@ -145,8 +148,12 @@ class StoppableBench(Bench):
             self.budgets,
             Callbacks(
                 bound=self.bounds.append,
+                again=lambda seconds, since: 0.0,
+                on_draft=self.drafts.append,
                 on_phase=self._phase,
                 set_should_exit=self._set_should_exit,
+                on_interrupt=lambda: None,
+                on_order=lambda: None,
                 progress=self.progress.append,
                 on_report=self.reports.append,
             ),
@@ -210,8 +217,8 @@ class StoppableBench(Bench):
         assert self.task.done(), f"still {self.phase.name}, with {self.tasks.snapshot()} and {len(self.driver)} clients"
         report = self.task.result()
         assert self.reports == [report]
-        outcomes = (report.finished, report.closed_by_policy, report.disconnected, report.cancelled, report.abandoned)
-        assert sum(outcomes) == report.total
+        outcomes = (report.finished, report.closed_by_policy, report.broken_off, report.disconnected)
+        assert sum(outcomes) + report.cancelled + report.abandoned == report.total
         assert self.tasks.count == report.abandoned
         assert len(self.driver) == 0
         return report

@@ -87,6 +87,7 @@ class Record:
     status: int
     duration: float
     bytes_sent: int
+    mark: str | None = None
 
 
 class Recorder(logging.Handler):
@@ -99,7 +100,9 @@ class Recorder(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         line: Any = record
         client, method, target, http_version, status = line.args
-        self.records.append(Record(client, method, target, http_version, status, line.duration, line.bytes_sent))
+        self.records.append(
+            Record(client, method, target, http_version, status, line.duration, line.bytes_sent, line.mark)
+        )
 
 
 @dataclass
@@ -223,6 +226,7 @@ class Bench:
         context: Context | None = None,
         access: bool = True,
         clock: Callable[[VirtualLoop], float] | None = None,
+        asgi_spec: str = "2.5",
         **options: Any,
     ) -> None:
         self.options = HTTPOptions(**options)
@@ -246,9 +250,16 @@ class Bench:
             time=lambda: EPOCH + self.loop.time(),
         )
         self.service = HTTPService(
-            app, self.tasks, self.scheduler, self.options, state=state, on_max_requests=on_max_requests, context=context
+            app,
+            self.tasks,
+            self.scheduler,
+            self.options,
+            state=state,
+            on_max_requests=on_max_requests,
+            context=context,
+            asgi_spec=asgi_spec,
         )
-        self.scopes = HTTPScopes(root_path=self.options.root_path, state=state)
+        self.scopes = HTTPScopes(root_path=self.options.root_path, state=state, spec_version=asgi_spec)
 
     def connect(self, **stream: Any) -> Client:
         """A new connection; ``stream`` are arguments of ``MemoryStream``."""

@@ -27,6 +27,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from testing import clock
+
 READY_LINE = re.compile(r"lastcall running on (?:\x1b\[[\d;]*m)*([^\s\x1b]+)")
 LISTENING_OPTIONS = ("--bind", "--fd", "--host", "--port", "--uds")
 START_SECONDS = 15.0
@@ -70,6 +72,7 @@ class ServerProcess:
         self._pass_fds = tuple(pass_fds)
         self._listeners = max(1, sum(option.partition("=")[0] == "--bind" for option in options))
         self._process: subprocess.Popen[str] | None = None
+        self._watched: clock.Watched | None = None
         self._stdout = _Output()
         self._stderr = _Output()
 
@@ -97,6 +100,7 @@ class ServerProcess:
         )
         assert self._process.stdout is not None
         assert self._process.stderr is not None
+        self._watched = clock.Watched(self._process.pid)
         self._stdout.read(self._process.stdout)
         self._stderr.read(self._process.stderr)
         return self
@@ -159,8 +163,9 @@ class ServerProcess:
         :raises ProcessFailure: it still runs after ``timeout`` seconds.
         """
         deadline = time.monotonic() + timeout
+        self._look_at_the_end(deadline)
         try:
-            code = self._running.wait(timeout)
+            code = self._running.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             raise self._failure(f"still running after {timeout:g} s") from None
         # A child that inherited the pipes may hold them open after its parent has gone.
@@ -168,6 +173,18 @@ class ServerProcess:
             if not output.join(max(1.0, deadline - time.monotonic())):
                 raise self._failure("the process has ended, but something else still holds its output open")
         return code
+
+    def _look_at_the_end(self, deadline: float) -> None:
+        """Wait for the end, and look what the clock has to know before the process is reaped."""
+        pause = 0.0005
+        with contextlib.suppress(ChildProcessError):  # somebody has reaped it: nothing is left to be seen
+            while self._running.returncode is None and time.monotonic() < deadline:
+                if os.waitid(os.P_PID, self._running.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+                    break
+                time.sleep(pause)
+                pause = min(2 * pause, 0.05)
+        if self._watched is not None:
+            self._watched.look()
 
     def stop(self, timeout: float = STOP_SECONDS) -> int:
         """SIGTERM, then `wait`: the exit code."""
@@ -181,6 +198,8 @@ class ServerProcess:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait(STOP_SECONDS)
+        if self._watched is not None:
+            self._watched.forget()
         self._stdout.close()
         self._stderr.close()
 

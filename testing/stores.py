@@ -1,4 +1,4 @@
-"""Real servers for the stores: Redis and PostgreSQL, from what Debian packages, one of each for a session.
+"""Real servers for the stores: Redis, PostgreSQL and PgBouncer, from what Debian packages, one of each for a session.
 
 Each has a directory of its own under the temporary one, and a free port on loopback; neither keeps anything. A test
 asks for ``redis_server`` or ``postgres_server``; one that stops or freezes a server (``down``, ``frozen``) brings it
@@ -128,6 +128,7 @@ class RedisServer(Server):
         super().__init__()
         _give(self.directory)
         self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.socket = self.directory / "socket"  # another way in
         self._tls: list[str] = []
         if tls:
             certificate, key = self.directory / "cert.pem", self.directory / "key.pem"
@@ -144,6 +145,7 @@ class RedisServer(Server):
     def _command(self) -> list[str]:
         port = "0" if self._tls else str(self.port)
         fixed = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(self.directory)]
+        fixed += ["--unixsocket", str(self.socket), "--enable-debug-command", "local"]
         return ["redis-server", "--port", port, *fixed, *self._tls]
 
     def client(self) -> redis.Redis:
@@ -203,6 +205,55 @@ class PostgresServer(Server):
     def client(self, database: str = "postgres") -> psycopg.Connection[tuple[object, ...]]:
         """A connection, in autocommit, that the caller closes."""
         return psycopg.connect(self.url.replace("/postgres", f"/{database}"), autocommit=True)
+
+    def _answers(self) -> bool:
+        try:
+            self.client().close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+class PgBouncer(Server):
+    """A pooler before ``postgres``, for all of its databases; ``mode`` is PgBouncer's ``pool_mode``.
+
+    ``size`` is the number of its connections to each database.
+    """
+
+    def __init__(self, postgres: PostgresServer, mode: str, *, size: int) -> None:
+        super().__init__()
+        self.url = f"postgresql://once@127.0.0.1:{self.port}/postgres"
+        self._settings = self.directory / "pgbouncer.ini"
+        self._settings.write_text(
+            f"""
+[databases]
+* = host=127.0.0.1 port={postgres.port} user=once
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {self.port}
+unix_socket_dir =
+auth_type = any
+pool_mode = {mode}
+default_pool_size = {size}
+server_round_robin = 1
+"""
+        )
+        _give(self.directory)
+        _give(self._settings)
+
+    def _command(self) -> list[str]:
+        return [
+            shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin") or "pgbouncer",
+            "pgbouncer.ini",
+        ]
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """End it, at once; on SIGINT it would wait for its clients."""
+        super().stop(how)
+
+    def client(self, database: str = "postgres") -> psycopg.Connection[tuple[object, ...]]:
+        """A connection, in autocommit and without prepared statements, that the caller closes."""
+        return psycopg.connect(self.url.replace("/postgres", f"/{database}"), autocommit=True, prepare_threshold=None)
 
     def _answers(self) -> bool:
         try:

@@ -6,13 +6,14 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, cast
 
 import anyio
 import pytest
 
 from lastcall.asgi import cycle
-from lastcall.asgi.awaitables import Done, OneTurn
+from lastcall.asgi.awaitables import Done
 from lastcall.base.errors import LocalProtocolError
 from lastcall.base.types import Message, Receive, Scope, Send
 from testing.memory import GET, Bench, Client, Stage, body, post, start
@@ -109,17 +110,31 @@ def test_a_receive_serves_once(bench: MakeBench) -> None:
 
 
 def all_kinds(bench: MakeBench) -> list[Any]:
-    """One awaitable of each kind: done, waiting for a message, waiting for the client, waiting for a turn."""
-    quiet, slow, busy = Scene(bench, post(5)), Scene(bench, capacity=0), Scene(bench)
-    for scene in (slow, busy):
+    """One awaitable of each kind: done, waiting for a message, waiting for the client, waiting for a turn, waiting for
+    one to send, and waiting for one to fail."""
+    quiet, slow, busy, over, wrong = Scene(bench, post(5)), Scene(bench, capacity=0), *(Scene(bench) for _ in range(3))
+    for scene in (slow, busy, over):
         scene.send(start())
-    turn: Any = None
-    for _ in range(200):
-        turn = busy.send(body(b"x", more=True))
-        if isinstance(turn, OneTurn):
-            break
-    kinds = [quiet.send(start()), quiet.receive(), slow.send(body(b"x" * 100_000, more=True)), turn]
-    assert [type(kind).__name__ for kind in kinds] == ["Done", "Receive", "Writable", "OneTurn"]
+    slow.send(body(b"x" * 100_000, more=True))
+    over.send(body())
+
+    def late(send: Callable[[], Any]) -> Any:
+        for _ in range(200):
+            with suppress(LocalProtocolError):
+                awaitable = send()
+                if not isinstance(awaitable, Done):
+                    return awaitable
+        raise AssertionError("never gives the loop a turn")
+
+    kinds = [
+        quiet.send(start()),
+        quiet.receive(),
+        slow.send(body(b"x", more=True)),
+        late(lambda: over.send(body())),
+        late(lambda: busy.send(body(b"x", more=True))),
+        late(lambda: wrong.send(body())),
+    ]
+    assert [type(kind).__name__ for kind in kinds] == ["Done", "Receive", "Sending", "OneTurn", "Sending", "Failing"]
     return kinds
 
 
@@ -161,6 +176,28 @@ def test_done_is_one_for_all_and_stays_done(bench: MakeBench) -> None:
         assert step(first) == ("done", None)
 
 
+def test_a_send_that_waits_serves_once(bench: MakeBench) -> None:
+    for how in ("sends", "closes", "fails"):
+        turn = all_kinds(bench)[5 if how == "fails" else 4]
+        assert step(turn) == ("waits", None)
+        if how == "sends":
+            assert step(turn) == ("done", None)
+        elif how == "closes":
+            turn.close()
+        else:
+            with pytest.raises(LocalProtocolError):
+                step(turn)
+        with pytest.raises(RuntimeError, match="cannot reuse"):
+            step(turn)
+
+
+def test_a_send_that_waits_is_stepped_in_the_loops_thread(bench: MakeBench) -> None:
+    """To be queued from elsewhere it has to be called there: a stream belongs to one thread."""
+    waiting = all_kinds(bench)[2]
+    with pytest.raises(RuntimeError, match="in the thread of the server's event loop"):
+        in_another_thread(waiting.send, None)
+
+
 def test_one_turn_suspends_once(bench: MakeBench) -> None:
     for how in (lambda turn: turn.send(None), next):
         turn = all_kinds(bench)[3]
@@ -177,10 +214,15 @@ def in_another_thread(function: Callable[..., Any], *args: Any) -> Any:
 def test_a_send_called_in_another_thread_acts_where_it_is_awaited(bench: MakeBench) -> None:
     """A stream, a codec and a loop belong to one thread; ``run_coroutine_threadsafe`` steps in that of the loop."""
     scene = Scene(bench, capacity=0)
-    first, second = (in_another_thread(scene.send, message) for message in (start(), body(b"x" * 100_000, more=True)))
+    first, filling, second = (
+        in_another_thread(scene.send, message)
+        for message in (start(), body(b"x" * 100_000, more=True), body(b"x", more=True))
+    )
     third, fourth = (in_another_thread(scene.send, start()) for _ in range(2))
     assert isinstance(first, Coroutine)
     assert step(first) == ("done", None)
+    assert step(filling) == ("done", None)
+    assert step(second) == ("waits", None), "the loop's turn"
     waits, future = step(second)
     assert (waits, asyncio.isfuture(future)) == ("waits", True)
     with pytest.raises(LocalProtocolError):
@@ -224,7 +266,7 @@ def test_a_coroutine_that_has_ended_does_not_call_the_application_again(bench: M
 
 
 def test_nobody_else_makes_them() -> None:
-    for kind in (cycle.AppCoroutine, cycle.Receive, cycle.Writable):
+    for kind in (cycle.AppCoroutine, cycle.Receive, cycle.Sending):
         with pytest.raises(TypeError):
             kind()
 
@@ -344,6 +386,7 @@ def test_the_same_where_each_has_to_wait(bench: MakeBench, play: Play) -> None:
         async def wide(message: Message) -> None:
             if message["type"] == "http.response.body":
                 await send({**message, "body": b"x" * 100_000, "more_body": True})
+                await send({**message, "body": b"x", "more_body": True})
                 message = body()
             await send(message)
 
@@ -359,7 +402,7 @@ def test_the_same_where_each_has_to_wait(bench: MakeBench, play: Play) -> None:
     one.loop.run(ended.wait())
     one.settle()
     assert results == [{"type": "http.request", "body": b"ok", "more_body": False}]
-    assert len(client.answer("POST").body) == 100_000
+    assert len(client.answer("POST").body) == 100_001
 
 
 def test_a_request_can_be_looked_at_by_debuggers(bench: MakeBench) -> None:

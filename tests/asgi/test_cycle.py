@@ -176,7 +176,7 @@ def test_what_an_application_holds_has_the_documented_attributes_only(bench: Mak
     """Neither the cycle nor the server can be reached through it: no ``cancel()``, no ``disconnect_response()``."""
     notice = scope_of(bench, GET)["extensions"]["lastcall.drain"]["notice"]
     public = {name for name in dir(notice) if not name.startswith("_")}
-    assert public == {"stopping", "is_set", "wait", "remaining", "add_callback", "finish", "close"}
+    assert public == {"stopping", "is_set", "wait", "remaining", "add_callback", "finish", "close", "track"}
 
 
 def test_a_request_without_a_server_has_a_notice_that_is_never_set(bench: MakeBench) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import itertools
 import logging
@@ -81,7 +82,7 @@ def test_every_state_and_event_is_a_row_or_a_protocol_error(state: State, event:
 
 def test_the_server_can_always_cancel() -> None:
     assert all((state, Event.CANCEL) in TRANSITIONS for state in State)
-    assert all(step(state, Event.CANCEL) in FINAL for state in State)
+    assert all(step(state, Event.CANCEL) in FINAL | {State.INTERRUPTED} for state in State)
 
 
 def test_a_task_can_end_in_every_state_in_which_it_runs() -> None:
@@ -93,7 +94,8 @@ def test_a_task_can_end_in_every_state_in_which_it_runs() -> None:
 
 def test_no_path_leads_to_serving_or_complete_without_the_order() -> None:
     assert [key for key, after in TRANSITIONS.items() if after is State.SERVING] == [
-        (State.STARTING, Event.STARTUP_COMPLETE)
+        (State.STARTING, Event.STARTUP_COMPLETE),
+        (State.INTERRUPTED, Event.STARTUP_COMPLETE),
     ]
     assert {key for key, after in TRANSITIONS.items() if after is State.COMPLETE and key[0] is not State.COMPLETE} == {
         (State.STOPPING, Event.SHUTDOWN_COMPLETE),
@@ -552,6 +554,59 @@ def test_the_clean_up_of_a_cancelled_startup_is_not_cancelled(how: str) -> None:
 
     run(main())
     assert cleaned == [True]
+
+
+@pytest.mark.parametrize("how", ["interrupted", "timed out", "cancelled"])
+@pytest.mark.parametrize("when", ["at once", "later"])
+@pytest.mark.parametrize("at_shutdown", [False, True])
+def test_who_completes_the_start_up_is_shut_down_whenever_it_was_interrupted(
+    how: str, when: str, at_shutdown: bool
+) -> None:
+    heard: list[object] = []
+
+    async def main() -> None:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            if when == "later":
+                await asyncio.sleep(1)
+            await send({"type": "lifespan.startup.complete"})
+            heard.append((await receive())["type"])
+            await asyncio.sleep(1)
+            await send({"type": "lifespan.shutdown.complete"})
+
+        lifespan = Lifespan(app, timeout_startup=5 if how == "timed out" else math.inf)
+        starting = asyncio.ensure_future(lifespan.startup())
+        if how != "timed out":
+            asyncio.get_running_loop().call_later(3, lifespan.interrupt if how == "interrupted" else starting.cancel)
+        await asyncio.wait({starting})
+        assert starting.cancelled() or (starting.exception() is not None) is (how == "timed out")
+        if not lifespan.ready and not at_shutdown:
+            assert await lifespan.cancel(2) is True
+            assert lifespan.ready
+        assert await lifespan.shutdown(BUDGET) is LifespanOutcome.COMPLETE
+
+    run(main())
+    assert heard == ["lifespan.shutdown"]
+
+
+def test_an_interruption_after_the_applications_last_word_comes_too_late() -> None:
+    """It blocked, and what was ordered meanwhile is done before ``startup()`` goes on."""
+
+    async def main() -> None:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            asyncio.get_running_loop().call_soon(lifespan.interrupt)
+            await send({"type": "lifespan.startup.complete"})
+            assert (await receive())["type"] == "lifespan.shutdown"
+            await send({"type": "lifespan.shutdown.complete"})
+
+        lifespan = Lifespan(app)
+        assert await lifespan.startup() is True
+        assert await lifespan.shutdown(BUDGET) is LifespanOutcome.COMPLETE
+
+    run(main())
 
 
 # While serving.

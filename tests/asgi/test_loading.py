@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import sys
 import textwrap
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import lastcall
 from lastcall.asgi.interfaces import ASGI2Adapter, Shape, is_double_callable, shape_of
 from lastcall.asgi.loading import LoadedApp, load_app
 from lastcall.asgi.wsgi import WSGIAdapter
-from lastcall.base.errors import StartupError
+from lastcall.base.errors import ConfigError, StartupError
 from lastcall.base.options import AppOptions
 
 Write = Callable[..., Path]
@@ -190,40 +192,6 @@ def test_closing_ends_the_threads_of_a_wsgi_application() -> None:
         assert not thread.is_alive()
 
 
-# Import strings that cannot be right.
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("", "no application given"),
-        ("  ", "no application given"),
-        ("main", "for example main:app"),
-        ("main.app", "for example main:app"),
-        ("pack.web", "for example pack.web:app"),
-        ("app.py", "as in app:app"),
-        ("app/main.py:app", "as in app.main:app"),
-        ("./app/main.py", "as in app.main:app"),
-        ("app/main:application", "as in app.main:application"),
-        ("app/__init__.py:app", "as in app:app"),
-        ("/srv/site/main.py:app", "as in main:app --app-dir /srv/site"),
-        ("../main.py", "as in main:app --app-dir .."),
-        ("main.py:site", "as in main:site"),
-        (":app", "names no module: write module:attribute, for example main:app"),
-        ("main:", "names no attribute: write module:attribute, for example main:app"),
-        (":", "names no module"),
-        ("a:b:c", "not of the form module:attribute"),
-        (".main:app", "not of the form module:attribute"),
-        ("my-site:app", "not of the form module:attribute"),
-        ("main:app()", "not of the form module:attribute"),
-    ],
-)
-def test_an_import_string_that_cannot_be_right(name: str, expected: str) -> None:
-    message = refuse(name)
-    assert expected in message
-    assert "\n" not in message
-
-
 # Modules that cannot be imported.
 
 
@@ -292,23 +260,29 @@ def test_keyboard_interrupt_passes_through(write: Write) -> None:
         load("site_main:app")
 
 
+def misconfigured(**options: Any) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        load("site_main:app", **options)
+    return caught.value
+
+
 def test_a_missing_app_dir() -> None:
-    assert "no directory 'nowhere'" in refuse("site_main:app", app_dir="nowhere")
+    assert misconfigured(app_dir="nowhere").option == "--app-dir"
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe=1\n"])
 def test_an_env_file_that_cannot_be_read(folder: Path, content: bytes | None) -> None:
     if content is not None:
         (folder / ".env").write_bytes(content)
-    message = refuse("site_main:app", env_file=".env")
-    assert message.startswith("--env-file: '.env' cannot be read: ")
-    assert "\n" not in message
+    error = misconfigured(env_file=".env")
+    assert (error.option, error.value) == ("--env-file", ".env")
+    assert "\n" not in str(error)
 
 
 def test_an_env_file_without_the_extra(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     write(".env", "A=1\n")
     monkeypatch.setitem(sys.modules, "dotenv", None)
-    assert "pip install 'lastcall[dotenv]'" in refuse("site_main:app", env_file=".env")
+    assert "pip install 'lastcall[dotenv]'" in misconfigured(env_file=".env").expected
     assert "A" not in os.environ
 
 
@@ -356,6 +330,120 @@ def test_an_attribute_that_is_wrong(name: str, expected: str, write: Write) -> N
     message = refuse(name)
     assert expected in message
     assert "\n" not in message
+
+
+HIDDEN = """
+    class Settings:
+        @property
+        def app(self):
+            return self.databse
+        @property
+        def broken(self):
+            raise RuntimeError("no key")
+        @property
+        def done(self):
+            raise SystemExit("no licence")
+
+    settings = Settings()
+
+    def __getattr__(name):
+        if name == "app":
+            return settings.app
+        if name == "late":
+            from no_such_package import app
+        if name == "asked":
+            raise AttributeError("call setup() first")
+        if name == "caused":
+            try:
+                {}["key"]
+            except KeyError as error:
+                raise AttributeError(name) from error
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [
+        ("app", "no attribute 'databse'"),
+        ("settings.app", "no attribute 'databse'"),
+        ("settings.broken", "RuntimeError: no key"),
+        ("late", "No module named 'no_such_package'"),
+        ("asked", "call setup() first"),
+        ("caused", "KeyError: 'key'"),
+    ],
+)
+def test_what_fails_in_code_behind_an_attribute_is_shown(name: str, cause: str, write: Write) -> None:
+    write("site_main.py", HIDDEN)
+    message = refuse(f"site_main:{name}")
+    assert cause in message
+    assert "site_main.py" in message, "where it happened"
+    assert "loading.py" not in message, "only the frames of the application"
+
+
+def test_sys_exit_behind_an_attribute_is_an_exit(write: Write) -> None:
+    write("site_main.py", HIDDEN)
+    assert "called sys.exit('no licence')" in refuse("site_main:settings.done")
+
+
+def test_a_module_that_has_no_such_attribute_may_say_so_itself(write: Write) -> None:
+    write("site_main.py", HIDDEN)
+    message = refuse("site_main:setings")
+    assert "has no attribute 'setings'; did you mean site_main:settings?" in message
+    assert "\n" not in message
+
+
+def test_looking_for_suggestions_never_fails(write: Write) -> None:
+    write(
+        "site_main.py",
+        """
+        class Lazy:
+            @property
+            def __class__(self): raise RuntimeError("not set up")
+            def __dir__(self): raise RuntimeError("not set up")
+            def __call__(self, scope, receive, send): pass
+
+        lazy = Lazy()
+        async def website(scope, receive, send): pass
+        """,
+    )
+    assert refuse("site_main:websiet").endswith("did you mean site_main:website?")
+    assert "has no attribute 'nothing'" in refuse("site_main:lazy.nothing")
+
+
+RUNS_ITSELF = """
+    import lastcall
+
+    async def app(scope, receive, send): pass
+
+    {}
+"""
+
+
+@pytest.mark.parametrize(
+    "call", ["lastcall.run('site_main:app')", "lastcall.run(app)", "lastcall.Server(lastcall.Config(app)).run()"]
+)
+def test_a_module_that_runs_the_server_when_it_is_imported_is_told_of_the_guard(call: str, write: Write) -> None:
+    write("site_main.py", RUNS_ITSELF.format(call))
+
+    async def main() -> str:
+        return refuse("site_main:app")
+
+    message = asyncio.run(main())
+    assert 'if __name__ == "__main__":' in message
+    assert "site_main.py, line 6" in message
+    assert "await" not in message
+    assert "\n" not in message
+
+
+def test_a_factory_that_runs_the_server_is_told_to_return_the_application() -> None:
+    def factory() -> None:
+        lastcall.run(three)
+
+    async def main() -> str:
+        return refuse(factory, factory=True)
+
+    assert "it has to return the application" in asyncio.run(main())
 
 
 def test_a_module_without_any_application(write: Write) -> None:
@@ -438,6 +526,69 @@ def test_keyboard_interrupt_in_a_factory_passes_through() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         load(factory, factory=True)
+
+
+@contextlib.contextmanager
+def manager() -> Iterator[Any]:
+    yield three
+
+
+@contextlib.asynccontextmanager
+async def async_manager() -> AsyncIterator[Any]:
+    yield three
+
+
+async def async_generator() -> AsyncIterator[Any]:
+    yield three
+
+
+@pytest.mark.parametrize("interface", ["auto", "asgi2", "asgi3", "wsgi"])
+@pytest.mark.parametrize("factory", [manager, async_manager, async_generator])
+def test_a_factory_that_makes_a_context_manager_is_told_of_the_lifespan(factory: Any, interface: str) -> None:
+    message = refuse(factory, factory=True, interface=interface)
+    assert "the lifespan" in message
+    assert "\n" not in message
+
+
+@contextlib.asynccontextmanager
+async def lifespan(app: Any) -> AsyncIterator[None]:
+    yield
+
+
+async def yields(scope: Any, receive: Any, send: Any) -> AsyncIterator[None]:
+    yield
+
+
+@contextlib.contextmanager
+def plain_lifespan(app: Any) -> Iterator[None]:
+    yield
+
+
+def streaming(function: Any) -> Any:
+    """A decorator that makes an application of what yields."""
+
+    @functools.wraps(function)
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async for message in function(scope, receive, send):
+            await send(message)
+
+    return app
+
+
+@pytest.mark.parametrize(
+    "app", [async_manager(), manager(), lifespan, plain_lifespan, yields, functools.partial(yields)]
+)
+def test_what_can_be_called_but_serves_nobody_is_refused(app: Any) -> None:
+    refuse(app)
+
+
+def test_an_application_that_is_a_context_manager_too_is_one() -> None:
+    class App(contextlib.AsyncExitStack):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+    assert load(App()).interface == "asgi3"
+    assert load(streaming(yields)).interface == "asgi3"
+    assert load(App, factory=True).interface == "asgi3"
 
 
 @pytest.mark.parametrize(

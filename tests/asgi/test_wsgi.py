@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any
+from urllib.parse import unquote
 from wsgiref.types import StartResponse, WSGIApplication
 from wsgiref.validate import validator
 
@@ -373,6 +374,32 @@ def test_environ_of_a_plain_request() -> None:
 def test_script_name_and_path_info(root_path: str, path: str, script_name: str, path_info: str) -> None:
     environ = environ_of(scope_of(root_path=root_path, path=path), io.BytesIO())
     assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == (script_name, path_info)
+
+
+@pytest.mark.parametrize(
+    ("root_path", "raw_path", "path_info"),
+    [
+        ("", b"/caf%E9/x", "/caf\u00e9/x"),
+        ("", b"/%FF%2F", "/\u00ff/"),
+        ("", b"/caf%C3%A9", "/caf\u00c3\u00a9"),
+        ("", b"/%zz%4", "/%zz%4"),
+        ("/a%41", b"/a%41/%E9", "/\u00e9"),
+        ("/\u20ac", "/\u20ac".encode() + b"/%E9", "/\u00e9"),
+        ("/app", b"/app", ""),
+        ("/app", b"*", "*"),
+    ],
+)
+def test_path_info_has_the_bytes_of_the_path(root_path: str, raw_path: bytes, path_info: str) -> None:
+    """PEP 3333, Unicode Issues: latin-1 of the bytes, whether they are UTF-8 or not."""
+    prefix = root_path if raw_path != b"*" else ""
+    path = prefix + unquote(raw_path.decode().removeprefix(prefix), errors="replace")
+    environ = environ_of(scope_of(root_path=root_path, path=path, raw_path=raw_path), io.BytesIO())
+    assert environ["PATH_INFO"] == path_info
+
+
+def test_a_path_that_somebody_has_rewritten_is_believed() -> None:
+    environ = environ_of(scope_of(path="/new", raw_path=b"/old"), io.BytesIO())
+    assert environ["PATH_INFO"] == "/new"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lastcall import __version__
+from lastcall.base import early_exit
 from lastcall.base.errors import ConfigError, LastcallError, StartupError
 from lastcall.cli.main import main, serve_command
 from lastcall.config import Config
@@ -44,7 +46,7 @@ class Server:
 @pytest.fixture(autouse=True)
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     for name in list(os.environ):
-        if name.startswith("LASTCALL_") or name == "WEB_CONCURRENCY":
+        if name.startswith("LASTCALL_") or name in ("WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS"):
             monkeypatch.delenv(name)
     server = Server()
     process = ModuleType("lastcall.server.process")
@@ -103,6 +105,7 @@ def test_repeated_flags(serve: Callable[..., Config]) -> None:
 # A value other than the default for each kind of flag that takes one.
 SAMPLES: dict[str, str] = {
     "app_dir": "src",
+    "asgi_spec": "2.3",
     "bind": "a:1",
     "drain_close": "/events/*",
     "drain_finish": "/events/last",
@@ -116,10 +119,12 @@ SAMPLES: dict[str, str] = {
     "http": "h11",
     "interface": "asgi2",
     "lifespan": "off",
+    "lifespan_died": "stop",
     "limit_body": "7K",
     "log_config": "log.ini",
     "log_level": "trace",
     "loop": "a:b",
+    "refuse_event_streams": "503",
     "reload_dirs": "src",
     "reload_excludes": "x",
     "reload_includes": "y",
@@ -174,6 +179,14 @@ def test_a_wrong_value_is_one_line_and_exit_code_2(arguments: list[str], message
     assert result.stderr.startswith("Error: ")
     assert result.stderr.count("\n") == 1
     assert message in result.stderr
+    assert server.config is None
+
+
+def test_several_wrong_values_are_a_line_each(server: Server) -> None:
+    result = invoke("main", "--workers", "4", "--reload", LASTCALL_PORT="x")
+    assert result.exit_code == 2
+    names = [line.split()[:2] for line in result.stderr.splitlines()]
+    assert names == [["Error:", "APP:"], ["Error:", "LASTCALL_PORT:"], ["Error:", "--workers:"], ["Error:", "--reload"]]
     assert server.config is None
 
 
@@ -238,7 +251,7 @@ def test_help_lists_what_works_now_by_topic(flag: str) -> None:
     result = invoke(flag)
     assert result.exit_code == 0
     titles = [line[:-1] for line in result.output.splitlines() if line.endswith(":") and not line.startswith(" ")]
-    assert titles == [*(group for group in GROUPS if group != "Later"), "Help", "Commands of other packages"]
+    assert titles == ["Examples", "Commands", *(group for group in GROUPS if group != "Later"), "Help"]
     for option in OPTIONS.values():
         for name in option.flags:
             assert (f"  {name} " in result.output or f" / {name}" in result.output) == (option.group != "Later")
@@ -300,3 +313,31 @@ def test_the_modules_of_the_command_are_frozen_unless_told_otherwise(
     serve("main:app", *options)
     assert server.collecting, "the application finds the collector at work"
     assert (server.frozen > 0) is frozen
+
+
+# -- signals before the server has handlers ----------------------------------------------------------------------------
+
+
+def test_a_command_of_another_package_has_the_usual_handlers(capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        early_exit.leave_at_once()
+        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        with pytest.raises(SystemExit):
+            main(["once", "--help"])
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        early_exit.leave_no_more()
+        signal.signal(signal.SIGINT, before)
+    assert "once" in capsys.readouterr().out
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        early_exit.leave_at_once()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        early_exit.leave_no_more()
+        signal.signal(signal.SIGINT, before)

@@ -22,6 +22,7 @@ TIMES = sorted(name for name in OPTIONS if name.startswith("timeout_") and OPTIO
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
+    monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
 
 
 def make(**keywords: Any) -> Config:
@@ -141,6 +142,7 @@ def test_values_reach_the_packages(tmp_path: Path) -> None:
         limit_max_requests_jitter=11,
         headers=[("X-A", "b")],
         health_path="/health/",
+        refuse_event_streams="503",
         server_header=False,
         date_header=False,
         backlog=12,
@@ -172,7 +174,7 @@ def test_values_reach_the_packages(tmp_path: Path) -> None:
     assert (http.limit_request_line, http.limit_headers, http.limit_header_bytes, http.limit_body) == (5, 6, 7, 0)
     assert (http.limit_concurrency, http.limit_max_requests, options.limit_max_requests_jitter) == (9, 10, 11)
     assert (http.headers, http.server_header, http.date_header) == (((b"x-a", b"b"),), False, False)
-    assert (http.root_path, http.health_path) == ("/api", "/health")
+    assert (http.root_path, http.health_path, http.refuse_event_streams) == ("/api", "/health", "503")
     assert (options.net.backlog, options.net.driver, options.net.limit_connections) == (12, "asyncio", 13)
     stop = options.stop
     assert (stop.graceful, stop.cancel, stop.lifespan_shutdown, stop.interrupt) == (math.inf, 15, 16, 17)
@@ -212,7 +214,7 @@ def test_none_is_no_limit_and_not_the_default(name: str) -> None:
     [
         ({}, [BindSpec("tcp", host="127.0.0.1", port=8000)]),
         ({"host": "::", "port": 80}, [BindSpec("tcp", host="::", port=80)]),
-        ({"uds": Path("/x")}, [BindSpec("unix", path="/x", mode=0o666)]),
+        ({"uds": Path("/x")}, [BindSpec("unix", path="/x")]),
         ({"fd": 0}, [BindSpec("fd", fd=0)]),
         ({"fd": 3, "uds": "/x", "host": "a"}, [BindSpec("fd", fd=3)]),
         ({"uds": "/x", "port": 1}, [BindSpec("unix", path="/x")]),
@@ -295,9 +297,106 @@ def test_variables_of_uvicorn_are_not_read() -> None:
     assert command(UVICORN_PORT="81").port == 8000
 
 
+def test_a_variable_that_nobody_reads_is_named() -> None:
+    environ = {"LASTCALL_PROT": "s3cret", "UVICORN_PORT": "81", "UVICORN_APP": "a:b", "UVICORN_FD_X": "1", "PORT": "1"}
+    unknown, app, fd, port = command(**environ).warnings
+    assert "LASTCALL_PROT" in unknown
+    assert "'LASTCALL_PORT'" in unknown
+    assert "UVICORN_APP" in app
+    assert "LASTCALL_APP" in app
+    assert "UVICORN_FD_X" in fd
+    assert "UVICORN_PORT" in port
+    assert "LASTCALL_PORT" in port
+    assert not any("s3cret" in warning for warning in command(**environ).warnings)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "LASTCALL_APP",
+        "LASTCALL_ONCE_STORE",
+        "LASTCALL_WORKER_ID",
+        "LASTCALL_SERVICE_HOST",
+        "LASTCALL_SERVICE_PORT_HTTP",
+        "LASTCALL_PORT_8000_TCP_ADDR",
+    ],
+)
+def test_a_variable_that_somebody_else_reads_is_none_of_ours(name: str) -> None:
+    assert command(**{name: "x"}).warnings == []
+
+
 def test_programs_are_not_touched_by_the_commands_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LASTCALL_PORT", "81")
+    monkeypatch.setenv("LASTCALL_PROT", "81")
     assert make().port == 8000
+    assert make().warnings == []
+
+
+# -- Several mistakes --------------------------------------------------------------------------------------------
+
+
+def test_all_that_is_refused_is_named_at_once() -> None:
+    given = {"workers": Given("4", "--workers"), "ssl_keyfile_password": Given("s3cret", "--ssl-keyfile-password")}
+    with pytest.raises(ConfigError) as caught:
+        Config.from_command("main", given, {"LASTCALL_RELOAD": "on", "LASTCALL_PORT": "x"})
+    errors = caught.value.errors
+    assert [error.option for error in errors] == [
+        "APP",
+        "LASTCALL_PORT",
+        "--workers",
+        "LASTCALL_RELOAD",
+        "--ssl-keyfile-password",
+    ]
+    assert caught.value.option == "APP"
+    assert all(str(error) in str(caught.value) for error in errors)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_unknown_keywords_are_named_with_all_else() -> None:
+    error = refused(prot=1, workers=4, hots="a")
+    assert [one.option for one in error.errors] == ["prot", "hots", "workers"]
+
+
+def test_one_mistake_is_alone() -> None:
+    error = refused(port="x")
+    assert error.errors == (error,)
+
+
+# -- The name of the application -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("", "module:attribute, for example main:app"),
+        ("  ", "for example main:app"),
+        ("main", "for example main:app"),
+        ("main.app", "for example main:app"),
+        ("pack.web", "for example pack.web:app"),
+        ("app.py", "as in app:app"),
+        ("app/main.py:app", "as in app.main:app"),
+        ("./app/main.py", "as in app.main:app"),
+        ("app/main:application", "as in app.main:application"),
+        ("app/__init__.py:app", "as in app:app"),
+        ("/srv/site/main.py:app", "as in main:app --app-dir /srv/site"),
+        ("../main.py", "as in main:app --app-dir .."),
+        ("main.py:site", "as in main:site"),
+        (":site", "for example main:site"),
+        ("site:", "for example site:app"),
+        (":", "for example main:app"),
+        ("a:b:c", "module:attribute"),
+        (".main:app", "module:attribute"),
+        ("my-site:app", "module:attribute"),
+        ("main:app()", "module:attribute"),
+    ],
+)
+def test_an_import_string_that_cannot_be_right(name: str, expected: str) -> None:
+    for make_it, option in ((Config, "app"), (lambda app: Config.from_command(app, {}, {}), "APP")):
+        with pytest.raises(ConfigError) as caught:
+            make_it(name)
+        assert (caught.value.option, caught.value.value) == (option, name)
+        assert expected in caught.value.expected
+        assert "\n" not in str(caught.value)
 
 
 def test_app_dir_is_the_current_directory_for_the_command_only() -> None:

@@ -18,11 +18,11 @@ from lastcall.config.lists import Binds, Globs, Headers, Strings, parse_bind, pa
         ("example.org:0", BindSpec("tcp", host="example.org", port=0)),
         ("[::1]:65535", BindSpec("tcp", host="::1", port=65535)),
         ("[fe80::1%eth0]:80", BindSpec("tcp", host="fe80::1%eth0", port=80)),
-        ("unix:/run/x.sock", BindSpec("unix", path="/run/x.sock", mode=0o666)),
-        ("unix:x.sock", BindSpec("unix", path="x.sock", mode=0o666)),
+        ("unix:/run/x.sock", BindSpec("unix", path="/run/x.sock")),
+        ("unix:x.sock", BindSpec("unix", path="x.sock")),
         ("unix:/run/x.sock,mode=0660", BindSpec("unix", path="/run/x.sock", mode=0o660)),
         ("unix:/run/x.sock,mode=600", BindSpec("unix", path="/run/x.sock", mode=0o600)),
-        ("unix:/run/a,b:c.sock", BindSpec("unix", path="/run/a,b:c.sock", mode=0o666)),
+        ("unix:/run/a,b:c.sock", BindSpec("unix", path="/run/a,b:c.sock")),
         ("fd://3", BindSpec("fd", fd=3)),
     ],
 )
@@ -49,6 +49,7 @@ def test_a_listener(text: str, bind: BindSpec) -> None:
         ("127.0.0.1:http", "a port from 0 to 65535"),
         ("unix:", "unix:PATH"),
         ("unix://run/x.sock", "unix:PATH"),
+        ("unix:unix:/run/x.sock", "unix:PATH"),
         ("unix:,mode=0660", "unix:PATH"),
         ("unix:/run/x.sock,mode=rw", "octal"),
         ("unix:/run/x.sock,mode=0888", "octal"),
@@ -74,7 +75,7 @@ def test_every_text_is_a_listener_or_refused(text: str) -> None:
             continue
         assert bind.kind in ("tcp", "unix", "fd")
         assert 0 <= bind.port <= 65535
-        assert 0 <= bind.mode <= 0o777
+        assert bind.mode is None or 0 <= bind.mode <= 0o777
 
 
 def test_several_listeners() -> None:

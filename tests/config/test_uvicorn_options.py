@@ -78,6 +78,7 @@ UVICORN: dict[str, tuple[object, str]] = {
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
+    monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
 
 
 def make(**keywords: Any) -> Config:
@@ -122,8 +123,6 @@ def test_the_default_is_accepted_as_text(name: str) -> None:
         ("loop", "uvloop"),
         ("proxy_headers", False),
         ("ssl_ciphers", "TLSv1"),
-        ("forwarded_allow_ips", "*"),
-        ("forwarded_allow_ips", ["10.0.0.0/8"]),
         ("reload_dirs", ["src"]),
         ("reload_includes", "*.py"),
         ("reload_excludes", ["a", "b"]),
@@ -217,6 +216,26 @@ def test_more_web_concurrency_is_a_warning(text: str, monkeypatch: pytest.Monkey
     assert f"WEB_CONCURRENCY={text}" in config.warnings[0]
     assert make(workers=1).warnings == [], "who says how many workers does not mean the variable"
     assert len(Config.from_command("app:app", {}, {"WEB_CONCURRENCY": text}).warnings) == 1
+
+
+@pytest.mark.parametrize("value", ["*", "127.0.0.1", ["10.0.0.0/8"]])
+def test_who_may_send_proxy_headers_is_a_warning(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (warning,) = make(forwarded_allow_ips=value).warnings
+    assert warning.startswith("forwarded_allow_ips ")
+    assert "X-Forwarded-For" in warning
+    assert make(forwarded_allow_ips=None).warnings == []
+    assert make(forwarded_allow_ips=value, proxy_headers=False).warnings == [], "who wants none misses none"
+    assert len(make(forwarded_allow_ips=value, proxy_headers=True).warnings) == 1, "one is enough"
+    (warning,) = on_command("forwarded_allow_ips", value).warnings
+    assert warning.startswith("--forwarded-allow-ips ")
+    (warning,) = Config.from_command("app:app", {}, {"LASTCALL_FORWARDED_ALLOW_IPS": "*"}).warnings
+    assert warning.startswith("LASTCALL_FORWARDED_ALLOW_IPS ")
+    (warning,) = Config.from_command("app:app", {}, {"FORWARDED_ALLOW_IPS": "*"}).warnings
+    assert warning.startswith("FORWARDED_ALLOW_IPS ")
+    assert len(Config.from_command("app:app", {}, {"FORWARDED_ALLOW_IPS": "*"} | {"LASTCALL_PORT": "1"}).warnings) == 1
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
+    (warning,) = make().warnings
+    assert warning.startswith("FORWARDED_ALLOW_IPS ")
 
 
 # -- The page ----------------------------------------------------------------------------------------------------

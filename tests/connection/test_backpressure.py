@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from itertools import pairwise
 
 import pytest
 
-from lastcall.base.errors import ClientDisconnected
-from lastcall.base.types import Receive, Scope, Send
-from testing.memory import GET, Bench, Stage, answering, body, get, post, start
+from lastcall.base.errors import ClientDisconnected, LocalProtocolError
+from lastcall.base.types import Message, Receive, Scope, Send
+from testing.memory import GET, OLD_GET, Bench, Stage, answering, body, get, post, start
 
 MakeBench = Callable[..., Bench]
 HIGH = 65536
@@ -53,76 +54,184 @@ def test_send_waits_above_the_mark_until_the_client_reads(bench: MakeBench) -> N
     stage = Stage()
     client = bench(stage).connect(capacity=0)
     client.send(GET)
-    stage.last.sends(start(), body(b"x" * 60_000, more=True))
-    assert stage.last.results == [None, None], "below the mark nobody waits"
-    stage.last.sends(body(b"x" * 10_000, more=True))
-    assert len(stage.last.results) == 2
+    stage.last.sends(start(), body(b"x" * 60_000, more=True), body(b"x" * 10_000, more=True))
+    assert stage.last.results == [None] * 3, "below the mark nobody waits"
+    stage.last.sends(body(b"x", more=True))
+    assert len(stage.last.results) == 3
     client.read(70_000 - 2 * LOW)
-    assert len(stage.last.results) == 2, "not before it is down to the low mark"
+    assert len(stage.last.results) == 3, "not before it is down to the low mark"
     client.read(LOW)
-    assert len(stage.last.results) == 2
+    assert len(stage.last.results) == 3
     client.read(1000)
-    assert stage.last.results == [None, None, None]
+    assert stage.last.results == [None] * 4
     client.read()
     stage.last.sends(body())
-    assert len(client.answer().body) == 70_000
+    assert len(client.answer().body) == 70_001
 
 
-@pytest.mark.parametrize("how", ["eof", "reset"])
-def test_a_send_that_waits_is_woken_when_the_client_leaves(bench: MakeBench, how: str) -> None:
+def test_a_send_that_waits_is_woken_when_the_client_leaves(bench: MakeBench) -> None:
     stage = Stage()
     client = bench(stage).connect(capacity=0)
     client.send(GET)
-    stage.last.sends(start(), body(b"x" * 100_000, more=True))
-    assert len(stage.last.results) == 1
-    getattr(client, how)()
-    assert type(stage.last.results[1]) is ClientDisconnected
+    stage.last.sends(start(), body(b"x" * 100_000, more=True), body(b"x", more=True))
+    assert len(stage.last.results) == 2
+    client.reset()
+    assert type(stage.last.results[2]) is ClientDisconnected
 
 
-def test_a_cancelled_send_has_sent(bench: MakeBench) -> None:
-    """The message was queued when ``send()`` was called; the wait is only a courtesy."""
+@pytest.mark.parametrize("why", ["the client does not read", "it is the loop's turn"])
+def test_a_cancelled_send_has_sent_nothing(bench: MakeBench, why: str) -> None:
+    """It waits first and queues then: whoever tries again after a timeout sends nothing twice."""
     outcome: list[object] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start())
-        try:
-            await asyncio.wait_for(send(body(b"x" * 100_000, more=True)), 1)
-        except TimeoutError:
-            outcome.append("timeout")
+        await send(body(b"x" * 100_000, more=True))
+        waiting = asyncio.ensure_future(send(body(b"never", more=True)))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        outcome.append(waiting.cancelled())
         await send(body(b"end"))
 
-    one = bench(app)
-    client = one.connect(capacity=0)
+    client = bench(app).connect(capacity=0 if "client" in why else None)
     client.send(GET)
-    one.advance(2)
-    assert outcome == ["timeout"]
+    assert outcome == [True]
     client.read()
     assert client.answer().body == b"x" * 100_000 + b"end"
 
 
-def test_several_senders_wait_and_all_are_woken(bench: MakeBench) -> None:
-    done: list[int] = []
+def test_what_waits_is_bounded_for_the_connection_however_many_wait(bench: MakeBench) -> None:
+    """By timeouts, or by tasks: it used to be one message more for each of them."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        if scope["path"] == "/timeouts":
+            for _ in range(100):
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(send(body(bytes(HIGH), more=True)), 0.0005)
+        else:
+            tasks = [asyncio.ensure_future(send(body(bytes(2 * HIGH), more=True))) for _ in range(100)]
+            await asyncio.wait(tasks, timeout=1)
+            assert sum(task.done() for task in tasks) == 1
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        await send(body(b"end"))
+
+    one = bench(app)
+    for path in ("/timeouts", "/tasks"):
+        client = one.connect(capacity=0)
+        client.send(get(path))
+        one.advance(2)
+        client.read()
+        answer = client.answer()
+        assert answer.complete
+        assert len(answer.body) <= 3 * HIGH + 3
+
+
+def test_several_senders_are_served_in_the_order_in_which_they_came(bench: MakeBench) -> None:
+    order: list[int] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start())
 
         async def one(number: int) -> None:
             await send(body(b"%d" % number * 30_000, more=True))
-            done.append(number)
+            order.append(number)
 
         async with asyncio.TaskGroup() as group:
-            for number in range(6):
-                group.create_task(one(number))
+            tasks = [group.create_task(one(number)) for number in range(8)]
+            await asyncio.sleep(1)
+            tasks[3].cancel()  # the first in the line
+            tasks[5].cancel()  # one in its middle
+            await asyncio.sleep(1)
+            group.create_task(one(8))  # a newcomer
+        await send(body())
+
+    bench_ = bench(app)
+    client = bench_.connect(capacity=0)
+    client.send(GET)
+    bench_.advance(3)
+    assert order == [0, 1, 2], "two below the mark, and the one that crosses it"
+    for _ in range(10):
+        client.read(50_000)
+        bench_.settle()
+    client.read()
+    assert order == [0, 1, 2, 4, 6, 7, 8]
+    answer = client.answer()
+    assert answer.complete
+    assert answer.body == b"".join(b"%d" % number * 30_000 for number in order)
+
+
+def test_who_comes_between_a_wake_and_its_step_is_behind(bench: MakeBench) -> None:
+    """The line is not empty until the first of it has sent."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        await send(body(b"x" * 100_000, more=True))
+        first = asyncio.ensure_future(send(body(b"first", more=True)))
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(client.stream.drain)  # wakes it
+        await asyncio.sleep(0)
+        await send(body(b"second", more=True))
+        await first
         await send(body())
 
     client = bench(app).connect(capacity=0)
     client.send(GET)
-    assert done == [0, 1]
+    assert client.answer().body == b"x" * 100_000 + b"firstsecond"
+
+
+def test_the_end_of_a_response_releases_who_still_waits(bench: MakeBench) -> None:
+    """The last message never waits; what comes behind it is ignored, as ever."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        await send(body(b"x" * 100_000, more=True))
+        waiting = [asyncio.ensure_future(send(body(b"late", more=True))) for _ in range(3)]
+        await asyncio.sleep(0)
+        await send(body(b"end"))
+        await asyncio.wait_for(asyncio.gather(*waiting), 1)
+
+    one = bench(app)
+    client = one.connect(capacity=0)
+    client.send(GET)
+    assert one.tasks.count == 0
     client.read()
-    assert sorted(done) == [0, 1, 2, 3, 4, 5]
-    answer = client.answer()
-    assert answer.complete
-    assert len(answer.body) == 180_000
+    assert client.answer().body == b"x" * 100_000 + b"end"
+
+
+@pytest.mark.parametrize("request_bytes", [GET, OLD_GET, get(method="HEAD")], ids=["chunked", "until close", "HEAD"])
+def test_bytes_sent_are_what_was_written(bench: MakeBench, request_bytes: bytes) -> None:
+    """Of a response that is cut: without what is still here. Of a whole one: its length, whoever reads it."""
+    stage = Stage()
+    one = bench(stage)
+    client = one.connect(capacity=10_000)
+    client.send(request_bytes)
+    stage.last.sends(start(), body(b"x" * 50_000, more=True))
+    client.reset()
+    sent = 0 if request_bytes.startswith(b"HEAD") else 10_000
+    assert sent - 300 < one.records[0].bytes_sent <= sent
+    client = one.connect(capacity=10_000)
+    client.send(request_bytes)
+    stage.last.sends(start(200, (b"content-length", b"50000")), body(b"x" * 50_000))
+    client.reset()
+    assert one.records[1].bytes_sent == (50_000 if sent else 0)
+
+
+@pytest.mark.parametrize("capacity", [0, 200, 5000])
+def test_bytes_sent_of_small_chunks_are_never_too_many(bench: MakeBench, capacity: int) -> None:
+    """What is still here counts as body, though most of it is framing: too few is what that comes to, and never less
+    than none."""
+    stage = Stage()
+    one = bench(stage)
+    client = one.connect(capacity=capacity)
+    client.send(GET)
+    stage.last.sends(start(), *[body(b"x", more=True)] * 1000)
+    client.reset()
+    (record,) = one.records
+    assert 0 <= record.bytes_sent <= client.take().partition(b"\r\n\r\n")[2].count(b"x")
 
 
 def test_a_last_message_never_waits(bench: MakeBench) -> None:
@@ -197,8 +306,8 @@ def test_a_task_that_only_sends_gives_the_loop_a_turn(bench: MakeBench, size: in
         tick()
         await send(start())
         for _ in range(messages):
-            sent[0] += 1
             await send(body(b"x" * size, more=True))
+            sent[0] += 1
         await send(body())
 
     client = bench(app).connect()
@@ -243,3 +352,79 @@ def test_what_was_sent_is_on_the_wire_before_the_loop_sleeps(bench: MakeBench) -
         assert b"1\r\n%d\r\n" % i in client.take()
         one.advance(1)
     assert client.take() == b"0\r\n\r\n"
+
+
+# -- handlers that never suspend ---------------------------------------------------------------------------------------
+
+
+Try = Callable[[Receive, Send], Awaitable[object]]
+BEGUN = (start(), body(b"some", more=True))
+COMPLETE = (start(), body())
+FOR_NOTHING: dict[str, tuple[tuple[Message, ...], str, Try]] = {
+    "send to nobody": (BEGUN, "feed_reset", lambda _, send: send(body(b"x", more=True))),
+    "send to nobody from the start": ((), "feed_reset", lambda _, send: send(start())),
+    "send after the end": (COMPLETE, "", lambda _, send: send(body(b"x", more=True))),
+    "send what is wrong": ((), "", lambda _, send: send({"type": "nonsense"})),
+    "start with what is wrong": ((), "", lambda _, send: send(start(200, (b"no token", b"x")))),
+    "send a body too early": ((), "", lambda _, send: send(body(b"x", more=True))),
+    "start again": (BEGUN, "", lambda _, send: send(start())),
+    "receive from nobody": ((), "feed_reset", lambda receive, _: receive()),
+    "receive after the end": (COMPLETE, "", lambda receive, _: receive()),
+    "receive behind a FIN": (BEGUN, "feed_eof", lambda receive, _: receive()),
+}
+
+
+@pytest.mark.parametrize("what", FOR_NOTHING)
+def test_a_handler_that_goes_on_for_nothing_gives_the_loop_a_turn(bench: MakeBench, what: str) -> None:
+    """Each of its calls is over at once; without a turn after a hundred of them nobody else would be served."""
+    before, leave, once_more = FOR_NOTHING[what]
+    calls = 2000
+    turns = 0
+    over = asyncio.Event()
+
+    def tick() -> None:
+        nonlocal turns
+        if not over.is_set() and turns < calls:
+            turns += 1
+            asyncio.get_running_loop().call_soon(tick)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        for message in before:
+            await send(message)
+        await asyncio.sleep(0)
+        if leave:
+            getattr(client.connection, leave)()
+        tick()
+        for _ in range(calls):
+            with suppress(OSError, LocalProtocolError):
+                await once_more(receive, send)
+        over.set()
+        raise ClientDisconnected
+
+    client = bench(app).connect()
+    client.send(GET)
+    assert over.is_set()
+    assert calls / 101 - 1 <= turns <= calls / 100 + 2
+
+
+def test_a_receive_that_is_cancelled_in_its_turn_loses_nothing(bench: MakeBench) -> None:
+    heard: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        await send(body())
+        await asyncio.sleep(1)
+        for _ in range(100):
+            await receive()
+        asking = asyncio.ensure_future(receive())
+        await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait({asking})
+        assert asking.cancelled()
+        heard.append(await receive())
+
+    one = bench(app)
+    one.connect().send(GET)
+    one.advance(2)
+    assert heard == [{"type": "http.disconnect"}]

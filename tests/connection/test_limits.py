@@ -99,7 +99,14 @@ def test_a_pipelining_client_learns_of_the_drain_that_its_own_request_began(benc
 
 def record(status: int, sent: int, method: str = "GET", target: str = "/", seconds: float = 0.0, **more: str) -> Record:
     return Record(
-        more.get("client", "127.0.0.1:50000"), method, target, more.get("version", "1.1"), status, seconds, sent
+        more.get("client", "127.0.0.1:50000"),
+        method,
+        target,
+        more.get("version", "1.1"),
+        status,
+        seconds,
+        sent,
+        more.get("mark"),
     )
 
 
@@ -156,14 +163,14 @@ def test_each_kind_of_end_is_one_record(bench: MakeBench) -> None:
     one.connect().send(GET)
     stage.last.sends(start(), body(b"some", more=True))
     stage.last.ends()
-    last(record(200, 4))
+    last(record(200, 4, mark="cut"))
 
     client = one.connect()
     client.send(GET)
     stage.last.sends(start(), body(b"some", more=True))
     client.eof()
     stage.last.ends()
-    last(record(200, 4))
+    last(record(200, 4, mark="cut"))
 
     client = one.connect(capacity=10)
     client.send(GET)
@@ -172,13 +179,16 @@ def test_each_kind_of_end_is_one_record(bench: MakeBench) -> None:
     assert client.stream.was_reset
     assert one.records[0].duration == pytest.approx(5, abs=0.11)
     stage.last.ends()
-    assert (one.records[0].status, one.records[0].bytes_sent, len(one.records)) == (200, 4, 1)
+    assert (one.records[0].status, one.records[0].bytes_sent, len(one.records)) == (200, 0, 1), (
+        "not even its head went out"
+    )
+    assert one.records[0].mark == "cut"
     one.records.clear()
 
     one.connect().send(post(5))
     one.advance(5.1)
     stage.last.ends()
-    assert [each.status for each in one.records] == [408]
+    assert [each.status for each in one.records] == [400]
     one.records.clear()
 
     client = one.connect()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Callable
 from functools import partial
@@ -371,7 +372,7 @@ def test_progress_is_said_once_a_second_while_work_remains(stoppable: MakeStoppa
         call.sends(body(b"done"))
         call.ends()
     one.finish()
-    lines = [line for line in one.progress if line is not None]
+    lines = [str(progress) for progress in one.progress if progress is not None]
     assert lines[0] == "announced: still accepting for 1 s, 4 in flight"
     assert lines[2:4] == [
         "draining: 4 left, 8 s until disconnect: GET /0 7 s, GET /1 6 s, GET /2 5 s, …",
@@ -385,7 +386,8 @@ def test_progress_is_said_once_a_second_while_work_remains(stoppable: MakeStoppa
 
 # -- laws --------------------------------------------------------------------------------------------------------------
 
-PATHS = ["/quick", "/slow", "/stream", "/stubborn", "/background", "/failing", "/returns"]
+ACCEPT = "Accept: text/event-stream"
+PATHS = ["/quick", "/slow", "/stream", "/stubborn", "/background", "/failing", "/returns", "/events", "/ends"]
 
 
 async def anything(scope: Scope, receive: Receive, send: Send) -> None:
@@ -393,10 +395,13 @@ async def anything(scope: Scope, receive: Receive, send: Send) -> None:
     path = scope["path"]
     if path == "/failing":
         raise OSError("no matter")
-    if path in ("/stream", "/stubborn", "/returns"):
+    if path in ("/events", "/ends"):
+        await send(start(200, (b"content-type", b"text/event-stream")))
+    elif path in ("/stream", "/stubborn", "/returns"):
         await send(start())
+    if path in ("/stream", "/stubborn", "/returns", "/events", "/ends"):
         await send(body(b"some", more=True))
-    if path == "/returns":
+    if path in ("/returns", "/ends"):
         return
     if path == "/background":
         await send(start())
@@ -434,14 +439,14 @@ def test_the_report_adds_up_and_the_budget_is_kept(
     """Requests, clients that leave, and orders at any moment of the stop. ``StoppableBench.stopped`` does the sum."""
     one = StoppableBench(anything, budgets=Budgets(graceful=grace, cancel=1.0), close=("*",) if close else ())
     for path in before:
-        one.connect().send(get(path))
+        one.connect().send(get(path, ACCEPT))
     one.order()
     for what, value in script:
         if one.task.done():
             break
         clients = one.driver.clients
         if what == "request":
-            one.connect().send(get(value))
+            one.connect().send(get(value, ACCEPT))
         elif what == "wait":
             one.advance(value)
         elif what == "SIGINT":
@@ -456,7 +461,8 @@ def test_the_report_adds_up_and_the_budget_is_kept(
     assert report.seconds <= grace + 1.0 + 0.2, "G + C, and connections that are still closing"
     assert one.diary.words[-2:] == ["lifespan.shutdown", "STOPPED"]
     assert len(report.left) == report.abandoned
-    assert len(report.cut) <= report.disconnected + report.cancelled + report.abandoned
+    assert report.broken_off <= len(report.cut)
+    assert len(report.cut) <= report.broken_off + report.disconnected + report.cancelled + report.abandoned
     one.close()
 
 
@@ -475,3 +481,56 @@ def test_of_two_orders_at_once_one_bounds_the_stop(stoppable: MakeStoppable) -> 
     one.controller.give_order("SIGTERM")  # not inside the loop, which turns no more before the test looks
     assert one.bounds == [28.0]
     one.finish()
+
+
+def lines(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
+    """What the log has said at this level."""
+    return [record.getMessage() for record in caplog.records if record.levelno == level]
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_cut_that_nobody_asked_for_is_a_warning(
+    stoppable: MakeStoppable, caplog: pytest.LogCaptureFixture, told: bool
+) -> None:
+    caplog.set_level(logging.INFO)
+    stage = Stage()
+    one = stoppable(stage, close=("*",) if told else ())
+    one.connect().send(get("/events"))
+    stage.last.sends(start(), body(b"some", more=True))
+    one.order()
+    one.finish()
+    assert [line for line in lines(caplog, logging.WARNING) if "GET /events" in line] == (
+        [] if told else caplog.messages[-1:]
+    )
+
+
+@pytest.mark.parametrize("before", [None, "SIGTERM"])
+def test_at_a_terminal_one_is_told_what_asking_again_does(
+    stoppable: MakeStoppable, caplog: pytest.LogCaptureFixture, before: str | None
+) -> None:
+    """And what it does is that. Nobody is told so by a supervisor's signal, or where nothing is left to cancel."""
+    caplog.set_level(logging.INFO)
+    stage = Stage()
+    one = stoppable(stage)
+    one.connect().send(get())
+    if before is not None:
+        one.order(before)
+        assert not any("Ctrl-C" in line for line in lines(caplog, logging.INFO))
+        one.advance(1)
+    one.order("SIGINT")
+    [line] = [line for line in lines(caplog, logging.INFO) if "Ctrl-C again cancels" in line]
+    assert "(SIGINT)" in line
+    one.advance(1)
+    one.force("SIGINT")
+    assert stage.last.cancelled
+    one.finish()
+
+
+def test_with_nothing_left_to_cancel_nobody_is_told_how(
+    stoppable: MakeStoppable, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    one = stoppable(Stage())
+    one.order("SIGINT")
+    one.finish()
+    assert not any("Ctrl-C" in line for line in caplog.messages)

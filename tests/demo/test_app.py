@@ -7,13 +7,18 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
 
 from demo.app import PAGE
+from testing.browser import FLAGS, program
 
 PROJECT = Path(__file__).parents[2]
 LASTCALL = Path(sys.executable).with_name("lastcall")
@@ -66,6 +71,49 @@ def demo() -> Iterator[Demo]:
     running.process.stderr.close()
 
 
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Chrome]:
+    options = ChromeOptions()
+    for flag in FLAGS:
+        options.add_argument(flag)
+    options.add_argument(f"--user-data-dir={tmp_path / 'chromium'}")
+    options.binary_location = program("chromium", "chromium-browser", "google-chrome")
+    driver = Chrome(options=options, service=Service(program("chromedriver")))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+@pytest.mark.timeout(120)
+def test_the_page_shows_that_the_server_is_stopping(demo: Demo, browser: Chrome) -> None:
+    def text(name: str) -> str:
+        return browser.find_element(By.ID, name).text
+
+    def wait(holds: Callable[[], bool]) -> None:
+        WebDriverWait(browser, 20, poll_frequency=0.05).until(lambda _: holds())
+
+    browser.get(demo.url)
+    wait(lambda: text("clock") != "--:--:--" and text("news").startswith("number"))
+    assert text("stopping") == "", "there is nothing to be seen before"
+    browser.find_element(By.ID, "slow").click()
+    demo.wait_for("slow request: 1 of 4")
+    demo.interrupt()
+    wait(lambda: text("news") == "goodbye")
+    shown: list[str] = []
+
+    def counted() -> bool:
+        shown.append(text("stopping"))
+        return "streams" in shown[-1]
+
+    wait(counted)
+    seconds = [int(found[1]) for line in shown if (found := re.search(r"stopping: (\d+) s left", line))]
+    assert seconds
+    assert seconds == sorted(seconds, reverse=True)
+    assert "stream without an end: cut" in text("log")
+    assert 'slow request: 200, "4 seconds of work, done in full"' in text("log")
+
+
 def test_page_and_upload(demo: Demo) -> None:
     with httpx.Client(base_url=demo.url) as client:
         page = client.get("/")
@@ -84,7 +132,7 @@ def test_page_and_upload(demo: Demo) -> None:
 def test_ctrl_c_while_the_page_is_in_use(demo: Demo) -> None:
     """The slow request is answered in full, the stream is ended visibly, the application's shutdown code runs."""
 
-    async def use() -> tuple[httpx.Response, list[str], Exception | None]:
+    async def use() -> tuple[httpx.Response, list[str], str, Exception | None]:
         ticks: list[str] = []
         failure: Exception | None = None
         ticking = asyncio.Event()
@@ -99,24 +147,35 @@ def test_ctrl_c_while_the_page_is_in_use(demo: Demo) -> None:
             except httpx.RemoteProtocolError as error:
                 failure = error
 
+        async def read(client: httpx.AsyncClient) -> str:
+            return (await client.get("/news")).text  # raises if it is cut
+
         async with httpx.AsyncClient(base_url=demo.url, timeout=15) as client:
             slow = asyncio.create_task(client.get("/slow"))
             clock = asyncio.create_task(watch(client))
+            news = asyncio.create_task(read(client))
             await ticking.wait()
             await asyncio.to_thread(demo.wait_for, "slow request: 1 of 4")
             demo.interrupt()
+            goodbye = await news
+            assert not clock.done(), "the goodbye comes at once, the cut when the time is over"
             answer = await slow
             await clock
-        return answer, ticks, failure
+        return answer, ticks, goodbye, failure
 
-    answer, ticks, failure = asyncio.run(use())
+    answer, ticks, goodbye, failure = asyncio.run(use())
+    assert goodbye.startswith("event: message\ndata: number 1\n\n")
+    last = re.search(r"event: goodbye\ndata: \{\"seconds\": ([\d.]+)\}\n\n\Z", goodbye)
+    assert last is not None
+    assert 0 < float(last[1]) <= 5
     assert (answer.status_code, answer.text) == (200, "4 seconds of work, done in full")
     assert answer.headers["connection"] == "close"
-    assert len([tick for tick in ticks if tick.startswith("data: ")]) >= 3, "the stream goes on while work finishes"
+    assert len([tick for tick in ticks if tick.startswith("data: ")]) >= 2, "the stream goes on while work finishes"
     assert failure is not None, "a stream that is cut must not look complete"
     code, stderr = demo.end()
     assert code == 0
-    assert "a clock stream ended" in stderr
+    assert "a clock stream ended: disconnected" in stderr
+    assert "a news stream has said goodbye" in stderr
     assert stderr.index("slow request: answered") < stderr.index("lifespan.shutdown")
     assert "slow requests finished: 1" in stderr
     assert "Traceback" not in stderr

@@ -65,6 +65,6 @@ def test_a_console_block_becomes_steps() -> None:
 
 def test_no_page_shows_a_command_that_is_neither_run_nor_marked() -> None:
     known = {"console", "sh", "python", "ini", "yaml", "json", "mermaid", "dockerfile", "nginx", "haproxy"}
-    known |= {"text", "toml"}
+    known |= {"text", "toml", "sql"}
     assert {block.language for one in PAGES for block in one.blocks} <= known
     assert page("docs/index.md").steps == []

@@ -9,6 +9,7 @@ import re
 import click
 import pytest
 
+from lastcall.cli.migrate_gunicorn import FLAGS as GUNICORN
 from lastcall.config.options import OPTIONS
 from lastcall_doctor.cli import doctor_command
 from lastcall_drill.cli.main import drill_group
@@ -34,7 +35,15 @@ FLAGS |= flags_of(doctor_command) | flags_of(drill_group)
 VARIABLES = {option.env for option in OPTIONS.values() if option.env} | {"LASTCALL_APP", "LASTCALL_ONCE_STORE", MARK}
 # Of other programs: curl, docker, mypy, timeout.
 FOREIGN = {"--unix-socket", "--init", "--stop-timeout", "--strict", "--preserve-status", "--pwprompt", "--owner"}
-FOREIGN |= {"--keep-alive"}  # of other servers, which the doctor knows
+FOREIGN |= {flag for flag in GUNICORN if flag.startswith("--")}  # which lastcall migrate and the doctor know
+FOREIGN |= {
+    "--no-deps",
+    "--wheel-dir",
+    "--find-links",
+    "--no-cache-dir",
+    "--from",
+    "--build-context",
+}  # pip, docker build
 NOT_OURS = {"bench/README.md", "CONTRIBUTING.md", "docs/reference/drill-cards-evidence.md"}
 OURS = [one for one in PAGES if str(one) not in NOT_OURS]
 

@@ -27,7 +27,20 @@ API = page("docs/reference/api.md")
 STOP_REPORT = page("docs/reference/stop-report.md")
 # Public by name because other packages use them, and no part of the API.
 OF_OTHER_PACKAGES = {
-    "Server": {"abandon_now", "abandoned", "importing", "serve_under", "signal_received", "starting"},
+    "Server": {
+        "abandoned",
+        "amend",
+        "at_least",
+        "generators",
+        "importing",
+        "interrupt_start",
+        "interrupted",
+        "loop_failed",
+        "serve_under",
+        "signal_received",
+        "start_interrupted",
+        "starting",
+    },
     "Config": {"from_command"},
 }
 
@@ -192,11 +205,20 @@ def test_the_example_of_a_report_adds_up() -> None:
     example = json.loads(next(block.text for block in STOP_REPORT.blocks if block.language == "json"))
     assert list(example) == list(lastcall.StopReport._fields)
     assert all(list(one) == list(report.Cut._fields) for one in example["cut"])
-    ends = ("finished", "closed_by_policy", "disconnected", "cancelled", "abandoned")
+    ends = ("finished", "closed_by_policy", "broken_off", "disconnected", "cancelled", "abandoned")
     assert sum(example["in_flight"].values()) + example["arrived"] == sum(example[end] for end in ends)
     assert set(example["phases"]) <= set(Phase.__members__)
     assert set(example["in_flight"]) <= set(report.KINDS)
     assert example["seconds"] == pytest.approx(sum(example["phases"].values()), abs=0.01)
+
+
+def test_the_outcomes_of_a_report() -> None:
+    sums = re.search(r"`in_flight` and `arrived` together.*?same number", STOP_REPORT.text, re.DOTALL)
+    assert sums is not None
+    fields = [outcome.replace(" ", "_") for outcome in report.OUTCOMES]
+    assert re.findall(r"`(\w+)`", sums[0]) == ["in_flight", "arrived", *fields]
+    row = dict(STOP_REPORT.section("Cut responses").rows("field", ""))["`outcome`"]
+    assert set(re.findall("`([^`]+)`", row)) == set(report.OUTCOMES) - {report.FINISHED, report.CLOSED_BY_POLICY}
 
 
 def test_the_words_of_a_lifespan() -> None:
@@ -256,7 +278,7 @@ REFUSED: dict[str, list[bytes]] = {
     "a control character other than TAB": [START + HOST + b"a: b\x00\r\n\r\n", START + HOST + b"a: \x7f\r\n\r\n"],
     "HTTP/1.1 without Host": [START + b"\r\n"],
     "two Host fields": [START + HOST + HOST + b"\r\n"],
-    "an invalid Host": [START + b"Host: a b\r\n\r\n", START + b"Host: a,b@c\r\n\r\n"],
+    "an invalid Host": [START + b"Host: " + host + b"\r\n\r\n" for host in (b"a b", b"a,b@c", b"[...]", b"[1::2::3]")],
     "a Content-Length that is no": [
         POST + b"Content-Length: " + n + b"\r\n\r\n" for n in (b"+1", b"0x1", b"1_0", b"", b"9" * 19)
     ],
@@ -268,6 +290,7 @@ REFUSED: dict[str, list[bytes]] = {
     ],
     "another transfer coding": [POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n"],
     "a chunk size": [CHUNKED + size + b"\r\n" for size in (b"+1", b"0x1", b"-1", b"f" * 17)],
+    "a chunk extension": [CHUNKED + b"5" + text + b"\r\n" for text in (b";;", b";=", b";a=b c", b';a="b"c', b';a="b')],
     "chunk data": [CHUNKED + b"1\r\nab\r\n"],
     "a body larger": [POST + b"Content-Length: 33\r\n\r\n", CHUNKED + b"21\r\n"],
     "an expectation": [START + HOST + b"Expect: more\r\n\r\n"],

@@ -26,11 +26,13 @@ from lastcall.drain.ladder import (
     Census,
     Input,
     Phase,
+    SignalTimes,
     State,
     due,
     margin,
     next_cut,
     next_deadline,
+    signal_times,
     step,
     time_left,
 )
@@ -671,3 +673,38 @@ def test_the_budget_is_kept_whatever_runs(
         assert now >= state.entered >= start
     state, actions = step(state, Input.CLOSED, now, budgets)
     assert (state.phase, actions) == (Phase.STOPPED, ())
+
+
+# -- what is said beforehand -------------------------------------------------------------------------------------------
+
+
+@given(
+    graceful=st.sampled_from([0.0, 3.0, 20.0, math.inf]),
+    delay=st.sampled_from([0.0, 4.0]),
+    cause=st.sampled_from(["SIGTERM", "SIGINT"]),
+    elapsed=st.floats(0, 30),
+)
+def test_what_signals_will_mean_is_what_they_come_to_when_they_are_heard(
+    graceful: float, delay: float, cause: str, elapsed: float
+) -> None:
+    """The deadline that is set where nobody hears of the signal is the one that would be set if somebody did."""
+    budgets = Budgets(graceful=graceful, delay=delay)
+    interactive = cause == "SIGINT"
+    serving, _ = step(State(), Input.READY, 0.0, budgets)
+    said = signal_times(serving.phase, budgets)
+    stopping, _ = step(serving, Input.STOP, 10.0, budgets, cause=cause, interactive=interactive)
+    assert time_left(stopping, 10.0, budgets) == (said.interrupt if interactive else said.first)
+    # In a drain that began without a signal the first one changes nothing, but for SIGINT; the second cancels.
+    draining, _ = step(serving, Input.STOP, 10.0, budgets, cause="api")
+    now = 10.0 + elapsed
+    said = signal_times(draining.phase, budgets)
+    hurried, _ = step(draining, Input.STOP, now, budgets, cause=cause, interactive=interactive)
+    expected = min(time_left(draining, now, budgets), said.interrupt if interactive else said.first)
+    assert time_left(hurried, now, budgets) == pytest.approx(expected)
+    forced, _ = step(draining, Input.FORCE, now, budgets, cause=cause)
+    assert time_left(forced, now, budgets) == said.second
+    assert signal_times(forced.phase, budgets) == SignalTimes()
+
+
+def test_a_start_has_no_grace_and_a_second_signal_ends_it() -> None:
+    assert signal_times(Phase.STARTING, Budgets(cancel=4.0)) == SignalTimes(5.0, 5.0, 0.0)

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from lastcall.drain.report import (
     ABANDONED,
+    BROKEN_OFF,
     CANCELLED,
     CLOSED_BY_POLICY,
     DISCONNECTED,
@@ -58,9 +59,10 @@ def test_the_line_names_what_was_cut() -> None:
     text = str(
         report(
             in_flight={"stream": 3, "app task": 1},
-            arrived=2,
+            arrived=3,
             finished=2,
             closed_by_policy=1,
+            broken_off=1,
             disconnected=1,
             cancelled=1,
             abandoned=1,
@@ -69,7 +71,8 @@ def test_the_line_names_what_was_cut() -> None:
         )
     )
     assert text == (
-        "Stopped (SIGTERM) after 1.2 s: 2 of 6 finished, 1 closed by policy, 1 disconnected, 1 cancelled, 1 abandoned; "
+        "Stopped (SIGTERM) after 1.2 s: 2 of 7 finished, 1 closed by policy, 1 broken off, 1 disconnected, "
+        "1 cancelled, 1 abandoned; "
         "lifespan complete; exit code 5. "
         "Cut: GET /inf (stream, 5.5 s, 28 bytes, disconnected), POST /up (request, 2.0 s, 0 bytes, cancelled)"
     )
@@ -111,6 +114,7 @@ def test_the_json_has_every_field_on_one_line() -> None:
         "arrived": 0,
         "finished": 3,
         "closed_by_policy": 0,
+        "broken_off": 0,
         "disconnected": 0,
         "cancelled": 0,
         "abandoned": 0,
@@ -129,9 +133,15 @@ def test_the_json_has_every_field_on_one_line() -> None:
             }
         ],
         "left": ["GET /a", "task b"],
+        "outcome": "stopped",
     }
     assert list(json.loads(text)) == list(StopReport._fields)
     assert full.as_dict() == json.loads(text)
+
+
+def test_a_draft_is_made_whole_by_how_the_process_ended() -> None:
+    one = report(outcome="watchdog", exit_code=1, seconds=2.5)
+    assert json.loads(one.as_draft() + ', "outcome": "watchdog", "exit_code": 1, "seconds": 2.5}') == one.as_dict()
 
 
 def test_the_report_does_not_change_when_its_dict_does() -> None:
@@ -156,6 +166,7 @@ class Job(RunningTask):
         self.name = name
         self.done = kind in ("background", "app task")
         self.behind = False
+        self.broken: dict[str, Any] | None = None
 
     @property
     def kind(self) -> str:
@@ -168,6 +179,18 @@ class Job(RunningTask):
     @property
     def ran_after_response(self) -> bool:
         return self.behind
+
+    @property
+    def broken_off(self) -> dict[str, Any] | None:
+        return self.broken
+
+    @property
+    def client_disconnected(self) -> bool:
+        return self.broken is not None
+
+    def break_off(self) -> None:
+        """What the application's cycle does when it ends a response in the middle."""
+        self.outcome, self.broken = BROKEN_OFF, self.details()
 
     def details(self) -> dict[str, Any]:
         return {"method": "GET", "path": self.name, "bytes_sent": 7, "client": "c"}
@@ -182,7 +205,8 @@ class Stop:
         for number, job in enumerate(jobs):
             self.tasks.join(job, float(number))
         self.tally.begin(self.tasks.snapshot(), self.tasks.total)
-        self.tasks.on_end = self.tally.ended
+        self.now, self.phase = 100.0, "DRAINING"
+        self.tasks.on_end = lambda job: self.tally.ended(job, self.now, self.phase)
 
     @property
     def arrived(self) -> int:
@@ -255,6 +279,22 @@ def test_closed_by_policy_is_what_was_asked_for() -> None:
     assert stop.tally.cut == ()
 
 
+def test_one_that_its_application_has_broken_off_is_a_cut_and_counted_once() -> None:
+    """Also if its task went on, and was cancelled; the server cut nothing any more."""
+    jobs = [Job("stream", "/0"), Job("stream", "/1")]
+    stop = Stop(*jobs)
+    for job in jobs:
+        job.break_off()
+    stop.tally.told(jobs[1], CANCELLED, 20.0, "CANCELLING")
+    for job in jobs:
+        stop.tasks.leave(job)
+    assert stop.counts() == {BROKEN_OFF: 2}
+    assert list(stop.tally.cut) == [
+        Cut("stream", BROKEN_OFF, "GET", "/0", 100.0, "DRAINING", 7, "c"),
+        Cut("stream", BROKEN_OFF, "GET", "/1", 99.0, "DRAINING", 7, "c"),
+    ]
+
+
 def test_the_first_outcome_counts() -> None:
     job = Job("stream")
     stop = Stop(job)
@@ -275,7 +315,7 @@ def test_abandoned_is_more_than_all(before: str | None) -> None:
         stop.tally.told(job, before, 18.0, "DISCONNECTING")
     stop.tasks.on_end = None
     stop.tally.told(job, ABANDONED, 22.0, "CANCELLING")
-    stop.tally.abandon(job)
+    stop.tally.abandon(job, 22.0, "CANCELLING")
     assert job.outcome == ABANDONED
     assert stop.counts() == {ABANDONED: 1}
     assert [one.outcome for one in stop.tally.cut] == [ABANDONED]
@@ -287,7 +327,7 @@ def test_abandoned_work_without_a_client_is_no_cut(kind: str) -> None:
     stop = Stop(job)
     stop.tally.told(job, CANCELLED, 20.0, "CANCELLING")
     stop.tally.told(job, ABANDONED, 22.0, "CANCELLING")
-    stop.tally.abandon(job)
+    stop.tally.abandon(job, 22.0, "CANCELLING")
     assert stop.counts() == {ABANDONED: 1}
     assert stop.tally.cut == ()
 
@@ -299,7 +339,7 @@ def test_a_whole_response_whose_task_is_abandoned_is_no_cut() -> None:
     stop.tally.told(job, CANCELLED, 20.0, "CANCELLING")
     job.kind_now, job.done = "background", True
     stop.tally.told(job, ABANDONED, 22.0, "CANCELLING")
-    stop.tally.abandon(job)
+    stop.tally.abandon(job, 22.0, "CANCELLING")
     assert stop.counts() == {ABANDONED: 1}
     assert stop.tally.cut == ()
 
@@ -342,7 +382,7 @@ class StopMachine(RuleBasedStateMachine):
         """A request becomes a stream, and then work after a whole response."""
         job = self.pick(data)
         if job is not None and job.kind_now in ("request", "stream"):
-            if job.kind_now == "stream" and job.outcome not in (DISCONNECTED, CLOSED_BY_POLICY):
+            if job.kind_now == "stream" and job.outcome not in (DISCONNECTED, CLOSED_BY_POLICY, BROKEN_OFF):
                 job.kind_now, job.done, job.behind = "background", True, True
             elif job.kind_now == "request":
                 job.kind_now = "stream"
@@ -352,6 +392,12 @@ class StopMachine(RuleBasedStateMachine):
         job = self.pick(data)
         if job is not None and job.kind_now == "stream" and job.outcome is None:
             job.outcome = CLOSED_BY_POLICY
+
+    @rule(data=st.data())
+    def break_off(self, data: st.DataObject) -> None:
+        job = self.pick(data)
+        if job is not None and job.kind_now == "stream" and job.outcome is None:
+            job.break_off()
 
     @rule(outcome=st.sampled_from([DISCONNECTED, CANCELLED]))
     @precondition(lambda self: not self.over)
@@ -369,7 +415,7 @@ class StopMachine(RuleBasedStateMachine):
         self.running.remove(job)
         if not self.over:
             self.left[job.outcome or FINISHED] += 1
-            if job.outcome in (DISCONNECTED, CANCELLED) and not job.done:
+            if job.outcome in (BROKEN_OFF, DISCONNECTED, CANCELLED) and not job.done:
                 self.expected_cut.add(job.name)
         for _ in range(1 + twice):
             self.stop.tasks.leave(job)
@@ -383,7 +429,7 @@ class StopMachine(RuleBasedStateMachine):
             if job.kind_now in ("request", "stream", "websocket"):
                 self.expected_cut.add(job.name)
             self.stop.tally.told(job, ABANDONED, self.now, "PHASE")
-            self.stop.tally.abandon(job)
+            self.stop.tally.abandon(job, self.now, "PHASE")
             self.left[ABANDONED] += 1
 
     @invariant()
@@ -399,7 +445,7 @@ class StopMachine(RuleBasedStateMachine):
         names = [one.path for one in self.stop.tally.cut]
         assert len(names) == len(set(names))
         assert set(names) == self.expected_cut
-        assert {one.outcome for one in self.stop.tally.cut} <= {DISCONNECTED, CANCELLED, ABANDONED}
+        assert {one.outcome for one in self.stop.tally.cut} <= {BROKEN_OFF, DISCONNECTED, CANCELLED, ABANDONED}
 
 
 TestStop = StopMachine.TestCase

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from selenium.webdriver import Chrome, ChromeOptions
-from selenium.webdriver.chrome.service import Service
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from testing.browser import FLAGS, program
+from testing.browser import chromium
 from tests.frameworks.apps import common
 from tests.frameworks.serving import Served
 
@@ -25,18 +24,8 @@ SECONDS = 10
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    options = ChromeOptions()
-    for flag in FLAGS:
-        options.add_argument(flag)
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
-    options.binary_location = program("chromium", "chromium-browser", "google-chrome")
-    driver = Chrome(options=options, service=Service(program("chromedriver")))
-    try:
-        driver.set_page_load_timeout(SECONDS)
-        driver.set_script_timeout(SECONDS)
+    with chromium(tmp_path_factory.mktemp("chromium"), SECONDS) as driver:
         yield driver
-    finally:
-        driver.quit()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import os
 import threading
 import time
@@ -242,9 +243,9 @@ def test_a_slow_reader_that_takes_something_now_and_then_is_kept(serve: Serve) -
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await respond(send, bytes(big))
 
-    with serve(app, timeout_write=0.5).peer(receive_buffer=65536) as peer:
+    with serve(app, timeout_write=1.5).peer(receive_buffer=65536) as peer:
         peer.request()
-        end = time.monotonic() + 1.5
+        end = time.monotonic() + 2.5
         while time.monotonic() < end:
             assert peer._receive()
             time.sleep(0.05)
@@ -253,23 +254,29 @@ def test_a_slow_reader_that_takes_something_now_and_then_is_kept(serve: Serve) -
 
 @WAITING
 def test_a_busy_connection_starves_neither_timers_nor_others(serve: Serve) -> None:
-    late = 0.0
+    due = math.inf
+    overtaken = [0]  # by how many requests, for each time that a timer was due
 
     async def timer(scope: Scope, receive: Receive, send: Send) -> None:
-        nonlocal late
-        loop = asyncio.get_running_loop()
+        nonlocal due
         for _ in range(50):
-            due = loop.time() + 0.01
+            due = asyncio.get_running_loop().time() + 0.01
             await asyncio.sleep(0.01)
-            late = max(late, loop.time() - due)
+            due = math.inf
+            overtaken.append(0)
         await respond(send)
 
-    server = serve(routes(timer=timer))
+    async def instant(scope: Scope, receive: Receive, send: Send) -> None:
+        if asyncio.get_running_loop().time() > due:
+            overtaken[-1] += 1
+        await respond(send)
+
+    server = serve(routes(timer=timer, instant=instant))
     done = threading.Event()
 
     def flood() -> None:
         with server.peer() as peer:
-            block = request() * 500
+            block = request("/instant") * 500
             while not done.is_set():
                 peer.send(block)
                 for _ in range(500):
@@ -281,14 +288,12 @@ def test_a_busy_connection_starves_neither_timers_nor_others(serve: Serve) -> No
         with server.peer() as one, server.peer() as other:
             one.request("/timer")
             for _ in range(20):
-                begun = time.monotonic()
                 assert other.get().status == 200
-                assert time.monotonic() - begun < 1.0
             assert one.answer().status == 200
     finally:
         done.set()
         busy.join()
-    assert late < 0.5
+    assert max(overtaken) < 5000, "those of a few turns, of 2 ms each"
 
 
 def test_an_application_that_sends_without_pause_does_not_starve_others(serve: Serve, log: Lines) -> None:
@@ -304,7 +309,5 @@ def test_an_application_that_sends_without_pause_does_not_starve_others(serve: S
         taken = threading.Thread(target=lambda: [greedy.sock.recv(65536) for _ in range(200)])
         taken.start()
         for _ in range(20):
-            begun = time.monotonic()
             assert other.get().status == 200
-            assert time.monotonic() - begun < 1.0
         taken.join()

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from lastcall.base.errors import StartupError
+from lastcall.base.errors import ConfigError, StartupError
 from lastcall.base.options import BindSpec
 from lastcall.base.types import Receive, Scope, Send
-from lastcall.net.binding import adopt, bind
+from lastcall.net.binding import adopt, bind, given
 from lastcall.net.listener import Listener, Owner
 from testing.peer import Peer
 from testing.running import config, hello, respond, running
@@ -26,7 +26,7 @@ def tcp(host: str = "127.0.0.1", port: int = 0) -> BindSpec:
     return BindSpec("tcp", host=host, port=port)
 
 
-def unix(path: Path, mode: int = 0o666) -> BindSpec:
+def unix(path: Path, mode: int | None = None) -> BindSpec:
     return BindSpec("unix", path=str(path), mode=mode)
 
 
@@ -54,8 +54,8 @@ def test_a_listener_is_ours_unless_it_was_given_to_us(bound: ExitStack, tmp_path
     for listener in bind((tcp(), unix(tmp_path / "socket"))):
         bound.callback(listener.close)
         assert (listener.owner, listener.scheme, listener.tls) == (Owner.OURS, "http", None)
-    given = bound.enter_context(socket.create_server(("127.0.0.1", 0)))
-    assert adopt(given).owner == Owner.INHERITED
+    sock = bound.enter_context(socket.create_server(("127.0.0.1", 0)))
+    assert adopt(sock).owner == Owner.INHERITED
 
 
 def test_a_listener_says_what_is_spoken_behind_it(bound: ExitStack) -> None:
@@ -237,6 +237,19 @@ def test_a_unix_socket_is_open_to_everybody_unless_told_otherwise(bound: ExitSta
     assert stat.S_IMODE((tmp_path / "closed").stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize("mode", [0o660, 0o600, 0o777, 0o000])
+def test_the_mode_of_a_prepared_socket_is_kept_unless_another_is_given(
+    bound: ExitStack, tmp_path: Path, mode: int
+) -> None:
+    for name, asked, expected in (("kept", None, mode), ("given", 0o640, 0o640)):
+        path = tmp_path / name
+        with socket.socket(socket.AF_UNIX) as prepared:
+            prepared.bind(str(path))
+        path.chmod(mode)
+        listen(bound, unix(path, asked))
+        assert stat.S_IMODE(path.stat().st_mode) == expected
+
+
 def test_the_file_of_a_server_that_is_gone_is_replaced(bound: ExitStack, tmp_path: Path) -> None:
     path = tmp_path / "socket"
     with socket.socket(socket.AF_UNIX) as old:
@@ -334,9 +347,9 @@ def test_a_descriptor_that_cannot_be_listened_on_is_named(kind: str, tmp_path: P
 def test_a_datagram_socket_is_not_adopted() -> None:
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,
-        pytest.raises(StartupError),
+        pytest.raises(ConfigError),
     ):
-        adopt(sock)
+        given([sock])
 
 
 def test_a_unix_socket_is_served_and_has_no_client_address(serve: Serve, tmp_path: Path) -> None:

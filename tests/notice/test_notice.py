@@ -265,7 +265,7 @@ def test_nothing_but_what_the_documentation_names_is_in_reach(stoppable: MakeSto
     stage = Stage()
     stoppable(stage).connect().send(GET)
     public = {name for name in dir(of(stage.last)) if not name.startswith("_")}
-    assert public == {"add_callback", "close", "finish", "is_set", "remaining", "stopping", "wait"}
+    assert public == {"add_callback", "close", "finish", "is_set", "remaining", "stopping", "track", "wait"}
 
 
 def test_two_notices_of_one_request_are_equal(stoppable: MakeStoppable) -> None:

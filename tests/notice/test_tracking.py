@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 import lastcall
+from lastcall.base.types import Receive, Scope, Send
 from lastcall.drain.ladder import Phase
 from lastcall.drain.state import DrainState
-from lastcall.notice.notice import register, signal_of, unregister
+from lastcall.notice.notice import DrainNotice, register, signal_of, unregister
 from lastcall.notice.running import RunningTasks
 from lastcall.notice.signal import DrainSignal
 from lastcall.notice.tracking import track
+from testing.running import respond, running
 
 
 @pytest.fixture
@@ -121,6 +123,36 @@ def test_in_a_server_that_cancels_already_it_is_cancelled_at_once() -> None:
         unregister(signal)
 
 
+def test_a_task_is_tracked_once(tasks: RunningTasks) -> None:
+    async def main() -> None:
+        task = asyncio.create_task(asyncio.sleep(1000))
+        assert track(track(task)) is task
+        assert (tasks.count, tasks.total) == (1, 1)
+        task.cancel()
+        await asyncio.wait({task})
+        await asyncio.sleep(0)
+        assert (tasks.count, tasks.total) == (0, 1)
+
+    asyncio.run(main())
+
+
+def test_a_requests_own_task_is_running_already() -> None:
+    counts: list[int] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        await asyncio.sleep(0)
+        assert track(track(task)) is task
+        counts.append(server.server._tasks.count)
+        await respond(send)
+
+    with running(app) as server, server.peer() as peer:
+        assert peer.get().status == 200
+        assert server.stop().total == 0
+    assert counts == [1]
+
+
 def test_a_future_is_as_good_as_a_task(tasks: RunningTasks) -> None:
     async def main() -> None:
         future: asyncio.Future[int] = track(asyncio.get_running_loop().create_future())
@@ -177,3 +209,22 @@ def test_the_notice_of_a_tracked_task_is_found_in_it(tasks: RunningTasks) -> Non
         await asyncio.wait_for(task, 5)
 
     asyncio.run(main())
+
+
+def test_by_a_notice_that_is_at_hand(tasks: RunningTasks) -> None:
+    """Of whatever server it is, in a process that has several."""
+
+    async def body() -> None:
+        notice = DrainNotice(signal_of_tasks)
+        task = asyncio.ensure_future(asyncio.sleep(0))
+        assert notice.track(task) is task
+        assert len(mine) == 1
+        await task
+        await asyncio.sleep(0)
+        assert len(mine) == 0
+
+    signal_of_tasks = DrainSignal(lambda: 0.0)
+    mine = RunningTasks()
+    signal_of_tasks.tasks = mine
+    asyncio.run(body())
+    assert len(tasks) == 0

@@ -3,6 +3,7 @@ from __future__ import annotations
 import fcntl
 import io
 import logging
+import logging.handlers
 import os
 import re
 import resource
@@ -133,6 +134,70 @@ def test_the_formatter_writes_the_same_line(
     logger.addHandler(handler)
     report(LoggerAccess(logger), client, method, target, "1.1", status)
     assert stream.getvalue() == lines_written((client, method, target, "1.1", status), colors=colors)
+
+
+# -- Responses that did not end as they should ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("colors", [False, True])
+def test_a_cut_response_does_not_look_like_a_whole_one(colors: bool) -> None:
+    whole = (CLIENT, "GET", b"/", "1.1", 200, 0.5, 40318)
+    lines = lines_written(whole, (*whole, "cut"), colors=colors).splitlines()
+    assert lines[1] == f"{lines[0]} (cut after 40318 bytes)"
+
+
+@pytest.mark.parametrize(
+    ("fmt", "shown"),
+    [
+        (None, '127.0.0.1:54321 - "GET /%s HTTP/1.1" 200 OK (cut after 91 bytes)'),
+        ("%(status_code)s", "200 OK (cut after 91 bytes)"),
+        ("%(message)s", '127.0.0.1:54321 - "GET /%s HTTP/1.1" 200 (cut after 91 bytes)'),
+        ("%(mark)s %(bytes_sent)d", "cut 91"),
+    ],
+)
+def test_the_mark_is_in_every_format(fmt: str | None, shown: str) -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(AccessFormatter(fmt, use_colors=False))
+    logger = logging.Logger("lastcall.access")
+    logger.addHandler(handler)
+    report(LoggerAccess(logger), CLIENT, "GET", b"/%s", "1.1", 200, bytes_sent=91, mark="cut")
+    assert stream.getvalue().removeprefix("INFO:     ") == f"{shown}\n"
+
+
+def test_another_mark_says_what_it_is() -> None:
+    """For what a server answers in the application's place with a status that says nothing of it."""
+    line = lines_written((CLIENT, "GET", b"/", "1.1", 200, 0.5, 12, "refused"))
+    assert line.endswith('" 200 OK (refused)\n')
+
+
+def test_a_formatter_of_uvicorns_can_read_the_record() -> None:
+    """Its arguments are five, whatever became of the response."""
+    kept = logging.handlers.BufferingHandler(10)
+    logger = logging.Logger("lastcall.access")
+    logger.addHandler(kept)
+    report(LoggerAccess(logger), CLIENT, "GET", b"/", "1.1", 200, bytes_sent=91, mark="cut")
+    assert kept.buffer[0].args == ("127.0.0.1:54321", "GET", "/", "1.1", 200)
+
+
+@given(
+    client=st.one_of(st.none(), st.tuples(st.text(), st.integers(0, 65535))),
+    target=st.binary(),
+    status=st.integers(100, 599),
+    size=st.integers(0, 2**63 - 1),
+    colors=st.booleans(),
+)
+def test_the_formatter_writes_the_same_line_for_a_cut_response(
+    client: tuple[str, int] | None, target: bytes, status: int, size: int, colors: bool
+) -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(AccessFormatter(use_colors=colors))
+    logger = logging.Logger("lastcall.access")
+    logger.addHandler(handler)
+    request = (client, "GET", target, "1.1", status, 0.0, size, "cut")
+    report(LoggerAccess(logger), *request)
+    assert stream.getvalue() == lines_written(request, colors=colors)
 
 
 def test_base_sink_drops_everything() -> None:

@@ -21,7 +21,7 @@ import yaml
 from lastcall.base.errors import ConfigError
 from lastcall.base.options import LogOptions
 from lastcall.base.sinks import AccessSink
-from lastcall.observe.access import AccessLog, LoggerAccess, report
+from lastcall.observe.access import AccessLog, ChosenAccess, LoggerAccess, report, wants
 from lastcall.observe.logs import (
     LOGGING_CONFIG,
     PATIENCE,
@@ -33,6 +33,7 @@ from lastcall.observe.logs import (
     output_of,
     parse_level,
 )
+from lastcall.observe.output import Output
 from tests.observe.conftest import Pipe
 
 pytestmark = pytest.mark.usefixtures("loggers")
@@ -101,10 +102,21 @@ def error(message: str, *args: object) -> None:
     logging.getLogger("lastcall.error").error(message, *args)
 
 
-def access(options: LogOptions) -> AccessSink:
+def chosen(options: LogOptions) -> AccessSink:
+    """The sink that fits at this moment."""
     sink = make_access_sink(options)
+    return sink.sink if isinstance(sink, ChosenAccess) else sink
+
+
+def ask(sink: AccessSink) -> None:
+    """One response, in a turn of its own."""
     report(sink, CLIENT, "GET", b"/", "1.1", 200)
     sink.flush()
+
+
+def access(options: LogOptions) -> AccessSink:
+    sink = chosen(options)
+    ask(sink)
     return sink
 
 
@@ -183,7 +195,7 @@ def test_without_descriptors_there_is_nowhere_to_log(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sys, "stderr", None)
     configure_logging(LogOptions())
     error("message")
-    assert not make_access_sink(LogOptions()).enabled
+    assert not chosen(LogOptions()).enabled
 
 
 def test_without_stdout_access_lines_do_not_go_to_stderr(
@@ -391,7 +403,7 @@ def test_a_given_level_overrides_the_configuration(
     error("message")
     logging.getLogger("lastcall.error").debug("detail")
     assert len(capsys.readouterr().err.splitlines()) == lines
-    assert make_access_sink(LogOptions(config=CUSTOM)).enabled is (level != "critical")
+    assert chosen(LogOptions(config=CUSTOM)).enabled is (level != "critical")
 
 
 def test_an_incremental_configuration_leaves_logging_alone(capsys: pytest.CaptureFixture[str]) -> None:
@@ -612,7 +624,7 @@ from lastcall.observe.access import report
 from lastcall.observe.logs import configure_logging, make_access_sink
 configure_logging(LogOptions())
 sink = make_access_sink(LogOptions())
-assert type(sink).__name__ == "AccessLog"
+assert type(sink.sink).__name__ == "AccessLog"
 for _ in range(1000):
     report(sink, None, "GET", b"/", "1.1", 200)
     sink.flush()
@@ -685,7 +697,7 @@ def test_what_the_application_changes_is_respected(
     factory = logging.getLogRecordFactory()
     try:
         change(logging.getLogger("lastcall.access"))
-        assert isinstance(make_access_sink(LogOptions()), LoggerAccess)
+        assert isinstance(chosen(LogOptions()), LoggerAccess)
     finally:
         logging.setLogRecordFactory(factory)
 
@@ -708,8 +720,184 @@ def test_nothing_is_recorded_where_nothing_would_be_written(
     configure_logging(LogOptions(), stream=stream)
     logger = logging.getLogger("lastcall.access")
     change(logger)
-    assert not access(options).enabled
+    assert not access(options).enabled or not logger.handlers
     assert pipe.read() == b""
+
+
+def keep_nothing(logger: logging.Logger) -> None:
+    logger.addFilter(lambda record: False)
+
+
+def close_the_door(logger: logging.Logger) -> None:
+    logger.handlers[0].addFilter(lambda record: False)
+
+
+def replace_filters(logger: logging.Logger) -> None:
+    logger.filters = [lambda record: False]  # as some programs do, past addFilter()
+
+
+QUIET: list[Callable[[logging.Logger], None]] = [
+    lambda logger: logger.setLevel(logging.WARNING),
+    lambda logger: logging.getLogger("lastcall").setLevel(logging.WARNING),
+    lambda logger: logging.disable(logging.INFO),
+    lambda logger: setattr(logger, "disabled", True),
+    lambda logger: logger.handlers[0].setLevel(logging.WARNING),
+    lambda logger: logger.handlers.clear(),
+    lambda logger: logger.removeHandler(logger.handlers[0]),
+    keep_nothing,
+    close_the_door,
+    replace_filters,
+]
+
+
+@pytest.mark.parametrize("change", QUIET, ids=range(len(QUIET)))
+def test_what_is_switched_off_while_serving_is_off(
+    pipe: Pipe, stream: io.TextIOWrapper, change: Callable[[logging.Logger], None]
+) -> None:
+    configure_logging(LogOptions(), stream=stream)
+    sink = make_access_sink(LogOptions())
+    ask(sink)
+    assert pipe.read().decode() == ACCESS_LINE
+    try:
+        change(logging.getLogger("lastcall.access"))
+        ask(sink)
+        assert pipe.read() == b""
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def test_what_is_switched_on_while_serving_is_on_and_compiled_again(pipe: Pipe, stream: io.TextIOWrapper) -> None:
+    configure_logging(LogOptions(level="warning"), stream=stream)
+    sink = make_access_sink(LogOptions(level="warning"))
+    ask(sink)
+    logging.getLogger("lastcall").setLevel(logging.INFO)
+    ask(sink)
+    assert pipe.read().decode() == ACCESS_LINE
+    assert isinstance(sink, ChosenAccess)
+    assert isinstance(sink.sink, AccessLog)
+
+
+def test_another_place_for_access_lines_while_serving(pipe: Pipe, stream: io.TextIOWrapper) -> None:
+    """A handler beside ours, a formatter, another stream: each counts from the next response on."""
+    configure_logging(LogOptions(), stream=stream)
+    logger = logging.getLogger("lastcall.access")
+    sink = make_access_sink(LogOptions())
+    beside = logging.StreamHandler(io.StringIO())
+    logger.addHandler(beside)
+    ask(sink)
+    assert pipe.read().decode() == ACCESS_LINE
+    assert beside.stream.getvalue() == '127.0.0.1:54321 - "GET / HTTP/1.1" 200\n'
+    logger.removeHandler(beside)
+    logger.handlers[0].setFormatter(AccessFormatter("%(request_line)s"))
+    ask(sink)
+    assert pipe.read() == b"GET / HTTP/1.1\n"
+    handler = logger.handlers[0]
+    assert isinstance(handler, logging.StreamHandler)
+    elsewhere = io.StringIO()
+    handler.setStream(elsewhere)
+    ask(sink)
+    assert (pipe.read(), elsewhere.getvalue()) == (b"", "GET / HTTP/1.1\n")
+
+
+def test_lines_that_wait_are_not_lost_by_a_change(pipe: Pipe, stream: io.TextIOWrapper) -> None:
+    """Within one turn of the loop the lines before a change are still to be written."""
+    configure_logging(LogOptions(), stream=stream)
+    sink = make_access_sink(LogOptions())
+    report(sink, CLIENT, "GET", b"/", "1.1", 200)
+    logging.getLogger("lastcall.access").setLevel(logging.WARNING)
+    sink.flush()
+    ask(sink)
+    assert pipe.read().decode() == ACCESS_LINE
+
+
+def test_what_is_not_shown_is_not_asked_for(pipe: Pipe, stream: io.TextIOWrapper) -> None:
+    """Where no line would come of it, a response need not be described; a change of that shows at once."""
+    configure_logging(LogOptions(level="warning"), stream=stream)
+    sink = make_access_sink(LogOptions(level="warning"))
+    access = logging.getLogger("lastcall.access")
+    assert not wants(sink)
+    access.setLevel(logging.INFO)
+    sink.flush()
+    assert wants(sink)
+    access.setLevel(logging.WARNING)
+    sink.flush()
+    assert not wants(sink)
+    assert wants(AccessLog(Output(pipe.writer)))
+    assert not wants(make_access_sink(LogOptions(access_log=False)))
+
+
+def test_lines_that_a_full_pipe_has_not_taken_come_after_a_change(pipe: Pipe, stream: io.TextIOWrapper) -> None:
+    """None is lost, and those of the other sink do not wait for them."""
+    configure_logging(LogOptions(), stream=stream)
+    sink = make_access_sink(LogOptions())
+    access = logging.getLogger("lastcall.access")
+    handler = access.handlers[0]
+    assert isinstance(handler, logging.StreamHandler)
+    pipe.fill()
+    ask(sink)
+    ask(sink)
+    elsewhere = io.StringIO()
+    handler.setStream(elsewhere)
+    ask(sink)
+    assert elsewhere.getvalue() == ACCESS_LINE
+    while part := pipe.read():
+        last = part
+        sink.flush()
+    assert last.decode().endswith(2 * ACCESS_LINE)
+
+
+def test_lines_that_wait_come_once_and_in_order_where_the_same_stream_is_chosen_again(
+    pipe: Pipe, stream: io.TextIOWrapper
+) -> None:
+    configure_logging(LogOptions(), stream=stream)
+    sink = make_access_sink(LogOptions())
+    access = logging.getLogger("lastcall.access")
+    pipe.fill()
+    for number in range(3):
+        report(sink, CLIENT, "GET", b"/%d" % number, "1.1", 200)
+        sink.flush()
+        access.setLevel(logging.WARNING)
+        report(sink, CLIENT, "GET", b"/not", "1.1", 200)
+        sink.flush()
+        access.setLevel(logging.INFO)
+    data = b""
+    while part := pipe.read():
+        data += part
+        sink.flush()
+    targets = [line.split()[4] for line in data.splitlines() if b"HTTP/1.1" in line]
+    assert targets == [b"/0", b"/1", b"/2"]
+
+
+def test_lines_that_can_never_be_written_are_counted_by_the_next_log(pipe: Pipe, stream: io.TextIOWrapper) -> None:
+    """Where the reader of the log before has gone, or more logs wait than are kept."""
+    configure_logging(LogOptions(), stream=stream)
+    sink = make_access_sink(LogOptions())
+    handler = logging.getLogger("lastcall.access").handlers[0]
+    assert isinstance(handler, logging.StreamHandler)
+    pipes = [Pipe(*os.pipe()) for _ in range(6)]
+    texts = [one.text() for one in pipes]
+    try:
+        for one, text in zip(pipes, texts, strict=True):
+            one.fill()
+            handler.setStream(text)
+            ask(sink)
+        os.close(pipes[5].reader)
+        handler.setStream(stream)
+        ask(sink)
+        lost = "WARNING:  lastcall could not write 2 lines of the access log\n"
+        assert pipe.read().decode() == lost + ACCESS_LINE
+        assert pipes[0].read().strip(b".") == b"", "more logs are kept than there is a bound for"
+        for one in pipes[1:5]:
+            one.read()
+            sink.flush()
+            assert one.read().decode() == ACCESS_LINE
+    finally:
+        handler.setStream(stream)
+        for one, text in zip(pipes, texts, strict=True):
+            text.close()
+            os.close(one.writer)
+            if one is not pipes[5]:
+                os.close(one.reader)
 
 
 def test_only_plain_text_files_are_bypassed(tmp_path: Path) -> None:

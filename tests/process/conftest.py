@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import signal
 import socket
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from testing.clock import Stopwatch
 from testing.peer import Peer
 from testing.process import ServerProcess
+
+__all__ = ["APPS", "Start", "Stopwatch", "answers", "open_stream", "start", "wait_for_output"]
 
 APPS = Path(__file__).with_name("apps")
 
 Start = Callable[..., ServerProcess]
+
+
+def pytest_configure() -> None:
+    """A shell starts what runs in its background (``make test`` does) with these ignored, and children inherit that."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -64,15 +74,3 @@ def answers(path: str) -> bool:
         except OSError:
             return False
     return True
-
-
-class Stopwatch:
-    """Seconds since it was made."""
-
-    def __init__(self) -> None:
-        self._since = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        """So far."""
-        return time.monotonic() - self._since

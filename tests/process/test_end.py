@@ -73,7 +73,7 @@ def test_the_watchdog_sees_to_the_very_end(start: Start) -> None:
     assert server.stop() == 1
     assert 1.5 < watch.seconds < 4  # the worst case of 1.9 s and half a second
     assert "destructor began" in server.stdout
-    assert "Timeout (0:00:02" in server.stderr
+    assert "the stop took longer than it can" in server.stderr
 
 
 def test_a_failed_start_is_told_and_ends_although_a_thread_does_not(start: Start) -> None:
@@ -133,7 +133,7 @@ def test_run_gives_everything_back_that_it_took() -> None:
 
 def test_a_thread_that_is_older_than_the_server_is_not_waited_for() -> None:
     script = """
-        import os, signal, threading, time
+        import os, signal, threading
         import lastcall
 
         async def app(scope, receive, send):
@@ -143,10 +143,12 @@ def test_a_thread_that_is_older_than_the_server_is_not_waited_for() -> None:
                 threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
                 await receive()
 
-        older = threading.Thread(target=time.sleep, args=(1,), name="older")
+        over = threading.Event()
+        older = threading.Thread(target=over.wait, name="older")
         older.start()
         lastcall.run(app, port=0)
         print("run() returned", older.is_alive())
+        over.set()
     """
     with ServerProcess(command=[sys.executable, "-c", dedent(script)], cwd=APPS) as server:
         assert server.wait() == 0
@@ -198,3 +200,37 @@ def test_what_the_application_starts_does_not_inherit_listeners() -> None:
                 flags = next(line.split()[1] for line in info if line.startswith("flags:"))
             assert int(flags, 8) & 0o2000000, "close-on-exec"
             assert server.stop() == 0
+
+
+def test_a_second_run_in_the_process_is_refused_and_leaves_the_first_one_as_it_is() -> None:
+    script = """
+        import os, signal, sys, threading
+        import lastcall
+        from lastcall.server import watchdog
+
+        async def app(scope, receive, send):
+            if scope["type"] != "lifespan":
+                return
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            threading.Thread(target=second).start()
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+
+        def second():
+            try:
+                lastcall.run(app, port=0)
+            except RuntimeError as error:
+                print(error)
+            print(watchdog.is_running())
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        lastcall.run(app, port=0)
+        print(watchdog.is_running())
+    """
+    with ServerProcess(command=[sys.executable, "-c", dedent(script)]) as server:
+        assert server.wait() == 0
+    refused, during, after = server.stdout.splitlines()
+    assert "serves in this process already" in refused
+    assert (during, after) == ("True", "False")
+    assert "Stopped (SIGTERM)" in server.stderr

@@ -7,12 +7,12 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from contextlib import ExitStack
 
 import pytest
 
 import lastcall
+from testing.clock import Moment
 from testing.peer import Peer
 from testing.process import ServerProcess
 from tests.process.conftest import APPS, Start, wait_for_output
@@ -51,7 +51,7 @@ class Stop:
                 stack.callback(self.clients[name].close)
             for name in PATHS:
                 wait_for_output(server, f"{name} began")
-            self.ordered = time.monotonic()
+            self.ordered = Moment.now()
             server.signal(signal.SIGTERM)
             self.code = server.wait()
             for client in self.clients.values():

@@ -6,13 +6,13 @@ One stop, made once, with a client for each rule.
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from testing.clock import Moment
 from testing.process import ServerProcess
 from tests.process.conftest import APPS, wait_for_output
 from tests.process.witness import Client, Journal, report
@@ -24,7 +24,7 @@ LATE = 0.3  # what a busy machine may add
 
 OPTIONS: Sequence[str] = (
     *("--timeout-graceful-shutdown", f"{GRACE:g}", "--drain-farewell", f"{FAREWELL:g}", "--exit-nonzero-on-cut"),
-    *("--drain-close", "/inf/*"),
+    *("--drain-close", "/inf/*", "--drain-close", "/mute*"),
     *("--drain-close", "/fin*", "--drain-finish", "/fin/kept*"),  # the longer pattern wins
     *("--drain-close", "/choose/told/*", "--drain-finish", "/choose/calm/*"),
 )
@@ -38,6 +38,7 @@ CLIENTS = {
     "said-finish": "/choose/told/x?say=finish&s=1",
     "said-close-in-calm": "/choose/calm/x?say=close&s=9",
     "default": "/plain?n=10",
+    "waits": "/mute?s=100",
 }
 
 
@@ -58,7 +59,7 @@ class Stop:
                 self.clients[name] = client
             for name in CLIENTS:
                 wait_for_output(server, f"{name} began")
-            self.ordered = time.monotonic()
+            self.ordered = Moment.now()
             server.signal(signal.SIGTERM)
             self.code = server.wait()
             for client in self.clients.values():
@@ -95,6 +96,13 @@ def test_a_response_whose_path_fits_drain_close_is_disconnected_a_farewell_after
     assert stop.said.of(name)[-2:] == ["ClientDisconnected", "finally"]
 
 
+def test_a_get_that_waits_for_its_answer_is_told_to_come_again_then(stop: Stop) -> None:
+    waiting = stop.clients["waits"]
+    assert (waiting.answer.status, waiting.answer.headers["retry-after"]) == (503, "1")
+    assert about(waiting.ended_at - stop.ordered, FAREWELL)
+    assert stop.said.of("waits")[-2:] == ["http.disconnect", "finally"]
+
+
 def test_the_longer_pattern_wins(stop: Stop) -> None:
     assert stop.clients["longer"].whole
 
@@ -112,6 +120,6 @@ def test_the_application_has_the_last_word(stop: Stop) -> None:
 def test_closed_by_policy_is_no_cut_and_no_reason_for_exit_code_6(stop: Stop) -> None:
     assert stop.code == 0
     assert stop.report["cut"] == []
-    assert stop.report["closed_by_policy"] == 5
-    assert stop.report["finished"] == len(CLIENTS) - 5
+    assert stop.report["closed_by_policy"] == 6
+    assert stop.report["finished"] == len(CLIENTS) - 6
     assert "Traceback" not in stop.server.stderr

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -17,7 +14,7 @@ import pytest
 
 from testing.peer import Peer, eventually
 from testing.process import READY_LINE
-from tests.process.conftest import APPS, Start, wait_for_output
+from tests.process.conftest import APPS, Start, answers, wait_for_output
 from tests.process.witness import Client, Journal, cuts, report
 
 SHORT = ("--timeout-graceful-shutdown", "0.3", "--timeout-cancel", "0.2")
@@ -76,6 +73,23 @@ def test_one_line_at_the_order_one_a_second_and_one_at_the_end(start: Start, tmp
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", server.stderr)
 
 
+@pytest.mark.parametrize(("policy", "lines"), [("finish", 1), ("close", 0)])
+def test_with_warnings_alone_a_cut_leaves_a_line_and_what_was_asked_for_none(
+    start: Start, tmp_path: Path, policy: str, lines: int
+) -> None:
+    path = str(tmp_path / "socket")  # the ready line is none of the warnings
+    options = ("--uds", path, "--log-level", "warning", "--timeout-graceful-shutdown", "1", "--drain-farewell", "0")
+    server = start("probe:app", *options, f"--drain-{policy}", "/inf", ready=False)
+    eventually(lambda: answers(path))
+    with Peer(f"unix:{path}") as peer:
+        peer.request("/inf")
+        peer.head()
+        assert server.stop() == 0
+    found = server.stderr.splitlines()
+    assert len(found) == lines
+    assert all(re.fullmatch(r"WARNING:  Stopped \(SIGTERM\) .*GET /inf \(stream, .*", line) for line in found)
+
+
 def test_a_report_of_an_earlier_stop_is_replaced_and_a_failed_one_changes_no_exit_code(
     start: Start, tmp_path: Path
 ) -> None:
@@ -108,73 +122,6 @@ def test_the_report_tells_who_came_during_the_drain_and_what_background_work_bec
     assert found["in_flight"] == {"background": 1, "app task": 1}
     assert (found["arrived"], found["finished"], found["background_finished"]) == (1, 3, 1)
     assert found["cut"] == []
-
-
-class Terminal:
-    """A server whose standard error is a terminal, and all that came there."""
-
-    def __init__(self, *options: str) -> None:
-        self.screen = b""
-        ours, theirs = pty.openpty()
-        self._ours = ours
-        command = [sys.executable, "-m", "lastcall", "probe:app", "--port", "0", "--no-access-log", *options]
-        self.process = subprocess.Popen(
-            command, cwd=APPS, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=theirs
-        )
-        os.close(theirs)
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def _read(self) -> None:
-        while True:
-            try:
-                self.screen += os.read(self._ours, 65536)
-            except OSError:  # EIO: nobody has the other end any more
-                return
-
-    @property
-    def text(self) -> str:
-        """What came so far."""
-        return self.screen.decode()
-
-    def close(self) -> None:
-        """End the process, by its pid, and let go of the terminal."""
-        self.process.kill()
-        self.process.wait()
-        self._thread.join(5)
-        os.close(self._ours)
-
-
-def test_on_a_terminal_the_progress_is_one_live_line_that_leaves_nothing_behind() -> None:
-    terminal = Terminal("--timeout-graceful-shutdown", "2.5")
-    try:
-        eventually(lambda: READY_LINE.search(terminal.text) is not None)
-        found = READY_LINE.search(terminal.text)
-        assert found is not None
-        with Peer(found[1]) as peer:
-            peer.request("/infr")
-            peer.head()
-            terminal.process.send_signal(signal.SIGTERM)
-            assert terminal.process.wait(10) == 0
-        terminal._thread.join(5)
-        stop = terminal.text.partition("Stopping")[2]
-        live = [part for part in stop.split("\r\x1b[2K") if part.startswith("draining: ")]
-        assert len(live) == 2
-        assert all("\n" not in part for part in live[:1]), "the next one takes its place"
-        assert re.search(r"draining: 1 left, 0 s until disconnect: GET /infr 2 s", live[1])
-        assert shown(stop).count("draining") == 0, "in the end the line is gone"
-        assert re.search(r"Stopped \(SIGTERM\) after 2\.\d s: 0 of 1 finished, 1 disconnected", shown(stop))
-    finally:
-        terminal.close()
-
-
-def shown(text: str) -> str:
-    """What a person sees after all: each line without what was overwritten, or cleared, in it."""
-    lines = []
-    for line in text.replace("\r\n", "\n").split("\n"):
-        rest = line.rpartition("\x1b[2K")[2]
-        lines.append(re.sub(r"\x1b\[[\d;]*m", "", rest).rpartition("\r")[2])
-    return "\n".join(lines)
 
 
 def test_a_log_that_goes_to_a_file_has_no_control_characters(tmp_path: Path) -> None:

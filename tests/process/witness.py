@@ -156,7 +156,8 @@ def report(path: Path) -> dict[str, Any]:
     """What ``--drain-report`` wrote; it adds up, or this fails."""
     (line,) = path.read_text(encoding="utf-8").splitlines()
     found: dict[str, Any] = json.loads(line)
-    outcomes = [found[name] for name in ("finished", "closed_by_policy", "disconnected", "cancelled", "abandoned")]
+    words = ("finished", "closed_by_policy", "broken_off", "disconnected", "cancelled", "abandoned")
+    outcomes = [found[name] for name in words]
     assert sum(found["in_flight"].values()) + found["arrived"] == sum(outcomes), found
     return found
 

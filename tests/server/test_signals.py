@@ -1,4 +1,4 @@
-"""What a stop signal does where the process is ours; the counting itself is ``drain.escalation``'s."""
+"""What a stop signal is turned into; the counting itself is ``drain.escalation``'s, the third signal the watchdog's."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import asyncio
 import os
 import selectors
 import signal
+import subprocess
 import sys
 import threading
 import time
+from types import FrameType
 from typing import Any
 
 import pytest
 
+from lastcall.server import sigaction
 from lastcall.server.signals import STOP_SIGNALS, SignalHandler, waking
 
 
@@ -24,11 +27,11 @@ class Orders:
         self.starting = False
         self.heard: list[tuple[str, int] | str] = []
 
+    def interrupt_start(self) -> bool:
+        raise AssertionError("nobody has a watchdog here")
+
     def signal_received(self, name: str, level: int) -> None:
         self.heard.append((name, level))
-
-    def abandon_now(self) -> None:
-        self.heard.append("abandoned")
 
 
 class Clock:
@@ -44,19 +47,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def test_three_signals_are_order_force_and_the_end(clock: Clock) -> None:
+def test_the_first_signal_is_an_order_and_more_order_to_cancel(clock: Clock) -> None:
     orders = Orders()
-    handler = SignalHandler(orders, own_process=True)
-    for _ in range(3):
-        handler.handle(signal.SIGTERM, None)
-        clock.now += 1
-    assert orders.heard[:3] == [("SIGTERM", 1), ("SIGTERM", 2), "abandoned"]
-
-
-def test_in_a_process_of_somebody_elses_the_third_signal_does_not_end_it(clock: Clock) -> None:
-    orders = Orders()
-    orders.starting = True
-    handler = SignalHandler(orders, own_process=False)
+    handler = SignalHandler(orders)
     for _ in range(4):
         handler.handle(signal.SIGINT, None)
         clock.now += 1
@@ -65,36 +58,34 @@ def test_in_a_process_of_somebody_elses_the_third_signal_does_not_end_it(clock: 
 
 def test_signals_within_half_a_second_are_one(clock: Clock) -> None:
     orders = Orders()
-    handler = SignalHandler(orders, own_process=True)
+    handler = SignalHandler(orders)
     handler.handle(signal.SIGTERM, None)
     clock.now += 0.4
     handler.handle(signal.SIGINT, None)
     assert orders.heard == [("SIGTERM", 1)]
 
 
+def test_another_signal_that_somebody_gives_to_our_handler_is_a_stop_order_too(clock: Clock) -> None:
+    orders = Orders()
+    handler = SignalHandler(orders)
+    handler.handle(signal.SIGHUP, None)
+    assert orders.heard == [("SIGHUP", 1)]
+    with pytest.raises(ValueError, match="out of range"):
+        handler.handle(1000, None)
+
+
 def test_an_import_is_interrupted_by_an_exception(clock: Clock) -> None:
     orders = Orders()
     orders.importing = orders.starting = True
     with pytest.raises(KeyboardInterrupt):
-        SignalHandler(orders, own_process=True).handle(signal.SIGTERM, None)
+        SignalHandler(orders).handle(signal.SIGTERM, None)
     assert orders.heard == [("SIGTERM", 1)]
-
-
-def test_without_a_standard_error_nothing_is_written_anywhere(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "__stderr__", None)  # then descriptor 2 may be a client's connection
-    handler = SignalHandler(Orders(), own_process=True)
-    for _ in range(3):
-        handler.handle(signal.SIGTERM, None)
-        clock.now += 1
-    assert capfd.readouterr().err == ""
 
 
 def test_the_earlier_handlers_come_back_and_no_signal_is_raised_again() -> None:
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     orders = Orders()
-    handler = SignalHandler(orders, own_process=False)
+    handler = SignalHandler(orders)
     handler.install()
     try:
         assert all(signal.getsignal(number) == handler.handle for number in STOP_SIGNALS)
@@ -106,7 +97,7 @@ def test_the_earlier_handlers_come_back_and_no_signal_is_raised_again() -> None:
 
 
 def test_a_handler_of_somebody_elses_in_our_place_is_noticed_and_another_servers_is_none() -> None:
-    first, second = (SignalHandler(Orders(), own_process=False) for _ in range(2))
+    first, second = (SignalHandler(Orders()) for _ in range(2))
     first.install()
     second.install()
     earlier = signal.getsignal(signal.SIGTERM)
@@ -118,15 +109,15 @@ def test_a_handler_of_somebody_elses_in_our_place_is_noticed_and_another_servers
         signal.signal(signal.SIGTERM, earlier)
         second.restore()
         first.restore()
-    thread = threading.Thread(target=lambda: SignalHandler(Orders(), own_process=False).install())
+    thread = threading.Thread(target=lambda: SignalHandler(Orders()).install())
     thread.start()
     thread.join()
-    assert SignalHandler(Orders(), own_process=False).replaced() == [], "never installed, so nobody took its place"
+    assert SignalHandler(Orders()).replaced() == [], "never installed, so nobody took its place"
 
 
 def test_outside_the_main_thread_nothing_is_installed() -> None:
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    handler = SignalHandler(Orders(), own_process=False)
+    handler = SignalHandler(Orders())
 
     def install_and_restore() -> None:
         handler.install()
@@ -138,68 +129,188 @@ def test_outside_the_main_thread_nothing_is_installed() -> None:
     assert {number: signal.getsignal(number) for number in STOP_SIGNALS} == before
 
 
+SIGNALLER = """
+import os, time
+print("ready", flush=True)
+for _ in range(2):
+    time.sleep(0.6)
+    os.kill(os.getppid(), 15)
+"""
+
+
+def test_signals_that_python_hears_of_late_are_counted_by_the_times_at_which_they_came() -> None:
+    """While one C call runs, all that come of one kind are one call of the handler."""
+    orders = Orders()
+    handler = SignalHandler(orders)
+    handler.install()
+    try:
+        with subprocess.Popen([sys.executable, "-c", SIGNALLER], stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            end = time.monotonic() + 1.5
+            next(filter(end.__lt__, iter(time.monotonic, None)))  # one call, in C
+    finally:
+        handler.restore()
+    assert orders.heard == [("SIGTERM", 1), ("SIGTERM", 2)]
+
+
 # -- a loop that sleeps -----------------------------------------------------------------------------------------------
 
 
-def wakeup_descriptor() -> int:
-    """The descriptor that Python writes to when a signal comes; -1: none."""
-    found = signal.set_wakeup_fd(-1)
-    signal.set_wakeup_fd(found, warn_on_full_buffer=False)
-    return found
+class Selector(selectors.DefaultSelector):
+    """Counts the turns of its loop."""
+
+    turns = 0
+
+    def select(self, timeout: float | None = None) -> Any:
+        self.turns += 1
+        return super().select(timeout)
 
 
-def test_a_signal_wakes_a_loop_that_went_to_sleep_in_the_same_moment() -> None:
-    """Python writes to the descriptor when the signal comes, whether or not it still gets to run the handler."""
-
-    class Selector(selectors.DefaultSelector):
-        """Counts the turns of its loop."""
-
-        turns = 0
-
-        def select(self, timeout: float | None = None) -> Any:
-            Selector.turns += 1
-            return super().select(timeout)
-
-    loop = asyncio.SelectorEventLoop(Selector())
-    with waking(loop):
-        timer = threading.Timer(0.05, os.write, (wakeup_descriptor(), bytes([signal.SIGTERM])))
-        timer.start()
-        before = Selector.turns
-        loop.call_later(0.4, loop.stop)
-        loop.run_forever()
-        timer.join()
-    loop.close()
-    assert wakeup_descriptor() == -1
-    assert Selector.turns - before == 2, "asleep until the byte comes, and again until the timer"
-
-
-def test_who_has_a_wake_up_descriptor_keeps_it() -> None:
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGUSR1, lambda: None)
-        before = wakeup_descriptor()
+def test_a_signal_that_another_thread_gets_wakes_the_loop() -> None:
+    """Python's handler in C runs there, where nothing blocks; the one in Python has to wait for the main thread."""
+    orders = Orders()
+    handler = SignalHandler(orders)
+    handler.install()
+    selector = Selector()
+    loop = asyncio.SelectorEventLoop(selector)
+    try:
         with waking(loop):
-            assert wakeup_descriptor() == before != -1
-        assert wakeup_descriptor() == before
-        loop.remove_signal_handler(signal.SIGUSR1)
-        with waking(loop):
-            loop.add_signal_handler(signal.SIGUSR1, lambda: None)
-            later = wakeup_descriptor()
-        assert wakeup_descriptor() == later != -1, "set by the application while the server ran"
-        loop.remove_signal_handler(signal.SIGUSR1)
+            thread = threading.Timer(0.05, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM))
+            before = selector.turns
+            thread.start()
+            loop.call_later(0.4, loop.stop)
+            loop.run_forever()
+            thread.join()
+            turns = selector.turns - before
+    finally:
+        loop.close()
+        handler.restore()
+    assert orders.heard == [("SIGTERM", 1)]
+    assert turns == 2, "asleep until the signal comes, and again until the timer"
 
-    asyncio.run(main())
+
+def test_loops_are_woken_by_descriptors_that_are_used_again() -> None:
+    handler = SignalHandler(Orders())
+    handler.install()
+    try:
+        found = []
+        for _ in range(3):
+            one, other = sigaction.open_waker(), sigaction.open_waker()
+            os.kill(os.getpid(), signal.SIGTERM)
+            found.append([os.read(waker[0], 10) for waker in (one, other)])
+            os.kill(os.getpid(), signal.SIGTERM)  # what nobody has read is nothing to the next
+            sigaction.close_waker(one)
+            sigaction.close_waker(other)
+        fresh = sigaction.open_waker()
+        with pytest.raises(BlockingIOError):
+            os.read(fresh[0], 10)
+        sigaction.close_waker(fresh)
+    finally:
+        handler.restore()
+    assert found == [[b"\0", b"\0"]] * 3
+    assert fresh in (one, other)
 
 
-def test_outside_the_main_thread_no_descriptor_is_set() -> None:
+def test_outside_the_main_thread_nothing_is_watched() -> None:
     found: list[int] = []
 
     async def main() -> None:
+        before = len(selector.get_map())
         with waking(asyncio.get_running_loop()):
-            await asyncio.sleep(0)
+            found.append(len(selector.get_map()) - before)
 
-    thread = threading.Thread(target=lambda: asyncio.run(main()))
+    selector = selectors.DefaultSelector()
+    loop = asyncio.SelectorEventLoop(selector)
+    thread = threading.Thread(target=lambda: loop.run_until_complete(main()))
     thread.start()
     thread.join()
-    found.append(wakeup_descriptor())
-    assert found == [-1]
+    loop.close()
+    assert found == [0]
+
+
+# -- the handler in C -------------------------------------------------------------------------------------------------
+
+
+def test_the_last_to_install_a_handler_has_the_signal() -> None:
+    handler = SignalHandler(Orders())
+    assert not sigaction.is_caught(signal.SIGTERM)
+    handler.install()
+    earlier = signal.getsignal(signal.SIGTERM)
+    try:
+        assert all(sigaction.is_caught(signum) for signum in STOP_SIGNALS)
+        signal.siginterrupt(signal.SIGTERM, False)
+        assert sigaction.is_caught(signal.SIGTERM), "it is another flag of the same handler"
+        signal.signal(signal.SIGTERM, earlier)
+        assert not sigaction.is_caught(signal.SIGTERM)
+    finally:
+        handler.restore()
+    assert not any(sigaction.is_caught(signum) for signum in STOP_SIGNALS)
+
+
+def test_a_handler_that_calls_ours_is_heard_and_so_is_one_that_comes_back() -> None:
+    first, second = Orders(), Orders()
+    outer, inner = SignalHandler(first), SignalHandler(second)
+    outer.install()
+    inner.install()
+    try:
+        mine = signal.getsignal(signal.SIGTERM)
+
+        def call_it(signum: int, frame: FrameType | None) -> None:
+            inner.handle(signum, frame)
+
+        signal.signal(signal.SIGTERM, call_it)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert second.heard == first.heard == [("SIGTERM", 1)]
+        signal.signal(signal.SIGTERM, mine)
+    finally:
+        inner.restore()
+        assert sigaction.is_caught(signal.SIGTERM), "the outer one's, again"
+        os.kill(os.getpid(), signal.SIGQUIT)
+        outer.restore()
+    assert second.heard == [("SIGTERM", 1)]
+    assert first.heard == [("SIGTERM", 1), ("SIGQUIT", 2)]
+
+
+def test_more_signals_than_are_kept_are_a_burst_and_cost_the_oldest() -> None:
+    earlier = signal.signal(signal.SIGUSR1, lambda *_: None)
+    sigaction.catch(signal.SIGUSR1)
+    sigaction.skip()
+    try:
+        for _ in range(100):
+            signal.raise_signal(signal.SIGUSR1)
+        before = time.monotonic()
+        found, once_more = sigaction.take(signal.SIGUSR1, before)
+    finally:
+        signal.signal(signal.SIGUSR1, earlier)
+    assert [number for number, _ in found] == [signal.SIGUSR1] * 64
+    assert [when for _, when in found] == sorted(when for _, when in found)
+    assert found[-1][1] <= before
+    assert not once_more
+    assert sigaction.take(signal.SIGUSR1, 100.0) == ([(signal.SIGUSR1, 100.0)], False), "a call that no signal made"
+
+
+def test_a_forked_child_has_the_earlier_handlers_and_wakes_nobody() -> None:
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    handler = SignalHandler(Orders())
+    handler.install()
+    waker = sigaction.open_waker()
+    try:
+        child = os.fork()
+        if child == 0:
+            try:
+                ours = any(map(sigaction.is_caught, STOP_SIGNALS))
+                back = all(signal.getsignal(number) == earlier for number, earlier in before.items())
+                signal.signal(signal.SIGTERM, lambda *_: None)
+                signal.raise_signal(signal.SIGTERM)
+                os._exit(ours or not back)
+            finally:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        with pytest.raises(BlockingIOError):
+            os.read(waker[0], 1)
+        assert all(map(sigaction.is_caught, STOP_SIGNALS)), "the parent's are as they were"
+        assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(STOP_SIGNALS)
+    finally:
+        sigaction.close_waker(waker)
+        handler.restore()

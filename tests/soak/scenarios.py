@@ -404,7 +404,7 @@ async def stalled_upload(client: Client) -> None:
         data = request("POST", "/upload", client.token(), f"Content-Length: {n}", body=CONTENT[: n // 2])
         await wire.send(data)
         async with asyncio.timeout(TIMEOUT_BODY + LATE):
-            await expect_status(wire, 408, "a stalled upload", "POST")
+            await expect_status(wire, 400, "a stalled upload", "POST")
         await expect_end(wire, "a stalled upload")
 
 

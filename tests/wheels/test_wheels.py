@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -22,6 +23,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+
+from testing.pages import page
 
 pytestmark = [pytest.mark.wheels, pytest.mark.timeout(900)]
 
@@ -127,6 +130,37 @@ def names_in(wheel: Path) -> set[str]:
     """What is at the top of a wheel, without its metadata."""
     with zipfile.ZipFile(wheel) as archive:
         return {name.partition("/")[0] for name in archive.namelist() if ".dist-info/" not in name}
+
+
+def test_the_recipes_of_the_pages(wheels: dict[str, Path], tmp_path: Path) -> None:
+    """The image's two stages, and the directory of wheels: what is built as they say is found as they say."""
+    image = next(block.text for block in page("docs/how-to/stop-in-docker.md").blocks if block.language == "dockerfile")
+    assert "RUN pip wheel --no-deps --wheel-dir /wheels /src/lastcall\n" in image, "as `wheels` builds it"
+    copied = {
+        Path(name).name
+        for line in re.findall("^COPY --from=lastcall (.*) ", image, re.MULTILINE)
+        for name in line.split()
+    }
+    assert copied == set(SOURCES)
+    (installed,) = re.findall(r"^RUN (pip install .* --find-links .*)$", image, re.MULTILINE)
+    directory = tmp_path / "wheels"
+    directory.mkdir()
+    for wheel in wheels.values():
+        shutil.copy(wheel, directory)
+    image_environment = Environment(tmp_path / "image")
+    image_environment.run(*[word.replace("/wheels", str(directory)) for word in shlex.split(installed)])
+    assert image_environment.run("lastcall", "--version").startswith("lastcall ")
+    recipe = next(
+        line
+        for block in page("docs/how-to/install.md").blocks
+        for line in block.text.splitlines()
+        if "--find-links" in line
+    )
+    all_three = Environment(tmp_path / "all")
+    all_three.run(
+        *[word.replace("wheels", str(directory)) if word == "wheels" else word for word in shlex.split(recipe)]
+    )
+    assert "not installed" not in all_three.run("lastcall", "--help")
 
 
 def test_each_has_what_is_its_own(wheels: dict[str, Path]) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lastcall_drill.verdicts import Moment, Result, Run, ScenarioInfo, ServerInfo, Source, Verdict
+from lastcall_drill.verdicts import Basis, Moment, Result, Run, ScenarioInfo, ServerInfo, Source, Verdict
 
-PASS, FAIL, UNSUPPORTED, ERROR = Verdict
+PASS, FAIL, UNSUPPORTED, ERROR, UNREACHED = Verdict
 DRILL, CLIENT, APP, PROCESS = Source
 
 SERVERS = (
@@ -32,6 +32,7 @@ def _scenario(name: str, group: str, title: str, clause: str, reason: str) -> Sc
         rule="The process has ended by itself within the grace period of 3 s, and the client saw what the clause asks.",
         tolerance="0.5 s on the time to the exit, scaled",
         sources=("Kludex/uvicorn#451", "https://asgi.readthedocs.io/", "ASGI lifespan 2.0, shutdown"),
+        basis=Basis.VIEW,
     )
 
 

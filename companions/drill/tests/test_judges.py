@@ -8,8 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from companions.drill.tests.judging import scenario_of, tiny
-from lastcall_drill.runner import judge
-from lastcall_drill.scenario import scenarios
+from lastcall_drill.harness import Harness
+from lastcall_drill.runner import drill, judge
+from lastcall_drill.scenario import Failed, Scenario, scenarios
 from lastcall_drill.verdicts import Result, Verdict
 
 SCALE = 0.6
@@ -89,6 +90,48 @@ def test_a_server_that_cannot_be_started_is_an_error_with_its_output() -> None:
     assert result.verdict is Verdict.ERROR
     assert "the server exited with code 1 before it listened" in result.sentence
     assert "the port is not to my liking" in result.sentence
+
+
+def test_a_failure_before_the_signal_is_no_verdict_on_the_stop() -> None:
+    """The server ends by itself as soon as it has answered: what follows is not its answer to a signal."""
+
+    def steps(harness: Harness) -> str:
+        harness.serve()
+        harness.server.wait(10.0)
+        harness.signal()
+        return f"exited {harness.must_exit(1.0)} s after the signal"
+
+    result = judge(tiny("quits"), Scenario(scenario_of("exit-idle").info, steps), tries=1)
+    assert result.verdict is Verdict.ERROR, result.sentence
+    assert result.sentence.startswith("the server ended before the signal, exit code 7")
+
+
+def test_a_scenario_that_fails_before_its_signal_is_an_error() -> None:
+    def steps(harness: Harness) -> str:
+        harness.serve()
+        raise Failed("there was no answer")
+
+    about_signals = Scenario(scenario_of("exit-idle").info, steps)
+    result = judge(tiny(), about_signals, tries=1)
+    assert (result.verdict, result.sentence) == (Verdict.ERROR, "before the signal: there was no answer")
+    without = Scenario(scenario_of("exit-idle").info, steps, signals=False)
+    assert judge(tiny(), without, tries=1).verdict is Verdict.FAIL
+
+
+def test_a_server_that_the_drill_has_ended_has_no_exit_code() -> None:
+    result = judge(tiny(), scenario_of("unix-socket-stale"), tries=1)
+    assert (result.verdict, result.exit_code) == (Verdict.PASS, None)
+    assert not any(one.what == "killed" for one in result.moments)
+
+
+def test_what_does_not_start_is_said_once_and_the_rest_is_not_reached() -> None:
+    asked = [scenario_of(name) for name in ("exit-idle", "lifespan-runs", "stream-endless")]
+    run = drill([tiny("crash"), tiny()], asked, scale=2)
+    verdicts = [one.verdict for one in run.results if one.server == "crash"]
+    assert sorted(one.value for one in verdicts) == ["error", "unreached", "unreached"]
+    assert {one.verdict for one in run.results if one.server == "good"} == {Verdict.PASS}
+    (error,) = [one for one in run.results if one.verdict is Verdict.ERROR]
+    assert "the port is not to my liking" in error.sentence
 
 
 def test_what_a_server_does_not_have_is_unsupported_without_being_started() -> None:

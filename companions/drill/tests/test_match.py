@@ -18,6 +18,9 @@ from lastcall_drill.cli.cards import match_command
 
 CARDS = catalogue()
 CANCEL = "ERROR:    Cancel 3 running task(s), timeout graceful shutdown exceeded"
+KILLED = "[WARNING] Killing worker-1 after it refused to gracefully stop"
+STARTED = "INFO:     Started server process [7]"
+FINISHED = "INFO:     Finished server process [7]"
 WAITING = "INFO:     Waiting for connections to close. (CTRL+C to force quit)"
 NOISE = 'INFO:     127.0.0.1:52496 - "GET /events HTTP/1.1" 200 OK'
 
@@ -51,24 +54,24 @@ def found(text: str) -> dict[str, list[int]]:
 
 
 def test_lines_are_numbered_from_one() -> None:
-    text = "\n".join([CANCEL, NOISE, "", CANCEL, "\rnot a new line\x0c", CANCEL])
-    assert found(text)["uvicorn-shutdown-before-handlers-end"] == [1, 4, 6]
+    text = "\n".join([KILLED, NOISE, "", KILLED, "\rnot a new line\x0c", KILLED])
+    assert found(text)["granian-open-stream"] == [1, 4, 6]
     assert found(text + "\n") == found(text)
-    assert found(text.replace("\n", "\r\n"))["uvicorn-shutdown-before-handlers-end"] == [1, 4, 6]
+    assert found(text.replace("\n", "\r\n"))["granian-open-stream"] == [1, 4, 6]
 
 
 def test_what_is_no_failure_is_none() -> None:
-    assert found(f"{NOISE}\nINFO: Cancel x running task(s), timeout graceful shutdown exceeded\n") == {}
+    assert found(f"{NOISE}\n[WARNING] Killing worker-x after it refused to gracefully stop\n") == {}
     assert found("") == {}
 
 
 @pytest.mark.parametrize("piece", [1, 7, 1000])
 def test_pieces_may_end_anywhere(piece: int) -> None:
-    text = f"{NOISE}\n{CANCEL}\n{NOISE}\n{WAITING}"
+    text = f"{NOISE}\n{KILLED}\n{NOISE}\n{WAITING}"
     summary = scan(Log(iter([text.encode()]), piece), CARDS)
     assert summary.lines == 4
     assert {(one.card.id, one.first) for one in summary.found} >= {
-        ("uvicorn-shutdown-before-handlers-end", 2),
+        ("granian-open-stream", 2),
         ("uvicorn-451", 4),
     }
 
@@ -76,7 +79,7 @@ def test_pieces_may_end_anywhere(piece: int) -> None:
 @pytest.mark.slow
 def test_a_large_log_needs_little_memory() -> None:
     lines = 600_000
-    at = {1: CANCEL, 299_999: WAITING, lines: CANCEL}
+    at = {1: KILLED, 299_999: WAITING, lines: KILLED}
     noise = f"{NOISE}\n".encode()
 
     def log() -> Iterator[bytes]:
@@ -91,19 +94,19 @@ def test_a_large_log_needs_little_memory() -> None:
         tracemalloc.stop()
     assert summary.lines == lines
     spots = {one.card.id: (one.count, one.first, one.last) for one in summary.found}
-    assert spots["uvicorn-shutdown-before-handlers-end"] == (2, 1, lines)
+    assert spots["granian-open-stream"] == (2, 1, lines)
     assert spots["uvicorn-451"] == (1, 299_999, 299_999)
     assert peak < 8 * BLOCK, f"{lines * len(noise)} bytes of log took {peak} bytes"
 
 
 def test_of_a_long_line_the_beginning_is_looked_at() -> None:
     def log() -> Iterator[bytes]:
-        yield CANCEL.encode() + b" "
+        yield KILLED.encode() + b" "
         for _ in range(100):
             yield b"x" * 50_000
-        yield CANCEL.encode() + b"\n"  # the end of a line of 5 MB: not looked at
-        yield b"y" * 3 * LONGEST_LINE + b" " + CANCEL.encode() + b"\n"
-        yield CANCEL.encode() + b"\n"
+        yield KILLED.encode() + b"\n"  # the end of a line of 5 MB: not looked at
+        yield b"y" * 3 * LONGEST_LINE + b" " + KILLED.encode() + b"\n"
+        yield KILLED.encode() + b"\n"
 
     tracemalloc.start()
     try:
@@ -111,7 +114,7 @@ def test_of_a_long_line_the_beginning_is_looked_at() -> None:
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    (one,) = [one for one in summary.found if one.card.id == "uvicorn-shutdown-before-handlers-end"]
+    (one,) = [one for one in summary.found if one.card.id == "granian-open-stream"]
     assert [match.line for match in one.matches] == [1, 3]
     assert summary.lines == 3
     assert peak < 8 * BLOCK
@@ -119,7 +122,7 @@ def test_of_a_long_line_the_beginning_is_looked_at() -> None:
 
 def test_many_matches_are_counted_and_few_are_kept() -> None:
     told: list[Match] = []
-    summary = scan(io.BytesIO(f"{CANCEL}\n".encode() * 5000), CARDS, tell=told.append)
+    summary = scan(io.BytesIO(f"{KILLED}\n".encode() * 5000), CARDS, tell=told.append)
     (one,) = summary.found
     assert (one.count, one.first, one.last) == (5000, 1, 5000)
     assert [match.line for match in one.matches] == [match.line for match in told] == list(range(1, KEPT + 1))
@@ -131,7 +134,7 @@ def test_a_log_that_still_grows_is_followed(monkeypatch: pytest.MonkeyPatch) -> 
     seen_before_end: list[int] = []
 
     def pieces() -> Iterator[bytes]:
-        yield f"{CANCEL}\n".encode()
+        yield f"{KILLED}\n".encode()
         seen_before_end.append(len(told))
         yield f"{NOISE}\n".encode()
 
@@ -142,13 +145,13 @@ def test_a_log_that_still_grows_is_followed(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_command(tmp_path: Path) -> None:
     log = tmp_path / "server.log"
-    log.write_text(f"{NOISE}\n\x1b[31m{CANCEL}\x1b[0m\u202e\n{WAITING}\n{WAITING}\n")
+    log.write_text(f"{NOISE}\n\x1b[31m{KILLED}\x1b[0m\u202e\n{WAITING}\n{WAITING}\n")
     done = CliRunner().invoke(match_command, [str(log)])
     assert done.exit_code == 0, done.output
     assert "\x1b" not in done.output
     assert "\u202e" not in done.output
     lines = done.output.splitlines()
-    assert f"line 2: uvicorn-shutdown-before-handlers-end (high): \\x1b[31m{CANCEL}\\x1b[0m\\u202e" in lines
+    assert f"line 2: granian-open-stream (high): \\x1b[31m{KILLED}\\x1b[0m\\u202e" in lines
     assert f"line 3: uvicorn-451 (medium): {WAITING}" in lines
     assert "  medium confidence, in line 3, 2 times, the last in line 4" in lines
     assert any(line.startswith("  fix: Upgrade to ") for line in lines)

@@ -45,7 +45,7 @@ def test_several_reports_become_one_matrix() -> None:
     assert len(run.results) == len(first.results) + len(second.results)
     assert run.date == "2026-11-20T10:00:00+00:00 to 2026-11-22T10:00:00+00:00"
     text = drill_matrix.page([first, second])
-    assert "| Scenario | lastcall 0.1.0 | uvicorn==0.21.1 | granian 2.8.7 |" in text
+    assert "| Scenario | Asked by | lastcall 0.1.0 | uvicorn==0.21.1 | granian 2.8.7 |" in text
     assert RUN.machine in text.replace("\\", "")
 
 
@@ -56,10 +56,9 @@ def test_what_is_not_the_same_each_time_is_said() -> None:
     assert drill_matrix.differing([one, other, one], "lastcall") == [
         (name, [Verdict.PASS, Verdict.ERROR, Verdict.PASS])
     ]
-    assert f"| lastcall | 3 | [{name}](drill-scenarios.md#{name}): pass, error, pass |" in drill_matrix.page(
-        [one, other, one]
-    )
-    assert "| lastcall | 2 | nothing |" in drill_matrix.page([one, one])
+    seen = f"[{name}](drill-scenarios.md#{name}): pass, error, pass"
+    assert f"| lastcall | 3 | {RUN.date[:10]} | {seen} |" in drill_matrix.page([one, other, one])
+    assert f"| lastcall | 2 | {RUN.date[:10]} | nothing |" in drill_matrix.page([one, one])
 
 
 def test_what_was_seen_of_a_failure_is_on_the_page_without_directories() -> None:

@@ -105,8 +105,10 @@ def test_children_that_have_left_the_session_are_killed_too(launch: Launch, tmp_
 
 def test_the_deadline_kills(launch: Launch) -> None:
     process = launch("import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(1000)", deadline=0.2)
-    assert process.wait(SECONDS) == -signal.SIGKILL
+    wait_until(lambda: not process.running)
     assert process.killed
+    assert process.exit_code is None, "that is no exit of its own"
+    assert "killed" in {one.what for one in process._timeline.events}
 
 
 def test_a_command_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
@@ -157,3 +159,22 @@ def test_events_are_read_as_far_as_they_are_whole(tmp_path: Path) -> None:
     timeline.add(Source.DRILL, "note", at=2.0)
     timeline.join(file)
     assert [(one.at, one.what) for one in timeline.moments] == [(0.0, "task-end"), (1.0, "note"), (1.5, "request")]
+
+
+def test_a_process_that_nobody_waited_for_is_ended_and_not_killed(launch: Launch) -> None:
+    """Its scenario was over before it was asked to end: no signal of the drill's is an exit of the server's."""
+    process = launch("import time; print('up', flush=True); time.sleep(60)")
+    process.kill()
+    assert process.exit_code is None
+    said = {one.what: one.detail for one in process._timeline.events}
+    assert "killed" not in said
+    assert said["ended"] == "no longer needed when its scenario was over"
+    assert said["exit"] == "ended by the drill"
+
+
+def test_a_process_that_did_not_end_in_its_time_is_killed(launch: Launch) -> None:
+    process = launch("import time; time.sleep(60)")
+    assert process.wait(0.01) is None
+    process.kill()
+    assert process.exit_code is None
+    assert [one.what for one in process._timeline.events if one.what in ("killed", "ended")] == ["killed"]

@@ -11,7 +11,8 @@ from pathlib import Path
 import click
 import pytest
 
-from lastcall_drill import appmode, environments, reference
+from lastcall_drill import environments, reference
+from lastcall_drill.appmode.judging import AFTER_GRACE, ROWS
 from lastcall_drill.cli import main as command
 from lastcall_drill.cli.end import INTERRUPTED
 from lastcall_drill.record import Record
@@ -90,8 +91,8 @@ def test_the_verdicts() -> None:
 
 def test_the_rows_of_an_application() -> None:
     rows = DRILL.section("With an application").rows("id", "passes if")
-    assert [row[0].strip("`") for row in rows] == [one.id for one in appmode.ROWS]
-    assert f"within the grace and {appmode.AFTER_GRACE:g} s" in rows[1][1]
+    assert [row[0].strip("`") for row in rows] == [one.id for one in ROWS]
+    assert f"within the grace and {AFTER_GRACE:g} s" in rows[1][1]
 
 
 def test_the_features() -> None:

@@ -48,6 +48,7 @@ def test_servers_have_versions_and_the_run_a_date() -> None:
     *_, servers = tables(written)
     assert tables(written)[0][0] == [
         "Scenario",
+        "Asked by",
         "lastcall 0.1.0",
         "uvicorn==0.21.1",
         "uvicorn 0.54.0",
@@ -61,6 +62,7 @@ def test_cells_and_links() -> None:
     _, plain, *_ = tables(markdown.matrix(RUN))
     assert plain[3] == [
         "[A request in flight is answered](drill-scenarios.md#request-in-flight)",
+        "our view",
         "✓ pass",
         "✓ pass",
         "✓ pass",
@@ -68,7 +70,7 @@ def test_cells_and_links() -> None:
         "✓ pass",
     ]
     other = markdown.matrix(replace(RUN, results=()), reference="../reference/x.md")
-    assert "(../reference/x.md#idle-exit) | not run | not run |" in other
+    assert "(../reference/x.md#idle-exit) | our view | not run | not run |" in other
 
 
 def test_what_is_hostile_is_text() -> None:

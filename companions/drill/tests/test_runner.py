@@ -47,7 +47,7 @@ class Steps:
 
 
 def of(*ends: Exception | str) -> Scenario:
-    return replace(scenario_of("exit-idle"), steps=Steps(*ends))
+    return replace(scenario_of("exit-idle"), steps=Steps(*ends), signals=False)
 
 
 @pytest.mark.parametrize(

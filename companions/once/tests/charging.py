@@ -54,6 +54,19 @@ class Service:
         """How often a handler ran, of any server."""
         return len(self._effects.read_text().splitlines()) if self._effects.exists() else 0
 
+    def records(self) -> list[Record]:
+        """All records of this service's."""
+
+        async def look() -> list[Record]:
+            store = store_from_url(self.url)
+            await store.open()
+            try:
+                return [*await store.scan(f"{self._namespace}:")]
+            finally:
+                await store.close()
+
+        return asyncio.run(look())
+
     def record(self, key: str) -> Record:
         """The record of a key of callers without a name."""
 

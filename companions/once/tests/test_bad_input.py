@@ -7,6 +7,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from lastcall_once.stores.redis import RedisStore
 from lastcall_once.stores.sqlite import SQLiteStore
 from lastcall_once.stores.sqlite_schema import MIGRATIONS
 from testing.loop import VirtualLoop
-from testing.stores import Server
+from testing.stores import RedisServer, Server
 
 Run = Callable[[Callable[[Setting], Coroutine[Any, Any, None]]], None]
 HOUR = 3600.0
@@ -111,6 +112,27 @@ def test_a_file_that_cannot_be_used(
         else:
             assert [(answer.status, answer.code) for answer in answers] == [(503, "once_store_down")] * 2
             assert handler.runs == 0
+
+    asyncio.run(body())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_a_full_server_still_replays(redis_server: RedisServer) -> None:
+    async def body() -> None:
+        handler = Handler()
+        app = IdempotencyMiddleware(handler, RedisStore(redis_server.url, timeout=10.0), namespace=uuid.uuid4().hex)
+        assert not (await call(app)).replayed
+        with closing(redis_server.client()) as client:
+            client.config_set("maxmemory", 1)
+            try:
+                again, new = await call(app), await call(app, "new")
+            finally:
+                client.config_set("maxmemory", 0)
+        assert again.replayed
+        assert new.code == "once_store_down"
+        assert handler.runs == 1
+        await app.aclose()
 
     asyncio.run(body())
 

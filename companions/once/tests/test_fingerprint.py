@@ -121,6 +121,51 @@ def test_what_counts() -> None:
     assert fingerprint_of(http_scope(), body_of([b"{", b"", b"}"])) == fingerprint()
 
 
+def test_the_path_counts_as_it_was_sent() -> None:
+    plain = fingerprint(path="/a/b")
+    assert fingerprint(path="/a/b", raw_path=b"/a/b") == fingerprint(path="/a/b", raw_path=None) == plain
+    encoded = [fingerprint(path="/a/b", raw_path=raw) for raw in (b"/a%2Fb", b"/a%2fb", b"/%61/b")]
+    assert len({plain, *encoded}) == 4
+    assert fingerprint(path="/é", raw_path=b"/%C3%A9") == fingerprint(path="/é", raw_path=b"/%C3%A9")
+
+
+def multipart(boundary: str, *parts: str, kind: str = "multipart/form-data; boundary={}", most: int = 1000) -> str:
+    body = "".join(f"--{boundary}\r\nContent-Disposition: form-data; name=a\r\n\r\n{part}\r\n" for part in parts)
+    body += f"--{boundary}--\r\n"
+    return fingerprint(body.encode(), most=most, headers=[(b"content-type", kind.format(boundary).encode())])
+
+
+def test_the_boundary_of_a_form_does_not_count() -> None:
+    first = multipart("abc123", "one", "two")
+    assert multipart("xyz789", "one", "two") == first
+    assert multipart("xyz", "one", "two", kind='Multipart/Form-Data; charset=utf-8; Boundary="{}"') == first
+    others = [
+        multipart("abc123", "one", "tw0"),
+        multipart("abc123", "onetwo"),
+        multipart("abc123", "one"),
+        multipart("abc123", "two", "one"),
+    ]
+    assert len({first, *others}) == len(others) + 1
+    # What is no form, or has a boundary that can be read in two ways, counts by its bytes.
+    for kind in (
+        "text/plain; boundary={}",
+        "multipart/form-data; xboundary={}",
+        "multipart/form-data; boundary={}; boundary=other",
+    ):
+        assert multipart("abc", "one", kind=kind) != multipart("xyz", "one", kind=kind)
+    large = [multipart(boundary, "1" * 100, "2" * 900, most=500) for boundary in ("abc", "xyz")]
+    assert large[0] == large[1] != multipart("abc", "2" * 100, "2" * 900, most=500)
+
+
+@given(st.lists(st.binary(max_size=6), min_size=1, max_size=3), st.lists(st.binary(max_size=6), min_size=1, max_size=3))
+def test_two_forms_are_one_only_if_their_parts_are(one: list[bytes], other: list[bytes]) -> None:
+    def form(parts: list[bytes], boundary: bytes) -> str:
+        kind = [(b"content-type", b"multipart/form-data; boundary=" + boundary)]
+        return fingerprint((b"--" + boundary).join(parts), headers=kind)
+
+    assert (form(one, b"a\x7fb") == form(other, b"c\x7fd")) is (one == other)
+
+
 def test_json_in_another_order() -> None:
     headers = [(b"content-type", b"application/json; charset=utf-8")]
 

@@ -392,16 +392,65 @@ def test_no_renewal_follows_an_end() -> None:
     run(body)
 
 
+@pytest.mark.parametrize("fail_open", [False, True])
+def test_a_store_that_takes_nothing_any_more_still_gives(fail_open: bool) -> None:
+    """One that is full, or read-only."""
+
+    class Full(MemoryStore):
+        full = False
+
+        async def acquire(self, attempt: Attempt) -> Outcome:
+            if self.full:
+                raise StoreError("it is full")
+            return await super().acquire(attempt)
+
+    async def body() -> None:
+        store, figures = Full(), MemoryCounters()
+        async with AsyncOnce(store, fail_open=fail_open, lease=60.0, metrics=figures) as once:
+            runs = []
+
+            @once.guard(key="{name}")
+            async def work(name: str) -> str:
+                runs.append(name)
+                return name
+
+            await work("done")
+            async with once.lease("running"):
+                store.full = True
+                assert await work("done") == "done"
+                assert figures.value("once_fail_open_total", operation="acquire") == 0
+                with pytest.raises(InFlight) as caught:
+                    await work("running")
+                assert caught.value.retry_after == pytest.approx(60.0)
+                assert (await once.check_lock("done")).duplicate
+                if fail_open:
+                    assert await work("new") == "new"
+                else:
+                    with pytest.raises(StoreError):
+                        await work("new")
+            assert runs == ["done", "new"][: 1 + fail_open]
+
+    asyncio.run(body())
+
+
+async def taken_by_another(store: Store) -> None:
+    """As when an operator has released the key."""
+    await store.delete("k")
+    await store.acquire(Attempt("k", "other", 60.0, 60.0))
+
+
 def test_a_lost_lease_is_told() -> None:
     async def body(kit: Kit) -> None:
         with pytest.raises(LeaseLost):  # noqa: PT012 - the block is what raises
             async with kit.once.lease("k", lease=0.03) as lease:
-                await kit.store.delete("k")
+                await taken_by_another(kit.store)
                 await until(lambda: lease.lost)
                 await lease.complete("x")
+        await kit.store.delete("k")
         with pytest.raises(LeaseLost):
             async with kit.once.lease("k"):
-                await kit.store.delete("k")
+                await taken_by_another(kit.store)
+        await kit.store.delete("k")
         with pytest.raises(ZeroDivisionError):  # noqa: PT012 - the block is what raises
             async with kit.once.lease("k"):
                 await kit.store.delete("k")
@@ -613,7 +662,7 @@ def test_a_call_whose_lease_was_lost_returns_its_own_result() -> None:
     async def body(kit: Kit) -> None:
         @kit.once.guard(key="k")
         async def work() -> str:
-            await kit.store.delete("k")
+            await taken_by_another(kit.store)
             return "mine"
 
         assert await work() == "mine"

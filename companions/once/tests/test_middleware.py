@@ -12,6 +12,7 @@ import pytest
 
 from companions.once.tests.calls import Call, Setting, call, until
 from lastcall.drain.ladder import Phase
+from lastcall.notice.notice import DrainNotice
 from lastcall_once._types import Message, Receive, Scope, Send
 from lastcall_once.metrics import MemoryCounters, OnceEvent
 from lastcall_once.middleware import IdempotencyMiddleware
@@ -22,10 +23,20 @@ from testing.loop import VirtualLoop
 Run = Callable[[Callable[[Setting], Coroutine[Any, Any, None]]], None]
 
 
+def task_of_a_test(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> Any:
+    """A task factory, as applications set them. What it makes of our own tasks must not matter: it is given none."""
+    caller = sys._getframe(1)
+    while "asyncio" in caller.f_code.co_filename and caller.f_back is not None:
+        caller = caller.f_back
+    assert "lastcall_once" not in caller.f_code.co_filename
+    return asyncio.Task(work, loop=loop, **options)
+
+
 @pytest.fixture
 def run() -> Iterator[Run]:
     """Run a test's body with a setting; nothing may be left behind."""
     loop = VirtualLoop()
+    loop.set_task_factory(task_of_a_test)
 
     async def begin(body: Callable[[Setting], Coroutine[Any, Any, None]]) -> None:
         await body(Setting(loop))
@@ -102,6 +113,48 @@ def test_without_wait_they_are_told_to_come_again(run: Run) -> None:
         at.handler.go.set()
         await calls[0].task
         assert at.handler.runs == 1
+
+    run(body)
+
+
+def test_the_hint_grows_with_the_work(run: Run) -> None:
+    """Three tries that obey it come when work has run for one, two and four times as long; nobody is told minutes."""
+
+    async def body(at: Setting) -> None:
+        app = at.guard()
+        at.handler.go.clear()
+        first = Call(app)
+        hints = []
+        for after in (0.1, 1.0, 2.0, 10.0, 1000.0):
+            await asyncio.sleep(after)
+            hints.append(int(dict((await call(app)).headers)[b"retry-after"]))
+        assert hints == [1, 2, 4, 14, 30]
+        waiting = at.guard(wait=0.5)
+        assert dict((await call(waiting)).headers)[b"retry-after"] == b"30"
+        at.handler.go.set()
+        await first.task
+
+    run(body)
+
+
+def test_a_409_that_is_final_says_so(run: Run) -> None:
+    async def body(at: Setting) -> None:
+        app = at.guard(on_unknown="refuse", mismatch_status=409, max_stored=1)
+        final = (b"x-should-retry", b"false")
+        at.handler.go.clear()
+        first = Call(app)
+        await until(lambda: at.handler.runs)
+        running = await call(app)
+        assert running.code == "once_in_flight"
+        assert final not in running.headers
+        at.handler.go.set()
+        await first.task
+        for other in ({"path": "/x"}, {"headers": [(b"host", b"elsewhere")]}, {}):
+            made = await call(app, **other)
+            assert made.status == 409
+            assert final in made.headers
+            assert b"retry-after" not in dict(made.headers)
+        assert final not in (await call(app, "a b")).headers
 
     run(body)
 
@@ -210,9 +263,9 @@ def test_a_stream_comes_back_byte_for_byte(run: Run) -> None:
             await send(piece())
 
         guarded = at.guard(app)
-        first = Call(guarded)
+        first = Call(guarded, authorization="Bearer t")
         await first.task
-        again = await call(guarded)
+        again = await call(guarded, authorization="Bearer t")
         assert again.body == first.body == b"".join(pieces)
         assert again.status == 201
         assert again.headers == [*first.headers, (b"idempotent-replayed", b"true")]
@@ -319,7 +372,7 @@ def test_methods(run: Run) -> None:
             assert [(await call(app, method=method)).replayed for _ in range(2)] == [False, False]
         for method in ("POST", "PATCH"):
             assert [(await call(app, method, method=method)).replayed for _ in range(2)] == [False, True]
-        put = at.guard(methods=["PUT"])
+        put = at.guard(methods=["put"])
         assert [(await call(put, "p", method="PUT")).replayed for _ in range(2)] == [False, True]
         assert [(await call(put, "p", method="POST")).replayed for _ in range(2)] == [False, False]
 
@@ -378,6 +431,9 @@ def test_a_cookie_alone_does_not_say_who_it_is(run: Run) -> None:
         {"max_stored": -1},
         {"max_body": -1},
         {"methods": "POST"},
+        {"methods": ()},
+        {"methods": ("POST, PATCH",)},
+        {"methods": ("",)},
         {"required": "/pay"},
         {"optional": "*"},
         {"on_unknown": "perhaps"},
@@ -422,6 +478,48 @@ def test_which_answers_are_kept(run: Run, status: int, stored: bool, state: Stat
         assert first.status == second.status == status
         assert second.replayed is (state is State.DONE)
         assert (await at.record()).state is state
+
+    run(body)
+
+
+@pytest.mark.parametrize("status", [307, 308])
+def test_a_redirect_that_is_to_be_repeated_leaves_no_record(run: Run, status: int) -> None:
+    """The client sends the same key to another address, and would be sent there for ever."""
+
+    async def body(at: Setting) -> None:
+        app = at.guard(wait=10, store_5xx=True)
+        at.handler.status = status
+        at.handler.go.clear()
+        calls = [Call(app) for _ in range(3)]
+        await until(lambda: at.handler.runs)
+        at.handler.go.set()
+        await asyncio.gather(*(made.task for made in calls))
+        assert [made.status for made in calls] == [status] * 3  # none is a replay
+        assert await at.store.scan() == []
+        at.handler.status = 200
+        followed = [await call(app, path="/there", headers=[(b"host", b"www.example")]) for _ in range(2)]
+        assert [made.replayed for made in followed] == [False, True]
+
+    run(body)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("status", [200, 202, 301, 400, 404, 409, 413, 422, 500, 502, 503])
+def test_who_says_when_to_come_again_means_it(run: Run, status: int, stored: bool) -> None:
+    async def body(at: Setting) -> None:
+        app = at.guard(
+            app_of(start(status, (b"Retry-After", b"2")), piece(b"x")), store_5xx=stored, on_unknown="refuse"
+        )
+        first, second = await call(app), await call(app)
+        assert first.status == second.status == status
+        assert second.replayed is (status < 400)
+        kept = [record.state for record in await at.store.scan()]
+        assert kept == ([State.DONE] if status < 400 else [])
+        corrected = await call(app, body=b"corrected")  # runs, where nothing is kept
+        if status < 400:
+            assert (corrected.status, corrected.code) == (422, "once_mismatch")
+        else:
+            assert (corrected.status, corrected.body) == (status, b"x")
 
     run(body)
 
@@ -543,7 +641,7 @@ def test_a_lease_that_was_lost_is_told(run: Run) -> None:
         at.handler.go.set()
         await first.task
         assert first.body == b"run 1"
-        assert await at.store.scan() == []
+        assert (await at.record()).state is State.DONE  # nobody has taken the key meanwhile
 
     run(body)
 
@@ -689,12 +787,21 @@ def test_nor_does_the_servers_cancel_for_it(run: Run, other_server: bool) -> Non
     run(body)
 
 
-def test_a_cancel_that_insists_leaves_the_work_to_itself(run: Run) -> None:
+class OlderNotice:
+    """That of a lastcall which cannot track a task by it."""
+
+    def __init__(self, notice: DrainNotice) -> None:
+        self.is_set, self.remaining, self.add_callback = notice.is_set, notice.remaining, notice.add_callback
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_cancel_that_insists_leaves_the_work_to_itself(run: Run, older: bool) -> None:
     """As anyio's cancel scopes do: they cancel until the task has ended."""
 
     async def body(at: Setting) -> None:
         app = at.guard(streamer(at))
-        made = Call(app, notice=at.notice)
+        notice: Any = OlderNotice(at.notice) if older else at.notice
+        made = Call(app, notice=notice)
         await asyncio.sleep(1.5)
         made.leave()
         for _ in range(2):
@@ -938,6 +1045,44 @@ def test_a_store_that_is_down_before_the_work(run: Run, operation: str, caplog: 
     assert len(caplog.records) == 2  # one for each, not one for each request
     assert "fail_open" in caplog.text
     assert f"down: {operation}" in caplog.text
+
+
+@pytest.mark.parametrize("fail_open", [False, True])
+def test_a_store_that_takes_nothing_any_more_still_gives(run: Run, fail_open: bool) -> None:
+    """One that is full, or read-only."""
+
+    async def body(at: Setting) -> None:
+        app = at.guard(fail_open=fail_open, wait=1.0)
+        await call(app)
+        at.handler.go.clear()
+        running = Call(app, "running")
+        await until(lambda: at.handler.runs == 2)
+        at.store.down = {"acquire"}
+        assert (await call(app)).replayed
+        assert (await call(app, path="/x")).code == "once_mismatch"
+        assert (await call(app, "running")).code == "once_in_flight"
+        at.handler.go.set()
+        await running.task
+        assert (await call(app, "running")).replayed
+        new = await call(app, "new")
+        assert new.body == b"run 3" if fail_open else new.code == "once_store_down"
+        await app.aclose()
+
+    run(body)
+
+
+def test_a_store_that_does_not_answer_is_not_waited_for_twice(run: Run) -> None:
+    async def body(at: Setting) -> None:
+        async def silent(*arguments: Any, **named: Any) -> Any:
+            await asyncio.sleep(2)
+            raise StoreError("no answer within 2 s")
+
+        at.store.acquire = at.store.get = silent  # type: ignore[method-assign]
+        began = at.loop.time()
+        assert (await call(at.guard(fail_open=True))).body == b"run 1"
+        assert at.loop.time() - began == pytest.approx(2.5)
+
+    run(body)
 
 
 @pytest.mark.parametrize(

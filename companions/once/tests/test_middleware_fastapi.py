@@ -11,8 +11,12 @@ from typing import Any
 
 import pytest
 from fastapi import BackgroundTasks, FastAPI, HTTPException, Request, Response
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.responses import StreamingResponse
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.middleware.httpsredirect import HTTPSRedirectMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from companions.once.tests.calls import Call, until
 from lastcall_once.middleware import IdempotencyMiddleware
@@ -83,6 +87,96 @@ def use(app: FastAPI, client: TestClient) -> None:
     streams = [client.post("/export", headers=KEY | {"Idempotency-Key": "4"}) for _ in range(2)]
     assert streams[0].content == streams[1].content
     assert app.state.runs.count("export") == 1
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_redirects_of_the_framework_lead_somewhere(outside: bool) -> None:
+    """To www, to https, and to the path with a slash: all are 307, and the client sends the same key again."""
+    app = FastAPI()
+    urls: list[str] = []
+
+    @app.post("/slash/")
+    async def slash(request: Request) -> str:
+        urls.append(str(request.url))
+        return "here"
+
+    def redirecting(app: Any) -> Any:
+        return TrustedHostMiddleware(HTTPSRedirectMiddleware(app), allowed_hosts=["www.shop.example"])
+
+    guarded: Any = IdempotencyMiddleware(app if outside else redirecting(app), "memory:")
+    client = TestClient(redirecting(guarded) if outside else guarded, base_url="http://shop.example")
+    path, end = ("/slash/", 2) if outside else ("/slash", 3)
+    first = client.post(path, headers={"Idempotency-Key": "r"})
+    assert (first.status_code, len(first.history)) == (200, end)
+    # Where the redirects are outside, a retry may begin where the first try began; else it is another request there.
+    again = client.post(path if outside else str(first.url), headers={"Idempotency-Key": "r"})
+    assert again.status_code == 200
+    assert again.headers["idempotent-replayed"] == "true"
+    assert urls == ["https://www.shop.example/slash/"]
+
+
+ORIGINS = ("https://a.example", "https://b.example")
+
+
+def ordered(*outside: str) -> TestClient:
+    """A client of an application whose middlewares are outside of once, or inside."""
+    app = FastAPI()
+
+    @app.post("/report")
+    async def report() -> Response:
+        return Response("x" * 10_000, media_type="text/plain")
+
+    def add(name: str) -> None:
+        if name == "cors":
+            app.add_middleware(CORSMiddleware, allow_origins=ORIGINS, expose_headers=["Idempotent-Replayed"])
+        else:
+            app.add_middleware(GZipMiddleware)
+
+    for name in {"cors", "gzip"} - {*outside}:
+        add(name)
+    app.add_middleware(IdempotencyMiddleware, store="memory:")
+    for name in outside:
+        add(name)
+    return TestClient(app)
+
+
+def test_compression_outside_is_each_retrys_own_and_inside_the_firsts() -> None:
+    for outside in (True, False):
+        client = ordered("gzip") if outside else ordered("cors")
+        encodings = []
+        for accepted in ("gzip", "identity", "gzip"):
+            answer = client.post("/report", headers={"Idempotency-Key": "k", "Accept-Encoding": accepted})
+            assert answer.text == "x" * 10_000
+            encodings.append(answer.headers.get("content-encoding"))
+        assert encodings == ["gzip", None if outside else "gzip", "gzip"]
+
+
+def test_cors_outside_is_each_retrys_own_and_inside_the_firsts() -> None:
+    for outside in (True, False):
+        client = ordered("cors") if outside else ordered("gzip")
+        allowed = []
+        for origin, key in ((ORIGINS[0], "k"), (ORIGINS[1], "k"), (ORIGINS[1], "malformed key")):
+            answer = client.post("/report", headers={"Idempotency-Key": key, "Origin": origin})
+            allowed.append(answer.headers.get("access-control-allow-origin"))
+        assert allowed == ([ORIGINS[0], ORIGINS[1], ORIGINS[1]] if outside else [ORIGINS[0], ORIGINS[0], None])
+
+
+def test_a_form_that_is_sent_again_is_the_same_request() -> None:
+    """httpx makes a new boundary for each request, as browsers do."""
+    app = FastAPI()
+    bodies = []
+
+    @app.post("/upload")
+    async def upload(request: Request) -> int:
+        bodies.append(await request.body())
+        return len(bodies)
+
+    client = TestClient(IdempotencyMiddleware(app, "memory:"))
+    for content, status, runs in ((b"1", 200, 1), (b"1", 200, 1), (b"2", 422, 1)):
+        answer = client.post("/upload", files={"file": ("a.txt", content)}, headers={"Idempotency-Key": "k"})
+        assert (answer.status_code, len(bodies)) == (status, runs)
+    client.post("/upload", files={"file": ("a.txt", b"1")}, headers={"Idempotency-Key": "2"})
+    assert bodies[0] != bodies[1]  # the boundary
 
 
 class PassOn(BaseHTTPMiddleware):

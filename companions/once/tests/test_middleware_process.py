@@ -85,6 +85,36 @@ def test_a_client_that_leaves_a_stream_does_not_end_it(service: Service) -> None
     assert "Traceback" not in server.stderr
 
 
+@pytest.mark.parametrize("below", ["0", "1"])
+def test_a_stop_waits_for_a_stream_whose_client_has_left(service: Service, below: str) -> None:
+    """Also where a BaseHTTPMiddleware outside of once has cancelled it again and again."""
+    server = service.start("--timeout-disconnect", "0.2", BELOW=below)
+    peer = service.peer(server)
+    charge(peer, "k", "/stream?4")
+    began(server)
+    peer.close()
+    time.sleep(1)
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    assert service.record("k").state.value == "done"
+    assert "ended" in server.stdout
+    assert "Traceback" not in server.stderr
+
+
+@pytest.mark.parametrize("below", ["0", "1"])
+def test_and_cancels_it_at_the_end_of_its_grace(service: Service, below: str) -> None:
+    server = service.start("--timeout-disconnect", "0.2", "--timeout-graceful-shutdown", "1", BELOW=below)
+    peer = service.peer(server)
+    charge(peer, "k", "/stream?1000")
+    began(server)
+    peer.close()
+    time.sleep(1)
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    assert service.record("k").state.value == "unknown"
+    assert "Traceback" not in server.stderr
+
+
 @pytest.mark.parametrize("graceful", ["1", "none"])
 def test_a_stop_does_end_it(service: Service, graceful: str) -> None:
     """At the end of its grace, or with the second signal."""

@@ -7,12 +7,14 @@ import contextlib
 import signal
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 import psycopg
 import pytest
 
+from lastcall_once.document_stores import document_store_of
+from lastcall_once.documents import Charge
 from lastcall_once.records import Attempt, Event, Verdict
 from lastcall_once.store import StoreError
 from lastcall_once.stores import postgres
@@ -176,6 +178,41 @@ def test_a_read_only_database(postgres_server: PostgresServer, client: psycopg.C
             await reader.close()
         with pytest.raises(StoreError, match="read-only"):
             await PostgresStore(url, table="another").open()
+
+    run(postgres_server.url, body)
+
+
+def test_connections_that_became_read_only_are_left(
+    postgres_server: PostgresServer, client: psycopg.Connection[Any]
+) -> None:
+    """As those to a primary that was demoted, or through a proxy to a standby: the first error closes all."""
+    role = f"writer_{uuid.uuid4().hex[:8]}"
+
+    async def body(_: PostgresStore) -> None:
+        client.execute(f"CREATE ROLE {role} LOGIN IN ROLE pg_read_all_data, pg_write_all_data".encode())
+        read_only = f"ALTER ROLE {role} SET default_transaction_read_only = "
+        client.execute(f"{read_only}on".encode())
+        store = PostgresStore(postgres_server.url.replace("once@", f"{role}@"), timeout=5.0, connections=4)
+        await store.open()
+        documents = document_store_of(store)
+        try:
+            calls: list[Callable[[], Awaitable[Any]]] = [
+                lambda: store.acquire(attempt()),
+                lambda: documents.write("c", "n", "d"),
+                lambda: documents.charge([Charge("c", 1, None, keep=60.0)]),
+            ]
+            for call in calls:
+                await asyncio.gather(*(store.get("k") for _ in range(20)))  # all connections
+                client.execute(f"{read_only}off".encode())
+                with pytest.raises(StoreError, match="read-only"):
+                    await call()
+                found = await asyncio.gather(*(store.acquire(attempt()) for _ in range(20)))
+                assert {outcome.verdict for outcome in found} == {Verdict.GRANTED}
+                client.execute(f"{read_only}on".encode())
+                await store.close()
+                await store.open()
+        finally:
+            await store.close()
 
     run(postgres_server.url, body)
 

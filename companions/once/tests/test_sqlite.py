@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from lastcall_once.document_stores import document_store_of
 from lastcall_once.records import Attempt, Event, State, Verdict
 from lastcall_once.store import StoreError
 from lastcall_once.stores import sqlite, sqlite_schema
@@ -256,6 +257,81 @@ def test_it_may_be_closed_in_another_loop(path: Path, running: bool) -> None:
         asyncio.run(opened())
         asyncio.run(closed())
     asyncio.run(again())
+
+
+def _remove(path: Path, _other: Path) -> None:
+    path.unlink()
+
+
+def _replace(path: Path, other: Path) -> None:
+    other.replace(path)
+
+
+def _remove_directory(path: Path, _other: Path) -> None:
+    path.parent.rename(path.parent.with_name("elsewhere"))
+
+
+def _lead_elsewhere(path: Path, other: Path) -> None:
+    path.unlink()
+    path.symlink_to(other)
+
+
+@pytest.mark.parametrize("change", [_remove, _replace, _remove_directory, _lead_elsewhere])
+def test_a_file_that_is_another_one_now(tmp_path: Path, change: Callable[[Path, Path], None]) -> None:
+    """Whoever opens the store next would not see what is written here, nor the other way round."""
+    path, other, kept = tmp_path / "d" / "once.db", tmp_path / "other.db", tmp_path / "kept.db"
+    path.parent.mkdir()
+
+    async def nothing(_store: SQLiteStore) -> None:
+        pass
+
+    async def body(store: SQLiteStore) -> None:
+        await store.acquire(wanted("k"))
+        kept.hardlink_to(path)
+        change(path, other)
+        documents = document_store_of(store)
+        calls: list[Callable[[], Awaitable[Any]]] = [
+            lambda: store.acquire(wanted("new")),
+            lambda: store.get("k"),
+            lambda: store.finish("k", "t", Event.COMPLETE, ttl=LONG),
+            lambda: documents.write("c", "n", "d"),
+            store.scan,
+            store.purge,
+        ]
+        for call in calls:
+            with pytest.raises(StoreError, match=r"once\.db was (removed|replaced)"):
+                await call()
+        path.parent.mkdir(exist_ok=True)
+        path.unlink(missing_ok=True)
+        kept.rename(path)
+        assert await store.get("new") is None
+        assert await store.finish("k", "t", Event.COMPLETE, ttl=LONG)
+
+    run(other, nothing)
+    run(path, body)
+
+
+def test_a_store_whose_file_was_removed_may_be_opened_again(path: Path) -> None:
+    async def body(store: SQLiteStore) -> None:
+        await store.acquire(wanted("k"))
+        path.unlink()
+        with pytest.raises(StoreError):
+            await store.acquire(wanted("k"))
+        await store.close()
+        await store.open()
+        assert (await store.acquire(wanted("k"))).verdict is Verdict.GRANTED
+
+    run(path, body)
+
+
+def test_a_process_that_changes_its_directory_has_the_same_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body(store: SQLiteStore) -> None:
+        await store.acquire(wanted("k"))
+        monkeypatch.chdir("/")
+        assert (await store.acquire(wanted("k"))).verdict is Verdict.IN_FLIGHT
+
+    monkeypatch.chdir(path.parent)
+    run(Path(path.name), body)
 
 
 # -- time-outs and bad input -------------------------------------------------------------------------------------------

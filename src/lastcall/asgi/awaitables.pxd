@@ -24,6 +24,11 @@ cdef class OneTurn(Awaitable):
 
 
 @cython.final
+cdef class Failing(Awaitable):
+    pass
+
+
+@cython.final
 cdef class Later(Awaitable):
     cdef object _function
     cdef object _argument
@@ -32,6 +37,7 @@ cdef class Later(Awaitable):
 
 cdef object ENDED
 cdef Done DONE
+cdef Failing failing(object error)
 cdef Later later(object function, object argument)
 cdef object add_waiter(object waiting, object future)
 cdef int wake(object waiting) except -1

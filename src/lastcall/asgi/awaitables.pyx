@@ -103,6 +103,31 @@ cdef class OneTurn(Awaitable):
 
 
 @cython.final
+cdef class Failing(Awaitable):
+    """Suspends its task for one turn of the loop, and then raises ``result``: who tries again and again, whatever comes of
+    it, must not own the loop either."""
+
+    cdef object step(self, object value):
+        cdef object error = self.result
+        if not self.done:
+            self.done = True
+            return None
+        self.result = None
+        if error is None:
+            raise RuntimeError("cannot reuse an already awaited send()")
+        raise error
+
+    cdef object thrown(self, object exc):
+        self.closed()
+        raise exc
+
+    cdef int closed(self) except -1:
+        self.done = True
+        self.result = None
+        return 0
+
+
+@cython.final
 cdef class Later(Awaitable):
     """A ``send()`` called in another thread, as ``run_coroutine_threadsafe(send(message), loop)`` does: it acts when
     the loop's thread steps it."""
@@ -124,6 +149,13 @@ cdef class Later(Awaitable):
 
     cdef int closed(self) except -1:
         return 0 if self._awaitable is None else self._awaitable.closed()
+
+
+cdef Failing failing(object error):
+    """``error``, a turn of the loop later."""
+    cdef Failing awaitable = Failing.__new__(Failing)
+    awaitable.result = error
+    return awaitable
 
 
 cdef Later later(object function, object argument):

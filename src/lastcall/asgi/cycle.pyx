@@ -1,4 +1,5 @@
 # cython: language_level=3
+# length: the run of the application, its coroutine and the awaitables that it gets are one machine over shared state.
 """One run of an ASGI application, whatever protocol carries it: its task, what it waits for, how it ends.
 
 ``AppCycle`` knows no protocol. ``HTTPCycle`` (``asgi.http``) adds the messages of HTTP, and a subclass of that in
@@ -11,17 +12,19 @@ A message is taken out of the cycle when the awaitable of ``receive()`` is stepp
 
 cimport cython
 from cpython.dict cimport PyDict_CheckExact, PyDict_GetItemWithError
+from cpython.object cimport Py_TYPE
 from cpython.ref cimport PyObject
 from libc.math cimport INFINITY
 
 import asyncio
+import inspect
 import logging
 from asyncio import CancelledError
+from collections import deque
 
-from lastcall.asgi.awaitables cimport DONE, ENDED, Awaitable, OneTurn, add_waiter, wake
-from lastcall.asgi.failures import follows_a_cancel, is_disconnect
+from lastcall.asgi.awaitables cimport DONE, ENDED, Awaitable, OneTurn, add_waiter, failing, wake
+from lastcall.asgi.failures import client_left, follows_a_cancel, is_disconnect
 from lastcall.asgi.runtime cimport EAGER, AppRuntime
-from lastcall.base.errors import ClientDisconnected
 from lastcall.drain.policy import Policy
 from lastcall.drain.report import CLOSED_BY_POLICY
 from lastcall.notice.notice cimport CURRENT, WANTED, notice_of
@@ -37,8 +40,6 @@ cdef extern from "Python.h":
     PyObject* call_type "PyObject_Call"(object kind, tuple arguments, dict keywords)
     PyObject* PyObject_Vectorcall(object callable, PyObject** arguments, size_t count, PyObject* names)
     bint PyCoro_CheckExact(object o)
-    ctypedef struct PyMethodDescrObject:
-        PyMethodDef* d_method
     void Py_DECREF(PyObject* o)
 
 cdef extern from * nogil:
@@ -51,20 +52,27 @@ cdef extern from * nogil:
 cdef object logger = logging.getLogger("lastcall.error")
 cdef object Task = asyncio.Task
 cdef object APP = "ASGI application"
+TURN = object()
 cdef int CLOSE = Policy.CLOSE
 
 cdef enum:
-    YIELD_SENDS = 100            # after so many sends, or bytes, without a suspension the next one gives the loop a turn
-    YIELD_BYTES = 65536
+    YIELD_BYTES = 65536          # after so many bytes, or sends, without a suspension the next one gives the loop a turn
     FRAMING = 32                 # bytes that a protocol may put around what was sent
+    LOOKS = 4                    # at whether a half-closed client still reads, while --timeout-disconnect lasts
+
+cdef double CLOCK_GRAIN = 1e-6   # two readings of the loop's clock that are to be equal may differ by so much
 
 
-cdef PyMethodDef* method_def(object kind, str name) except NULL:
-    """The definition of a compiled method, to bind it without looking it up by name each time."""
-    descriptor = kind.__dict__[name]
-    if type(descriptor) is not type(dict.get):
-        raise TypeError(f"{kind.__name__}.{name} is not a compiled method")
-    return (<PyMethodDescrObject*><PyObject*>descriptor).d_method
+cdef object marked(object function):
+    """``function``, a compiled one with a ``__dict__``, marked as a coroutine function for whoever asks ``inspect``.
+
+    What it returns can be awaited, and asgiref warns, at each call, of what is not marked so. Before Python 3.12 there
+    is nothing in ``inspect`` for it, and ``asyncio.iscoroutinefunction`` is what is asked.
+    """
+    if hasattr(inspect, "markcoroutinefunction"):
+        return inspect.markcoroutinefunction(function)
+    function._is_coroutine = asyncio.coroutines._is_coroutine
+    return function
 
 
 cdef object raised():
@@ -85,6 +93,20 @@ cdef object item(object message, object key):
         return message[key]
     except (KeyError, TypeError):
         return None
+
+
+# A bound function takes anything for its ``self``, unlike a method descriptor, and the application has it as the
+# ``__func__`` of what it was given. So each looks at the type, which nearly always is the one that it saw last.
+cdef object RECEIVER = None
+
+
+cdef int check_receiver(object cycle) except -1:
+    """Raise TypeError for the ``self`` of a ``receive()`` that is no cycle."""
+    global RECEIVER
+    if not isinstance(cycle, AppCycle):
+        raise TypeError(f"receive() is of a request, not of {type(cycle).__name__!r}")
+    RECEIVER = type(cycle)
+    return 0
 
 
 cdef class AppCycle(RunningTask):
@@ -122,17 +144,30 @@ cdef class AppCycle(RunningTask):
         if self.disconnected:
             return 0
         self.disconnected = True
-        if not self.complete and not self.ended and self.leave_is_limited():
-            self.start_leave_timer()
+        if not self.ended:
+            self.runtime.left_open = True
+            if not (self.complete or self.cancelled) and self.leave_is_limited():
+                self.start_leave_timer()
         self.wake_receivers()
-        return self.wake_sender()
+        return self.release_senders()
 
     cdef int wake_sender(self) except -1:
-        waiting = self.send_waiter
-        if waiting is not None:
-            self.send_waiter = None
-            self.runtime.tasks.steps_due += 1
-            wake(waiting)
+        """Little is left to write: the first of those who wait in ``send()`` has its turn, and wakes the next."""
+        cdef Sending first
+        if self.senders is not None:
+            first = <Sending>self.senders[0]
+            if first.future is not None:
+                self.runtime.tasks.steps_due += 1
+                wake(first.future)
+        return 0
+
+    cdef int release_senders(self) except -1:
+        """Nothing will be sent any more: whoever waits in ``send()`` need not."""
+        if self.senders is not None:
+            for waiting in self.senders:
+                if (<Sending>waiting).future is not None:
+                    self.runtime.tasks.steps_due += 1
+                    wake((<Sending>waiting).future)
         return 0
 
     cdef int wake_receivers(self) except -1:
@@ -146,7 +181,7 @@ cdef class AppCycle(RunningTask):
     # -- what each protocol does its own way ----------------------------------------------------------------------
 
     cdef object message(self):
-        """The next message, or None if the application has to wait for it."""
+        """The next message; None if the application has to wait for it; TURN if the loop needs a turn before it."""
         return None
 
     cdef int wants_input(self) except -1:
@@ -161,9 +196,25 @@ cdef class AppCycle(RunningTask):
         """Hand to the kernel what it takes of that."""
         return 0
 
+    cdef int deliver(self, object data) except -1:
+        """Queue a message's content, which had to wait. The client is there, and the response not complete."""
+        return 0
+
     cdef object bound_send(self):
         """``self.send``, which is what the application calls."""
         return self.send
+
+    cdef bint half_closed(self) noexcept:
+        """Whether the client has said by a FIN that it sends no more, while what is sent to it is still delivered."""
+        return False
+
+    cdef bint client_takes(self) noexcept:
+        """Whether bytes went to the client, or were acknowledged by it, since the last call."""
+        return False
+
+    cdef int give_up(self) except -1:
+        """End what is sent to the client, visibly incomplete if it has begun: nobody will send the rest."""
+        return 0
 
     cdef bint leave_is_limited(self) noexcept:
         """Whether a task whose client has left gets ``--timeout-disconnect`` seconds to notice."""
@@ -194,33 +245,82 @@ cdef class AppCycle(RunningTask):
 
     # -- backpressure and fairness --------------------------------------------------------------------------------
 
-    cdef object after_send(self, Py_ssize_t n):
-        """The awaitable of a ``send()`` that has queued ``n`` bytes: it suspends above ``HIGH_WATER`` until the client
-        has read, and for one turn where the application has sent so much without suspending that the loop needs one."""
-        cdef Writable waiting
-        if self.flush_count[0] != self._flushes:     # since then the task was suspended
-            self._flushes = self.flush_count[0]
-            self._unsuspended = 0
-            self._unsuspended_bytes = 0
-            self._allowance = 0
+    # A ``send()`` that is not its response's last first waits, then queues: who is cancelled while it waits has sent
+    # nothing. It waits while more than ``HIGH_WATER`` is unsent, until the client has read, behind those who came before
+    # it; and for one turn where the application has sent so much without suspending that the loop needs one.
+
+    cdef void count_anew(self) noexcept:
+        """The task has been suspended."""
+        self._flushes = self.flush_count[0]
+        self._unsuspended = 0
+        self._unsuspended_bytes = 0
+
+    cdef bint may_send(self, Py_ssize_t n) noexcept:
+        """Whether ``n`` bytes can be queued at once, which then must be done."""
+        if self.flush_count[0] != self._flushes:
+            self.count_anew()
+        if self._allowance < 0 or self._unsuspended >= YIELD_SENDS or self._unsuspended_bytes >= YIELD_BYTES:
+            return False
         self._unsuspended += 1
         self._unsuspended_bytes += n
         self._allowance -= n + FRAMING
-        if self._allowance < 0:
+        return True
+
+    cdef object send_later(self, object data, Py_ssize_t n):
+        """The awaitable of a ``send()`` of ``n`` bytes for which ``may_send`` was false. ``data`` is for ``deliver``."""
+        cdef Sending waiting
+        cdef bint turn = self._unsuspended >= YIELD_SENDS or self._unsuspended_bytes >= YIELD_BYTES
+        if not turn and self.senders is None:
             if self.unsent() > HIGH_WATER:
                 self.flush()
                 if self.disconnected:                # that found that the client has left
-                    return DONE
-                if self.unsent() > HIGH_WATER:
-                    waiting = Writable.__new__(Writable)
-                    waiting.owner = self
-                    return waiting
-            self._allowance = HIGH_WATER - self.unsent()
-        if self._unsuspended > YIELD_SENDS or self._unsuspended_bytes >= YIELD_BYTES:
-            self._unsuspended = 0
-            self._unsuspended_bytes = 0
-            return OneTurn.__new__(OneTurn)
-        return DONE
+                    return self.into_void()
+            if self.unsent() <= HIGH_WATER:
+                self.sent_late(data, n)
+                return DONE
+        waiting = Sending.__new__(Sending)
+        waiting.owner = self
+        waiting._data = data
+        waiting._size = n
+        waiting._turn = turn
+        return waiting
+
+    cdef int sent_late(self, object data, Py_ssize_t n) except -1:
+        """Queue what could not be queued by ``may_send``; nobody is before it."""
+        if self.flush_count[0] != self._flushes:
+            self.count_anew()
+        self._unsuspended += 1
+        self._unsuspended_bytes += n
+        self._allowance = -1 if self.senders is not None else HIGH_WATER - self.unsent() - n - FRAMING
+        self.deliver(data)
+        if self._unsuspended_bytes >= YIELD_BYTES and not (self.disconnected or self.complete):
+            self.flush()                             # the task may compute for long before it sends again
+        return 0
+
+    cdef bint turn_is_due(self) noexcept:
+        """Count a call that is over at once and changes nothing. Whether the loop needs a turn first: a handler that goes
+        on for nothing would freeze it."""
+        if self.flush_count[0] != self._flushes:
+            self.count_anew()
+        self._unsuspended += 1
+        if self._unsuspended <= YIELD_SENDS:
+            return False
+        self._unsuspended = 0
+        return True
+
+    cdef object nothing_sent(self):
+        """The awaitable of a ``send()`` that does nothing."""
+        return OneTurn.__new__(OneTurn) if self.turn_is_due() else DONE
+
+    cdef object fail(self, object error):
+        """Raise ``error`` out of a ``send()``, or return an awaitable that does."""
+        if self.turn_is_due():
+            return failing(error)
+        raise error
+
+    cdef object into_void(self):
+        """The awaitable of a ``send()`` after the client has left: it raises, or before ASGI HTTP 2.4 does nothing."""
+        return self.nothing_sent() if self.runtime.sends_into_void else self.fail(client_left())
 
     # -- the drain ------------------------------------------------------------------------------------------------
 
@@ -265,6 +365,7 @@ cdef class AppCycle(RunningTask):
         """
         if not self.cancelled:
             self.cancelled = True
+            self.runtime.left_open = True
             if self.task is not None:
                 self.task.cancel()
 
@@ -280,21 +381,57 @@ cdef class AppCycle(RunningTask):
         cdef double seconds = self.runtime.timeout_disconnect
         if self.outcome is not None:
             seconds = self.runtime.drain.margin
-        if seconds < INFINITY:
-            self.leave_timer = self.runtime.loop.call_later(seconds, self._outlived_its_client)
+        if self.leave_timer is not None:
+            if self.outcome is None:       # its FIN came before, and the time runs
+                if self.client_takes():
+                    self.leave_at = self.runtime.loop.time() + seconds
+                return 0
+            self.leave_timer.cancel()
+            self.leave_timer = None
+        return self._leave_within(seconds, seconds)
+
+    cdef int watch_half_closed(self) except -1:
+        """The client has sent its FIN and the response has begun. It may be reading: the time begins anew with every
+        byte that it takes."""
+        cdef double seconds = self.runtime.timeout_disconnect
+        if self.leave_timer is None:
+            self.client_takes()
+            self._leave_within(seconds, seconds / LOOKS)
         return 0
 
-    def _outlived_its_client(self):
+    cdef int _leave_within(self, double seconds, double look) except -1:
+        if seconds < INFINITY:
+            self.leave_at = self.runtime.loop.time() + seconds
+            self.leave_timer = self.runtime.loop.call_later(look, self._outlives_its_client)
+        return 0
+
+    def _outlives_its_client(self):
+        """The task has had its time without a client; or it is time to look whether a half-closed one still reads."""
+        cdef double now = self.runtime.loop.time(), seconds = self.runtime.timeout_disconnect
         self.leave_timer = None
-        if not self.ended and self.task is not None:
-            logger.debug("%s: still running without its client: cancelled", self.describe())
-            self.cancel()
+        if self.ended or self.complete or self.task is None:
+            return
+        if not self.disconnected and self.client_takes():
+            self.leave_at = now + seconds
+        if self.leave_at - now > CLOCK_GRAIN:
+            self.leave_timer = self.runtime.loop.call_later(
+                min(self.leave_at - now, seconds / LOOKS), self._outlives_its_client
+            )
+            return
+        logger.debug("%s: still running without its client: cancelled", self.describe())
+        self.cancel()
+        if not self.disconnected:
+            self.give_up()
 
     # -- what the application calls -------------------------------------------------------------------------------
 
+    @cython.binding(True)
     def receive(self):
         """An awaitable of the next message; it does not suspend if that is known."""
-        cdef Receive awaitable = Receive.__new__(Receive)
+        cdef Receive awaitable
+        if <PyObject*>Py_TYPE(self) != <PyObject*>RECEIVER:
+            check_receiver(self)
+        awaitable = Receive.__new__(Receive)
         awaitable.owner = self
         return awaitable
 
@@ -302,6 +439,8 @@ cdef class AppCycle(RunningTask):
 
     cdef int _ended(self, object exc) except -1:
         """The application returned (``exc`` None) or raised."""
+        if self.runtime.forked:
+            self.runtime.leave(exc)
         self.ended = True
         self.incomplete = not self.complete
         self._callbacks = None
@@ -313,7 +452,10 @@ cdef class AppCycle(RunningTask):
             if exc is not None:
                 self._log_failure(exc)
             if not (self.disconnected or self.complete):
-                self.unfinished(exc is not None)
+                if self.told and (exc is None or is_disconnect(exc)):
+                    self.give_up()             # it was told that nobody waits, and heeds it
+                else:
+                    self.unfinished(exc is not None)
         finally:
             self.runtime.tasks.remove(self)
             self.task_ended()
@@ -366,6 +508,8 @@ cdef class AppCoroutine(Awaitable):
         cdef AppCycle cycle = <AppCycle>self.owner
         cdef object exc, coro
         cdef int outcome
+        if cycle.runtime.forked:
+            cycle.runtime.leave(None)
         if self.inner is None:
             if self.done:
                 raise RuntimeError("cannot reuse an already awaited coroutine")
@@ -407,7 +551,7 @@ cdef class AppCoroutine(Awaitable):
             return thrown                   # cancelled before it began
         if WANTED:
             PyContextVar_Set(CURRENT, notice_of(cycle))
-        receive = PyCFunction_New(RECEIVE, cycle)
+        receive = PyMethod_New(RECEIVE, cycle)
         send = cycle.bound_send()
         arguments[0] = NULL
         arguments[1] = <PyObject*>scope
@@ -446,6 +590,8 @@ cdef class AppCoroutine(Awaitable):
         return ENDED
 
     cdef object _suspended(self, AppCycle cycle, object value):
+        if cycle.runtime.forked:            # in this step
+            cycle.runtime.leave(None)
         cycle.runtime.tasks.steps_due += 1
         if not cycle._awaited and not cycle.answers():
             cycle._awaited = True
@@ -532,6 +678,8 @@ cdef class Receive(Awaitable):
             if message is None:
                 cycle.wants_input()
                 message = cycle.message()      # reading on may have found that the client has left
+            if message is TURN:
+                return None                    # a bare yield: it is asked for again in the next turn
             if message is not None:
                 self.done = True
                 self.result = message
@@ -543,8 +691,9 @@ cdef class Receive(Awaitable):
 
 
 @cython.final
-cdef class Writable(Awaitable):
-    """The awaitable of a ``send()`` that has to wait until the client has read more, or has left."""
+cdef class Sending(Awaitable):
+    """The awaitable of a ``send()`` that has to wait. It takes its place in the line of all who do in its first step, and
+    sends in its last; one that is cancelled, or closed, in between has sent nothing."""
 
     def __init__(self):
         raise TypeError("send() makes these")
@@ -556,12 +705,32 @@ cdef class Writable(Awaitable):
         raise exc
 
     cdef int closed(self) except -1:
+        self.done = True
         self.inner = None
         self.future = None
+        self._data = None
+        return self._leave()
+
+    cdef int _leave(self) except -1:
+        """Leave the line: the next one may have its turn."""
+        cdef AppCycle cycle = <AppCycle>self.owner
+        if self._queued:
+            self._queued = False
+            cycle.senders.remove(self)
+            if not cycle.senders:
+                cycle.senders = None
+                cycle._allowance = -1                # asks
+            elif cycle.unsent() <= HIGH_WATER:
+                return cycle.wake_sender()
         return 0
 
     cdef object step(self, object value):
         cdef AppCycle cycle = <AppCycle>self.owner
+        cdef object data
+        if self.done:
+            raise RuntimeError("cannot reuse an already awaited send()")
+        if lastcall_thread() != cycle.runtime.thread:
+            raise RuntimeError("send() has to be awaited in the thread of the server's event loop")
         while True:
             if self.inner is not None:
                 try:
@@ -569,13 +738,39 @@ cdef class Writable(Awaitable):
                 except StopIteration:
                     self.inner = None
                     self.future = None
+                except BaseException:
+                    self.closed()
+                    raise
             if cycle.disconnected:
-                raise ClientDisconnected("the client has disconnected")
-            if cycle.complete or cycle.unsent() <= HIGH_WATER:
+                self.closed()
+                if cycle.runtime.sends_into_void:
+                    return ENDED
+                raise client_left()
+            if cycle.complete:                       # ASGI: messages after the end of the response are ignored
+                self.closed()
+                return ENDED
+            if not self._queued:
+                self._queued = True
+                cycle._allowance = -1                # whoever comes from now on is behind
+                if cycle.senders is None:
+                    cycle.senders = deque()
+                cycle.senders.append(self)
+            if self._turn:
+                self._turn = False
+                cycle.count_anew()
+                return None                          # a bare yield: the task is called again in the next turn
+            if cycle.senders[0] is self and cycle.unsent() <= HIGH_WATER:
+                data = self._data
+                self._queued = False
+                cycle.senders.popleft()
+                if not cycle.senders:
+                    cycle.senders = None
+                self.closed()
+                cycle.sent_late(data, self._size)
+                cycle.wake_sender()
                 return ENDED
             self.future = cycle.runtime.loop.create_future()
-            cycle.send_waiter = add_waiter(cycle.send_waiter, self.future)
             self.inner = self.future.__await__()
 
 
-cdef PyMethodDef* RECEIVE = method_def(AppCycle, "receive")
+cdef object RECEIVE = marked(AppCycle.receive)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from asyncio import CancelledError
+from weakref import WeakSet
 
 from lastcall.base.errors import ClientDisconnected
 
@@ -18,6 +20,34 @@ def is_disconnect(exc: BaseException) -> bool:
 def follows_a_cancel(exc: BaseException) -> bool:
     """Whether an exception was raised while a CancelledError was handled."""
     return _comes_of(exc, CancelledError, all_of_a_group=False, known={})
+
+
+_watched: WeakSet[asyncio.Task[object]] = WeakSet()
+
+
+def client_left() -> ClientDisconnected:
+    """What ``send()`` raises once its client has left.
+
+    A task that the application has made to send (a2wsgi's, Sanic's) often ends of it with nobody waiting; asyncio would
+    log "Task exception was never retrieved" for each client that leaves, so the task of the caller is watched for it.
+    That of a request needs none of this, but is told apart no cheaper.
+    """
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no loop runs: at the interpreter's exit, or in a finalizer
+        task = None
+    if task is not None and task not in _watched:
+        _watched.add(task)
+        task.add_done_callback(_retrieve_disconnect)
+    return ClientDisconnected("the client has disconnected")
+
+
+def _retrieve_disconnect(task: asyncio.Task[object]) -> None:
+    """Retrieve the exception of a task that has ended if it came of a client that left, and no other."""
+    # Asking for it by exception() would count as retrieving it; a task of another class may not have the attribute.
+    exc = getattr(task, "_exception", None)
+    if exc is not None and is_disconnect(exc):
+        task.exception()
 
 
 def _comes_of(

@@ -4,6 +4,7 @@ from lastcall.wire.head cimport ResponseHead
 
 cdef class HTTPCycle(AppCycle):
     cdef str method
+    cdef bytes accept                   # see RequestParser.accept; the application may write into what it got
     # request body
     cdef object body                    # bytes, a bytearray of many pieces, or None
     cdef readonly Py_ssize_t buffered
@@ -14,6 +15,8 @@ cdef class HTTPCycle(AppCycle):
     cdef readonly bint started          # its first byte is queued: no other answer is possible now
     cdef object head_timer              # runs out when the head has waited long enough for the body
     cdef readonly long long body_sent   # body bytes handed to the stream
+    cdef readonly bint refused          # the server has answered with the status 200 all the same
+    cdef object _broken_off             # see RunningTask.broken_off
 
     # -- driven by the connection
     cdef int feed(self, const char* data, Py_ssize_t n) except -1
@@ -23,7 +26,14 @@ cdef class HTTPCycle(AppCycle):
     cdef int body_taken(self, Py_ssize_t n) except -1
     cdef int answer_error(self, int status) except -1
     cdef int abort(self) except -1
+    cdef bint end_whole(self) except -1
+    cdef bint whole(self) noexcept
+    # -- for its subclasses
+    cdef int break_off(self) except -1
+    cdef bint wants_events(self) except -1
+    cdef bint is_event_stream(self) except -1
     # -- private
+    cdef int _leave_whole(self) except -1
     cdef object _send_body(self, object data, bint more)
     cdef object _send_other(self, object kind, object message, object status, object headers)
     cdef object _send_unusual(self, object message)

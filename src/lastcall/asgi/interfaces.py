@@ -9,6 +9,7 @@ function that takes three and returns an awaitable counts as what it is.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import math
@@ -70,10 +71,35 @@ def is_coroutine_callable(obj: object) -> bool:
     return inspect.iscoroutinefunction(obj) or (callable(obj) and inspect.iscoroutinefunction(type(obj).__call__))
 
 
+def yields(obj: object) -> bool:
+    """Say whether calling ``obj`` makes an async generator, or a context manager of contextlib's: for nobody to await.
+
+    Other decorators may make an application of a function that yields, and are not looked through.
+    """
+    while isinstance(obj, functools.partial):
+        obj = obj.func
+    if inspect.isclass(obj):
+        return False
+    called = obj if inspect.isroutine(obj) else _defined(type(obj), "__call__")
+    code = getattr(called, "__code__", None)
+    return inspect.isasyncgenfunction(called) or (code is not None and code.co_filename == contextlib.__file__)
+
+
+def is_context_manager(obj: object) -> bool:
+    """Say whether ``obj`` is what a function decorated with ``contextmanager`` or ``asynccontextmanager`` returns.
+
+    It can be called, but as a decorator. An application that is a context manager too has a ``__call__`` of its own.
+    """
+    call = _defined(type(obj), "__call__")
+    return call in (contextlib.ContextDecorator.__call__, contextlib.AsyncContextDecorator.__call__)
+
+
 def shape_of(obj: Callable[..., Any]) -> Shape:
     """Tell what ``obj`` looks like. A callable that cannot be inspected, or takes ``*args``, counts as ASGI 3."""
     if inspect.isclass(obj):
         return _shape_of_class(obj)
+    if is_context_manager(obj) or yields(obj):
+        return Shape.MISFIT
     arity = arity_of(obj)
     if arity is None or arity.most == math.inf:
         return Shape.ASGI3

@@ -23,12 +23,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
 
 from lastcall.base.errors import LocalProtocolError, StartupError
 from lastcall.base.exit_code import ExitCode
+from lastcall.base.lineage import leave_if_child
+from lastcall.base.own_task import OwnTask
 from lastcall.base.types import ASGIApp, Message
 
 STILL_STARTING_INTERVAL = 10.0
@@ -49,6 +52,7 @@ class State(Enum):
     STARTING = "starting up"
     SERVING = "serving"
     STOPPING = "shutting down"
+    INTERRUPTED = "cancelled in starting up"  # which the application may finish all the same
     # The rest are final: nothing but the end of the task can follow.
     UNSUPPORTED = "unsupported"
     STARTUP_FAILED = "failed to start up"
@@ -77,7 +81,7 @@ class Event(Enum):
 
 
 MESSAGES = {event.value: event for event in Event if event.value.startswith("lifespan.")}
-FINAL = frozenset(State) - {State.IDLE, State.STARTING, State.SERVING, State.STOPPING}
+FINAL = frozenset(State) - {State.IDLE, State.STARTING, State.SERVING, State.STOPPING, State.INTERRUPTED}
 _GIVEN_UP = frozenset({State.CANCELLED, State.TIMED_OUT})
 _ANSWERED = frozenset({State.STARTUP_FAILED, State.DIED, State.COMPLETE, State.SHUTDOWN_FAILED})
 
@@ -89,8 +93,16 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.STARTING, Event.STARTUP_FAILED): State.STARTUP_FAILED,
     (State.STARTING, Event.RETURNED): State.UNSUPPORTED,
     (State.STARTING, Event.RAISED): State.UNSUPPORTED,
-    (State.STARTING, Event.TIMEOUT): State.CANCELLED,
-    (State.STARTING, Event.CANCEL): State.CANCELLED,
+    (State.STARTING, Event.TIMEOUT): State.INTERRUPTED,
+    (State.STARTING, Event.CANCEL): State.INTERRUPTED,
+    (State.INTERRUPTED, Event.CANCEL): State.INTERRUPTED,
+    # What it has opened is to be closed, however late it says so.
+    (State.INTERRUPTED, Event.STARTUP_COMPLETE): State.SERVING,
+    (State.INTERRUPTED, Event.STARTUP_FAILED): State.INTERRUPTED,
+    (State.INTERRUPTED, Event.SHUTDOWN_COMPLETE): State.INTERRUPTED,
+    (State.INTERRUPTED, Event.SHUTDOWN_FAILED): State.INTERRUPTED,
+    (State.INTERRUPTED, Event.RETURNED): State.CANCELLED,
+    (State.INTERRUPTED, Event.RAISED): State.CANCELLED,
     (State.SERVING, Event.SHUTDOWN): State.STOPPING,
     (State.SERVING, Event.SHUTDOWN_FAILED): State.DIED,
     (State.SERVING, Event.RETURNED): State.RETURNED,
@@ -141,6 +153,7 @@ class LifespanOutcome(Enum):
 _OUTCOMES = {
     State.IDLE: LifespanOutcome.NOT_STARTED,
     State.CANCELLED: LifespanOutcome.NOT_STARTED,
+    State.INTERRUPTED: LifespanOutcome.NOT_STARTED,
     State.STARTUP_FAILED: LifespanOutcome.NOT_STARTED,
     State.OFF: LifespanOutcome.OFF,
     State.UNSUPPORTED: LifespanOutcome.UNSUPPORTED,
@@ -162,15 +175,18 @@ class Lifespan:
         try:
             ready = await lifespan.startup()
         finally:                                  # also when startup() raised or was itself cancelled
-            if not ready:
+            if not ready and not lifespan.ready:
                 await lifespan.cancel(timeout_cancel)
+            if not ready and lifespan.ready:      # it has completed its start-up all the same
+                await lifespan.shutdown(timeout_shutdown)
         ...                                       # serve; every request gets a shallow copy of lifespan.state
         outcome = await lifespan.shutdown(timeout_shutdown)  # once, when no request's task runs any more
 
     To interrupt a start-up (a signal), call :meth:`interrupt` in the loop's thread: ``startup()`` returns False at
-    once. When it has returned True, end it by :meth:`shutdown`; :meth:`cancel` would not tell the application.
+    once. Once the application has said that it is ready, end it by :meth:`shutdown`; :meth:`cancel` would not tell it.
 
-    ``mode`` is ``auto``, ``on`` or ``off``; ``timeout_startup`` is in seconds, inf for none;
+    ``mode`` is ``auto``, ``on`` or ``off``; ``timeout_startup`` is in seconds, inf for none; ``died`` is ``serve`` or
+    ``stop``, what the log says of a task that fails while serving (:attr:`on_death` has to do it);
     ``still_starting_interval`` exists for tests. Messages go to ``logger``, by default ``lastcall.error``.
     """
 
@@ -180,15 +196,20 @@ class Lifespan:
         mode: str = "auto",
         *,
         timeout_startup: float = math.inf,
+        died: str = "serve",
         still_starting_interval: float = STILL_STARTING_INTERVAL,
         logger: logging.Logger | None = None,
     ) -> None:
+        self.on_death: Callable[[], object] | None = None
+        """Called once, in the loop's thread, if the task fails between start-up and shutdown: it raises, or says
+        ``shutdown.failed``, as Starlette does before it raises. A plain return is no death."""
         self.state: dict[str, Any] | None = None
         """What the application put into ``scope["state"]``, once start-up is complete; None without lifespan.
         Each request gets a shallow copy of it."""
         self._app = app
         self._mode = mode
         self._timeout_startup = timeout_startup
+        self._then = "stopping" if died == "stop" else "serving goes on, but readiness (--health-path) is 503"
         self._interval = still_starting_interval
         self._logger = logger or logging.getLogger("lastcall.error")
         self._phase = State.IDLE
@@ -199,6 +220,7 @@ class Lifespan:
         self._namespace: dict[str, Any] = {}
         self._error: BaseException | None = None
         self._failure = ""
+        self._pid = 0
         self._heard_startup = False
         self._spoke_otherwise = False
         self._dismissed = False
@@ -208,6 +230,11 @@ class Lifespan:
     def task(self) -> asyncio.Task[None] | None:
         """The task that runs the application's lifespan call; None before the start and with mode ``off``."""
         return self._task
+
+    @property
+    def ready(self) -> bool:
+        """Whether the application has completed its start-up, and is still to be told of the shutdown."""
+        return self._phase is State.SERVING
 
     @property
     def failed_while_serving(self) -> bool:
@@ -234,8 +261,9 @@ class Lifespan:
         settled = self._settled = loop.create_future()
         self._inbox.put_nowait({"type": "lifespan.startup"})
         self._logger.info("Waiting for application startup.")
-        # A task has its own copy of the context, so nothing that the application sets there leaks into the server.
-        self._task = loop.create_task(self._run(), name="lastcall-lifespan")
+        # A task has its own copy of the context, so nothing that the application sets there leaks into the server. Not
+        # by the loop's create_task(): its factory is the program's, in an embedded server.
+        self._task = asyncio.Task(self._run(), loop=loop, name="lastcall-lifespan")
         try:
             if not await self._wait_for_startup(loop, settled):
                 self._advance(Event.TIMEOUT)
@@ -252,32 +280,44 @@ class Lifespan:
     def interrupt(self) -> None:
         """Cancel the task without waiting for it, and let a waiting :meth:`startup` return False.
 
-        Does nothing once the lifespan has ended. Not for other threads: use ``loop.call_soon_threadsafe``.
+        Does nothing once the application is :attr:`ready`, whether or not ``startup()`` has heard of that, and once the
+        lifespan has ended. Not for other threads: use ``loop.call_soon_threadsafe``.
         """
+        if not self.ready:
+            self._cancel()
+
+    def _cancel(self) -> None:
         self._advance(Event.CANCEL)
         self._cancel_task()
 
     async def cancel(self, timeout: float) -> bool:
-        """:meth:`interrupt`, then wait at most ``timeout`` seconds for the task (at least one loop turn).
+        """Cancel the task, then wait at most ``timeout`` seconds for it (at least one loop turn).
 
-        Returns False if the task goes on all the same; it is then abandoned and named in the log.
+        Returns False if the task goes on all the same; it is then abandoned and named in the log. Where it was starting
+        up, and says ``complete`` now, the wait is over, and it is :attr:`ready`: :meth:`shutdown` has to follow.
         """
-        self.interrupt()
-        return self._task is None or await self._ended_within(self._task, timeout)
+        self._cancel()
+        if self._task is None:
+            return True
+        if self._phase is State.INTERRUPTED:
+            settled = self._settled = asyncio.get_running_loop().create_future()
+            return await self._ended_within(self._task, timeout, or_settled=settled)
+        return await self._ended_within(self._task, timeout)
 
-    async def shutdown(self, timeout: float) -> LifespanOutcome:
+    async def shutdown(self, timeout: float, again: Callable[[float], float] = lambda since: 0.0) -> LifespanOutcome:
         """Send ``lifespan.shutdown`` and wait for the answer and the end of the task.
 
         Call it once, after :meth:`startup` and when no request's task runs any more (ASGI lifespan spec: the server
         has stopped accepting connections and closed all active ones). Never takes longer than ``timeout`` seconds:
         a task that is late is cancelled, one that goes on even then is abandoned and named. Never raises for what the
-        application does; without a running lifespan it returns at once.
+        application does; without a running lifespan it returns at once. ``again(since)`` is asked when the time is
+        over, and may give more: how many seconds on top of those since ``since``, on the loop's clock.
         """
-        if self._phase in FINAL or self._phase is State.IDLE:
+        if self._phase in FINAL or self._phase in (State.IDLE, State.INTERRUPTED):
             task = self._task
-            if task is None or task.done() or await self.cancel(timeout):
-                return _OUTCOMES[self._phase]
-            return LifespanOutcome.ABANDONED
+            ended = task is None or task.done() or await self.cancel(timeout)
+            if not self.ready:
+                return _OUTCOMES[self._phase] if ended else LifespanOutcome.ABANDONED
         self._advance(Event.SHUTDOWN)
         loop = asyncio.get_running_loop()
         settled = self._settled = loop.create_future()
@@ -289,6 +329,9 @@ class Lifespan:
         self._inbox.put_nowait({"type": "lifespan.shutdown"})
         try:
             await asyncio.wait({settled}, timeout=_seconds(timeout - reserve))
+            if not settled.done() and (more := again(end - timeout)):
+                end = loop.time() + more
+                await asyncio.wait({settled}, timeout=_seconds(more - reserve))
             if not settled.done():
                 self._advance(Event.TIMEOUT)
                 self._logger.error(
@@ -297,7 +340,7 @@ class Lifespan:
             else:
                 await asyncio.wait({task}, timeout=max(0.0, min(LAST_WORDS, end - reserve - loop.time())))
         except asyncio.CancelledError:
-            self.interrupt()
+            self._cancel()
             raise
         if not task.done():
             self._cancel_task()
@@ -317,16 +360,20 @@ class Lifespan:
         of the stop. GeneratorExit is the interpreter closing a coroutine that was left behind; nobody is listening.
         """
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self._namespace}
+        self._pid = os.getpid()
         try:
             await self._app(scope, self._receive, self._send)
         except GeneratorExit:
             raise
         except BaseException as exc:
+            leave_if_child(self._pid, exc)
             self._task_ended(exc)
         else:
+            leave_if_child(self._pid)
             self._task_ended(None)
 
     async def _receive(self) -> Message:
+        leave_if_child(self._pid)
         if self._phase in _ANSWERED and not self._dismissed and self._task is not None:
             # Nothing can come any more. Cancelling ends a ``while True: await receive()`` now and not a timeout later;
             # once is enough, or one that also swallows CancelledError would spin.
@@ -337,6 +384,7 @@ class Lifespan:
         return message
 
     async def _send(self, message: object) -> None:
+        leave_if_child(self._pid)
         kind = message.get("type") if isinstance(message, Mapping) else None
         if not isinstance(message, Mapping) or not isinstance(kind, str):
             raise LocalProtocolError(f"a lifespan message is a dict with a 'type' string, not {message!r:.200}")
@@ -348,27 +396,36 @@ class Lifespan:
         after = self._advance(event)
         if event is Event.STARTUP_COMPLETE and after is State.SERVING:
             self.state = self._namespace
+            self._cancelled = False  # if it was, it has taken no notice
         elif event is Event.STARTUP_FAILED:
             self._failure = str(message.get("message") or "").rstrip()
         elif event is Event.SHUTDOWN_FAILED and after is not before:
-            what = "shutdown failed" if after is State.SHUTDOWN_FAILED else "lifespan failed while serving (it goes on)"
+            died = f"lifespan failed while serving ({self._then})"
+            what = "shutdown failed" if after is State.SHUTDOWN_FAILED else died
             self._logger.error("%s", _sentence(f"Application {what}", str(message.get("message") or "").rstrip()))
+        if after is State.DIED and before is State.SERVING:
+            self._tell_of_death()
 
     def _task_ended(self, error: BaseException | None) -> None:
         before = self._phase
         after = self._advance(Event.RETURNED if error is None else Event.RAISED)
         if before in (State.STARTING, State.STARTUP_FAILED):
             self._error = error  # startup() says what it means
-        elif after is before:
+        elif after is before or after is State.CANCELLED:
             self._logger.debug("The lifespan task ended.", exc_info=error)
         elif after is State.RETURNED:
             self._logger.info("The application's lifespan call returned while serving: no lifespan.shutdown for it.")
         elif after is State.COMPLETE:
             self._logger.info("The application's lifespan call returned without sending lifespan.shutdown.complete.")
         elif after is State.DIED:
-            self._logger.error("The application's lifespan call raised; serving goes on.", exc_info=error)
+            self._logger.error("The application's lifespan call raised: %s.", self._then, exc_info=error)
+            self._tell_of_death()
         else:
             self._logger.error("Application shutdown failed: its lifespan call raised.", exc_info=error)
+
+    def _tell_of_death(self) -> None:
+        if self.on_death is not None:
+            self.on_death()
 
     # The server's side.
 
@@ -403,7 +460,7 @@ class Lifespan:
 
     async def _conclude_startup(self, task: asyncio.Task[None]) -> bool:
         """Turn the answer to ``lifespan.startup`` into startup()'s result."""
-        if self._phase is State.CANCELLED:
+        if self._phase in (State.INTERRUPTED, State.CANCELLED):
             return False
         if self._phase is State.STARTUP_FAILED:
             await asyncio.wait({task}, timeout=LAST_WORDS)
@@ -445,9 +502,16 @@ class Lifespan:
             self._logger.info("The application does not support lifespan: serving without.")
             self._logger.debug("How its lifespan call ended:", exc_info=error)
 
-    async def _ended_within(self, task: asyncio.Task[None], timeout: float) -> bool:
-        """Wait for a cancelled task, and name it if it goes on."""
-        await asyncio.wait({task}, timeout=_seconds(max(timeout, ONE_TURN)))
+    async def _ended_within(
+        self, task: asyncio.Task[None], timeout: float, or_settled: asyncio.Future[None] | None = None
+    ) -> bool:
+        """Wait for a cancelled task, and name it if it goes on; but not if it has become ready meanwhile."""
+        awaited: set[asyncio.Future[None]] = {task} if or_settled is None else {task, or_settled}
+        await asyncio.wait(awaited, timeout=_seconds(max(timeout, ONE_TURN)), return_when=asyncio.FIRST_COMPLETED)
+        if self.ready:
+            return True
+        if or_settled is not None and or_settled.done():  # the step in which it ends
+            await asyncio.wait({task}, timeout=ONE_TURN)
         if not task.done():
             self._logger.error("The lifespan task %s did not end when it was cancelled: it is abandoned.", task)
         return task.done()
@@ -476,3 +540,20 @@ def _sentence(what: str, said: str) -> str:
 
 def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+async def shut_down(
+    lifespan: Lifespan, timeout: float, again: Callable[[float], float] = lambda since: 0.0
+) -> tuple[LifespanOutcome, bool]:
+    """Run ``lifespan.shutdown``, at most ``timeout`` seconds, also if the caller is cancelled meanwhile.
+
+    Returns its outcome, and whether the caller was cancelled: CancelledError is then still to be raised.
+    """
+    cancelled = False
+    task = OwnTask(lifespan.shutdown(timeout, again), loop=asyncio.get_running_loop())
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            cancelled = True
+    return task.result(), cancelled

@@ -17,4 +17,9 @@ cdef class AppRuntime:
     cdef readonly DrainState drain      # the signal's state
     cdef object policies                # drain.policy.PolicyTable, or None
     cdef double timeout_disconnect      # infinity: none
+    cdef readonly str asgi_spec         # the version of ASGI's HTTP specification that applications are told
+    cdef bint sends_into_void           # before 2.4: send() does nothing when the client has left
     cdef unsigned long thread           # the one that runs the loop
+    cdef readonly bint left_open        # some task had its response disconnected, or was cancelled
+    cdef bint forked                    # this is a child's copy: control that comes back ends the process
+    cdef object leave                   # leave(exception or None) does that

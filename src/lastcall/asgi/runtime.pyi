@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import Context
 from typing import Any
 
@@ -16,6 +16,8 @@ class AppRuntime:
     signal: DrainSignal
     drain: DrainState
     state: dict[str, Any] | None
+    asgi_spec: str
+    left_open: bool
     def __init__(
         self,
         app: ASGIApp,
@@ -28,4 +30,6 @@ class AppRuntime:
         signal: DrainSignal | None = None,
         policies: PolicyTable | None = None,
         timeout_disconnect: float = 3.0,
+        asgi_spec: str = "2.5",
     ) -> None: ...
+    def let_go(self, leave: Callable[[BaseException | None], object]) -> None: ...

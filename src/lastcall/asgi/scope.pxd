@@ -6,6 +6,7 @@ from lastcall.notice.notice cimport DrainNotice
 @cython.final
 cdef class HTTPScopes:
     cdef dict template
+    cdef dict versions                  # "asgi"
     cdef readonly str root_path
     cdef bytes root_path_bytes
     cdef dict state                     # the lifespan's namespace, or None

@@ -10,4 +10,5 @@ class HTTPScopes:
         root_path: str = "",
         tls: dict[str, Any] | None = None,
         state: dict[str, Any] | None = None,
+        spec_version: str = "2.5",
     ) -> None: ...

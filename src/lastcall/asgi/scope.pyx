@@ -8,7 +8,6 @@ from lastcall.notice.notice cimport DrainNotice
 
 cdef str GET = "GET"
 cdef str HTTP_1_1 = "1.1"
-cdef dict ASGI_VERSIONS = {"version": "3.0", "spec_version": "2.5"}
 # Copying a dict and replacing a value is cheaper than making one.
 cdef dict EXTENSIONS = {"lastcall.drain": None}
 cdef dict DRAIN = {"notice": None}
@@ -19,10 +18,12 @@ cdef class HTTPScopes:
     """Makes the scopes of the requests that come in by one listener.
 
     ``scheme`` and ``root_path`` are the listener's; ``tls`` is what its requests find as the extension ``tls`` (ASGI
-    TLS extension), or None; ``state`` is the lifespan's namespace, or None.
+    TLS extension), or None; ``state`` is the lifespan's namespace, or None. ``spec_version`` is that of the HTTP
+    specification.
     """
 
-    def __init__(self, *, str scheme="http", str root_path="", dict tls=None, dict state=None):
+    def __init__(self, *, str scheme="http", str root_path="", dict tls=None, dict state=None, str spec_version="2.5"):
+        self.versions = {"version": "3.0", "spec_version": spec_version}
         self.root_path = root_path
         self.root_path_bytes = root_path.encode("utf-8")
         self.tls = tls
@@ -58,7 +59,7 @@ cdef class HTTPScopes:
             raw_path = self.root_path_bytes + raw_path
         drain["notice"] = notice
         extensions["lastcall.drain"] = drain
-        scope["asgi"] = PyDict_Copy(ASGI_VERSIONS)
+        scope["asgi"] = PyDict_Copy(self.versions)
         # What equals the template's value need not be set again.
         if http_version is not HTTP_1_1:
             scope["http_version"] = http_version

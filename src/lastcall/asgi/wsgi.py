@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
+from urllib.parse import unquote_to_bytes
 from wsgiref.types import WSGIApplication
 
 from lastcall.base.errors import ClientDisconnected, LocalProtocolError
@@ -200,17 +201,19 @@ def _serve(app: WSGIApplication, scope: Scope, bridge: _Bridge) -> None:
 def environ_of(scope: Scope, body: io.BufferedIOBase) -> dict[str, Any]:
     """Build the PEP 3333 environ of an ``http`` scope.
 
-    Strings hold bytes as latin-1. ``SCRIPT_NAME`` is ``root_path``, ``PATH_INFO`` the rest of ``path`` (ASGI HTTP
-    spec: ``path`` includes ``root_path``). Repeated header fields are joined with ``,``, cookies with ``; ``. A field
-    whose name has an underscore is left out: as ``HTTP_X_Y`` it could pass for the ``X-Y`` that a proxy guarantees.
+    Strings hold bytes as latin-1. ``SCRIPT_NAME`` is ``root_path``, ``PATH_INFO`` the rest of the path (ASGI HTTP
+    spec: it includes ``root_path``), its very bytes where it is not UTF-8. Repeated header fields are joined with
+    ``,``, cookies with ``; ``. A field whose name has an underscore is left out: as ``HTTP_X_Y`` it could pass for the
+    ``X-Y`` that a proxy guarantees.
     """
-    root_path, path = scope.get("root_path", ""), scope["path"]
-    if root_path and (path == root_path or path.startswith(root_path.rstrip("/") + "/")):
-        path = path[len(root_path.rstrip("/")) :]
+    root_path = _bytes(scope.get("root_path", ""))
+    path, prefix = _path(scope, root_path), root_path.rstrip(b"/")
+    if path == root_path or path.startswith(prefix + b"/"):
+        path = path[len(prefix) :]
     environ: dict[str, Any] = {
         "REQUEST_METHOD": scope["method"],
-        "SCRIPT_NAME": _native(root_path.rstrip("/")),
-        "PATH_INFO": _native(path),
+        "SCRIPT_NAME": prefix.decode("latin-1"),
+        "PATH_INFO": path.decode("latin-1"),
         "QUERY_STRING": scope.get("query_string", b"").decode("latin-1"),
         "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
         "wsgi.version": (1, 0),
@@ -237,9 +240,24 @@ def environ_of(scope: Scope, body: io.BufferedIOBase) -> dict[str, Any]:
     return environ
 
 
-def _native(text: str) -> str:
-    """The latin-1 dance of PEP 3333: the string's UTF-8 bytes, one character each."""
-    return text.encode("utf-8", "surrogateescape").decode("latin-1")
+def _path(scope: Scope, root_path: bytes) -> bytes:
+    """The decoded bytes of the path, ``root_path`` included.
+
+    In ``path`` what is not UTF-8 has been replaced, so they come from ``raw_path``, which has the root path as it is.
+    Where the two differ, somebody has rewritten ``path`` on the way here: then that one counts.
+    """
+    path: str = scope["path"]
+    raw: bytes | None = scope.get("raw_path")
+    if raw is not None:
+        prefix = root_path if raw.startswith(root_path) else b""
+        found = prefix + unquote_to_bytes(raw[len(prefix) :])
+        if found.decode("utf-8", "replace") == path:
+            return found
+    return _bytes(path)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _server_name(scope: Scope, host: str) -> tuple[str, str]:

@@ -13,6 +13,8 @@ Only the package ``cli`` turns these into exit codes. Wording of messages is not
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lastcall.base.exit_code import ExitCode
 
 
@@ -24,16 +26,31 @@ class ConfigError(LastcallError):
     """An option has a value that cannot be used.
 
     ``option`` is the name as the user wrote it (``--port`` or ``port``), ``value`` what was given,
-    ``expected`` a short phrase that says what would have been right.
+    ``expected`` a short phrase that says what would have been right. ``errors`` are all that were found at once, this
+    one first; each is a ConfigError, and one line.
     """
 
-    def __init__(self, option: str, value: object, expected: str) -> None:
+    def __init__(self, option: str, value: object, expected: str, others: tuple[ConfigError, ...] = ()) -> None:
         self.option = option
         self.value = value
         self.expected = expected
         # A switch was given without a value, so "True" would be a word that nobody wrote.
         given = "" if value is True else f": {value!r}"
-        super().__init__(f"{option}{given} is not usable: expected {expected}")
+        self._others = others
+        super().__init__("; ".join((f"{option}{given} is not usable: expected {expected}", *map(str, others))))
+
+    @property
+    def errors(self) -> tuple[ConfigError, ...]:
+        """All that were found at once."""
+        if not self._others:
+            return (self,)
+        return (ConfigError(self.option, self.value, self.expected), *self._others)
+
+    @classmethod
+    def together(cls, errors: Sequence[ConfigError]) -> ConfigError:
+        """One exception for several."""
+        first = errors[0]
+        return cls(first.option, first.value, first.expected, tuple(errors[1:])) if len(errors) > 1 else first
 
 
 class StartupError(LastcallError):

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the end of the process says. If several hold: ``ABANDONED``, then ``LIFESPAN``, then ``CUT``."""
+    """What the end of the process says. If several hold: ``ABANDONED``, then ``LIFESPAN``, ``ERROR``, ``CUT``."""
 
     STOPPED = 0
     """Stopped as asked, also where streams had to be cut: the report says so."""
@@ -15,10 +15,10 @@ class ExitCode(IntEnum):
     """An unexpected error, or the watchdog."""
 
     USAGE = 2
-    """A wrong option, or a wrong configuration."""
+    """A wrong option, or a wrong configuration: found before an address was bound or the application imported."""
 
     STARTUP = 3
-    """The start failed: bind, import or ``lifespan.startup``."""
+    """The start failed after that: bind, import or ``lifespan.startup``."""
 
     LIFESPAN = 4
     """``lifespan.shutdown`` failed or timed out, or the lifespan's task had raised while serving."""

@@ -19,9 +19,11 @@ class AppOptions(Record):
     app_dir: str | None = ""
     env_file: str | None = None
     interface: str = "auto"
+    asgi_spec: str = "2.5"
     lifespan: str = "auto"
     root_path: str = ""
     timeout_lifespan_startup: float = math.inf
+    lifespan_died: str = "serve"
 
 
 class HTTPOptions(Record):
@@ -41,17 +43,21 @@ class HTTPOptions(Record):
     date_header: bool = True
     headers: tuple[tuple[bytes, bytes], ...] = ()
     root_path: str = ""
+    refuse_event_streams: str = "retry"  # or "503"
     health_path: str = ""  # "": off; else it begins with "/" and does not end with one
 
 
 class BindSpec(Record):
-    """One listener. ``kind`` is ``tcp`` (host, port), ``unix`` (path, mode) or ``fd`` (fd)."""
+    """One listener. ``kind`` is ``tcp`` (host, port), ``unix`` (path, mode) or ``fd`` (fd).
+
+    ``mode`` None: that of the socket file in whose place the new one comes, else 0666.
+    """
 
     kind: str
     host: str = ""
     port: int = 0
     path: str = ""
-    mode: int = 0o666
+    mode: int | None = None
     fd: int = -1
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Commands of other packages: ``lastcall NAME`` is what an installed package has registered under that name.
+"""Commands: ``lastcall NAME`` is ``migrate``, or what an installed package has registered under that name.
 
 A package registers a click command in the entry-point group ``lastcall.commands``; it is imported when it is called.
 Reading the registrations takes some 60 ms, so it is done only for ``--help`` and for a word that can be no application.
@@ -41,6 +41,12 @@ COMPANIONS: Final[Mapping[str, Companion]] = {
 }
 
 
+OWN: Final[Mapping[str, str]] = {
+    "migrate": "Print what a command line of uvicorn, gunicorn or fastapi is for lastcall, and what changes.",
+}
+"""Commands of this package, and what they are for."""
+
+
 def can_be_command(word: str) -> bool:
     """Whether the first word of the command line may name a command: it is neither an option nor ``module:app``."""
     return not word.startswith("-") and ":" not in word
@@ -52,6 +58,10 @@ def find_command(name: str) -> click.Command | None:
     Raises UsageError, with what to install, for a command of this project that is not there, and TypeError for what is
     registered and no click command.
     """
+    if name in OWN:
+        from lastcall.cli.migrate import migrate  # noqa: PLC0415 - not for serving
+
+        return migrate
     found = _registered().get(name)
     if found is None:
         if name in COMPANIONS:
@@ -69,8 +79,8 @@ def find_command(name: str) -> click.Command | None:
 def help_records() -> list[tuple[str, str]]:
     """What ``--help`` says of each command, for which none is imported."""
     registered = _registered()
-    records = []
-    for name in sorted({*registered, *COMPANIONS}):
+    records = list(OWN.items())
+    for name in sorted({*registered, *COMPANIONS} - {*OWN}):
         known = COMPANIONS.get(name)
         text = known.purpose if known else ""
         if name not in registered and known:

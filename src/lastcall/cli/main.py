@@ -14,12 +14,19 @@ from typing import Final, NoReturn
 import click
 
 from lastcall._version import __version__
+from lastcall.base.early_exit import leave_no_more
 from lastcall.cli.commands import can_be_command, find_command, help_records
 from lastcall.cli.flags import GroupedCommand, given_flags, table_flags
 from lastcall.cli.run import serve
 from lastcall.config import Config
 
 PROGRAM: Final = "lastcall"
+EXAMPLES: Final = (
+    ("lastcall main:app", "Serve app of main.py on http://127.0.0.1:8000."),
+    ("lastcall main:app --host 0.0.0.0 --port 80", "On all addresses of this machine."),
+    ("lastcall main:make_app --factory --uds app.sock", "What make_app() returns, behind a proxy, on a unix socket."),
+    ("lastcall migrate -- uvicorn main:app --port 80", "The same as another server's command, for lastcall."),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -33,18 +40,26 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             error.show()
             raise SystemExit(error.exit_code) from None
         if command is not None:
+            leave_no_more()
             program = f"{PROGRAM} {words.pop(0)}"
     raise SystemExit((command or serve_command).main(args=words, prog_name=program))
 
 
 class _ServeCommand(GroupedCommand):
-    """The flags by topic, and the commands of other packages."""
+    """The flags by topic, behind examples and the commands."""
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write both forms."""
+        formatter.write_usage(ctx.command_path, "[OPTIONS] APP")
+        formatter.write_usage(ctx.command_path, "COMMAND …", prefix="       ")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write one section per topic, then one for the commands."""
-        super().format_options(ctx, formatter)
-        with formatter.section("Commands of other packages"):
+        """Write examples, the commands, then one section per topic."""
+        with formatter.section("Examples"):
+            formatter.write_dl(EXAMPLES)
+        with formatter.section("Commands"):
             formatter.write_dl(help_records())
+        super().format_options(ctx, formatter)
 
 
 def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:

@@ -1,7 +1,7 @@
 """``run()``, and the way from a configuration to an exit code that it shares with the command.
 
-Exit codes: 0 stopped as asked · 1 unexpected error · 2 usage or configuration · 3 start-up failed · 4 and 5 are the
-server's own findings about its stop.
+Exit codes: 0 stopped as asked · 1 unexpected error · 2 usage or configuration, found before anything was bound or the
+application imported · 3 start-up failed after that · 4 to 6 are the server's own findings about its stop.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def run(app: ASGIApp | Callable[..., Any] | str, **options: Unpack[ConfigKeyword
 
     ``app`` and the keywords are those of :class:`lastcall.Config`. Owns the process while it runs: event loop, signal
     handlers, teardown. Raises ``SystemExit`` with the exit code when that is not 0; errors of configuration (2) and
-    start-up (3) are one line on stderr. Raises RuntimeError in a running event loop: there, ``await Server.serve()``.
+    start-up (3) are one line on stderr. Raises RuntimeError in a running event loop (there, ``await Server.serve()``),
+    and while another call serves in this process.
     """
     code = serve(lambda: Config(app, **options), final=False)
     if code != 0:
@@ -45,7 +46,7 @@ def serve(configure: Callable[[], Config], *, final: bool = True) -> int:
             from lastcall.server.process import run_process  # noqa: PLC0415
 
         return run_process(config, tell=tell, final=final)
-    except ConfigError as error:
+    except LastcallError as error:
         return tell(error)
     except KeyboardInterrupt:
         # Ctrl-C before the server has installed its own handlers: a stop as asked.
@@ -74,8 +75,10 @@ def collector_waits(*, freeze: bool) -> Iterator[None]:
 def tell(error: LastcallError) -> int:
     """Write ``Error: …`` to stderr and return the exit code.
 
-    It is one line, but for a failed import, whose message holds the traceback.
+    It is one line for each thing that is wrong; that of a failed import is followed by the traceback.
     """
+    lines = error.errors if isinstance(error, ConfigError) else (error,)
     with suppress(OSError):
-        print("Error:", error, file=sys.stderr, flush=True)
+        for line in lines:
+            print("Error:", line, file=sys.stderr, flush=True)
     return error.exit_code if isinstance(error, StartupError) else ExitCode.USAGE

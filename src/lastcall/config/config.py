@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Unpack
 
+from lastcall.base.errors import ConfigError
 from lastcall.base.options import (
     AppOptions,
     BindSpec,
@@ -16,6 +17,9 @@ from lastcall.base.options import (
     StopOptions,
 )
 from lastcall.base.types import ASGIApp
+from lastcall.config.environment import unread_variables
+from lastcall.config.import_string import split_import_string
+from lastcall.config.kinds import UnusableValueError
 from lastcall.config.options import BUILT_IN, OPTIONS
 from lastcall.config.resolve import Given, did_you_mean, from_environment, from_keywords, ignored_addresses, resolve
 
@@ -44,13 +48,16 @@ class Config:
     warnings: list[str]
 
     def __init__(self, app: ASGIApp | Callable[..., Any] | str, **options: Unpack[ConfigKeywords]) -> None:
-        self._settle(app, from_keywords(options), os.environ, command=False)
+        wrong = _wrong_app(app, "app")
+        given = from_keywords(options, wrong)
+        self._settle(app, given, wrong, os.environ, command=False)
 
     @classmethod
     def from_command(cls, app: str, flags: Mapping[str, Given], environ: Mapping[str, str]) -> Config:
         """Return the Config of a command line: ``flags`` by option name, then ``environ``, then the defaults."""
         config = cls.__new__(cls)
-        config._settle(app, from_environment(environ) | dict(flags), environ, command=True)
+        config._settle(app, from_environment(environ) | dict(flags), _wrong_app(app, "APP"), environ, command=True)
+        config.warnings.extend(unread_variables(environ))
         return config
 
     def __getattr__(self, name: str) -> Any:
@@ -70,8 +77,16 @@ class Config:
         )
         return f"Config({self.app!r}{shown})"
 
-    def _settle(self, app: object, given: Mapping[str, Given], environ: Mapping[str, str], *, command: bool) -> None:
-        values = resolve(given, command=command)
+    def _settle(
+        self,
+        app: object,
+        given: Mapping[str, Given],
+        wrong: list[ConfigError],
+        environ: Mapping[str, str],
+        *,
+        command: bool,
+    ) -> None:
+        values = resolve(given, wrong, command=command)
         warnings = ignored_addresses(given)
         if values["proxy_headers"]:
             warnings.append(
@@ -79,6 +94,8 @@ class Config:
                 "comes with a later release"
             )
             values["proxy_headers"] = False
+        elif "proxy_headers" not in given:
+            warnings += _forwarded_allow_ips(given, environ)
         if values["workers"] is None:
             values["workers"] = 1
             warnings += _web_concurrency(environ)
@@ -89,6 +106,31 @@ class Config:
             _values=values,
             _given=tuple(given),
         )
+
+
+def _wrong_app(app: object, spelled: str) -> list[ConfigError]:
+    """What is wrong with an import string; whether there is such a module is another question."""
+    if isinstance(app, str):
+        try:
+            split_import_string(app)
+        except UnusableValueError as error:
+            return [ConfigError(spelled, app, error.expected)]
+    return []
+
+
+def _forwarded_allow_ips(given: Mapping[str, Given], environ: Mapping[str, str]) -> list[str]:
+    """Who says which proxies to trust believes that they are listened to. ``environ`` is looked at as uvicorn does."""
+    name = "forwarded_allow_ips"
+    if name in given:
+        spelled = given[name].spelled
+    elif environ.get(name.upper()):
+        spelled = name.upper()
+    else:
+        return []
+    return [
+        f"{spelled} has no effect yet: X-Forwarded-For and X-Forwarded-Proto are read from nobody, "
+        "which comes with a later release"
+    ]
 
 
 def _web_concurrency(environ: Mapping[str, str]) -> list[str]:
@@ -105,7 +147,17 @@ def _server_options(app: object, values: Mapping[str, Any]) -> ServerOptions:
             app=app,
             **_pick(
                 values,
-                ("factory", "app_dir", "env_file", "interface", "lifespan", "root_path", "timeout_lifespan_startup"),
+                (
+                    "factory",
+                    "app_dir",
+                    "env_file",
+                    "interface",
+                    "asgi_spec",
+                    "lifespan",
+                    "root_path",
+                    "timeout_lifespan_startup",
+                    "lifespan_died",
+                ),
             ),
         ),
         http=HTTPOptions(
@@ -124,6 +176,7 @@ def _server_options(app: object, values: Mapping[str, Any]) -> ServerOptions:
                     "limit_body",
                     "limit_concurrency",
                     "limit_max_requests",
+                    "refuse_event_streams",
                     "headers",
                     "root_path",
                     "health_path",
@@ -167,7 +220,7 @@ def _pick(values: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _binds(values: Mapping[str, Any]) -> tuple[BindSpec, ...]:
-    """Return the listeners: ``bind``, else ``fd``, else ``uds`` (mode 0666), else ``host`` and ``port``."""
+    """Return the listeners: ``bind``, else ``fd``, else ``uds``, else ``host`` and ``port``."""
     if values["bind"] is not None:
         binds: tuple[BindSpec, ...] = values["bind"]
         return binds

@@ -22,6 +22,7 @@ class ConfigKeywords(TypedDict, total=False):
     app_dir: str | None
     factory: bool
     interface: str
+    asgi_spec: str
     lifespan: str
     root_path: str
     env_file: str | os.PathLike[str] | None
@@ -47,6 +48,7 @@ class ConfigKeywords(TypedDict, total=False):
     limit_request_line: int
     limit_headers: int
     limit_header_bytes: int
+    refuse_event_streams: str
     # Starting and stopping
     drain_delay: float
     timeout_graceful_shutdown: float | None
@@ -54,6 +56,7 @@ class ConfigKeywords(TypedDict, total=False):
     timeout_cancel: float | None
     timeout_lifespan_shutdown: float | None
     timeout_lifespan_startup: float | None
+    lifespan_died: str
     drain_close: str | Sequence[str] | None
     drain_finish: str | Sequence[str] | None
     drain_farewell: float

@@ -26,9 +26,18 @@ LOG_LEVELS = ("critical", "error", "warning", "info", "debug", "trace")
 _DIGITS = re.compile(r"[0-9]{1,19}")
 _SIZE = re.compile(r"([0-9]{1,19})([KkMmGg]?)")
 _IMPORT_STRING = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+_NO_HOST = re.compile(r"[\s\0/\[\]]")
+_IPV6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%[^:]+)?")
 _FACTORS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
+
+
+def is_host(text: str) -> bool:
+    """Whether ``text`` may name a host: what has a colon is an IPv6 address, since a name and a port have one too."""
+    if not text or _NO_HOST.search(text):
+        return False
+    return ":" not in text or _IPV6.fullmatch(text) is not None
 
 
 class UnusableValueError(ValueError):
@@ -151,6 +160,41 @@ class FilePath(Kind):
         if self.existing and (not os.path.exists(path) or os.path.isdir(path)):
             raise self.refusal()
         return path
+
+
+class SocketPath(FilePath):
+    """The path of a unix socket, without the ``unix:`` that belongs to ``--bind``: it would be a part of the name."""
+
+    @property
+    def expected(self) -> str:
+        return "a path, as in /run/app.sock (unix: in front of it belongs to --bind)"
+
+    def convert(self, value: object) -> str:
+        path = super().convert(value)
+        if path.startswith("unix:"):
+            raise self.refusal()
+        return path
+
+
+class Host(Kind):
+    """A host name or an address to listen on. Whether it exists is the resolver's affair."""
+
+    @property
+    def expected(self) -> str:
+        return "a host name or an address, without brackets, port and scheme (0.0.0.0 is every IPv4 interface)"
+
+    @property
+    def annotation(self) -> str:
+        return "str"
+
+    @property
+    def metavar(self) -> str:
+        return "HOST"
+
+    def convert(self, value: object) -> str:
+        if not isinstance(value, str) or not is_host(value):
+            raise self.refusal()
+        return value
 
 
 class OutputFile(FilePath):

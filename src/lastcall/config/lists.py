@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import ClassVar, TypeVar
 
 from lastcall.base.options import BindSpec
-from lastcall.config.kinds import Kind, UnusableValueError
+from lastcall.config.kinds import Kind, UnusableValueError, is_host
 
 BIND_SYNTAX = "HOST:PORT, [IPV6]:PORT, unix:PATH, unix:PATH,mode=0660 or fd://N"
 
@@ -162,8 +162,8 @@ class Globs(Kind):
 def parse_bind(text: str) -> BindSpec:
     """Read one listener address.
 
-    ``HOST:PORT`` and ``[IPV6]:PORT`` (port 0: any free one), ``unix:PATH`` with an optional ``,mode=OCTAL`` at the end
-    (default 0666), ``fd://N`` for an inherited socket. Raises :class:`UnusableValueError`.
+    ``HOST:PORT`` and ``[IPV6]:PORT`` (port 0: any free one), ``unix:PATH`` with an optional ``,mode=OCTAL`` at the end,
+    ``fd://N`` for an inherited socket. Raises :class:`UnusableValueError`.
     """
     if text.startswith("unix:"):
         return _parse_unix(text.removeprefix("unix:"))
@@ -228,13 +228,13 @@ def _latin1(part: object) -> bytes:
 
 
 def _parse_unix(rest: str) -> BindSpec:
-    path, mode = rest, 0o666
+    path, mode = rest, None
     if match := _MODE.fullmatch(rest):
         path = match["path"]
         if not _OCTAL.fullmatch(match["mode"]):
             raise UnusableValueError("a mode of octal digits, as in unix:/run/app.sock,mode=0660")
         mode = int(match["mode"].removeprefix("0o"), 8)
-    if not path or path.startswith("//") or "\0" in path:
+    if not path or path.startswith(("//", "unix:")) or "\0" in path:
         raise UnusableValueError("unix:PATH, as in unix:/run/app.sock")
     return BindSpec("unix", path=path, mode=mode)
 
@@ -249,7 +249,7 @@ def _parse_tcp(text: str) -> BindSpec:
         host = host[1:-1]
     elif not host:
         raise UnusableValueError("a host before the port: 0.0.0.0 is every IPv4 interface, [::] every IPv6 one")
-    if "/" in host or any(c.isspace() or c == "\0" for c in host):
+    if not is_host(host):
         raise UnusableValueError(BIND_SYNTAX)
     port = parse_port(port_text)
     if port is None:

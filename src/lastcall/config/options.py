@@ -16,12 +16,14 @@ from lastcall.config.kinds import (
     Choice,
     Count,
     FilePath,
+    Host,
     LogLevel,
     LoopFactory,
     OutputFile,
     PathPrefix,
     Seconds,
     Size,
+    SocketPath,
     Switch,
     Text,
 )
@@ -86,6 +88,16 @@ _TABLE = (
         help="How APP is called. `auto` tells ASGI 3 from ASGI 2; WSGI has to be asked for.",
     ),
     Option(
+        name="asgi_spec",
+        kind=Choice(words=("2.3", "2.5")),
+        default="2.5",
+        group="Application",
+        help=(
+            "Version of ASGI's HTTP specification. At 2.5 `send()` raises when the client has left; at 2.3 it does "
+            "nothing, and frameworks that ask for the version run streams as they do under uvicorn."
+        ),
+    ),
+    Option(
         name="lifespan",
         kind=Choice(words=("auto", "on", "off")),
         default="auto",
@@ -114,12 +126,13 @@ _TABLE = (
         group="Listening",
         help=(
             "Listen on HOST:PORT, [IPV6]:PORT, unix:PATH, unix:PATH,mode=0660 or fd://N. May be given several times; "
-            "in LASTCALL_BIND, separated by spaces. Port 0 is any free port, the mode of a socket file is 0666."
+            "in LASTCALL_BIND, separated by spaces. Port 0 is any free port; the mode of a socket file is 0666, or "
+            "that of the one that it replaces."
         ),
     ),
     Option(
         name="host",
-        kind=Text(filled=True, placeholder="HOST", meaning="a host name or address (0.0.0.0 is every IPv4 interface)"),
+        kind=Host(),
         default="127.0.0.1",
         group="Listening",
         help="Host name or address to listen on.",
@@ -133,10 +146,10 @@ _TABLE = (
     ),
     Option(
         name="uds",
-        kind=FilePath(optional=True),
+        kind=SocketPath(optional=True),
         default=None,
         group="Listening",
-        help="Listen on a unix socket with this path (mode 0666) instead of host and port.",
+        help="Listen on a unix socket with this path instead of host and port; its mode is as with `bind`.",
     ),
     Option(
         name="fd",
@@ -248,6 +261,17 @@ _TABLE = (
         group="Limits",
         help="Size of all header fields of a request together; more get 431.",
     ),
+    Option(
+        name="refuse_event_streams",
+        kind=Choice(words=("retry", "503")),
+        default="retry",
+        group="Limits",
+        help=(
+            "What a GET that accepts `text/event-stream` gets where others get 503, in a stop or at a limit. `retry`: "
+            "an event stream of one line that says when to come again, since browsers give up for good at a 503. "
+            "`503`: for a proxy that sends it to another server then."
+        ),
+    ),
     # -- Starting and stopping -----------------------------------------------------------------------------------
     Option(
         name="drain_delay",
@@ -301,13 +325,24 @@ _TABLE = (
         help="Time for the application's `lifespan.startup`; then the start has failed.",
     ),
     Option(
+        name="lifespan_died",
+        kind=Choice(words=("serve", "stop")),
+        default="serve",
+        group="Starting and stopping",
+        help=(
+            "What follows if the application's lifespan task ends with an exception while the server serves: it goes "
+            "on, and readiness (`health_path`) answers 503, or it stops. The exit code is 4 either way."
+        ),
+    ),
+    Option(
         name="drain_close",
         kind=Globs(optional=True),
         default=(),
         group="Starting and stopping",
         help=(
             "Responses to paths that match are disconnected `drain_farewell` after a stop has begun, to end streams "
-            "that never would. `*` matches `/` too. The longest glob that matches decides, `drain_close` if equal. "
+            "that never would; GET and HEAD requests that still wait for theirs get 503. `*` matches `/` too. The "
+            "longest glob that matches decides, `drain_close` if equal. "
             "May be given several times; in LASTCALL_DRAIN_CLOSE, separated by spaces."
         ),
     ),

@@ -24,12 +24,13 @@ _HEAD: Final = """\
 `APP` is `module:attribute`; it can also be set by `LASTCALL_APP`.
 
 - **Precedence**: flag, then `LASTCALL_…` variable, then default. An empty variable counts as not set. The variables are
-  read by the command only: a program says what it wants by keywords. `UVICORN_…` variables are not read.
+  read by the command only: a program says what it wants by keywords.
 - **Times** are seconds, with decimals if you like. Where it makes sense, `none` is no limit; in Python that is `None`.
 - **Sizes** are bytes. In text, `K`, `M` and `G` stand for 1024, 1024² and 1024³ bytes.
 - **Switches** are `true` or `false` in a variable (`1`, `yes`, `on` and `0`, `no`, `off` are understood too).
-- A value that cannot be used ends the command with exit code 2 and one line that says what was expected; in Python,
-  `Config` raises `lastcall.base.errors.ConfigError`.
+- A value that cannot be used ends the command with exit code 2 and one line that says what was expected; several have
+  a line each. In Python, `Config` raises `lastcall.base.errors.ConfigError`.
+- A variable `LASTCALL_…` that no option has, and every `UVICORN_…`, gives a warning at the start.
 - `--version` and `-h`, `--help` do what you expect.
 
 Coming from uvicorn? [Each of its options and ours](uvicorn-options.md).
@@ -41,7 +42,7 @@ _BINDS: Final = """\
 | `127.0.0.1:8000`, `localhost:8000` | this address, or the addresses of this name |
 | `0.0.0.0:8000`, `[::]:8000` | every IPv4 interface, every IPv6 interface |
 | `[::1]:0` | any free port of an IPv6 address |
-| `unix:/run/app.sock` | a unix socket, mode 0666 |
+| `unix:/run/app.sock` | a unix socket; mode 0666, or that of the socket file that is there already |
 | `unix:/run/app.sock,mode=0660` | a unix socket with this mode |
 | `fd://3` | a socket that the process has inherited |
 """

@@ -6,7 +6,7 @@ what it wants by keywords, and only ``WEB_CONCURRENCY`` is looked at there, as i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lastcall.base.errors import ConfigError
@@ -24,8 +24,8 @@ class Given(Record):
     spelled: str
 
 
-def from_keywords(keywords: Mapping[str, object]) -> dict[str, Given]:
-    """Return the keywords as given values. Raises :class:`ConfigError` for a name that is no option.
+def from_keywords(keywords: Mapping[str, object], errors: list[ConfigError]) -> dict[str, Given]:
+    """Return the keywords as given values. A name that is no option is added to ``errors``.
 
     ``None`` for an option whose default is None is taken for "not given", since uvicorn's programs pass such
     defaults explicitly.
@@ -34,8 +34,8 @@ def from_keywords(keywords: Mapping[str, object]) -> dict[str, Given]:
     for name, value in keywords.items():
         option = OPTIONS.get(name)
         if option is None:
-            raise ConfigError(name, value, f"the name of an option{did_you_mean(name, OPTIONS)}")
-        if not (value is None and option.default is None):
+            errors.append(ConfigError(name, value, f"the name of an option{did_you_mean(name, OPTIONS)}"))
+        elif not (value is None and option.default is None):
             given[name] = Given(value, name)
     return given
 
@@ -49,21 +49,28 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, Given]:
     return given
 
 
-def resolve(given: Mapping[str, Given], *, command: bool) -> dict[str, Any]:
+def resolve(given: Mapping[str, Given], errors: Sequence[ConfigError] = (), *, command: bool) -> dict[str, Any]:
     """Return the value of every option, read and checked. ``command``: the command line's defaults hold.
 
-    Raises :class:`ConfigError`, which names the option as the user wrote it.
+    Raises :class:`ConfigError`, which names the option as the user wrote it: all that are wrong at once, those of
+    ``errors`` first.
     """
     values: dict[str, Any] = {}
+    wrong = list(errors)
     for option in OPTIONS.values():
         if option.name in given:
-            values[option.name] = _read(option, given[option.name])
+            try:
+                values[option.name] = _read(option, given[option.name])
+            except ConfigError as error:
+                wrong.append(error)
         elif command and option.command_default is not ...:
             values[option.name] = option.command_default
         else:
             values[option.name] = option.default
-    _check_addresses(given, values)
-    _check_globs(given, values)
+    if not wrong:  # these look at several options, which have to be right by themselves
+        wrong += [*_wrong_addresses(given, values), *_wrong_globs(given, values)]
+    if wrong:
+        raise ConfigError.together(wrong)
     return values
 
 
@@ -101,17 +108,17 @@ def _shown(option: Option, value: object) -> object:
     return "***" if option.secret else value
 
 
-def _check_addresses(given: Mapping[str, Given], values: Mapping[str, Any]) -> None:
+def _wrong_addresses(given: Mapping[str, Given], values: Mapping[str, Any]) -> Iterator[ConfigError]:
     if values["bind"] is None:
         return
     for name in _ADDRESS:
         if name in given:
             both = f"no {given[name].spelled} beside {given['bind'].spelled}, which says everything about listeners"
-            raise ConfigError(given[name].spelled, given[name].raw, both)
+            yield ConfigError(given[name].spelled, given[name].raw, both)
 
 
-def _check_globs(given: Mapping[str, Given], values: Mapping[str, Any]) -> None:
+def _wrong_globs(given: Mapping[str, Given], values: Mapping[str, Any]) -> Iterator[ConfigError]:
     for glob in values["drain_finish"]:
         if glob in values["drain_close"]:
             once = f"no glob that {given['drain_close'].spelled} has too"
-            raise ConfigError(given["drain_finish"].spelled, glob, once)
+            yield ConfigError(given["drain_finish"].spelled, glob, once)

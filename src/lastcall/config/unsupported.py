@@ -149,7 +149,7 @@ UNSUPPORTED: Final = (
         kind=Strings(optional=True, repeatable=False),
         default=None,
         group="Later",
-        help="Who may send proxy headers. Any value, since it means nothing without `proxy_headers`.",
+        help="Who may send proxy headers. Any value, with a warning, since nobody is listened to yet.",
     ),
     Option(
         name="timeout_worker_healthcheck",

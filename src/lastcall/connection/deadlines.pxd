@@ -8,7 +8,8 @@ cdef enum:
     KEEP_ALIVE = 2   # the next request must begin
     WRITE = 3        # the client must read on
     LINGER = 4       # a connection that we have finished must go away
-    KINDS = 5
+    DISCARD = 5      # so does one whose client goes on sending what we have answered already
+    KINDS = 6
 
 
 cdef struct Node:

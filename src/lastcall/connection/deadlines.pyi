@@ -11,4 +11,5 @@ class Deadlines:
         keep_alive: float = 75.0,
         write: float = 60.0,
         linger: float = 1.0,
+        discard: float = 5.0,
     ) -> None: ...

@@ -23,7 +23,7 @@ cdef enum Wait:
 
 
 cdef enum Framing:
-    NO_BODY = 0       # HEAD, 204, 304
+    NO_BODY = 0       # HEAD, 204, 205, 304
     LENGTH = 1        # Content-Length
     CHUNKED = 2
     UNTIL_CLOSE = 3   # HTTP/1.0 without a length
@@ -40,9 +40,11 @@ cdef class HTTP1Cycle(HTTPCycle):
     cdef bint expects_continue             # the client waits for 100 Continue
     cdef Framing framing
     cdef long long remaining               # of a declared Content-Length
+    cdef bint lost                         # the connection was closed before all of what was queued was sent
     cdef bint too_long                     # the body was longer than declared
     cdef int write_head(self) except -1
     cdef int finished(self) except -1
+    cdef int limit_waiting(self) except -1
 
 
 @cython.final
@@ -57,7 +59,9 @@ cdef class HTTP1Connection(Connection):
     cdef bint accepted_in_drain            # and not answered yet
     cdef double head_at                    # when the first byte of the head that is being read came; < 0: none ever did
     cdef Py_ssize_t before_drain           # bytes of ``pending`` that were there when the drain began
-    cdef Py_ssize_t discarded
+    cdef long long discarded
+    cdef bint refused                      # the last answer was to what cannot be read: where it ends is not known
+    cdef bint uploading                    # FINISHING: what the last answer was about may still come
     cdef object client
     cdef object server
     # reading
@@ -68,6 +72,7 @@ cdef class HTTP1Connection(Connection):
     cdef int begin_request(self) except -1
     cdef int start_request(self) except -1
     cdef int after_input(self) except -1
+    cdef int discard(self, Py_ssize_t n) except -1
     cdef int set_body_deadline(self) except -1
     cdef int resume(self) except -1
     cdef bint nothing_pending(self) noexcept

@@ -9,7 +9,8 @@ A connection is in one state (``TRANSITIONS`` says what may follow which):
     AWAIT_HEAD   no exchange: the next head is awaited, or waits in ``pending`` for its turn
     EXCHANGE     one exchange (``cycle``) owns the output; its request is being read, or its response written
     DISCARDING   the answer is out, and the rest of its request's body is read and dropped: at most 64 KiB, 1 s
-    FINISHING    nothing more is served: flush, FIN, read until the client's FIN (``stream.Connection``)
+    FINISHING    nothing more is served: flush, FIN, read until the client's FIN (``stream.Connection``); what still
+                 comes of a request that has its answer is dropped, for up to 5 s
     CLOSED       closed, or handed to another protocol (``detach``)
 
 At most one exchange owns the output at a time. Bytes behind its request wait in ``pending``: that is what pipelining
@@ -34,7 +35,7 @@ import logging
 from lastcall.asgi.cycle cimport HIGH_WATER
 from lastcall.asgi.http cimport HTTPCycle
 from lastcall.asgi.scope cimport HTTPScopes
-from lastcall.connection.deadlines cimport BODY, HEADER, KEEP_ALIVE, LINGER, WRITE, unset
+from lastcall.connection.deadlines cimport BODY, DISCARD, HEADER, KEEP_ALIVE, LINGER, WRITE, unset
 from lastcall.connection.scheduler cimport Scheduler
 from lastcall.connection.service cimport HEALTH, REFUSE, HTTPService
 from lastcall.connection.stream cimport CLOSED, FINISHING, Connection, Stream
@@ -123,9 +124,22 @@ cdef class HTTP1Cycle(HTTPCycle):
 
     cdef int body_taken(self, Py_ssize_t n) except -1:
         cdef HTTP1Connection connection = self.connection
-        if connection is not None and connection.cycle is self and not connection.stream.reading:
+        if connection is not None and connection.cycle is self and not connection.stream.reading and (
+            not self.request_read
+        ):
             connection.resume()
             connection.set_body_deadline()
+        return 0
+
+    cdef bint half_closed(self) noexcept:
+        return self.connection is not None and self.connection.cycle is self and self.connection.eof
+
+    cdef bint client_takes(self) noexcept:
+        return self.connection is not None and self.connection.stream.advanced()
+
+    cdef int give_up(self) except -1:
+        if self.connection is not None and self.connection.cycle is self:
+            self.connection.client_left()
         return 0
 
     cdef Py_ssize_t unsent(self) noexcept:
@@ -195,6 +209,8 @@ cdef class HTTP1Cycle(HTTPCycle):
             self.write_head()
             if more and self.runtime.drain.farewell_over:
                 self.runtime.loop.call_soon(self.disconnect_if_closing)     # the others were told before
+            if more and connection.eof:
+                self.watch_half_closed()
         if self.framing == CHUNKED:
             at = reserved(out, n + CHUNK_OVERHEAD + 8)
             if n:
@@ -227,7 +243,7 @@ cdef class HTTP1Cycle(HTTPCycle):
             if self.framing == LENGTH and self.remaining:
                 logger.error("%s: the response body is %d bytes shorter than its content-length: connection closed",
                              self.describe(), self.remaining)
-                return self.abort()
+                return self.break_off()
             return self.finished()
         if not stream.dirty:
             connection.scheduler.mark_dirty(stream)
@@ -237,7 +253,7 @@ cdef class HTTP1Cycle(HTTPCycle):
         """The last byte of the response is queued."""
         self.complete = True
         self.wake_receivers()
-        self.wake_sender()                     # no later flush is this cycle's
+        self.release_senders()                 # no later flush is this cycle's
         self.connection.scheduler.mark_dirty(self.connection.stream)
         return self.connection.response_done(self)
 
@@ -252,6 +268,33 @@ cdef class HTTP1Cycle(HTTPCycle):
     cdef int abort(self) except -1:
         if self.connection is not None and self.connection.cycle is self:
             self.connection.cut_response()
+        return 0
+
+    cdef bint whole(self) noexcept:
+        return self.complete or (
+            self.started and not self.lost
+            and (self.framing == NO_BODY or (self.framing == LENGTH and self.remaining == 0))
+        )
+
+    cdef bint end_whole(self) except -1:
+        cdef HTTP1Connection connection = self.connection
+        if connection is None or connection.cycle is not self or not (
+            self.framing == CHUNKED or self.framing == UNTIL_CLOSE
+        ):
+            return False
+        self.keep_alive = False
+        self.write_body(NULL, 0, False)
+        if not self.ended:                     # its task's own end is from here on like that of any other response
+            connection.stream.flush()
+            if connection.state != CLOSED and connection.stream.unsent():
+                # The client is behind. It has as long as the task, or one that never reads would hold the stop.
+                self.runtime.loop.call_later(self.runtime.drain.margin, connection.give_up_writing)
+        return True
+
+    cdef int limit_waiting(self) except -1:
+        """It came after the time for farewells. If its policy is *close* it has as long to answer as the others had."""
+        if not self.ended:
+            self.runtime.loop.call_later(self.runtime.drain.farewell, self.disconnect_if_closing)
         return 0
 
     def details(self):
@@ -303,7 +346,7 @@ cdef class HTTP1Connection(Connection):
     cdef int on_data(self, const unsigned char* p, Py_ssize_t n) except -1:
         cdef Py_ssize_t used
         if self.state >= FINISHING:
-            return 0                           # behind a last answer: read only so that no RST eats it
+            return self.discard(n)             # behind a last answer: read only so that no RST eats it
         if self.parser.between_requests() and self.nothing_pending():
             self.head_at = self.scheduler.now  # also behind a request that is being answered
         if not self.nothing_pending():
@@ -315,16 +358,25 @@ cdef class HTTP1Connection(Connection):
         return self.after_input()
 
     cdef int on_last_data(self, const unsigned char* p, Py_ssize_t n) except -1:
-        # The requests in these bytes are not started yet, so this FIN is no sign that nobody waits for their answers.
-        self.eof = True
+        self.eof = True                        # before the requests in these bytes are started: they may ask
         self.on_data(p, n)
         return self.half_closed()
 
     cdef int on_eof(self) except -1:
         self.eof = True
-        if self.state == EXCHANGE and self.cycle.started:
-            return self.client_left()          # of a started response a FIN says: I do not want the rest
         return self.half_closed()
+
+    cdef int on_fin_sent(self) except -1:
+        Connection.on_fin_sent(self)
+        if self.uploading and not self.refused and self.state != CLOSED:
+            self.scheduler.deadlines.set(&self.read_node, self, DISCARD, self.scheduler.time())
+        return 0
+
+    @property
+    def lingering(self):
+        """True while it is being closed and reads on, so that its last answer is not eaten by a RST: more may come of
+        the request. Not if the client does not read."""
+        return self.state == FINISHING and (self.uploading or self.refused) and not self.stream.blocked
 
     cdef int on_lost(self) except -1:
         self.close_now()
@@ -393,6 +445,7 @@ cdef class HTTP1Connection(Connection):
                     else:
                         self.discarded += parser.data_len
                         if self.discarded > DISCARD_LIMIT:
+                            self.uploading = True
                             self.finish()
                 elif event == END:
                     if cycle is not None:
@@ -442,6 +495,7 @@ cdef class HTTP1Connection(Connection):
         cdef int admission
         unset(&self.read_node)
         cycle.method = parser.method
+        cycle.accept = parser.accept
         cycle.raw_path = parser.raw_path
         cycle.query_string = parser.query_string
         cycle.minor = parser.minor
@@ -474,7 +528,10 @@ cdef class HTTP1Connection(Connection):
             "1.1" if cycle.minor else "1.0", cycle.method, parser.path, cycle.raw_path, cycle.query_string,
             parser.headers, self.client, self.server, notice_of(cycle),
         )
-        return cycle.start()
+        cycle.start()
+        if self.service.drain.farewell_over:
+            cycle.limit_waiting()
+        return 0
 
     cdef int after_input(self) except -1:
         """Set the timeout that now applies to reading, and pause reading where the application is slower."""
@@ -505,6 +562,22 @@ cdef class HTTP1Connection(Connection):
         if (self.eof or self.idle_in_stop()) and not self.advancing:
             return self.finish()
         return self.resume()
+
+    cdef int discard(self, Py_ssize_t n) except -1:
+        """Drop what comes behind a last answer, within bounds."""
+        if self.state == CLOSED:
+            return 0
+        self.discarded += n
+        if self.discarded > self.service.discard_limit:
+            if self.stream.fin_sent:
+                self.close_now()
+            else:
+                self.stream.set_reading(False) # the answer waits to be read: its own time for that bounds it
+        elif self.refused and self.stream.fin_sent:
+            self.refused = False               # what was refused goes on: it has the time of an upload
+            self.uploading = True
+            self.scheduler.deadlines.set(&self.read_node, self, DISCARD, self.scheduler.time())
+        return 0
 
     cdef int set_body_deadline(self) except -1:
         """The application waits for the body, so its time begins. No turn needs to follow that would set the timer."""
@@ -584,6 +657,9 @@ cdef class HTTP1Connection(Connection):
             self.service.backlog_answered += 1
         self.let_go(cycle)
         if not cycle.keep_alive:
+            if not cycle.request_read:
+                self.uploading = True
+                self.resume()                  # a client that writes until all is written would never read
             return self.finish()
         self.resume()
         if not cycle.request_read:
@@ -605,7 +681,8 @@ cdef class HTTP1Connection(Connection):
         return 0
 
     cdef int half_closed(self) except -1:
-        """No byte will come any more; what was asked for completely is answered ("printf … | nc -N" works)."""
+        """No byte will come any more. Whether the client still reads is not known: ``receive()`` tells the application
+        that it has left, and what is sent is delivered ("printf … | nc -N" works)."""
         if self.state == CLOSED:
             return 0
         self.stream.set_reading(False)
@@ -615,6 +692,9 @@ cdef class HTTP1Connection(Connection):
         elif self.state == EXCHANGE:
             if not self.cycle.request_read:
                 return self.client_left()      # a body cut short: no answer could be about the whole of it
+            self.cycle.wake_receivers()
+            if self.cycle.started:
+                self.cycle.watch_half_closed()
         elif not self.waiting:
             return self.finish()
         return 0
@@ -624,7 +704,8 @@ cdef class HTTP1Connection(Connection):
         cdef HTTP1Cycle cycle = self.cycle
         logger.info("Invalid HTTP request from %s: %s (%d)", self.peer(), reason, status)
         if self.state == DISCARDING:
-            return self.finish()               # its answer is out already
+            self.refused = True                # its answer is out already
+            return self.finish()
         if self.state == AWAIT_HEAD:
             cycle = self.new_exchange()
             named = self.parser.named
@@ -639,6 +720,7 @@ cdef class HTTP1Connection(Connection):
             return self.client_left()
         cycle.called = True
         cycle.keep_alive = False
+        self.refused = status != 408           # who is too slow is not waited for any longer
         self.service.answer(cycle, status, reason.encode("ascii"))
         return cycle.disconnect()              # to a running application it is the same as a client that left
 
@@ -659,19 +741,26 @@ cdef class HTTP1Connection(Connection):
             self.close_now()
         return 0
 
+    def give_up_writing(self):
+        """The time is over in which the client could read the end of its last response."""
+        if self.state == FINISHING and self.stream.unsent():
+            self.abort()
+
     cdef int expired(self, int kind) except -1:
         cdef HTTP1Cycle cycle = self.cycle
         cdef long long heads
         if kind == WRITE or self.state == FINISHING:
             return Connection.expired(self, kind)
         if kind == LINGER:                     # the unread body did not end in time
+            self.uploading = True
             return self.finish()
         if kind == BODY:
             if cycle is None or cycle.started:
                 logger.info("%s stopped sending its request body: connection closed", self.peer())
                 self.client_left()
             else:
-                self.refuse(408, "the request body did not come in time")
+                # Behind a 408 browsers repeat the request by themselves, a POST too: not once the application has run.
+                self.refuse(400 if cycle.called else 408, "the request body did not come in time")
             return 0
         # HEADER or KEEP_ALIVE. What has arrived in the meantime is served.
         heads = self.service.requests
@@ -697,6 +786,9 @@ cdef class HTTP1Connection(Connection):
     cdef int closed(self) except -1:
         cdef HTTP1Cycle cycle = self.cycle
         self.pending.clear()
+        if cycle is not None:                  # what is left is of this response first of all
+            cycle.lost = self.stream.unsent() > 0
+            cycle.body_sent = max(0, cycle.body_sent - self.stream.unsent())
         self.stream.out.clear()
         self.scheduler.keep(self)
         self.stream.connection = None

@@ -15,6 +15,7 @@ class MemoryStream(Stream):
     written: bytes
     capacity: int | None
     arriving: bytes
+    unread: int
     was_reset: bool
     client: tuple[str, int] | None
     server: tuple[str, int | None] | None

@@ -11,11 +11,12 @@ from lastcall.wire.buffer cimport ByteBuffer
 cdef class MemoryStream(Stream):
     """Collects what is written; fails loudly on a write after the close. ``capacity`` (bytes, None: no bound) is what
     it takes before it blocks, as a client does that does not read; ``drain(n)`` makes room again.
-    ``arriving`` is what the next ``read_now()`` finds."""
+    ``arriving`` is what the next ``read_now()`` finds, ``unread`` how much of what was written is on its way still."""
 
     cdef public bytes written
     cdef public object capacity
     cdef public bytes arriving
+    cdef public Py_ssize_t unread
     cdef public bint was_reset
     cdef public object client
     cdef public object server
@@ -61,6 +62,7 @@ cdef class MemoryStream(Stream):
             n = max(0, min(n, self.capacity - len(self.written)))
         self.written += self.out.data[self.out.start:self.out.start + n]
         self.out.consume(n)
+        self.sent += n
         self.blocked = self.out.end > self.out.start
         return 0
 
@@ -86,6 +88,9 @@ cdef class MemoryStream(Stream):
         if data:
             self.connection.on_data(<const unsigned char*><const char*>data, len(data))
         return 0
+
+    cdef Py_ssize_t in_flight(self) noexcept:
+        return self.unread
 
     cdef object client_address(self):
         return self.client

@@ -16,17 +16,21 @@ cdef class HTTPService(AppRuntime):
     cdef readonly Scheduler scheduler
     cdef readonly object options           # base.options.HTTPOptions
     cdef readonly bint keep_alive
+    cdef long long discard_limit           # bytes of an upload that are read behind an answer that closes
     cdef Py_ssize_t limit_concurrency      # 0: none
     cdef readonly long long requests       # complete heads so far
     cdef long long probes                  # and how many of them were for the health path
+    cdef bint refuse_with_retry            # --refuse-event-streams
     cdef long long max_requests            # 0: none
     cdef object on_max_requests
     cdef readonly Py_ssize_t backlog_answered  # connections that came in a drain and got an answer
     cdef str ready_path                    # None: no health path
     cdef str live_path
+    cdef public bint lifespan_died         # its task ended with an exception: not ready any more
     cdef bint warned_websocket
     cdef int admit(self, str path) except -1
     cdef int warn_websocket(self) except -1
     cdef int answer(self, HTTPCycle cycle, int status, bytes detail) except -1
+    cdef int send_retry(self, HTTPCycle cycle) except -1
     cdef int answer_health(self, HTTPCycle cycle, str path) except -1
     cdef int record(self, HTTPCycle cycle, object client, str http_version) except -1

@@ -16,6 +16,7 @@ class HTTPService(AppRuntime):
     options: HTTPOptions
     keep_alive: bool
     requests: int
+    lifespan_died: bool
     backlog_answered: int
     def __init__(
         self,
@@ -30,4 +31,5 @@ class HTTPService(AppRuntime):
         signal: DrainSignal | None = None,
         policies: PolicyTable | None = None,
         timeout_disconnect: float = 3.0,
+        asgi_spec: str = "2.5",
     ) -> None: ...

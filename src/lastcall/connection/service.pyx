@@ -6,6 +6,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
 import logging
+import os
 from http import HTTPStatus
 
 from lastcall.asgi.http cimport HTTPCycle
@@ -18,10 +19,21 @@ from lastcall.wire.head cimport check_head
 
 cdef object logger = logging.getLogger("lastcall.error")
 
+# With a --limit-body of 1 MiB no 413 would ever reach a client that writes its whole upload before it reads.
+cdef long long DISCARD_AT_LEAST = 64 * 1024 * 1024
+
 cdef tuple PLAIN_TEXT = (b"content-type", b"text/plain; charset=utf-8")
 cdef tuple NO_STORE = (b"cache-control", b"no-store")
 cdef tuple RETRY_AFTER = (b"retry-after", b"1")
 cdef tuple ALLOW = (b"allow", b"GET, HEAD")
+cdef tuple EVENT_STREAM = (b"content-type", b"text/event-stream")
+
+cdef enum:
+    # After so many milliseconds an EventSource that was refused comes again: elsewhere, in a stop; else as the load
+    # allows, at random, or all of them would come together.
+    RETRY_IN_STOP = 1000
+    RETRY_LEAST = 3000
+    RETRY_MOST = 8000
 
 
 @cython.final
@@ -30,12 +42,13 @@ cdef class HTTPService(AppRuntime):
     ``options.limit_max_requests``."""
 
     def __init__(self, app, RunningTasks tasks not None, Scheduler scheduler not None, options=None, *, state=None,
-                 on_max_requests=None, context=None, signal=None, policies=None, double timeout_disconnect=3.0):
+                 on_max_requests=None, context=None, signal=None, policies=None, double timeout_disconnect=3.0,
+                 str asgi_spec="2.5"):
         if options is None:
             options = HTTPOptions()
         AppRuntime.__init__(
             self, app, scheduler.loop, tasks, state=state, default_headers=options.headers, context=context,
-            signal=signal, policies=policies, timeout_disconnect=timeout_disconnect,
+            signal=signal, policies=policies, timeout_disconnect=timeout_disconnect, asgi_spec=asgi_spec,
         )
         self.scheduler = scheduler
         scheduler.tasks = tasks
@@ -44,7 +57,9 @@ cdef class HTTPService(AppRuntime):
             self.ready_path = options.health_path + "/ready"
             self.live_path = options.health_path + "/live"
         self.keep_alive = options.timeout_keep_alive > 0
+        self.discard_limit = max(options.limit_body or 0, DISCARD_AT_LEAST)
         self.limit_concurrency = options.limit_concurrency or 0
+        self.refuse_with_retry = options.refuse_event_streams == "retry"
         self.max_requests = options.limit_max_requests or 0
         self.on_max_requests = on_max_requests
 
@@ -79,6 +94,8 @@ cdef class HTTPService(AppRuntime):
 
     cdef int answer(self, HTTPCycle cycle, int status, bytes detail) except -1:
         """Answer a request in the application's place: the status's phrase, and ``detail`` if there is any."""
+        if status == 503 and self.refuse_with_retry and cycle.wants_events():
+            return self.send_retry(cycle)
         cdef bytes body = HTTPStatus(status).phrase.encode("ascii") + (b": " + detail if detail else b"") + b"\n"
         cdef list headers = [PLAIN_TEXT, (b"content-length", b"%d" % len(body))]
         if status == 503:
@@ -86,8 +103,22 @@ cdef class HTTPService(AppRuntime):
         cycle.head = check_head(status, headers, self.default_headers)
         return cycle.write_body(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), False)
 
+    cdef int send_retry(self, HTTPCycle cycle) except -1:
+        """Refuse an EventSource: any 4xx or 5xx would end it for good (HTML 9.2.3, "fail the connection"), so it gets an
+        event stream that says nothing but when to come again."""
+        cdef int after = RETRY_IN_STOP
+        cdef bytes body
+        if self.drain.phase < ANNOUNCED:
+            after = RETRY_LEAST + int.from_bytes(os.urandom(4), "big") % (RETRY_MOST - RETRY_LEAST + 1)
+        body = b"retry: %d\n\n" % after
+        cycle.refused = True
+        cycle.head = check_head(
+            200, [EVENT_STREAM, NO_STORE, (b"content-length", b"%d" % len(body))], self.default_headers
+        )
+        return cycle.write_body(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), False)
+
     cdef int answer_health(self, HTTPCycle cycle, str path) except -1:
-        """``--health-path``: ready until the stop order, live as long as this loop answers."""
+        """``--health-path``: ready until the stop order, or the lifespan's death; live as long as this loop answers."""
         cdef int status = 200
         cdef bytes body = b"ok\n"
         cdef list headers = [PLAIN_TEXT, NO_STORE]
@@ -96,6 +127,8 @@ cdef class HTTPService(AppRuntime):
             headers.append(ALLOW)
         elif path == self.ready_path and self.drain.phase >= ANNOUNCED:
             status, body = 503, b"stopping\n"
+        elif path == self.ready_path and self.lifespan_died:
+            status, body = 503, b"lifespan failed\n"
         headers.append((b"content-length", b"%d" % len(body)))
         cycle.ended = True
         cycle.head = check_head(status, headers, self.default_headers)
@@ -106,10 +139,15 @@ cdef class HTTPService(AppRuntime):
     cdef int record(self, HTTPCycle cycle, object client, str http_version) except -1:
         """A response is complete, or was cut: tell the access log."""
         cdef bytes target
-        if self.scheduler.access.enabled and cycle.head is not None:
+        cdef str mark = None
+        if cycle.head is not None and self.scheduler.access.wants():
             target = cycle.raw_path + b"?" + cycle.query_string if cycle.query_string else cycle.raw_path
+            if not cycle.whole():
+                mark = "cut"
+            elif cycle.refused:
+                mark = "refused"
             self.scheduler.access.record(
                 client, cycle.method, target, http_version, cycle.head.status,
-                self.scheduler.tick() - cycle.since, cycle.body_sent,
+                self.scheduler.tick() - cycle.since, cycle.body_sent, mark,
             )
         return 0

@@ -18,10 +18,14 @@ cdef class Stream(Flushable):
     cdef readonly bint closed
     cdef bint fin_wanted             # once ``out`` is empty
     cdef readonly bint fin_sent
+    cdef long long sent              # bytes that were written, ever
+    cdef long long _sent_before      # and what advanced() found at its last call
+    cdef long long _taken_before
     cdef Py_ssize_t unsent(self) noexcept
     cdef int after_write(self) except -1
     cdef int finish(self) except -1
     cdef int lost(self) except -1
+    cdef bint advanced(self) noexcept
     # net implements these
     cdef int transmit(self) except -1
     cdef int set_reading(self, bint wanted) except -1
@@ -30,6 +34,8 @@ cdef class Stream(Flushable):
     cdef int reset(self) except -1
     cdef int read_now(self) except -1
     cdef bint progressed(self) except -1
+    cdef Py_ssize_t in_flight(self) noexcept
+    cdef int let_go(self) except -1
     cdef object client_address(self)
     cdef object server_address(self)
 

@@ -10,11 +10,14 @@ discarding) until the peer's FIN, for at most a second, so that no RST eats an a
 import logging
 
 from lastcall.asgi.cycle cimport LOW_WATER
-from lastcall.connection.deadlines cimport LINGER, WRITE, unset
+from lastcall.connection.deadlines cimport DISCARD, LINGER, WRITE, unset
 from lastcall.connection.scheduler cimport Flushable, Scheduler, Runnable
 from lastcall.wire.buffer cimport ByteBuffer
 
 cdef object logger = logging.getLogger("lastcall.error")
+
+cdef enum:
+    LAST_READS = 8           # of a connection that is closed behind an answer without the time to linger
 
 
 cdef class Stream(Flushable):
@@ -65,8 +68,16 @@ cdef class Stream(Flushable):
             self.connection.on_lost()
         return 0
 
+    cdef bint advanced(self) noexcept:
+        """Whether bytes were written, or acknowledged by the peer, since the last call."""
+        cdef long long taken = self._taken_before if self.closed else self.sent - self.in_flight()
+        cdef bint found = self.sent > self._sent_before or taken > self._taken_before
+        self._sent_before = self.sent
+        self._taken_before = taken
+        return found
+
     cdef int transmit(self) except -1:
-        """Offer ``out`` to the kernel; set ``blocked`` if it took less, call ``lost`` if the peer is gone."""
+        """Offer ``out`` to the kernel and add to ``sent`` what it takes; set ``blocked`` if it took less, call ``lost`` if the peer is gone."""
         raise NotImplementedError
 
     cdef int set_reading(self, bint wanted) except -1:
@@ -92,6 +103,14 @@ cdef class Stream(Flushable):
     cdef bint progressed(self) except -1:
         """Whether the peer has taken bytes since the kernel took fewer than it was offered, or since the last call."""
         return False
+
+    cdef Py_ssize_t in_flight(self) noexcept:
+        """How many of the bytes that were written the peer has not acknowledged, as far as that is known."""
+        return 0
+
+    cdef int let_go(self) except -1:
+        """In a forked child: close the descriptor, which is a copy, and nothing more."""
+        raise NotImplementedError
 
     cdef object client_address(self):
         """The scope's ``client``: (host, port), or None."""
@@ -172,7 +191,7 @@ cdef class Connection(Runnable):
             else:
                 logger.info("%s does not read what it asked for: connection reset", self.peer())
                 self.abort()
-        elif kind == LINGER:
+        elif kind == LINGER or kind == DISCARD:
             self.close_now()
         return 0
 
@@ -194,9 +213,13 @@ cdef class Connection(Runnable):
     def flush_and_close(self):
         """Write what can be written without waiting, and close: the end of a drain. Returns how many bytes were left."""
         cdef Py_ssize_t left = 0
+        cdef int reads = LAST_READS
         if self.state != CLOSED:
             self.stream.flush()
             left = self.stream.unsent()
+            while self.state == FINISHING and reads:   # unread bytes would make a RST of the close, which eats answers
+                reads -= 1
+                self.stream.read_now()
             self.close_now()
         return left
 
@@ -248,6 +271,11 @@ cdef class Connection(Runnable):
     def finishing(self):
         """True once nothing more is served."""
         return self.state >= FINISHING
+
+    @property
+    def lingering(self):
+        """True while it is being closed and reads on, so that its last answer is not eaten by a RST."""
+        return False
 
     # For tests and tools.
 

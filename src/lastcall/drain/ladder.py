@@ -205,10 +205,14 @@ class State(Record):
 
 
 class Census(Record):
-    """What is there: running tasks, and connections that are not closed yet."""
+    """What is there: running tasks, and connections that are not closed yet.
+
+    ``lingering`` are those that would lose their last answer if they were closed at once: an upload still comes.
+    """
 
     running: int = 0
     connections: int = 0
+    lingering: int = 0
 
     @property
     def nothing(self) -> bool:
@@ -232,7 +236,8 @@ def due(state: State, census: Census, now: float, budgets: Budgets) -> Input | N
             found = Input.CLEAR if census.nothing else Input.GRACE_OVER if now >= state.cancel_at else None
         case Phase.CANCELLING:
             over = now >= state.entered + budgets.cancel
-            found = Input.CLEAR if census.running == 0 else Input.CANCEL_OVER if over else None
+            clear = census.running == 0 and census.lingering == 0
+            found = Input.CLEAR if clear else Input.CANCEL_OVER if over else None
         case _:
             found = None
     return found
@@ -321,6 +326,39 @@ def time_left(state: State, now: float, budgets: Budgets) -> float:
     elif state.phase <= Phase.DISCONNECTING:
         left += max(0.0, state.cancel_at - now)
     return left
+
+
+class SignalTimes(Record):
+    """How long it takes at most from a stop signal that comes now to the exit of the process, in seconds.
+
+    ``first`` and ``interrupt`` belong to the first signal (``interrupt``: SIGINT), ``second`` to the second;
+    ``math.inf``: there is no limit, or nothing that the signal changes.
+    """
+
+    first: float = math.inf
+    interrupt: float = math.inf
+    second: float = math.inf
+
+
+def signal_times(phase: Phase, budgets: Budgets) -> SignalTimes:
+    """What stop signals amount to in ``phase``: said beforehand, for where nobody can be asked when they come."""
+    forced = after_grace(budgets)
+    match phase:
+        case Phase.STARTING:
+            start = budgets.cancel + TEARDOWN
+            return SignalTimes(start, start, 0.0)
+        case Phase.SERVING:
+            return SignalTimes(budgets.worst_case(), budgets.worst_case(interactive=True), forced)
+        case Phase.ANNOUNCED | Phase.DRAINING | Phase.DISCONNECTING:
+            # Ordered without a signal: the first one changes nothing but what SIGINT shortens.
+            return SignalTimes(interrupt=budgets.grace(interactive=True) + forced, second=forced)
+        case _:
+            return SignalTimes()
+
+
+def after_grace(budgets: Budgets) -> float:
+    """The longest that a stop can take from the end of the grace, in seconds."""
+    return budgets.cancel + budgets.lifespan_shutdown + TEARDOWN
 
 
 def _ordered(now: float, budgets: Budgets, cause: str, interactive: bool) -> dict[str, object]:

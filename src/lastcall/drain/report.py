@@ -10,11 +10,14 @@ from lastcall.base.record import Record, replace
 KINDS = ("request", "stream", "websocket", "background", "app task")
 
 CLOSED_BY_POLICY = "closed by policy"
+BROKEN_OFF = "broken off"
 DISCONNECTED = "disconnected"
 CANCELLED = "cancelled"
 ABANDONED = "abandoned"
 FINISHED = "finished"
-OUTCOMES = (FINISHED, CLOSED_BY_POLICY, DISCONNECTED, CANCELLED, ABANDONED)
+STOPPED = "stopped"
+UNHEARD = "unheard"
+OUTCOMES = (FINISHED, CLOSED_BY_POLICY, BROKEN_OFF, DISCONNECTED, CANCELLED, ABANDONED)
 """Each work that was there at the stop order, or came later, ends as exactly one of these."""
 
 NAMED_AT_MOST = 5
@@ -45,6 +48,10 @@ class ReportedTask(Protocol):
     def ran_after_response(self) -> bool:
         """Whether it was background work in the end."""
 
+    @property
+    def broken_off(self) -> dict[str, Any] | None:
+        """The ``details()`` of a response that its application has ended in the middle, during the stop; else None."""
+
     def details(self) -> dict[str, Any]:
         """What the report tells of it."""
 
@@ -52,7 +59,8 @@ class ReportedTask(Protocol):
 class Cut(Record):
     """A response that was ended before it was finished, by no rule that the application or an option had set.
 
-    ``age`` is how long it had run, in seconds; ``phase`` the one in which it was cut; ``bytes_sent`` counts its body.
+    By the server, or by its application itself (``broken off``). ``age`` is how long it had run, in seconds; ``phase``
+    the one in which it was cut; ``bytes_sent`` counts its body.
     """
 
     kind: str
@@ -72,12 +80,15 @@ class Cut(Record):
 class StopReport(Record):
     """How the server stopped.
 
-    ``cause`` is what ordered the stop (``SIGTERM``, ``SIGINT``, ``api``, ``max-requests``, ``cancelled``);
+    ``outcome`` is ``stopped``, or what ended the process before that: ``watchdog``, ``third signal``, ``second signal``
+    (in the start). Such a report is from the beginning of the last phase: what ran then is ``abandoned``, and ``left``.
+    ``cause`` is what ordered the stop (``SIGTERM``, ``SIGINT``, ``api``, ``max-requests``, ``cancelled``); ``unheard``:
+    the event loop never heard of an order.
     ``seconds`` run from the order to the end of ``lifespan.shutdown``, ``phases`` says how many were spent in each.
     ``in_flight`` is what ran at the order, by kind; ``arrived`` what came later. Each of both is in exactly one of
-    ``finished``, ``closed_by_policy``, ``disconnected``, ``cancelled`` and ``abandoned``. ``backlog_answered`` counts
-    connections that were answered although they were let in after the drain had begun. ``lifespan`` is the outcome's
-    word.
+    ``finished``, ``closed_by_policy``, ``broken_off``, ``disconnected``, ``cancelled`` and ``abandoned``.
+    ``backlog_answered`` counts connections that were answered although they were let in after the drain had begun.
+    ``lifespan`` is the outcome's word.
     """
 
     cause: str
@@ -89,6 +100,7 @@ class StopReport(Record):
     arrived: int = 0
     finished: int = 0
     closed_by_policy: int = 0
+    broken_off: int = 0
     disconnected: int = 0
     cancelled: int = 0
     abandoned: int = 0
@@ -96,6 +108,7 @@ class StopReport(Record):
     background_finished: int = 0
     cut: tuple[Cut, ...] = ()
     left: tuple[str, ...] = ()
+    outcome: str = STOPPED
 
     @property
     def total(self) -> int:
@@ -119,12 +132,25 @@ class StopReport(Record):
 
         return json.dumps(self.as_dict())
 
+    def as_draft(self) -> str:
+        """The report as JSON without its end: how the process ended is not known yet.
+
+        ``, "outcome": …, "exit_code": …, "seconds": …}`` makes it whole.
+        """
+        import json  # noqa: PLC0415
+
+        fields = self.as_dict()
+        for name in ("outcome", "exit_code", "seconds"):
+            del fields[name]
+        return json.dumps(fields).removesuffix("}")
+
     def __str__(self) -> str:
         parts = [f"{self.finished} of {self.total} finished"]
         parts += [
             f"{count} {word}"
             for count, word in (
                 (self.closed_by_policy, CLOSED_BY_POLICY),
+                (self.broken_off, BROKEN_OFF),
                 (self.disconnected, DISCONNECTED),
                 (self.cancelled, CANCELLED),
                 (self.abandoned, ABANDONED),
@@ -172,21 +198,28 @@ class Tally:
                 Cut(kind=work.kind, outcome=work.outcome, age=now - work.since, phase=phase, **work.details()),
             )
 
-    def ended(self, work: ReportedTask) -> None:
-        """``work`` has ended."""
-        cut = self._pending.pop(work, None)
-        if cut is not None and not work.response_complete:
+    def ended(self, work: ReportedTask, now: float, phase: str) -> None:
+        """``work`` has ended, at ``now``."""
+        if (cut := self._cut_of(work, now, phase)) is not None:
             self._cut.append(cut)
         self.counts[work.outcome or FINISHED] += 1
         if work.outcome is None and work.ran_after_response:
             self.background_finished += 1
 
-    def abandon(self, work: ReportedTask) -> None:
+    def abandon(self, work: ReportedTask, now: float, phase: str) -> None:
         """``work`` goes on, but nobody waits for it any more."""
-        cut = self._pending.pop(work, None)
-        if cut is not None and not work.response_complete:
+        if (cut := self._cut_of(work, now, phase)) is not None:
             self._cut.append(replace(cut, outcome=ABANDONED))
         self.counts[ABANDONED] += 1
+
+    def _cut_of(self, work: ReportedTask, now: float, phase: str) -> Cut | None:
+        """The cut that the end of ``work`` comes to, if any."""
+        cut = self._pending.pop(work, None)
+        if cut is not None:
+            return None if work.response_complete else cut
+        if work.broken_off is not None:
+            return Cut(kind=work.kind, outcome=BROKEN_OFF, age=now - work.since, phase=phase, **work.broken_off)
+        return None
 
     def unsent(self, client: str, size: int) -> None:
         """A finished response could not be written to the end: ``size`` bytes of it, to ``client``, are lost."""

@@ -12,6 +12,7 @@ cdef class DrainState:
     cdef public int phase
     cdef public double since
     cdef public double margin
+    cdef public double farewell
     cdef public bint farewell_over
     cdef public bint listeners_closed
     cdef public bint refusing

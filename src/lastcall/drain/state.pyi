@@ -8,6 +8,7 @@ class DrainState:
     phase: int
     since: float
     margin: float
+    farewell: float
     farewell_over: bool
     listeners_closed: bool
     refusing: bool

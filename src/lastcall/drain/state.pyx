@@ -19,9 +19,10 @@ cdef class DrainState:
     connection. ``since``: when ``DRAINING`` began, in seconds on the loop's clock, infinity before; connections that
     come later came in the drain.
 
-    ``margin``: the seconds between being disconnected and being cancelled. ``farewell_over``: responses whose policy is
-    *close* are disconnected from now on. ``listeners_closed``: nobody new comes, and a connection that is idle is
-    closed. ``refusing``: a request that still comes is answered 503.
+    ``margin``: the seconds between being disconnected and being cancelled. ``farewell``: the seconds that a response
+    whose policy is *close* has after the notice. ``farewell_over``: they are disconnected from now on.
+    ``listeners_closed``: nobody new comes, and a connection that is idle is closed. ``refusing``: a request that still
+    comes is answered 503.
     """
 
     def __init__(self, phase=Phase.STARTING):

@@ -11,10 +11,15 @@ import errno
 import os
 import socket
 import stat
+import sys
+from collections.abc import Iterable
 
-from lastcall.base.errors import StartupError
+from lastcall.base.errors import ConfigError, StartupError
 from lastcall.base.options import BindSpec
 from lastcall.net.listener import Listener, Owner, inode_of
+
+DEFAULT_MODE = 0o666
+"""Of the file of a unix socket: everybody on this machine may connect, as with a port of 127.0.0.1."""
 
 
 def bind(specs: tuple[BindSpec, ...]) -> list[Listener]:
@@ -36,11 +41,52 @@ def bind(specs: tuple[BindSpec, ...]) -> list[Listener]:
     return listeners
 
 
+def given(sockets: object) -> list[socket.socket]:
+    """The sockets that the caller of ``serve(sockets=[...])`` made, bound or already listening; each can be served.
+
+    Raises ConfigError that names what cannot. Then all that are sockets are closed, as they are at the end of a server.
+    """
+    items = list(sockets) if isinstance(sockets, Iterable) else []
+    try:
+        if not items:
+            at_least = "a list of at least one bound stream socket (without it, the configured addresses)"
+            raise ConfigError("sockets", sockets, at_least)
+        for item in items:
+            reason = _unusable(item) if isinstance(item, socket.socket) else "no socket"
+            if reason is None and sum(other is item for other in items) > 1:
+                reason = "given twice"
+            if reason is not None:
+                raise ConfigError("sockets", item, f"bound stream sockets: this one is {reason}")
+    except ConfigError:
+        for item in items:
+            if isinstance(item, socket.socket):
+                item.close()
+        raise
+    return items
+
+
 def adopt(sock: socket.socket) -> Listener:
-    """A socket that the caller of ``serve(sockets=[...])`` made, bound or already listening."""
-    if sock.type != socket.SOCK_STREAM:
-        raise StartupError(f"cannot serve on {sock}: it is not a stream socket")
+    """A listener on one of those that ``given()`` has let through."""
     return _prepared(sock, Owner.INHERITED)
+
+
+def _unusable(sock: socket.socket) -> str | None:
+    """Why nobody can be served on a socket that somebody else has made; None if there is no reason."""
+    if sock.fileno() < 0:
+        return "closed"
+    if sock.type != socket.SOCK_STREAM:
+        return "no stream socket"
+    if sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+        return "neither a TCP nor a unix socket"
+    if (ssl := sys.modules.get("ssl")) is not None and isinstance(sock, ssl.SSLSocket):
+        return "one of TLS, which comes with a later release"  # its clients would be taken for speakers of plain HTTP
+    with contextlib.suppress(OSError):
+        sock.getpeername()
+        return "connected"
+    name = sock.getsockname()
+    # listen() would bind one without an address to a port that nobody knows.
+    unbound = not name if sock.family == socket.AF_UNIX else name[1] == 0
+    return "bound to no address" if unbound else None
 
 
 def _prepared(sock: socket.socket, owner: Owner) -> Listener:
@@ -85,13 +131,13 @@ def _bind_unix(spec: BindSpec, earlier: list[Listener]) -> Listener:
     found = inode_of(path)
     if found is not None and any(listener.inode == found for listener in earlier):
         raise StartupError(f"cannot listen on {spec}: it is given twice")
-    _clear_stale_socket(spec.path)
+    kept = _clear_stale_socket(spec.path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     made = False
     try:
         sock.bind(spec.path)
         made = True
-        os.chmod(path, spec.mode)
+        os.chmod(path, spec.mode if spec.mode is not None else DEFAULT_MODE if kept is None else kept)
         status = os.stat(path)
     except OSError as exc:
         sock.close()
@@ -104,12 +150,12 @@ def _bind_unix(spec: BindSpec, earlier: list[Listener]) -> Listener:
     return listener
 
 
-def _clear_stale_socket(path: str) -> None:
-    """Remove the file of a server that is gone; refuse to take the place of one that answers."""
+def _clear_stale_socket(path: str) -> int | None:
+    """Remove the file of a server that is gone, and return its mode; refuse to take the place of one that answers."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
-        return
+        return None
     except OSError as exc:
         raise StartupError(f"cannot listen on unix:{path}: {exc.strerror}") from exc
     if not stat.S_ISSOCK(mode):
@@ -126,6 +172,7 @@ def _clear_stale_socket(path: str) -> None:
             raise StartupError(f"cannot listen on unix:{path}: another server answers there")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
+    return stat.S_IMODE(mode)
 
 
 def _from_fd(spec: BindSpec) -> Listener:
@@ -138,7 +185,8 @@ def _from_fd(spec: BindSpec) -> Listener:
         if fd >= 0:
             os.close(fd)
         raise StartupError(f"cannot listen on {spec}: {exc.strerror or exc}") from exc
-    if sock.type != socket.SOCK_STREAM:
+    reason = _unusable(sock)
+    if reason is not None:
         sock.close()
-        raise StartupError(f"cannot listen on {spec}: it is not a stream socket")
+        raise StartupError(f"cannot listen on {spec}: it is {reason}")
     return _prepared(sock, Owner.INHERITED)

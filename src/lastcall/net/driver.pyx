@@ -184,7 +184,8 @@ cdef class Driver:
             elif listener.owner == OURS and listener.sock.family == socket.AF_UNIX:
                 listener.shut = shutdown(listener.fd, SHUT_RD) == 0
             elif listener.owner == OURS:
-                lastcall_drop_syn(listener.fd)     # where that cannot be, the queue is emptied as far as possible
+                # Where that cannot be, the queue is emptied as far as possible.
+                listener.shut = lastcall_drop_syn(listener.fd) == 0
         self._update()
         self.accept_waiting()
 
@@ -210,8 +211,9 @@ cdef class Driver:
         deadline = self.scheduler.now + ACCEPT_WAITING_SECONDS
         try:
             for listener in self.listeners:
-                # Bounded: a flood of new clients could fill the queue as fast as it is emptied.
-                while self.accept(listener) and self.scheduler.tick() < deadline:
+                # Bounded: a flood of new clients could fill the queue as fast as it is emptied. Where nobody new gets
+                # in, the queue is the bound: who is left in it would be reset by the close.
+                while self.accept(listener) and (listener.shut or self.scheduler.tick() < deadline):
                     pass
         finally:
             self.scheduler.end()
@@ -224,6 +226,12 @@ cdef class Driver:
 
     def __len__(self):
         return len(self.streams)
+
+    def let_go(self):
+        """In a forked child: close our copies of all descriptors but the listeners', which are the caller's."""
+        cdef Stream stream
+        for stream in list(self.streams):
+            stream.let_go()
 
     def close(self):
         """Let go of the listeners. Connections must be closed before."""

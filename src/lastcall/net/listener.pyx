@@ -95,8 +95,21 @@ cdef class Listener:
             self.inode = None
 
     def close(self):
-        """Close our copy; remove the unix socket's file as ``unlink`` does."""
+        """Close our copy; remove the unix socket's file as ``unlink`` does.
+
+        A TCP socket of our own stops listening, whoever has a copy: a child that was forked somewhere in C, or that
+        inherited it, would hold newcomers, whom nobody accepts, and keep the port from a successor. Only what was
+        accepted before is served.
+        """
         self.unlink()
+        if self.owner == OURS and self.sock.family != socket.AF_UNIX:
+            with contextlib.suppress(OSError):      # it does not listen yet, or is closed
+                self.sock.shutdown(socket.SHUT_RDWR)
+        self.sock.close()
+
+    def let_go(self):
+        """In a forked child: close our copy, and nothing more."""
+        self.inode = None
         self.sock.close()
 
 

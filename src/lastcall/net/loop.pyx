@@ -25,7 +25,8 @@ cdef class Callback:
     """What ``call_soon`` returns: it has the methods of ``asyncio.Handle``."""
 
     cdef readonly bint _cancelled        # the loop looks before it runs a handle
-    cdef object _loop, _callback, _arguments, _context
+    cdef readonly object _callback       # asyncio names it when it was slow, in debug mode
+    cdef object _loop, _arguments, _context
     cdef object __weakref__
 
     def cancel(self):
@@ -36,6 +37,11 @@ cdef class Callback:
     def cancelled(self):
         """Whether ``cancel()`` was called."""
         return self._cancelled
+
+    @property
+    def _source_traceback(self):
+        # asyncio asks for it in debug mode, which may have begun since this was made.
+        return None
 
     def get_context(self):
         """The context that the callback runs in."""

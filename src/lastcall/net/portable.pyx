@@ -9,7 +9,9 @@ goes to the transport, whose ``resume_writing`` then says when the kernel takes 
 cimport cython
 from libc.errno cimport errno
 
+import os
 import socket
+from asyncio import Task
 
 from lastcall.connection.stream cimport Connection, Stream
 from lastcall.net.driver cimport (
@@ -140,9 +142,11 @@ cdef class PortableStream(Stream):
                     return self.lost()
                 sent = 0
             out.consume(sent)
+            self.sent += sent
             if out.end > out.start:
                 piece = out.data[out.start:min(out.end, out.start + PIECE)]
                 out.consume(len(piece))
+                self.sent += len(piece)
                 self.left = unacknowledged(self.fd)
                 self.transport.write(piece)
         return 0
@@ -159,7 +163,10 @@ cdef class PortableStream(Stream):
 
     cdef int shutdown_write(self) except -1:
         if self.transport is not None and not self.transport.is_closing() and self.transport.can_write_eof():
-            self.transport.write_eof()
+            try:
+                self.transport.write_eof()
+            except OSError:                 # ENOTCONN: reset meanwhile, which a transport that does not read cannot see
+                return self.lost()
         return 0
 
     cdef int close(self) except -1:
@@ -193,6 +200,19 @@ cdef class PortableStream(Stream):
         cdef int before = self.left
         self.left = unacknowledged(self.fd)
         return self.left < before
+
+    cdef Py_ssize_t in_flight(self) noexcept:
+        return unacknowledged(self.fd)
+
+    cdef int let_go(self) except -1:
+        cdef int null
+        if not self.closed:
+            self.closed = True
+            # The number is the transport's, which closes it some day: by then it must not be another file's.
+            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            os.dup2(null, self.fd, inheritable=False)
+            os.close(null)
+        return 0
 
     cdef object client_address(self):
         return peer_tuple(&self.peer)
@@ -241,7 +261,7 @@ cdef class PortableDriver(Driver):
             raise
         self.streams.add(stream)
         stream.connection.opened()
-        task = self.loop.create_task(self._join(stream, sock))
+        task = Task(self._join(stream, sock), loop=self.loop)      # whatever task factory the application has set
         self.joining.add(task)
         task.add_done_callback(self.joining.discard)
         return 0

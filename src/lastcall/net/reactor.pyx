@@ -79,6 +79,7 @@ cdef class NativeStream(Stream):
                 return self.lost()
             sent = 0
         out.consume(sent)
+        self.sent += sent
         if sent < size:
             self.blocked = True
             self.left = unacknowledged(self.fd)
@@ -172,6 +173,16 @@ cdef class NativeStream(Stream):
         self.left = unacknowledged(self.fd)
         return self.left < before
 
+    cdef Py_ssize_t in_flight(self) noexcept:
+        return unacknowledged(self.fd)
+
+    cdef int let_go(self) except -1:
+        if not self.closed:
+            self.closed = True
+            c_close(self.fd)
+            self.fd = -1
+        return 0
+
     cdef object client_address(self):
         return peer_tuple(&self.peer)
 
@@ -211,6 +222,14 @@ cdef class Reactor(Driver):
             self.loop.remove_reader(self.epoll)
             c_close(self.epoll)
             self.epoll = -1
+
+    def let_go(self):
+        """In a forked child: close our copies."""
+        Driver.let_go(self)
+        if self.epoll >= 0:
+            c_close(self.epoll)
+            self.epoll = -1
+        self.count = self.served = 0
 
     def _turn(self):
         """Serve ready sockets: the loop's callback."""

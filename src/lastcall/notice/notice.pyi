@@ -1,8 +1,11 @@
+from asyncio import Future
 from collections.abc import Callable, Coroutine
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 from lastcall.notice.running import RunningTask
 from lastcall.notice.signal import DrainSignal
+
+_T = TypeVar("_T", bound=Future[Any])
 
 @final
 class DrainNotice:
@@ -15,6 +18,7 @@ class DrainNotice:
     def wait(self) -> Coroutine[Any, Any, None]: ...
     def remaining(self) -> float | None: ...
     def add_callback(self, function: Callable[[], object]) -> None: ...
+    def track(self, task: _T) -> _T: ...
     def finish(self) -> None: ...
     def close(self) -> None: ...
 

@@ -90,13 +90,25 @@ cdef class DrainNotice:
                 waiting.remove(function)   # it was set meanwhile, where this is another thread; the others are the loop's
                 call(function)
 
+    def track(self, task):
+        """Have ``task`` drained like a request, by the server of this notice: :func:`lastcall.track` says how."""
+        from lastcall.notice.tracking import track   # which needs this module
+        before = CURRENT.set(self)
+        try:
+            return track(task)
+        finally:
+            CURRENT.reset(before)
+
     def finish(self):
         """Let this response finish, as long as the server's budget allows. After a disconnect it does nothing."""
         if self._task is not None:
             self._task._chosen = FINISH
 
     def close(self):
-        """Have this response disconnected ``--drain-farewell`` seconds after the notice; at once, if that is over."""
+        """Have this response disconnected ``--drain-farewell`` seconds after the notice; at once, if that is over.
+
+        A GET or HEAD that has not begun its response by then is answered 503.
+        """
         if self._task is not None:
             self._task._chosen = CLOSE
             if self._signal.state.farewell_over:
@@ -171,10 +183,11 @@ def drain_notice():
     variable, which requests set once the process has asked: take this function out of ``lastcall`` when a module is
     imported (``from lastcall import drain_notice``), not in the middle of a request.
     """
-    want()
     found = CURRENT.get(None)
-    if found is None:
-        found = _of_this_task()            # a request that began before anybody asked
+    if found is not None:
+        return found
+    want()
+    found = _of_this_task()                # a request that began before anybody asked
     if found is not None:
         return found
     signal = the_only_server()

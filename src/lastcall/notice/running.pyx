@@ -66,6 +66,12 @@ cdef class RunningTask:
         return False
 
     @property
+    def broken_off(self):
+        """The ``details()`` of a response that its application has ended in the middle, during a stop; else None. Its
+        ``outcome`` says so too."""
+        return None
+
+    @property
     def task(self):
         """The asyncio.Task, or whatever future it is; None once it has ended."""
         return None

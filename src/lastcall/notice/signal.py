@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from lastcall.base.lineage import leave_if_child
 from lastcall.drain.state import DrainState
 
 if TYPE_CHECKING:
@@ -92,7 +94,10 @@ def _wake(waiter: asyncio.Future[None]) -> None:
 
 def call(function: Callable[[], object]) -> None:
     """Call an application's function; what it raises is logged and harms nobody else."""
+    pid = os.getpid()
     try:
         function()
-    except BaseException:  # nothing that an application raises here may stop the stop
+        leave_if_child(pid)
+    except BaseException as exc:  # nothing that an application raises here may stop the stop
+        leave_if_child(pid, exc)
         logger.exception("Exception in a callback of the drain notice")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakSet
 
 from lastcall.notice.notice import drain_notice, signal_of
 from lastcall.notice.running import RunningTask
@@ -45,12 +46,23 @@ class TrackedTask(RunningTask):
         self._home.leave(self)
 
 
+_tracked: WeakSet[asyncio.Future[Any]] = WeakSet()
+"""All that were tracked, by whatever server."""
+
+
+def _is_drained(task: asyncio.Future[Any]) -> bool:
+    """Whether it is among the running tasks already. That of a request has its notice at its coroutine."""
+    own = isinstance(task, asyncio.Task) and getattr(task.get_coro(), "notice", None) is not None
+    return own or task in _tracked
+
+
 def track(task: T) -> T:
     """Have ``task`` drained like a request; returns it.
 
     From now on a stop waits for it, names it in its progress and its report, cancels it at the end of the grace and
     waits for its end before ``lifespan.shutdown``. It can look at :func:`lastcall.drain_notice` to end by itself.
-    Does nothing for a task that is done, nor under another server. Call it in the thread of the server's loop.
+    Does nothing for a task that is done, one that is drained already (tracked before, or that of a request), nor under
+    another server. Call it in the thread of the server's loop.
 
     Raises TypeError for what is no task or future: a coroutine has to be made one first.
     """
@@ -58,7 +70,8 @@ def track(task: T) -> T:
         raise TypeError(f"track() takes a task, as asyncio.create_task() makes one, not {type(task).__name__}")
     signal = signal_of(drain_notice())
     tasks = signal.tasks
-    if tasks is not None and not task.done():
+    if tasks is not None and not task.done() and not _is_drained(task):
+        _tracked.add(task)
         tracked = TrackedTask(task, tasks)
         tasks.join(tracked, task.get_loop().time())
         task.add_done_callback(tracked.ended)

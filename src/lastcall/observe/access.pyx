@@ -2,6 +2,7 @@
 """The access log: one line per response, formatted by compiled code and written once per loop turn.
 
     INFO:     127.0.0.1:54321 - "GET /path?x=1 HTTP/1.1" 200 OK
+    INFO:     127.0.0.1:54321 - "GET /events HTTP/1.1" 200 OK (cut after 40318 bytes)
 
 Everything that a client chose (and its address, which a proxy may report) is escaped: ``"`` and ``\\`` get a backslash,
 control characters and bytes outside ASCII become ``\\xNN``. So a request is one line, whatever it contains.
@@ -11,11 +12,16 @@ lines after that are dropped; after an error (EPIPE, ENOSPC) the lines of that t
 line at the place of the gap says how many are missing.
 """
 
+cimport cython
+
 import logging
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_GetItemWithError
 from cpython.exc cimport PyErr_SetInterrupt
+from cpython.list cimport PyList_CheckExact, PyList_GET_SIZE
 from cpython.long cimport PyLong_CheckExact
+from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_Check, PyTuple_GET_SIZE
 from cpython.unicode cimport PyUnicode_Check
 from libc.stdlib cimport free, realloc
@@ -35,6 +41,7 @@ cdef enum:
     FIRST = 8 * 1024    # bytes of the first allocation
     KEEP = 2 * LIMIT    # an empty buffer that is larger than this goes back to the allocator
     ESCAPED = 4         # one byte becomes at most \xNN
+    MOST_LEFT = 4       # logs that have been replaced, each with up to LIMIT bytes; of another the lines are dropped
     FIXED = 64          # more than all separators of a line together
 
 cdef const char* HEX = "0123456789abcdef"
@@ -128,9 +135,14 @@ def escape(object value not None):
 
 
 def report(AccessSink sink not None, object client, object method, object target, object http_version, int status,
-           double duration=0.0, long long bytes_sent=0):
+           double duration=0.0, long long bytes_sent=0, str mark=None):
     """Call ``sink.record``, which only compiled code can call, from Python (tests, benchmarks)."""
-    sink.record(client, method, target, http_version, status, duration, bytes_sent)
+    sink.record(client, method, target, http_version, status, duration, bytes_sent, mark)
+
+
+def wants(AccessSink sink not None):
+    """``sink.wants()``, which only compiled code can call."""
+    return sink.wants()
 
 
 cdef class AccessLog(AccessSink):
@@ -151,12 +163,15 @@ cdef class AccessLog(AccessSink):
         free(self._data)
 
     cdef void record(self, object client, object method, object target, object http_version, int status,
-                     double duration, long long bytes_sent) noexcept:
+                     double duration, long long bytes_sent, str mark) noexcept:
         if self._full:
             self.dropped += 1
             return
         try:
-            self._append(client, method, target, http_version, status)
+            self._append(
+                client, method, target, http_version, status,
+                self._ending(status) if mark is None else self._marked_ending(status, mark, bytes_sent),
+            )
         except Exception:  # no memory: a log line is worth less than the request
             self.dropped += 1
             return
@@ -164,7 +179,8 @@ cdef class AccessLog(AccessSink):
             self.flush()
             self._full = self._end - self._start >= LIMIT
 
-    cdef int _append(self, object client, object method, object target, object http_version, int status) except -1:
+    cdef int _append(self, object client, object method, object target, object http_version, int status,
+                     bytes ending) except -1:
         """Format one line into the buffer."""
         cdef object host = client, port = None
         cdef Py_ssize_t host_size, method_size, target_size, version_size
@@ -188,7 +204,6 @@ cdef class AccessLog(AccessSink):
         method_data = view(method, &method_size)
         target_data = view(target, &target_size)
         version_data = view(http_version, &version_size)
-        cdef bytes ending = self._ending(status)
         out = self._reserve(
             PyBytes_GET_SIZE(self._prefix) + PyBytes_GET_SIZE(self._quote) + PyBytes_GET_SIZE(ending) + FIXED
             + ESCAPED * (host_size + method_size + target_size + version_size)
@@ -217,6 +232,9 @@ cdef class AccessLog(AccessSink):
         if known:
             self._endings[status] = ending
         return ending
+
+    cdef bytes _marked_ending(self, int status, str mark, long long bytes_sent):
+        return self._ending(status)[:-1] + f"{style.mark_text(mark, bytes_sent)}\n".encode("ascii", "backslashreplace")
 
     cdef char* _reserve(self, Py_ssize_t size) except NULL:
         """Room for ``size`` more bytes after ``_end``."""
@@ -280,12 +298,149 @@ cdef class AccessLog(AccessSink):
         self._start = self._end = 0
         self._full = False
 
+    cdef bint finish(self) noexcept:
+        """It gets no more lines: write what is left. Whether that is done, or can never be: then ``dropped`` is left."""
+        self.flush()
+        if self._start != self._end:
+            return False
+        return not self.dropped or self._announce() or self._output.error != 0
+
+    cdef bint goes_where(self, AccessLog other) noexcept:
+        """Whether its lines are written as, and to where, those of ``other`` are."""
+        return (
+            self._output.fd == other._output.fd and self._output._stream is other._output._stream
+            and self._colors == other._colors
+        )
+
+
+@cython.final
+cdef class _Watched:
+    """A value in a dictionary that has been looked at, and, if it is a list, what was in it."""
+
+    cdef dict namespace
+    cdef object key
+    cdef object value                  # None: it was not there
+    cdef tuple items
+
+    def __init__(self, dict namespace not None, object key):
+        self.namespace = namespace
+        self.key = key
+        self.value = namespace.get(key)
+        self.items = tuple(self.value) if PyList_CheckExact(self.value) else None
+
+    cdef bint changed(self) except -1:
+        cdef PyObject* found = PyDict_GetItemWithError(self.namespace, self.key)
+        cdef Py_ssize_t i
+        cdef list content
+        if found != <PyObject*>self.value:
+            return found is not NULL or self.value is not None
+        if self.items is not None:
+            content = <list>self.value
+            if PyList_GET_SIZE(content) != PyTuple_GET_SIZE(self.items):
+                return True
+            for i in range(PyTuple_GET_SIZE(self.items)):
+                if <PyObject*>content[i] != <PyObject*>self.items[i]:
+                    return True
+        return False
+
+
+cdef class ChosenAccess(AccessSink):
+    """The sink that fits the logger as it is: an application may set a level, or add a filter, at any time.
+
+    ``choose()`` returns the sink for now, ``watched()`` the places (dictionary, key) at which another choice would show.
+    The first response after each ``flush`` looks at them, which takes a quarter of a microsecond: so a change counts for the
+    response that is next, or, under load, from the next turn of the loop on.
+
+    A log that fits no more, and whose descriptor takes nothing at present, is kept until its lines are out.
+    """
+
+    def __init__(self, object choose not None, object watched not None):
+        self.enabled = True
+        self._choose = choose
+        self._find_watched = watched
+        self._look()
+
+    cdef void record(self, object client, object method, object target, object http_version, int status,
+                     double duration, long long bytes_sent, str mark) noexcept:
+        self._see()
+        self.sink.record(client, method, target, http_version, status, duration, bytes_sent, mark)
+
+    cdef bint wants(self) noexcept:
+        self._see()
+        return self.sink.enabled
+
+    cpdef void flush(self) noexcept:
+        """Write what is there, as far as that is possible without waiting."""
+        self._looked = False
+        if self._left is not None:
+            try:
+                self._finish_left()
+            except MemoryError:
+                pass
+        self.sink.flush()
+
+    cdef void _see(self) noexcept:
+        """Look, if that is due, whether another sink fits by now."""
+        if self._looked:
+            return
+        self._looked = True
+        try:
+            if self._changed():
+                self._look()
+        except Exception:  # what an application has put there may do anything: then as before
+            pass
+
+    cdef bint _changed(self) except -1:
+        cdef _Watched one
+        for one in self._watched:
+            if one.changed():
+                return True
+        return False
+
+    cdef int _look(self) except -1:
+        cdef AccessSink chosen
+        cdef list left = [] if self._left is None else self._left
+        # In this order: what another thread changes meanwhile shows at the next look.
+        self._watched = [_Watched(namespace, key) for namespace, key in self._find_watched()]
+        chosen = self._choose()
+        if isinstance(self.sink, AccessLog):
+            left.append(self.sink)
+        if isinstance(chosen, AccessLog):
+            for one in left:
+                if (<AccessLog>one).goes_where(<AccessLog>chosen):
+                    chosen = one           # what it has left comes first
+                    left.remove(one)
+                    break
+        self.sink = chosen
+        self._left = left
+        return self._finish_left()
+
+    cdef int _finish_left(self) except -1:
+        """Write what is left in logs that fitted before; count what cannot be."""
+        cdef AccessLog log
+        cdef list still = []
+        for log in self._left:
+            if log.finish():
+                self._lost += log.dropped
+            else:
+                still.append(log)
+        while len(still) > MOST_LEFT:
+            log = still.pop(0)
+            log._discard()
+            self._lost += log.dropped
+        self._left = still if still else None
+        if self._lost and isinstance(self.sink, AccessLog):
+            (<AccessLog>self.sink).dropped += self._lost
+            self._lost = 0
+        return 0
+
 
 cdef class LoggerAccess(AccessSink):
     """The access log through ``logger``, for whoever has set up more than the default.
 
     The record's ``args`` are uvicorn's, ``(client_addr, method, full_path, http_version, status_code)``, escaped, so
-    that formatters written for it work; ``duration`` (seconds) and ``bytes_sent`` (of the body) are attributes.
+    that formatters written for it work; ``duration`` (seconds), ``bytes_sent`` (of the body) and ``mark`` (None, or what
+    the line says of a response that was cut) are attributes.
     """
 
     def __cinit__(self, object logger not None):
@@ -293,16 +448,17 @@ cdef class LoggerAccess(AccessSink):
         self._logger = logger
 
     cdef void record(self, object client, object method, object target, object http_version, int status,
-                     double duration, long long bytes_sent) noexcept:
+                     double duration, long long bytes_sent, str mark) noexcept:
         try:
             if client is None:
                 client = "-"
             elif PyTuple_Check(client) and PyTuple_GET_SIZE(client) == 2:
                 client = f"{client[0]}:{client[1]}"
             self._logger.info(
-                '%s - "%s %s HTTP/%s" %d',
+                '%s - "%s %s HTTP/%s" %d' if mark is None
+                else '%s - "%s %s HTTP/%s" %d' + style.mark_text(mark, bytes_sent).replace("%", "%%"),
                 escape(client), escape(method), escape(target), escape(http_version), status,
-                extra={"duration": duration, "bytes_sent": bytes_sent},
+                extra={"duration": duration, "bytes_sent": bytes_sent, "mark": mark},
             )
         except KeyboardInterrupt:
             PyErr_SetInterrupt()  # it cannot leave a function that does not raise; so the next line of Python gets it

@@ -14,20 +14,31 @@ from __future__ import annotations
 import copy
 import io
 import logging
-import shutil
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from lastcall.base.errors import ConfigError
 from lastcall.base.options import LogOptions
 from lastcall.base.sinks import AccessSink
-from lastcall.observe.access import AccessLog, LoggerAccess
-from lastcall.observe.output import Output
-from lastcall.observe.style import BOLD, TRACE, is_terminal, level_prefix, paint, status_text, wants_colors
+from lastcall.observe.access import AccessLog, ChosenAccess, LoggerAccess
+from lastcall.observe.output import Output, expect_echo
+from lastcall.observe.style import (
+    BOLD,
+    TRACE,
+    is_terminal,
+    level_prefix,
+    mark_text,
+    moves_cursor,
+    paint,
+    status_text,
+    wants_colors,
+)
 
 if TYPE_CHECKING:
+    from lastcall.base.progress import Progress
+    from lastcall.observe.terminal import Terminal
+
     _StreamHandler = logging.StreamHandler[TextIO]
 else:
     _StreamHandler = logging.StreamHandler
@@ -42,8 +53,6 @@ LEVELS = {
 }
 DEFAULT_FORMAT = "%(levelprefix)s %(message)s"
 ACCESS_FORMAT = '%(levelprefix)s %(client_addr)s - "%(request_line)s" %(status_code)s'
-
-CLEAR_LINE = "\r\x1b[2K"
 
 PATIENCE = 0.1
 """Seconds that one message waits for a reader of a full pipe. The messages after it do not wait until there is room."""
@@ -108,11 +117,12 @@ class DefaultFormatter(logging.Formatter):
 
 
 class AccessFormatter(DefaultFormatter):
-    """Knows ``%(client_addr)s``, ``%(request_line)s`` and ``%(status_code)s``, which includes the reason phrase.
+    """Knows ``%(client_addr)s``, ``%(request_line)s`` and ``%(status_code)s``.
 
-    They come from the record's ``args``, which are ``(client_addr, method, full_path, http_version, status_code)``; the
-    three in the middle are fields too. For a record with other arguments the client is ``-``, the request line is the
-    message, and the rest is empty. ``use_colors`` None looks at standard output.
+    The last includes the reason phrase, and the mark of a response that was cut. They come from the record's ``args``,
+    which are ``(client_addr, method, full_path, http_version, status_code)``; the three in the middle are fields too.
+    For a record with other arguments the client is ``-``, the request line is the message, and the rest is empty.
+    ``use_colors`` None looks at standard output.
     """
 
     default_format = ACCESS_FORMAT
@@ -129,6 +139,7 @@ class AccessFormatter(DefaultFormatter):
         if isinstance(record.args, tuple) and len(record.args) == 5 and isinstance(record.args[4], int):
             client_addr, method, full_path, http_version = map(str, record.args[:4])
             status_code = status_text(record.args[4], self.use_colors)
+            status_code += mark_text(getattr(record, "mark", None), getattr(record, "bytes_sent", 0))
             request_line = f"{method} {full_path} HTTP/{http_version}"
         record.client_addr = client_addr
         record.method = method
@@ -153,7 +164,6 @@ class LogHandler(_StreamHandler):
         self._output_stream: TextIO | None = None
         self._dropped = 0
         self._stalled = False
-        self._live = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Format the record and write its line, if possible."""
@@ -178,34 +188,16 @@ class LogHandler(_StreamHandler):
         if self._dropped:
             prefix = level_prefix("WARNING", logging.WARNING, getattr(self.formatter, "use_colors", False))
             line = f"{prefix} lastcall could not write {self._dropped} log message(s) before this one\n{line}"
-        live, self._live = self._live, False
-        if live:
-            line = CLEAR_LINE + line
         if self._output is None:
             stream.write(line)
             stream.flush()
             return True
         data = line.encode(stream.encoding, "backslashreplace")
-        if self._output.torn and not live:
+        if self._output.torn:
             data = b"\n" + data
         written = self._output.write(data, 0.0 if self._stalled else PATIENCE)
         self._stalled = written < len(data)
         return not self._stalled
-
-    def live(self, text: str | None) -> None:
-        """Show ``text`` as the terminal's last line, in place of the one shown before; None takes it away."""
-        stream: TextIO | None = self.stream
-        if stream is None or (text is None and not self._live):
-            return
-        if self._output_stream is not stream:
-            self._output, self._output_stream = output_of(stream), stream
-        if self._output is None or (self._output.torn and not self._live):
-            return
-        line = CLEAR_LINE + (text or "")[: shutil.get_terminal_size().columns - 1]
-        with suppress(OSError, ValueError):
-            # Without waiting: a terminal that is stopped (Ctrl-S) must not hold the stop.
-            self._output.write(line.encode(stream.encoding, "backslashreplace"), 0.0)
-            self._live = True  # the line is ours, with words on it or without: what comes next clears it first
 
     def flush(self) -> None:
         """Do nothing: each line was written when it was logged, and the stream's own data is not ours to wait for."""
@@ -305,32 +297,84 @@ def _install(name: str, formatter: type[DefaultFormatter], stream: TextIO | None
         logging.getLogger("lastcall.access").propagate = False
 
 
-def make_progress() -> Callable[[str | None], None]:
-    """What shows how far a stop has come: a live line on a terminal of our own, else one log line each time."""
-    logger = logging.getLogger("lastcall")
-    handler = logger.handlers[0] if len(logger.handlers) == 1 else None
-    if isinstance(handler, _ServerHandler) and is_terminal(handler.stream):
-        return handler.live
+class StopView:
+    """Shows how far a stop has come: as a list at the terminal's end if that is ours alone, else as log lines.
 
-    def say(text: str | None) -> None:
-        if text is not None:
-            logging.getLogger("lastcall.error").info("%s", text)
+    From the order on the terminal has one owner (``lastcall.observe.terminal``), so that neither the list nor a
+    Ctrl-C's ``^C`` is glued to what others write. ``close()`` gives the terminal back.
+    """
 
-    return say
+    interrupted = staticmethod(expect_echo)
+    """SIGINT has come. Called in its handler."""
+
+    def __init__(self) -> None:
+        self._terminal: Terminal | None = None
+        self._lists = False  # whether messages, and so the list, belong there
+        self._ordered = False
+
+    def ordered(self) -> None:
+        """The stop was ordered; nothing has been said about that yet. May be called again."""
+        if not self._ordered:
+            self._ordered = True
+            self._terminal, self._lists = _take_terminal()
+
+    def progress(self, progress: Progress | None) -> None:
+        """What is left now; None: nothing any more."""
+        self.ordered()
+        if self._terminal is not None and self._lists:
+            self._terminal.show(progress)
+        elif progress is not None:
+            logging.getLogger("lastcall.error").info("%s", progress)
+
+    def close(self) -> None:
+        """The stop is over. May be called again, and in a signal handler."""
+        terminal, self._terminal = self._terminal, None
+        if terminal is not None:
+            terminal.release()
+
+
+def _take_terminal() -> tuple[Terminal | None, bool]:
+    """Own the terminal that messages go to, else the one of access lines; whether messages go there, and nowhere else.
+
+    None where there is none, or one that is dumb, or that somebody else owns.
+    """
+    handlers = [_only_handler("lastcall"), _only_handler("lastcall.access")]
+    lists = logging.getLogger("lastcall.error").isEnabledFor(logging.INFO)
+    for handler in handlers:
+        if handler is not None and is_terminal(handler.stream) and moves_cursor():
+            from lastcall.observe.terminal import Terminal  # noqa: PLC0415 - only for a stop, and only at a terminal
+
+            terminal = Terminal.take(handler.stream, colors=handler.plain.use_colors)
+            return terminal, lists and handler is handlers[0]
+    return None, False
+
+
+def _only_handler(name: str) -> _ServerHandler | None:
+    """The handler of a logger that has just one, which is ours."""
+    handlers = logging.getLogger(name).handlers
+    handler = handlers[0] if len(handlers) == 1 else None
+    return handler if isinstance(handler, _ServerHandler) else None
 
 
 def make_access_sink(options: LogOptions) -> AccessSink:
-    """Return the sink for finished responses that fits how logging is set up now.
+    """Return the sink for finished responses. Call it after ``configure_logging``.
 
-    Call it after ``configure_logging``, and best after the application's start-up, which may change the loggers. While
-    ``lastcall.access`` is as ``configure_logging`` made it, lines are formatted by compiled code and go straight to the
-    descriptor; otherwise (``options.config``, other handlers or filters, a formatter, a class of loggers or records
-    of the application's) each response is a record of that logger. ``enabled`` is false where nothing would be written.
+    While ``lastcall.access`` is as ``configure_logging`` made it, lines are formatted by compiled code and go straight
+    to the descriptor; otherwise (``options.config``, other handlers or filters, a formatter, a class of loggers or
+    records of the application's) each response is a record of that logger. Which of these is decided anew when
+    something about the logger or its handlers has changed. ``enabled`` is false with ``--no-access-log``, for good.
     """
-    logger = logging.getLogger("lastcall.access")
-    if not (options.access_log and logger.isEnabledFor(logging.INFO) and logger.hasHandlers()):
+    if not options.access_log:
         return AccessSink()
-    handler = _plain_handler(logger) if options.config is None else None
+    logger = logging.getLogger("lastcall.access")
+    return ChosenAccess(lambda: _choose_sink(logger, plain=options.config is None), lambda: _watched(logger))
+
+
+def _choose_sink(logger: logging.Logger, *, plain: bool) -> AccessSink:
+    """The sink that fits how logging is set up now."""
+    if not logger.isEnabledFor(logging.INFO):
+        return AccessSink()
+    handler = _plain_handler(logger) if plain else None
     if handler is None:
         return LoggerAccess(logger)
     stream: TextIO | None = handler.stream
@@ -338,6 +382,18 @@ def make_access_sink(options: LogOptions) -> AccessSink:
         return AccessSink()
     output = output_of(stream)
     return LoggerAccess(logger) if output is None else AccessLog(output, colors=handler.plain.use_colors)
+
+
+def _watched(logger: logging.Logger) -> list[tuple[dict[Any, Any], Any]]:
+    """Where changes would show that ask for another choice: dictionaries, and keys in them."""
+    # Each change of a level, of any logger or of logging.disable(), empties this cache, and isEnabledFor() fills it.
+    logger.isEnabledFor(logging.INFO)
+    found: list[tuple[dict[Any, Any], Any]] = [(logger._cache, logging.INFO)]  # type: ignore[attr-defined]
+    found += [(vars(logger), name) for name in ("handlers", "filters", "propagate", "disabled")]
+    for handler in logger.handlers:
+        found += [(vars(handler), name) for name in ("level", "filters", "formatter", "stream")]
+    found.append((vars(logging), "_logRecordFactory"))
+    return found
 
 
 def _plain_handler(logger: logging.Logger) -> _ServerHandler | None:

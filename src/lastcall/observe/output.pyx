@@ -88,6 +88,47 @@ cdef enum:
     TERMINAL_CHUNK = 256
 
 
+# Who owns the terminal while a stop goes on (observe.terminal), or None. A process has one terminal, so this is global.
+cdef object OWNER = None
+
+# A Ctrl-C has come, and the terminal has shown it as ^C: whatever line is next begins in a row of its own.
+cdef bint ECHOED = False
+
+
+def own_terminal(owner):
+    """Make ``owner`` the one whose ``begin()`` and ``end()`` surround each write to its ``device``; None: nobody.
+
+    False, and nothing changed, where there is one already.
+    """
+    global OWNER
+    if owner is not None and OWNER is not None:
+        return False
+    OWNER = owner
+    return True
+
+
+def expect_echo():
+    """SIGINT has come; in a signal handler, which must not write itself."""
+    global ECHOED
+    ECHOED = True
+
+
+def pass_echo(int fd):
+    """Whether the terminal behind ``fd`` has shown a ^C since the last call: to be called before a write to it."""
+    global ECHOED
+    if not ECHOED:
+        return False
+    ECHOED = False
+    import termios  # noqa: PLC0415 - rare
+
+    try:
+        flags = termios.tcgetattr(fd)[3]
+    except (termios.error, OSError):
+        return False
+    wanted = termios.ECHO | termios.ECHOCTL | termios.ISIG
+    return flags & wanted == wanted
+
+
 cdef Py_ssize_t whole_lines(const char* data, Py_ssize_t limit) noexcept:
     """How many of the first ``limit`` bytes are whole lines; ``limit`` if not even the first line is."""
     cdef Py_ssize_t n = limit
@@ -128,7 +169,8 @@ cdef class Output:
 
     def __cinit__(self, int fd, object stream=None, *, bint nowait=True):
         cdef int target
-        mode = os.fstat(fd).st_mode
+        status = os.fstat(fd)
+        mode = status.st_mode
         self.fd = self._target = fd
         self._stream = stream
         self._nowait = nowait
@@ -138,6 +180,7 @@ cdef class Output:
             self._kind = SOCKET
         elif os.isatty(fd):
             self._kind = TERMINAL
+            self.device = status.st_rdev
             self._nowait = False
             if nowait and (target := open_terminal(fd)) >= 0:
                 self._kind, self._target = REOPENED, target
@@ -161,11 +204,45 @@ cdef class Output:
 
     cdef Py_ssize_t put(self, const char* data, Py_ssize_t size, double patience) noexcept:
         """``write`` for compiled callers."""
-        cdef Py_ssize_t done = 0, n
         self.error = 0
         if self._stream is not None and not self._settle():
             self.error = EBADF
             return 0
+        if (OWNER is not None or ECHOED) and self.device is not None:
+            return self._put_in_turn(data, size, patience)
+        return self._put(data, size, patience)
+
+    def write_as_owner(self, bytes data):
+        """``write`` for the terminal's owner itself, without waiting."""
+        self.error = 0
+        return self._put(data, len(data), 0.0)
+
+    cdef Py_ssize_t _put_in_turn(self, const char* data, Py_ssize_t size, double patience) noexcept:
+        """``_put`` on a terminal that has an owner, who takes its list away meanwhile, or a ^C at the cursor."""
+        cdef Py_ssize_t done
+        cdef bint ours = False
+        owner = OWNER
+        try:
+            if owner is not None and owner.device == self.device:
+                ours = owner.begin(line=True)
+            elif pass_echo(self.fd):
+                self._put("\n", 1, 0.0)
+        except KeyboardInterrupt:
+            PyErr_SetInterrupt()
+        except Exception:
+            pass
+        done = self._put(data, size, patience)
+        if ours:
+            try:
+                owner.end()
+            except KeyboardInterrupt:
+                PyErr_SetInterrupt()
+            except Exception:
+                pass
+        return done
+
+    cdef Py_ssize_t _put(self, const char* data, Py_ssize_t size, double patience) noexcept:
+        cdef Py_ssize_t done = 0, n
         while done < size:
             n = self._write_some(data + done, size - done)
             if n > 0:

@@ -32,6 +32,13 @@ def status_text(status: int, colors: bool) -> str:
     return paint(text, STATUS_COLORS.get(status // 100), colors)
 
 
+def mark_text(mark: str | None, bytes_sent: int) -> str:
+    """What an access line says behind the status of a response that is not what the status says; "" for any other."""
+    if mark is None:
+        return ""
+    return f" ({mark} after {bytes_sent} bytes)" if mark == "cut" else f" ({mark})"
+
+
 def wants_colors(stream: object, use_colors: bool | None) -> bool:
     """Whether lines for ``stream`` are coloured: as told, else only on a terminal, and never under NO_COLOR.
 
@@ -42,6 +49,11 @@ def wants_colors(stream: object, use_colors: bool | None) -> bool:
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
     return is_terminal(stream)
+
+
+def moves_cursor() -> bool:
+    """Whether the terminals of this process obey more than carriage returns, by what ``TERM`` says of them."""
+    return os.environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
 def is_terminal(stream: object) -> bool:

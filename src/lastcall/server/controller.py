@@ -7,6 +7,7 @@ What the ladder decides is pure (``drain.ladder``); what the outside is told goe
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import math
 from collections.abc import Callable
@@ -14,8 +15,9 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from lastcall.asgi.lifespan import shut_down
 from lastcall.base.exit_code import ExitCode
-from lastcall.base.record import Record
+from lastcall.base.record import replace
 from lastcall.drain.ladder import (
     Action,
     Budgets,
@@ -24,20 +26,29 @@ from lastcall.drain.ladder import (
     Phase,
     State,
     due,
-    next_cut,
     next_deadline,
     step,
     time_left,
 )
-from lastcall.drain.report import ABANDONED, CANCELLED, CLOSED_BY_POLICY, DISCONNECTED, StopReport, Tally
+from lastcall.drain.report import (
+    ABANDONED,
+    BROKEN_OFF,
+    CANCELLED,
+    CLOSED_BY_POLICY,
+    DISCONNECTED,
+    UNHEARD,
+    StopReport,
+    Tally,
+)
 from lastcall.net.listener import Owner
+from lastcall.server.generators import ClosingGenerators
+from lastcall.server.loops import is_stop
+from lastcall.server.progress import progress_of
+from lastcall.server.work import Callbacks, Work
 
 if TYPE_CHECKING:
-    from lastcall.asgi.lifespan import Lifespan, LifespanOutcome
-    from lastcall.connection.service import HTTPService
+    from lastcall.asgi.lifespan import Lifespan
     from lastcall.connection.stream import Connection
-    from lastcall.net.driver import Driver
-    from lastcall.net.listener import Listener
     from lastcall.notice.running import RunningTask
     from lastcall.notice.signal import DrainSignal
 
@@ -45,32 +56,10 @@ logger = logging.getLogger("lastcall.error")
 
 PROGRESS_SECONDS = 1.0
 NAMED_AT_MOST = 3
-
-
-class Work(Record):
-    """What a stop acts upon: one server that serves."""
-
-    driver: Driver
-    service: HTTPService
-    lifespan: Lifespan
-    listeners: list[Listener]
-
-
-class Callbacks(Record):
-    """Who is told of a stop. All are called in the loop's thread, but for ``bound``.
-
-    ``bound(seconds)``: from now on the stop takes at most so long. Called at the order, by whoever gives it (a signal's
-    handler, say), and again when the loop hears of it, or, where a part has no limit, when that part is over.
-    ``on_phase(state)`` on entering each phase after ``SERVING``, before its actions; ``set_should_exit()`` when
-    libraries that poll for the stop are to see it; ``progress(text)`` each second while work remains, and with None
-    when that is over; ``on_report(report)`` at the end.
-    """
-
-    bound: Callable[[float], None]
-    on_phase: Callable[[State], None]
-    set_should_exit: Callable[[], None]
-    progress: Callable[[str | None], None]
-    on_report: Callable[[StopReport], None]
+LAST_TURNS = 2
+"""Turns of the loop that a task may take to end what it has begun to end: a generator's is made in the second."""
+DRAFTED = frozenset({Phase.ANNOUNCED, Phase.DRAINING, Phase.DISCONNECTING, Phase.CANCELLING, Phase.CLOSING})
+"""Phases at whose beginning a report is made for the case that they do not end."""
 
 
 class ShutdownController:
@@ -80,7 +69,13 @@ class ShutdownController:
     """
 
     def __init__(
-        self, signal: DrainSignal, budgets: Budgets, callbacks: Callbacks, *, nonzero_on_cut: bool = False
+        self,
+        signal: DrainSignal,
+        budgets: Budgets,
+        callbacks: Callbacks,
+        *,
+        nonzero_on_cut: bool = False,
+        generators: ClosingGenerators | None = None,
     ) -> None:
         self.state = State()
         self.budgets = budgets
@@ -88,13 +83,20 @@ class ShutdownController:
         """What an order calls while the application starts; None: it has not begun, or is over."""
         self.abandoned: set[asyncio.Task[Any]] = set()
         """Tasks of requests that were given up; the log has named their requests."""
+        self.least_code = 0
+        """The process's exit code is at least this, whatever the stop comes to."""
         self._signal = signal
         self._drain = signal.state
         self._callbacks = callbacks
         self._nonzero_on_cut = nonzero_on_cut
+        self._generators = ClosingGenerators() if generators is None else generators
+        self._generators.on_end = self.wake
+        self._turns_left = LAST_TURNS
+        self._closing_until = math.inf
         # All of them: cause and level. Orders come from other threads and from signal handlers, which may interrupt
         # each other anywhere: nothing but an append is safe without a lock, and a lock could be held below a handler.
         self._orders: list[tuple[str, int]] = []
+        self._heard = False  # whether the loop has turned since the first
         self._loop: asyncio.AbstractEventLoop | None = None
         self._work: Work | None = None  # while it serves
         self._rest_is_bounded = False
@@ -105,6 +107,7 @@ class ShutdownController:
         self._lifespan_word = ""
         self._lifespan_code = ExitCode.STOPPED
         self._cancelled = False
+        self._failures: set[str] = set()
         self._fresh_phase = False
         self._said = 0.0
         self._acts: dict[Action, Callable[[Work], object]] = {
@@ -128,6 +131,8 @@ class ShutdownController:
         """Order the stop (``level`` 1), or that what still runs is cancelled (2). From any thread, and in a handler."""
         order = (cause, level)
         self._orders.append(order)
+        if cause == "SIGINT":
+            self._callbacks.on_interrupt()
         if self._work is not None and self._orders[0] is order:
             # A loop that is blocked does not hear of it, maybe for ever. When it does, the time begins anew.
             self._bound(self.budgets.worst_case(interactive=cause == "SIGINT"))
@@ -138,10 +143,34 @@ class ShutdownController:
             # A handler that runs inside a request: the driver would go on for a while before the loop gets its turn.
             self._work.service.tasks.end_turn()
 
+    def fail(self, exc: BaseException) -> None:
+        """An exception came out of the loop, which runs on: cancel what runs, and stop. In the loop's thread.
+
+        What it has left undone cannot be known, so nothing is waited for that might depend on it.
+        """
+        stopped = is_stop(exc)
+        cause = "loop.stop()" if stopped else type(exc).__name__
+        if (told := repr(exc)) not in self._failures:
+            self._failures.add(told)
+            logger.error(
+                "%s: stopping, and cancelling what runs.",
+                "The application stopped the event loop" if stopped else "An exception came out of the event loop",
+                exc_info=None if stopped else exc,
+            )
+        if self._loop is not None:
+            self._loop.set_debug(False)  # whose checks may be what has failed
+        if not self.forced:
+            self.give_order(cause, 2)
+
     @property
     def ordered(self) -> bool:
         """Whether the stop was ordered."""
         return bool(self._orders)
+
+    @property
+    def unheard(self) -> bool:
+        """Whether the stop was ordered, and the loop has not turned since."""
+        return self.ordered and not self._heard
 
     @property
     def forced(self) -> bool:
@@ -156,11 +185,13 @@ class ShutdownController:
     def start(self) -> None:
         """The server's coroutine runs: orders reach this loop from now on."""
         self._loop = asyncio.get_running_loop()
+        self._hand_draft(StopReport(UNHEARD, ExitCode.ERROR, 0.0, "not started"))
 
     def serve(self, work: Work, on_ready: Callable[[], None] = lambda: None) -> None:
         """The server serves: ``on_ready()`` is called. Then the orders that came meanwhile are obeyed."""
         self._work = work
         self._apply(Input.READY)
+        self._hand_draft(StopReport(UNHEARD, ExitCode.ERROR, 0.0, "abandoned"))
         on_ready()
         for order in tuple(self._orders):
             self._obey(*order)
@@ -171,10 +202,13 @@ class ShutdownController:
         Only signals escalate: one that is the first while a drain is under way for another reason changes nothing but
         what SIGINT shortens.
         """
+        self._heard = True
         if self._work is None:
             if self.interrupt is not None:
                 self.interrupt()
-        elif level >= 2:
+            return
+        self._guarded(self._callbacks.on_order, "the terminal")
+        if level >= 2:
             self._apply(Input.FORCE, cause=cause)
         else:
             self._apply(Input.STOP, cause=cause, interactive=cause == "SIGINT")
@@ -199,35 +233,57 @@ class ShutdownController:
                 continue
             now = self._time()
             event = due(self.state, self._census(), now, self.budgets)
-            if event is not None:
-                self._apply(event)
+            if event is Input.CANCEL_OVER and self._callbacks.again(self.budgets.cancel, self.state.entered):
+                self._begin_again(now)
                 continue
+            if event is not None:
+                seconds = self._generators_take(now) if event in (Input.CLEAR, Input.CANCEL_OVER) else None
+                if seconds is None:
+                    self._apply(event)
+                else:
+                    await self._sleep(seconds)
+                continue
+            self._turns_left = LAST_TURNS
             self._say_progress(now)
             await self._sleep(self._until(now))
         report = self._report(work)
         work.service.scheduler.access.flush()  # the lines of what was cut belong before the last one
-        logger.info("%s", report)
+        # Also for who reads warnings only: what no policy has asked for is to be seen.
+        logger.log(logging.WARNING if report.cut else logging.INFO, "%s", report)
         self._callbacks.on_report(report)
+        self._hand_draft(report)
         if self._cancelled:
             raise asyncio.CancelledError
         return report
 
     async def close_unserved(self, lifespan: Lifespan) -> None:
-        """The application is up, but cannot be served: shut it down all the same.
+        """The application is up, but is not or cannot be served: shut it down all the same.
 
         Raises CancelledError at the end if the caller was cancelled meanwhile.
         """
-        self._bound(time_left(State(Phase.CLOSING), self._time(), self.budgets))
-        _, cancelled = await shut_down(lifespan, self.budgets.lifespan_shutdown)
+        closing = State(Phase.CLOSING)
+        self._callbacks.on_phase(closing)
+        self._bound(time_left(closing, self._time(), self.budgets))
+        if self._orders:
+            self._hand_draft(StopReport(self._orders[0][0], ExitCode.ERROR, 0.0, "abandoned"))
+        began = self._time()
+        timeout = self.budgets.lifespan_shutdown
+        outcome, cancelled = await shut_down(lifespan, timeout, partial(self._callbacks.again, timeout))
+        self._lifespan_word, self._lifespan_code = outcome.value, outcome.exit_code
+        self._phases[Phase.CLOSING.name] = self._time() - began
         if cancelled:
             raise asyncio.CancelledError
 
     def interrupted(self) -> StopReport:
-        """An order came before the application was up: there is nothing to stop."""
+        """An order came before the server served: there is nothing to stop, or ``close_unserved()`` has done so."""
         cause = self._orders[0][0] if self._orders else "api"
-        logger.info("Stopped (%s) before the application had started.", cause)
-        report = StopReport(cause, ExitCode.STOPPED, 0.0, "not started")
+        code = max(self._lifespan_code, ExitCode.ERROR if self._failures else ExitCode.STOPPED, self.least_code)
+        word = self._lifespan_word
+        ended = f"the server served; lifespan {word}; exit code {code}" if word else "the application had started."
+        logger.info("Stopped (%s) before %s", cause, ended)
+        report = StopReport(cause, code, sum(self._phases.values()), word or "not started", self._phases)
         self._callbacks.on_report(report)
+        self._hand_draft(report)
         return report
 
     def wake(self) -> None:
@@ -249,6 +305,29 @@ class ShutdownController:
         if Phase.ANNOUNCED <= self.state.phase <= Phase.CANCELLING:
             deadline = min(deadline, self._said + PROGRESS_SECONDS)
         return deadline - now
+
+    def _generators_take(self, now: float) -> float | None:
+        """How long they are waited for where nothing else holds ``lifespan.shutdown`` back; None: no longer.
+
+        The ``finally`` of an async generator may run in a task that nobody knows of; see ``server.generators``. One in
+        a reference cycle is found by a collection only. At most ``--timeout-cancel``, and not beyond it in CANCELLING.
+        """
+        if not self._generators.watching:
+            return None
+        if self._turns_left == LAST_TURNS:
+            began = self.state.entered if self.state.phase is Phase.CANCELLING else now
+            self._closing_until = began + self.budgets.cancel
+            if self._serving().service.left_open:
+                gc.collect()  # 0.2 s for a million objects, once in a stop; --gc-freeze spares those of the start
+        if self._turns_left:
+            self._turns_left -= 1
+            return 0.0
+        if len(self._generators) and now < self._closing_until:
+            return self._closing_until - now
+        if len(self._generators):
+            names = ", ".join(self._generators.names()[:NAMED_AT_MOST])
+            logger.warning("Async generators that are not closed yet, and no longer waited for: %s", names)
+        return None
 
     async def _sleep(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
@@ -283,17 +362,27 @@ class ShutdownController:
         if climbed and self.state.phase > Phase.SERVING:
             # With a delay of 0 the announcement is no phase of its own: it must not cost a turn of the loop.
             self._fresh_phase = self.state.phase is not Phase.ANNOUNCED
+            if event is Input.FORCE:
+                self._rest_is_bounded = False  # C counts from now on, for one who hears of it late, too
             self._bound_the_rest()
             self._callbacks.on_phase(self.state)
         elif self.state != before and event is Input.STOP:
             self._give_times()
             if self.state.phase < Phase.CANCELLING:
                 left = time_left(self.state, now, self.budgets)
-                logger.info("Stopping sooner (SIGINT): done within %g s.", round(left, 1))
+                logger.info("Stopping sooner (SIGINT): done within %g s.%s", round(left, 1), self._ask_again(work))
             self._bound_the_rest()
         for action in actions:
             self._guarded(partial(self._acts[action], work), action.value)
+        if climbed and self.state.phase in DRAFTED and self._callbacks.on_draft is not None:
+            self._guarded(self._draft, "the report")
         self.wake()
+
+    def _begin_again(self, now: float) -> None:
+        """The phase has its time anew."""
+        name = self.state.phase.name
+        self._phases[name] = self._phases.get(name, 0.0) + now - self.state.entered
+        self.state = replace(self.state, entered=now)
 
     def _guarded(self, act: Callable[[], object], what: str) -> None:
         """Whatever goes wrong in one act, and however, the others are done, and the stop goes on."""
@@ -312,15 +401,20 @@ class ShutdownController:
         work.driver.on_closed = self.wake
         left = time_left(self.state, self._time(), self.budgets)
         logger.info(
-            "Stopping (%s): %d request%s in flight, %s.",
+            "Stopping (%s): %d request%s in flight, %s.%s",
             self.state.cause,
             tasks.count,
             "" if tasks.count == 1 else "s",
             f"done within {round(left, 1):g} s" if left < math.inf else "no limit to the wait",
+            self._ask_again(work) if self.state.cause == "SIGINT" else "",
         )
 
+    def _ask_again(self, work: Work) -> str:
+        """What a person at a terminal can do who does not want to wait."""
+        return " Ctrl-C again cancels what still runs." if work.service.tasks.count else ""
+
     def _task_ended(self, task: RunningTask) -> None:
-        self._tally.ended(task)
+        self._tally.ended(task, self._time(), self.state.phase.name)
         if self._serving().service.tasks.count == 0:
             self.wake()
 
@@ -331,11 +425,11 @@ class ShutdownController:
             self._callbacks.bound(seconds)
 
     def _bound_the_rest(self) -> None:
-        """Say how long the stop can take, once: as soon as all that is left has a limit."""
-        left = time_left(self.state, self._time(), self.budgets)
-        if left < math.inf and not self._rest_is_bounded:
-            self._rest_is_bounded = True
-            self._bound(left)
+        """Say how long the stop can take, until that was said of all that is left."""
+        if not self._rest_is_bounded:
+            left = time_left(self.state, self._time(), self.budgets)
+            self._rest_is_bounded = left < math.inf
+            self._callbacks.bound(left)
 
     # -- actions --------------------------------------------------------------------------------------------------
 
@@ -361,6 +455,7 @@ class ShutdownController:
             disconnect_at = state.disconnect_at if state.phase <= Phase.DISCONNECTING else self._time()
             farewell_at = min(state.draining_since + self.budgets.farewell, disconnect_at)
             self._drain.margin = state.margin
+            self._drain.farewell = self.budgets.farewell
             self._signal.give(disconnect_at, farewell_at)
 
     def _close_listeners(self, work: Work) -> None:
@@ -409,7 +504,8 @@ class ShutdownController:
         if not left:
             return
         for task in left:
-            self._end(task, ABANDONED, Phase.CANCELLING, partial(self._tally.abandon, task))
+            act = partial(self._tally.abandon, task, self._time(), Phase.CANCELLING.name)
+            self._end(task, ABANDONED, Phase.CANCELLING, act)
             self._guarded(task.abandon, task.describe())  # which answers 503 where it can
         self._tally.left = tuple(task.describe() for task in left)
         self.abandoned = {task.task for task in left if isinstance(task.task, asyncio.Task)}
@@ -433,7 +529,8 @@ class ShutdownController:
 
     async def _shut_down_lifespan(self, work: Work) -> None:
         self._signal.tasks = None  # what is tracked from now on is nobody's to wait for
-        outcome, cancelled = await shut_down(work.lifespan, self.budgets.lifespan_shutdown)
+        timeout = self.budgets.lifespan_shutdown
+        outcome, cancelled = await shut_down(work.lifespan, timeout, partial(self._callbacks.again, timeout))
         self._cancelled |= cancelled
         self._lifespan_word, self._lifespan_code = outcome.value, outcome.exit_code
 
@@ -441,29 +538,32 @@ class ShutdownController:
 
     def _census(self) -> Census:
         work = self._serving()
-        return Census(running=work.service.tasks.count, connections=len(work.driver))
+        lingering = 0
+        if self.state.phase is Phase.CANCELLING:  # nobody else asks
+            lingering = sum(connection.lingering for connection in work.driver.connections)
+        return Census(running=work.service.tasks.count, connections=len(work.driver), lingering=lingering)
 
     def _say_progress(self, now: float) -> None:
         if not Phase.ANNOUNCED <= self.state.phase <= Phase.CANCELLING or now < self._said + PROGRESS_SECONDS:
             return
         self._said = now
-        self._callbacks.progress(self._progress(now))
-
-    def _progress(self, now: float) -> str:
-        state, work = self.state, self._serving()
+        work = self._serving()
         running = work.service.tasks.snapshot()
-        if state.phase is Phase.ANNOUNCED:
-            left = max(0.0, state.ordered + state.delay - now)
-            return f"announced: still accepting for {left:.0f} s, {len(running)} in flight"
-        at, what = next_cut(state, self.budgets)
-        when = f"{max(0.0, at - now):.0f} s until {what}" if at < math.inf else "no limit"
-        doing = state.phase.name.lower()
-        if not running:  # nothing that could be cancelled
-            closing = len(work.driver)
-            return f"{doing}: {closing} connection{' is' if closing == 1 else 's are'} still closing"
-        oldest = sorted(running, key=lambda task: task.since)[:NAMED_AT_MOST]
-        names = ", ".join(f"{task.describe()} {now - task.since:.0f} s" for task in oldest)
-        return f"{doing}: {len(running)} left, {when}: {names}{', …' if len(running) > NAMED_AT_MOST else ''}"
+        self._callbacks.progress(progress_of(self.state, self.budgets, running, len(work.driver), now))
+
+    def _hand_draft(self, report: StopReport) -> None:
+        if self._callbacks.on_draft is not None:
+            self._callbacks.on_draft(report)
+
+    def _draft(self) -> None:
+        """Have the report ready for the case that the process is ended in this phase."""
+        work = self._serving()
+        report = self._report(work)
+        left = self._tally.left or tuple(task.describe() for task in work.service.tasks.snapshot())
+        if self.state.phase < Phase.CLOSING:
+            report = replace(report, arrived=work.service.tasks.total - self._tally.ran_before)
+        missing = report.total - sum(self._tally.counts.values())
+        self._hand_draft(replace(report, lifespan="abandoned", abandoned=report.abandoned + max(0, missing), left=left))
 
     def _report(self, work: Work) -> StopReport:
         tally = self._tally
@@ -471,11 +571,13 @@ class ShutdownController:
         code = self._lifespan_code
         if tally.left:
             code = ExitCode.ABANDONED
+        elif code == ExitCode.STOPPED and self._failures:
+            code = ExitCode.ERROR
         elif code == ExitCode.STOPPED and tally.cut and self._nonzero_on_cut:
             code = ExitCode.CUT
         return StopReport(
             cause=self.state.cause,
-            exit_code=code,
+            exit_code=max(code, self.least_code),
             seconds=self._time() - self.state.ordered,
             lifespan=self._lifespan_word,
             phases=self._phases,
@@ -483,6 +585,7 @@ class ShutdownController:
             arrived=self._arrived,
             finished=counts["finished"],
             closed_by_policy=counts[CLOSED_BY_POLICY],
+            broken_off=counts[BROKEN_OFF],
             disconnected=counts[DISCONNECTED],
             cancelled=counts[CANCELLED],
             abandoned=counts[ABANDONED],
@@ -491,18 +594,3 @@ class ShutdownController:
             cut=tally.cut,
             left=tally.left,
         )
-
-
-async def shut_down(lifespan: Lifespan, timeout: float) -> tuple[LifespanOutcome, bool]:
-    """Run ``lifespan.shutdown``, at most ``timeout`` seconds, also if the caller is cancelled meanwhile.
-
-    Returns its outcome, and whether the caller was cancelled: CancelledError is then still to be raised.
-    """
-    cancelled = False
-    task = asyncio.get_running_loop().create_task(lifespan.shutdown(timeout))
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError:
-            cancelled = True
-    return task.result(), cancelled

@@ -9,22 +9,24 @@ import gc
 import logging
 import math
 import os
+import signal
 import sys
-import threading
 import time
-import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from lastcall.base.errors import LastcallError
+from lastcall.asgi.loading import prepare
+from lastcall.base.errors import LastcallError, StartupError
 from lastcall.base.exit_code import ExitCode
-from lastcall.drain.ladder import TEARDOWN, Budgets, Phase, State, time_left
+from lastcall.base.lineage import exit_code
+from lastcall.drain.ladder import TEARDOWN, Budgets, Phase, State, signal_times, time_left
 from lastcall.observe.logs import configure_logging
-from lastcall.server.loops import make_loop, refuse_running_loop
+from lastcall.server import sigaction, watchdog
+from lastcall.server.loops import make_loop, refuse_running_loop, run_until_done
+from lastcall.server.process_end import ProcessEnd
 from lastcall.server.server import Server, budgets_of
 from lastcall.server.signals import SignalHandler
-from lastcall.server.teardown import LAST_TURNS, close_loop
+from lastcall.server.teardown import close_loop
 
 if TYPE_CHECKING:
     from lastcall.config import Config
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("lastcall.error")
 
 WATCHDOG_MARGIN = 0.5
+"""Seconds that the watchdog waits beyond the longest time that a stop can take."""
+
+STACKS_SIGNAL: int = getattr(signal, "SIGRTMAX", 0) and signal.SIGRTMAX - 3
+"""The signal by which ``faulthandler`` is asked for the stacks, without the GIL; 0 where there are no such signals."""
 
 
 def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: bool) -> int:
@@ -43,62 +49,82 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
     ``final``: nothing but the end of the process follows. Then the signal handlers and the watchdog stay, so that the
     end, ``atexit`` functions included, is bounded and never that of a signal. Otherwise both are gone on return.
 
-    Does not return, but ends the process, where threads would keep it from ending. Raises RuntimeError, before anything
-    is done, in a running event loop.
+    Does not return, but ends the process, where threads or child processes would keep it from ending. Before anything
+    is done, raises RuntimeError in a running event loop and while another call owns this process, and the errors of a
+    directory, a file of variables or a log configuration.
     """
     refuse_running_loop()
+    if watchdog.is_running():
+        raise RuntimeError(
+            "lastcall serves in this process already, and owns it until that call returns: "
+            "for a server beside it use Server(Config(...)).run() in a thread"
+        )
+    prepare(config.options.app)
     configure_logging(config.options.log)
     guard = ProcessGuard(budgets_of(config.options.stop), gc_freeze=config.options.gc_freeze, final=final)
     server = Server(config)
-    handler = SignalHandler(server, own_process=True)
-    threads = set(threading.enumerate())
-    handler.install()
+    handler = SignalHandler(server)
     if final:
         # The first to be registered is the last to be called: the application's functions still have the handlers.
         atexit.register(handler.ignore)
+    process_end = ProcessEnd(final=final, amend=server.amend, again=guard.again)
     code: int = ExitCode.STOPPED
     end = time.monotonic()
     try:
         try:
-            loop = make_loop(config.options.loop)
+            guard.start()
+            handler.install()
+            try:
+                loop = make_loop(config.options.loop)
+            except (LastcallError, KeyboardInterrupt):
+                if not server.start_interrupted:
+                    raise
+                return server.interrupted().exit_code
             try:
                 code = _run(loop, server, handler, guard)
             finally:
                 end = time.monotonic() + TEARDOWN
                 guard.bound_the_end()
-                with suppress(KeyboardInterrupt):  # a task's own: ours come to the handler
-                    if close_loop(loop, named=server.abandoned()):
-                        code = max(code, ExitCode.ABANDONED)
+                # A KeyboardInterrupt is a task's own: ours come to the handler.
+                if close_loop(loop, named=server.abandoned(), again=guard.again, raise_interrupts=False):
+                    code = max(code, ExitCode.ABANDONED)
+                    server.amend(code, "there are tasks that do not end")
         except LastcallError as error:
             code = max(code, tell(error))
         finally:
-            _leave_threads(threads, end, code)
+            process_end.leave_threads(end, code)
     finally:
         if not final:
             handler.restore()
-            faulthandler.cancel_dump_traceback_later()
+            guard.stop()
         guard.thaw()
     return code
 
 
 def _run(loop: asyncio.AbstractEventLoop, server: Server, handler: SignalHandler, guard: ProcessGuard) -> int:
-    """Run the server to its end, also where a task of the application's calls ``sys.exit()``; the exit code.
+    """Run the server to its end, whatever comes out of the loop before; the exit code.
 
-    Asyncio lets SystemExit and KeyboardInterrupt out of the loop, whatever else runs in it. They are an order to stop
-    like any other, and a SystemExit's code counts if the server's own is not higher.
+    SystemExit and KeyboardInterrupt are an order to stop like any other, and a SystemExit's code counts if the server's
+    own is not higher. Anything else is a failure: the stop begins with cancelling what runs.
     """
-    serving = loop.create_task(server.serve_under(handler, guard=guard))
+    loop.call_soon(server.generators.watch)
     code = 0
-    while not serving.done():
-        try:
-            loop.run_until_complete(serving)
-        except (SystemExit, KeyboardInterrupt) as exc:
-            if serving.done() and not serving.cancelled() and serving.exception() is exc:
-                raise
-            logger.error("A task of the application raised %r out of the event loop: stopping.", exc)
-            code = max(code, _exit_code(exc))
+
+    def came_out(exc: BaseException) -> None:
+        nonlocal code
+        loop.call_soon(server.generators.watch)  # asyncio puts the hooks of before back at each end of a run
+        if isinstance(exc, SystemExit | KeyboardInterrupt):
+            if not (server.start_interrupted and isinstance(exc, KeyboardInterrupt)):
+                logger.error("A task of the application raised %r out of the event loop: stopping.", exc)
+            code = max(code, 0 if isinstance(exc, KeyboardInterrupt) else exit_code(exc))
+            server.at_least(code)
             _hush(loop, exc)
             server.drain(type(exc).__name__)
+        else:
+            server.loop_failed(exc)
+
+    serving = asyncio.Task(server.serve_under(handler, guard=guard), loop=loop)
+    run_until_done(loop, serving, came_out)
     return max(code, serving.result().exit_code)
 
 
@@ -117,13 +143,6 @@ def _hush(loop: asyncio.AbstractEventLoop, told: BaseException) -> None:
     loop.set_exception_handler(handler)
 
 
-def _exit_code(exc: SystemExit | KeyboardInterrupt) -> int:
-    """What the interpreter would make of it, in the eight bits that the system keeps."""
-    if isinstance(exc, KeyboardInterrupt) or exc.code is None:
-        return 0
-    return exc.code & 0xFF if isinstance(exc.code, int) else 1
-
-
 class ProcessGuard:
     """What only a process of our own may do for its server: the watchdog, and the garbage collector's settings."""
 
@@ -133,9 +152,48 @@ class ProcessGuard:
         self._final = final
         self._bounded = False
         self._frozen = False
+        self._stacks = 0
+        self._started = False
+        self._again = False
+
+    def start(self) -> None:
+        """Start the watchdog, which needs no GIL: where the loop, or all of Python, hangs, it ends the process.
+
+        Raises StartupError where the system gives no thread.
+        """
+        try:
+            where = -1 if sys.__stderr__ is None else sys.__stderr__.fileno()
+        except (OSError, ValueError):
+            where = -1  # nobody to tell, but the end comes all the same
+        # Not one that is somebody's already. One who takes it later finds no stacks in the watchdog's words.
+        if where >= 0 and STACKS_SIGNAL and sigaction.is_default(STACKS_SIGNAL):
+            self._stacks = STACKS_SIGNAL
+            faulthandler.register(self._stacks, file=where, all_threads=True)
+        try:
+            watchdog.start(where, self._stacks)
+        except OSError as exc:
+            raise StartupError(f"cannot start the watchdog's thread: {exc.strerror}") from exc
+        self._started = True
+        self._plan(Phase.STARTING)
+
+    def stop(self) -> None:
+        """The process goes on without a server, and without a watchdog."""
+        if self._started:
+            watchdog.stop()
+        if self._stacks:
+            faulthandler.unregister(self._stacks)
+
+    def loaded(self) -> None:
+        """A start-up that does not end is given up like a task that does not; an import cannot be."""
+        self._plan(Phase.STARTING, ExitCode.ABANDONED)
+
+    def turned(self) -> None:
+        """The start-up does not block the loop."""
+        watchdog.turned()
 
     def ready(self) -> None:
         """The server serves: what start-up made stays for good, and the collector need not look at it again."""
+        self._plan(Phase.SERVING)
         if self._gc_freeze:
             gc.collect()
             self._frozen = self._final or gc.get_freeze_count() == 0
@@ -149,59 +207,42 @@ class ProcessGuard:
         if self._frozen:
             gc.unfreeze()
 
-    def bound(self, seconds: float) -> None:
-        """Arm the watchdog: in ``seconds``, and a little, the process ends, whatever hangs.
+    def entered(self, phase: Phase) -> None:
+        """Tell the watchdog what stop signals mean from now on."""
+        self._plan(phase)
 
-        It works without the GIL: where the loop, or all of Python, hangs, it dumps every stack and exits 1.
-        """
-        self._bounded = True
-        try:
-            where = -1 if sys.__stderr__ is None else sys.__stderr__.fileno()
-        except (OSError, ValueError):
-            where = -1
-        if where < 0:
-            where = os.open(os.devnull, os.O_WRONLY)  # nobody to tell, but the end comes all the same
-        faulthandler.dump_traceback_later(seconds + WATCHDOG_MARGIN, exit=True, file=where)
+    def own_sockets(self, files: list[tuple[str, tuple[int, int]]]) -> None:
+        """Tell the watchdog what to remove."""
+        watchdog.own_sockets([(os.fsencode(path), *inode) for path, inode in files])
+
+    def bound(self, seconds: float) -> None:
+        """Set the watchdog's deadline: in ``seconds``, and a little, the process ends, whatever hangs."""
+        self._bounded = seconds < math.inf
+        watchdog.bound(seconds + WATCHDOG_MARGIN)
+
+    def again(self, seconds: float, since: float) -> float:
+        """Once in a stop, ``seconds`` more for what has had its time, if the process stood still in that; else 0.0."""
+        if self._again or watchdog.stood_still() <= since:
+            return 0.0
+        self._again = True
+        logger.warning("The process stood still while it was stopping: %g s more for what it was doing.", seconds)
+        return seconds
 
     def bound_the_end(self) -> None:
-        """Arm the watchdog if no stop order has: after a failed start, say."""
+        """Set the deadline if no stop order has: after a failed start, say. The listeners are closed."""
+        self.own_sockets([])
+        self._plan(Phase.STOPPED)
         left = time_left(State(Phase.CLOSING), 0.0, self._budgets)
         if not self._bounded and left < math.inf:
             self.bound(left)
 
-
-def _leave_threads(before: set[threading.Thread], end: float, code: int) -> None:
-    """Give threads that the application has started until ``end``; the interpreter would wait for them for ever.
-
-    Where one is left then, end the process: with ``code``, or with 5 if that is higher.
-    """
-
-    def left() -> list[threading.Thread]:
-        return [
-            thread
-            for thread in threading.enumerate()
-            if thread not in before and not thread.daemon and thread is not threading.current_thread()
-        ]
-
-    end = max(end, time.monotonic() + LAST_TURNS)
-    for thread in left():
-        thread.join(max(0.0, end - time.monotonic()))
-    staying = left()
-    if not staying:
-        return
-    code = max(code, ExitCode.ABANDONED)
-    error = sys.exception()
-    if error is not None:
-        traceback.print_exception(error)  # nobody else will
-    logger.error(
-        "Abandoned, threads that do not end: %s; exit code %d", ", ".join(thread.name for thread in staying), code
-    )
-    # Interpreter shutdown would join them: run what it would have run, and go.
-    atexit._run_exitfuncs()
-    logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError, AttributeError):
-            continue
-    os._exit(code)
+    def _plan(self, phase: Phase, code: int = ExitCode.ERROR) -> None:
+        times = signal_times(phase, self._budgets)
+        watchdog.plan(
+            times.first + WATCHDOG_MARGIN,
+            times.interrupt + WATCHDOG_MARGIN,
+            times.second + WATCHDOG_MARGIN,
+            restart=time_left(State(max(phase, Phase.CANCELLING)), 0.0, self._budgets) + WATCHDOG_MARGIN,
+            code=code,
+            starting=phase is Phase.STARTING,
+        )

@@ -6,28 +6,35 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from lastcall.server import watchdog
+
 if TYPE_CHECKING:
     from lastcall.drain.report import StopReport
 
 
-def write_report(path: str, report: StopReport) -> None:
-    """Write the report as one line of JSON.
+class ReportFile:
+    """The file of ``--drain-report``, wherever the working directory is by the time that it is written."""
 
-    A new file appears whole or not at all: whoever watches for it may read it at once. What is there already (a device,
-    a file in a directory that is not ours) is written in place.
-    """
-    line = report.as_json() + "\n"
-    if os.path.exists(path):
-        # Not waiting: a named pipe that nobody reads must not hold the stop.
-        with open(os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NONBLOCK), "w", encoding="utf-8") as file:
-            file.write(line)
-        return
-    fresh = f"{path}.{os.getpid()}.new"
-    try:
-        with open(fresh, "w", encoding="utf-8") as file:
-            file.write(line)
-        os.replace(fresh, path)
-    except OSError:
-        with suppress(OSError):
-            os.unlink(fresh)
-        raise
+    def __init__(self, path: str) -> None:
+        with suppress(OSError):  # a working directory that is gone: then it stays relative
+            path = os.path.join(os.getcwd(), path)
+        self._path = os.fsencode(path)
+        self._fresh = b"%s.%d.new" % (self._path, os.getpid())
+
+    def write(self, report: StopReport) -> None:
+        """Write the report as one line of JSON; raises OSError.
+
+        A file appears whole or not at all, also where it replaces an earlier one: whoever watches for it may read it at
+        once. What is no plain file of our own (a device, a pipe, a link) is written in place; a pipe gets one line
+        more, and so does a file that is our own output (``/dev/stdout``). See ``watchdog.replace_file``.
+        """
+        watchdog.replace_file(self._path, self._fresh, report.as_json().encode() + b"\n")
+
+    def draft(self, report: StopReport) -> None:
+        """Give the watchdog what it is to write if it ends the process."""
+        watchdog.draft(self._path, self._fresh, report.as_draft().encode())
+
+
+def report_file(path: str | None) -> ReportFile | None:
+    """The file at ``path``, from the working directory of now; None where no report is asked for."""
+    return ReportFile(path) if path else None

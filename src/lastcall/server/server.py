@@ -9,34 +9,39 @@ import math
 import os
 import resource
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from lastcall.asgi.lifespan import Lifespan
-from lastcall.asgi.loading import LoadedApp, load_app
+from lastcall.asgi.loading import LoadedApp, load_app, prepare
 from lastcall.asgi.scope import HTTPScopes
 from lastcall.base.errors import StartupError
-from lastcall.base.exit_code import ExitCode
+from lastcall.base.lineage import leave, leave_if_child
 from lastcall.base.record import replace
 from lastcall.connection.deadlines import Deadlines
 from lastcall.connection.http1 import HTTP1Connection
 from lastcall.connection.scheduler import Scheduler
 from lastcall.connection.service import HTTPService
-from lastcall.drain.ladder import Budgets, State
+from lastcall.drain.ladder import Budgets, Phase, State
 from lastcall.drain.policy import PolicyTable
 from lastcall.drain.report import StopReport
-from lastcall.net.binding import adopt, bind
+from lastcall.net.binding import adopt, bind, given
 from lastcall.net.listener import Address, Listener
 from lastcall.notice.notice import register, unregister
 from lastcall.notice.running import RunningTasks
 from lastcall.notice.signal import DrainSignal
-from lastcall.observe.logs import configure_logging, make_access_sink, make_progress
-from lastcall.server.controller import Callbacks, ShutdownController, Work
-from lastcall.server.loops import make_loop, refuse_running_loop
-from lastcall.server.report_file import write_report
+from lastcall.observe.logs import StopView, configure_logging, make_access_sink
+from lastcall.server.controller import ShutdownController
+from lastcall.server.forks import leave_loop, let_go_in_children
+from lastcall.server.generators import ClosingGenerators
+from lastcall.server.guard import Guard
+from lastcall.server.loops import make_loop, refuse_running_loop, run_until_done
+from lastcall.server.report_file import ReportFile, report_file
 from lastcall.server.signals import SignalHandler, waking
 from lastcall.server.teardown import close_loop
+from lastcall.server.work import Callbacks, Work
 
 if TYPE_CHECKING:
     from lastcall.base.options import HTTPOptions, StopOptions
@@ -50,16 +55,6 @@ logger = logging.getLogger("lastcall.error")
 
 RESERVED_DESCRIPTORS = 64
 """Descriptors kept free of client connections: listeners, logs, the application's own files and pools."""
-
-
-class Guard(Protocol):
-    """What a process of our own does for its server. It knows nothing of the server, and is only told."""
-
-    def ready(self) -> None:
-        """Requests are served from now on."""
-
-    def bound(self, seconds: float) -> None:
-        """The stop takes at most ``seconds`` from now on; in any thread, and in signal handlers."""
 
 
 class Server:
@@ -81,16 +76,24 @@ class Server:
         self.config = config
         self.started = False
         self.importing = False
+        self.start_interrupted = False
         self.addresses: list[Address] = []
         self._install_signal_handlers = install_signal_handlers
         self._guard: Guard | None = None
         self._serving = False
+        self._owns_loop = False
+        self._thread = 0
+        self._driver: Driver | None = None
+        self._service: HTTPService | None = None
         self._lifespan: Lifespan | None = None
         self._listeners: list[Listener] = []
         self._handler: SignalHandler | None = None
+        self._report_file: ReportFile | None = None
+        self._amended: StopReport | None = None  # what has replaced the report
         self._signal = DrainSignal()
         self._tasks = self._signal.tasks = RunningTasks()
-        self._progress: Callable[[str | None], None] = lambda text: None
+        self._view = StopView()
+        self.generators = ClosingGenerators()
         self._stopped: concurrent.futures.Future[StopReport] = concurrent.futures.Future()
         stop = config.options.stop
         self._controller = ShutdownController(
@@ -98,12 +101,17 @@ class Server:
             budgets_of(stop),
             Callbacks(
                 bound=self._bound,
+                again=self._again,
                 on_phase=self._phase_entered,
                 set_should_exit=self._set_should_exit,
-                progress=self._say_progress,
+                on_interrupt=self._view.interrupted,
+                on_order=self._view.ordered,
+                progress=self._view.progress,
+                on_draft=self._drafted if stop.report else None,
                 on_report=self._reported,
             ),
             nonzero_on_cut=stop.nonzero_on_cut,
+            generators=self.generators,
         )
 
     # -- orders, from any thread ----------------------------------------------------------------------------------
@@ -153,16 +161,40 @@ class Server:
         """True until the server is ready: import and ``lifespan.startup``."""
         return not self._controller.serving
 
+    def interrupt_start(self) -> bool:
+        """Whether the start-up blocks the loop; ``SignalHandler`` asks in the handler, and raises KeyboardInterrupt."""
+        found = self.starting and self._controller.unheard
+        self.start_interrupted |= found
+        return found
+
+    def interrupted(self) -> StopReport:
+        """What ``serve()`` returns for a start that was interrupted, where it came to no call of that."""
+        self._report_file = report_file(self.config.options.stop.report)
+        return self._controller.interrupted()
+
     def signal_received(self, name: str, level: int) -> None:
-        """A signal counts; ``SignalHandler`` calls this in the handler."""
+        """A signal counts; ``SignalHandler`` calls this in the handler, and interrupts an import."""
+        self.start_interrupted |= self.importing
         self._controller.give_order(name, level)
 
-    def abandon_now(self) -> None:
-        """The third signal, or the second while starting, in a process of our own: unlink our sockets, and go."""
-        for listener in self._listeners:
-            if listener.inode is not None:
-                listener.close()
-        os._exit(ExitCode.ABANDONED)
+    def loop_failed(self, exc: BaseException) -> None:
+        """An exception came out of the event loop, which is about to run on: cancel what runs, and stop."""
+        self._controller.fail(exc)
+
+    def at_least(self, code: int) -> None:
+        """The process will end with ``code``, or with a higher one: the report has to say so."""
+        self._controller.least_code = max(self._controller.least_code, code)
+
+    def amend(self, code: int, why: str = "") -> None:
+        """The process ends with ``code``: where the report says something else, replace it, and say ``why``."""
+        if not self._stopped.done() or self._stopped.exception() is not None:
+            return  # no report
+        before = self._amended or self._stopped.result()
+        if code != before.exit_code:
+            self._amended = replace(before, exit_code=code)
+            self._write(self._amended)
+            if why:
+                logger.error("Exit code %d and not %d: %s", code, before.exit_code, why)
 
     def abandoned(self) -> set[asyncio.Task[Any]]:
         """Tasks that did not end when they were cancelled: those that the log has named."""
@@ -176,25 +208,64 @@ class Server:
     def run(self, sockets: Sequence[socket.socket] | None = None) -> StopReport:
         """``serve()`` in a new event loop, with a bounded teardown of that loop; see the class.
 
-        Raises RuntimeError where an event loop is running already: there, ``await serve()``.
+        Raises RuntimeError where an event loop is running already: there, ``await serve()``. SystemExit and
+        KeyboardInterrupt that come out of the loop are an order to stop, and raised when that is done. Any other
+        exception out of the loop cancels what runs; the report's ``exit_code`` is 1 then. An application that cancels
+        all tasks of the loop cancels what runs, too.
         """
         refuse_running_loop()
-        loop = make_loop(self.config.options.loop)
+        self._refuse_another_time()
         try:
-            return loop.run_until_complete(self.serve(sockets))
+            prepare(self.config.options.app)
+            loop = make_loop(self.config.options.loop)
+        except BaseException as exc:
+            self._failed(exc)
+            raise
+        loop.call_soon(self.generators.watch)
+        try:
+            return self._run(loop, sockets)
         finally:
             close_loop(loop, named=self.abandoned())
+
+    def _run(self, loop: asyncio.AbstractEventLoop, sockets: Sequence[socket.socket] | None) -> StopReport:
+        exits: list[BaseException] = []
+
+        def came_out(exc: BaseException) -> None:
+            loop.call_soon(self.generators.watch)  # asyncio puts the hooks of before back at each end of a run
+            if isinstance(exc, SystemExit | KeyboardInterrupt):
+                exits.append(exc)
+                self.drain(type(exc).__name__)
+            else:
+                self.loop_failed(exc)
+
+        self._owns_loop = True
+        serving = asyncio.Task(self.serve(sockets), loop=loop)
+        run_until_done(loop, serving, came_out)
+        if exits:
+            raise exits[0]
+        return serving.result()
 
     async def serve(self, sockets: Sequence[socket.socket] | None = None) -> StopReport:
         """Serve until a stop order, and through the whole ladder.
 
         ``sockets`` (bound stream sockets, listening or not) replace the configured addresses and are closed at the end.
+        Raises ConfigError, before anything is touched, where one of them cannot be served.
         Cancelling this call is a jump to cancelling what runs; ``lifespan.shutdown`` runs, then CancelledError is
         raised. A server serves once. Sets up the ``lastcall`` loggers as ``log_config`` says (None: not at all) unless
         the program has given them handlers already.
         """
-        configure_logging(self.config.options.log)
-        return await self.serve_under(None, sockets)
+        self._refuse_another_time()
+        usable: list[socket.socket] | None = None
+        try:
+            usable = None if sockets is None else given(sockets)
+            prepare(self.config.options.app)
+            configure_logging(self.config.options.log)
+        except BaseException as exc:
+            for sock in usable or ():
+                sock.close()
+            self._failed(exc)
+            raise
+        return await self.serve_under(None, usable)
 
     async def serve_under(
         self,
@@ -204,76 +275,143 @@ class Server:
         guard: Guard | None = None,
     ) -> StopReport:
         """``serve()`` with the signal handlers and the guard of a process of our own, or None."""
-        if self._serving:
-            raise RuntimeError("a Server serves once: make a new one")
+        self._refuse_another_time()
         self._serving = True
         self._guard = guard
+        self._owns_loop |= guard is not None
+        self._report_file = report_file(self.config.options.stop.report)
         self._controller.start()
         own_handler = handler is None and self._install_signal_handlers
         self._handler = handler
         if own_handler:
-            self._handler = SignalHandler(self, own_process=False)
+            self._handler = SignalHandler(self)
             self._handler.install()
         app: LoadedApp | None = None
         register(self._signal)
+        loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         awake = ExitStack()
+        awake.enter_context(let_go_in_children(lambda: self._let_go(loop, own_sockets=sockets is None)))
         try:
             if self._handler is not None:
-                awake.enter_context(waking(asyncio.get_running_loop()))
+                awake.enter_context(waking(loop))
             for warning in self.config.warnings:
                 logger.warning("%s", warning)
             options = self.config.options
             self._listeners = bind(options.net.binds) if sockets is None else [adopt(sock) for sock in sockets]
+            if guard is not None:
+                guard.own_sockets([(one.path, one.inode) for one in self._listeners if one.inode is not None])
             app = self._load()
             lifespan = None if app is None else await self._start_lifespan(app)
             if app is None or lifespan is None:
                 return self._controller.interrupted()
             return await self._serve(app, lifespan)
         except BaseException as exc:
-            if not self._stopped.done():
-                self._stopped.set_exception(exc)
+            if app is None and self.start_interrupted and isinstance(exc, KeyboardInterrupt | StartupError):
+                return self._controller.interrupted()  # a name that is not resolved, say
+            if self._owns_loop and isinstance(exc, asyncio.CancelledError):
+                # By the application, which has found us among all tasks of the loop: an order like any other.
+                return self._report_of_cancelled()
+            self._failed(exc)
             raise
         finally:
             self.started = False
             unregister(self._signal, last=handler is not None)
-            for listener in self._listeners:
-                listener.close()
-            for sock in sockets or ():
-                sock.close()
+            self._close_sockets(sockets or ())
             if app is not None:
                 app.close()
             if own_handler and self._handler is not None:
                 self._handler.restore()
             awake.close()
+            self._view.close()
+
+    def _refuse_another_time(self) -> None:
+        if self._serving or self._stopped.done():
+            raise RuntimeError("a Server serves once: make a new one")
+
+    def _failed(self, exc: BaseException) -> None:
+        """Tell those who wait for the end."""
+        if not self._stopped.done():
+            self._stopped.set_exception(exc)
+
+    def _report_of_cancelled(self) -> StopReport:
+        if self._stopped.done():
+            return self._stopped.result()
+        self._controller.give_order("cancelled")
+        return self._controller.interrupted()
+
+    def _close_sockets(self, sockets: Sequence[socket.socket]) -> None:
+        for listener in self._listeners:
+            listener.close()
+        for sock in sockets:
+            sock.close()
+
+    def _let_go(self, loop: asyncio.AbstractEventLoop, *, own_sockets: bool) -> None:
+        """In a forked child: keep nothing of this server, and end the child where control would come back to it."""
+        if self._service is not None:
+            self._service.let_go(leave)
+        if own_sockets:
+            for listener in self._listeners:
+                listener.let_go()
+        if self._driver is not None:
+            self._driver.let_go()
+        leave_loop(loop, thread=self._thread, ours=self._owns_loop)
 
     def _load(self) -> LoadedApp | None:
         """Import the application; None if a signal interrupted that."""
         self.importing = True
+        pid = os.getpid()
         try:
-            return None if self._controller.ordered else load_app(self.config.options.app)
-        except KeyboardInterrupt:
-            if not self._controller.ordered:
-                raise  # not from our handler
-            return None
+            app = None if self._controller.ordered else load_app(self.config.options.app)
+            leave_if_child(pid)
+            return app
+        except BaseException as exc:
+            leave_if_child(pid, exc)
+            if self.start_interrupted or (isinstance(exc, KeyboardInterrupt) and self._controller.ordered):
+                return None  # from our handler, or what the application made of that
+            raise
         finally:
             self.importing = False
+            if self._guard is not None:
+                self._guard.loaded()
 
     async def _start_lifespan(self, app: LoadedApp) -> Lifespan | None:
-        """Run ``lifespan.startup``; None if an order interrupted it."""
+        """Run ``lifespan.startup``; None if an order came meanwhile: nobody was let in, and nothing is left to stop.
+
+        An application that has completed its start-up is always shut down, also one that has swallowed an interruption.
+        """
         options = self.config.options
         self._lifespan = lifespan = Lifespan(
-            app.app, options.app.lifespan, timeout_startup=options.app.timeout_lifespan_startup
+            app.app,
+            options.app.lifespan,
+            timeout_startup=options.app.timeout_lifespan_startup,
+            died=options.app.lifespan_died,
         )
-        self._controller.interrupt = lifespan.interrupt
+        self._controller.interrupt = lambda: self._interrupt(lifespan)
         ready = False
         try:
             if not self._controller.ordered:
-                ready = await lifespan.startup()
+                ready = await lifespan.startup() and not self._controller.ordered
+        except StartupError:
+            if not self.start_interrupted:  # else this is how the application took the exception
+                raise
         finally:
-            if not ready:
+            if not (ready or lifespan.ready):
                 await lifespan.cancel(options.stop.cancel)
             self._controller.interrupt = None
+            if not ready and lifespan.ready:
+                await self._close_unserved(lifespan)
         return lifespan if ready else None
+
+    def _interrupt(self, lifespan: Lifespan) -> None:
+        if self._guard is not None:
+            self._guard.turned()
+        lifespan.interrupt()
+
+    async def _close_unserved(self, lifespan: Lifespan) -> None:
+        for listener in self._listeners:
+            listener.close()
+        await self._controller.close_unserved(lifespan)
 
     async def _serve(self, app: LoadedApp, lifespan: Lifespan) -> StopReport:
         with ExitStack() as stack:
@@ -282,9 +420,7 @@ class Server:
             except BaseException as exc:
                 # The application is up, so it is shut down, although nobody was ever let in.
                 stack.close()
-                for listener in self._listeners:
-                    listener.close()
-                await self._controller.close_unserved(lifespan)
+                await self._close_unserved(lifespan)
                 if isinstance(exc, OSError):
                     raise StartupError(f"cannot serve: {exc.strerror or exc}") from exc
                 raise
@@ -295,7 +431,6 @@ class Server:
         options = self.config.options
         access = make_access_sink(options.log)
         stack.callback(access.flush)
-        self._progress = make_progress()
         scheduler = make_scheduler(asyncio.get_running_loop(), options.http, access)
         stack.callback(scheduler.close)
         stop = options.stop
@@ -309,11 +444,16 @@ class Server:
             signal=self._signal,
             policies=PolicyTable(stop.close, stop.finish) if stop.close or stop.finish else None,
             timeout_disconnect=stop.disconnect,
+            asgi_spec=options.app.asgi_spec,
         )
+        lifespan.on_death = lambda: self._lifespan_died(service)
+        if lifespan.failed_while_serving:  # already
+            lifespan.on_death()
         driver = make_driver(
             options.net.driver, scheduler, service.drain, limit=connection_limit(options.net.limit_connections)
         )
         stack.callback(driver.close)
+        self._driver, self._service = driver, service
         for listener in self._listeners:
             listener.root_path = options.http.root_path
             listener.protocol = http1_protocol(service, listener)
@@ -321,8 +461,12 @@ class Server:
         for listener in self._listeners:
             driver.listen(listener)
         self.addresses = [listener.address for listener in self._listeners]
-        self._say_where()
         self._controller.serve(Work(driver, service, lifespan, self._listeners), on_ready=self._ready)
+
+    def _lifespan_died(self, service: HTTPService) -> None:
+        service.lifespan_died = True
+        if self.config.options.app.lifespan_died == "stop":
+            self.drain("lifespan-died")
 
     def _say_where(self) -> None:
         for listener in self._listeners:
@@ -351,31 +495,43 @@ class Server:
         self.started = True
         if self._guard is not None:
             self._guard.ready()
+        self._say_where()  # now: who reads it may send a signal at once, and it is no longer one in the start
 
     def _bound(self, seconds: float) -> None:
         if self._guard is not None:
             self._guard.bound(seconds)
 
-    def _say_progress(self, text: str | None) -> None:
-        self._progress(text)
+    def _again(self, seconds: float, since: float) -> float:
+        return 0.0 if self._guard is None else self._guard.again(seconds, since)
 
     def _phase_entered(self, state: State) -> None:
         logger.debug("Stopping: %s", state.phase.name)
+        if self._guard is not None:
+            self._guard.entered(state.phase)
+            if state.phase >= Phase.DRAINING:
+                # They are removed now. A successor's may get the same inode, and must not be taken for ours.
+                self._guard.own_sockets([])
 
     def _set_should_exit(self) -> None:
         if self._handler is not None:
             self._handler.should_exit = True
 
+    def _drafted(self, report: StopReport) -> None:
+        if self._report_file is not None and self._guard is not None:
+            self._report_file.draft(report)
+
     def _reported(self, report: StopReport) -> None:
-        path = self.config.options.stop.report
-        if path is not None:
-            try:
-                write_report(path, report)
-            except (OSError, ValueError) as exc:
-                reason = getattr(exc, "strerror", None) or exc
-                logger.error("The report of the stop could not be written to %s: %s", path, reason)
+        self._write(report)
         if not self._stopped.done():
             self._stopped.set_result(report)
+
+    def _write(self, report: StopReport) -> None:
+        if self._report_file is not None:
+            try:
+                self._report_file.write(report)
+            except OSError as exc:
+                path = self.config.options.stop.report
+                logger.error("The report of the stop could not be written to %s: %s", path, exc.strerror)
 
 
 def budgets_of(stop: StopOptions) -> Budgets:
@@ -392,7 +548,9 @@ def budgets_of(stop: StopOptions) -> Budgets:
 
 def http1_protocol(service: HTTPService, listener: Listener) -> Callable[[Stream], HTTP1Connection]:
     """What makes the connections of a listener that speaks HTTP/1.1."""
-    scopes = HTTPScopes(scheme=listener.scheme, root_path=listener.root_path, state=service.state)
+    scopes = HTTPScopes(
+        scheme=listener.scheme, root_path=listener.root_path, state=service.state, spec_version=service.asgi_spec
+    )
     return lambda stream: HTTP1Connection(service, scopes, stream)
 
 

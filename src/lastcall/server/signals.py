@@ -1,20 +1,24 @@
-"""Signals: counted, debounced, turned into orders for the server (see docs/explanation: the ladder)."""
+"""Signals: counted, debounced, turned into orders for the server (see docs/explanation: the ladder).
+
+What must happen although Python hears nothing is compiled: ``sigaction`` wakes the loop, ``watchdog`` ends the process.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
+import math
 import signal
-import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any, Protocol
 
+from lastcall.base.early_exit import handler_before
 from lastcall.drain.escalation import Escalation
+from lastcall.server import sigaction, watchdog
+from lastcall.server.forks import let_go_in_children
 
 STOP_SIGNALS: dict[signal.Signals, int] = {signal.SIGINT: 1, signal.SIGTERM: 1}
 if hasattr(signal, "SIGQUIT"):
@@ -32,34 +36,46 @@ class Obeys(Protocol):
     def starting(self) -> bool:
         """True before the first request can be served."""
 
+    def interrupt_start(self) -> bool:
+        """Whether an order was given in the start, and the loop has not turned since: only an exception helps.
+
+        Asked a moment after the order. True: KeyboardInterrupt is raised in the main thread.
+        """
+
     def signal_received(self, name: str, level: int) -> None:
         """A stop signal counts: ``level`` is 1 for the first, 2 for the second."""
 
-    def abandon_now(self) -> None:
-        """The third signal in a process of our own: end it, in the handler, since the loop may be blocked."""
+
+LEAVING = 2.0
+"""Seconds in which the watchdog's thread, which has been woken, leaves: a busy machine may let it wait."""
 
 
 class SignalHandler:
     """The object whose bound method is the installed handler.
 
     A bound method and not ``loop.add_signal_handler``: libraries look for ``signal.getsignal(SIGTERM).__self__`` and
-    its ``should_exit`` (sse-starlette polls it), and the third signal must act although the loop is blocked.
-    ``should_exit`` turns true when what still runs is about to be cancelled, not at the signal.
+    its ``should_exit`` (sse-starlette polls it). ``should_exit`` turns true when what still runs is about to be
+    cancelled, not at the signal. The third signal, and the second in the start, are the watchdog's, in a process of our
+    own; in another they do no more than the second does.
     """
 
-    def __init__(self, server: Obeys, *, own_process: bool) -> None:
+    def __init__(self, server: Obeys) -> None:
         self.should_exit = False
         self._server = server
-        self._own_process = own_process
         self._escalation = Escalation()
+        self._ordered = math.inf  # when the first signal came
         self._earlier: dict[signal.Signals, Any] = {}
         self._retired = False
+        self._in_children = contextlib.ExitStack()
 
     def install(self) -> None:
         """Take over the stop signals. Does nothing outside the main thread, where Python allows no handlers."""
         if threading.current_thread() is threading.main_thread():
+            self._in_children.enter_context(let_go_in_children(self.leave_to_child))
+            sigaction.skip()
             for signum in STOP_SIGNALS:
-                self._earlier[signum] = signal.signal(signum, self.handle)
+                self._earlier[signum] = handler_before(signum, signal.signal(signum, self.handle))
+                sigaction.catch(signum)
 
     def restore(self) -> None:
         """Put the earlier handlers back. No signal is raised again.
@@ -68,12 +84,21 @@ class SignalHandler:
         handler alone, and the one that has it passes over those that have ended.
         """
         self._retired = True
+        self._in_children.close()
         for signum in self._earlier:
             with contextlib.suppress(ValueError):
                 if signal.getsignal(signum) == self.handle:
                     handler = self._before(signum)
                     # None: not installed from Python; what it was cannot be said, the default is the best guess.
                     signal.signal(signum, signal.SIG_DFL if handler is None else handler)
+                    if isinstance(getattr(handler, "__self__", None), SignalHandler):
+                        sigaction.catch(signum)
+
+    def leave_to_child(self) -> None:
+        """In a forked child, before ``fork()`` returns: the earlier handlers come back, the parent's pipes go."""
+        self.restore()
+        watchdog.forget()
+        sigaction.leave_wakers()
 
     def replaced(self) -> list[str]:
         """The names of the signals whose handler is neither ours nor that of another server, which would tell us."""
@@ -85,6 +110,7 @@ class SignalHandler:
 
         The interpreter gives up its handlers in the last moment of the process, and the kernel's default would kill.
         """
+        self._in_children.close()  # whose hooks would keep all that we refer to from being destroyed
         for signum in self._earlier:
             with contextlib.suppress(ValueError):
                 if signal.getsignal(signum) == self.handle:
@@ -97,59 +123,41 @@ class SignalHandler:
         return owner._before(signum) if isinstance(owner, SignalHandler) and owner._retired else handler
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
-        """The handler. Another server of this process that was there before hears of the signal too."""
-        number = signal.Signals(signum)
-        before = self._before(number)
-        if isinstance(getattr(before, "__self__", None), SignalHandler):
-            before(signum, frame)
-        if not self._escalation.press(time.monotonic(), STOP_SIGNALS[number]):
-            return
-        level = self._escalation.level
-        if level >= 3 and self._own_process:
-            # Not descriptor 2 as such: without a standard error that is whatever was opened first.
-            if sys.__stderr__ is not None:
-                with contextlib.suppress(OSError, ValueError):
-                    line = b"lastcall: third stop signal: everything is abandoned, exit code 5\n"
-                    os.write(sys.__stderr__.fileno(), line)
-            self._server.abandon_now()
-        if level == 2 and self._own_process and self._server.starting:
-            self._server.abandon_now()
-        self._server.signal_received(number.name, min(level, 2))
-        if self._server.importing:
+        """The handler. It may be called once for several signals, which come with the times at which they came."""
+        now = time.monotonic()
+        signals, once_more = sigaction.take(signum, now)
+        if any([self._hear(signal.Signals(number), when) for number, when in signals]):
             raise KeyboardInterrupt
+        if once_more and now >= self._ordered + watchdog.BLOCKED_START and self._server.interrupt_start():
+            raise KeyboardInterrupt
+
+    def _hear(self, signum: signal.Signals, when: float) -> bool:
+        """One signal; whether an import is to be interrupted. Another server that was here before hears of it too."""
+        before = getattr(self._before(signum), "__self__", None)
+        interrupt = isinstance(before, SignalHandler) and before._hear(signum, when)
+        if self._escalation.press(when, STOP_SIGNALS.get(signum, 1)):
+            self._ordered = min(self._ordered, when)
+            if self._escalation.level >= 2 and self._server.starting and watchdog.is_running():
+                time.sleep(LEAVING)  # its thread ends the process with 5; an end in order must not come before that
+            self._server.signal_received(signum.name, min(self._escalation.level, 2))
+            interrupt |= self._server.importing
+        return interrupt
 
 
 @contextlib.contextmanager
 def waking(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """Have every signal wake ``loop`` while the block runs; outside the main thread this does nothing.
+    """Have every stop signal wake ``loop`` while the block runs; outside the main thread this does nothing.
 
     Python runs a handler between two bytecodes. A signal that comes when the loop has none left before it goes to
-    sleep would else not be heard of until something else wakes it: a server that is idle, for ever. Who has a wake-up
-    descriptor already (uvloop, ``loop.add_signal_handler``) keeps it: it wakes the loop as well.
+    sleep would else not be heard of until something else wakes it: a server that is idle, for ever.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    reader, writer = socket.socketpair()
-    with reader, writer:
-        reader.setblocking(False)
-        writer.setblocking(False)
-        earlier = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        if earlier != -1:
-            signal.set_wakeup_fd(earlier)
-            yield
-            return
-
-        def awake() -> None:
-            with contextlib.suppress(BlockingIOError):
-                reader.recv(4096)
-
-        loop.add_reader(reader, awake)
-        try:
-            yield
-        finally:
-            loop.remove_reader(reader)
-            with contextlib.suppress(ValueError):  # a coroutine that is finalized in another thread
-                now = signal.set_wakeup_fd(-1)
-                if now not in (-1, writer.fileno()):
-                    signal.set_wakeup_fd(now)  # somebody has set another one meanwhile
+    waker = sigaction.open_waker()
+    loop.add_reader(waker[0], sigaction.drain, waker[0])
+    try:
+        yield
+    finally:
+        loop.remove_reader(waker[0])
+        sigaction.close_waker(waker)

@@ -39,6 +39,7 @@ cdef unsigned char[256] TOKEN    # RFC 9110 5.6.2 tchar, lower-cased; 0 elsewher
 
 # Applications send the same constants again and again: names that were looked at lately, by identity, which is enough
 # since bytes do not change. What is kept here are names alone, never values.
+cdef tuple NO_CONTENT = (b"content-length", b"0")
 cdef list _known = [None] * KNOWN_NAMES
 cdef Meaning[KNOWN_NAMES] _meanings
 
@@ -163,8 +164,8 @@ cdef int _add(ResponseHead head, object pair, bytes name, bytes value) except -1
     if meaning != ORDINARY:
         if meaning == CONTENT_LENGTH:
             _declare_length(head, value)
-            if head.status == 204:
-                return 0                     # RFC 9110 8.6: none in a 204
+            if head.status == 204 or head.status == 205:
+                return 0                     # RFC 9110 8.6: none in a 204; a 205 gets its own below
         elif meaning == CONNECTION:
             head.close = head.close or _has_token(value, b"close")
             return 0
@@ -235,7 +236,7 @@ cdef ResponseHead _check(object status, object headers, tuple defaults):
         raise LocalProtocolError(f"response status must be an int from 200 to 999, not {status!r}")
     head.status = status
     head.content_length = -1
-    head.bodiless = head.status == 204 or head.status == 304
+    head.bodiless = head.status == 204 or head.status == 205 or head.status == 304
     head.pairs = []
     head.defaults = defaults
     if headers is not None:
@@ -258,6 +259,10 @@ cdef ResponseHead _check(object status, object headers, tuple defaults):
                     raise LocalProtocolError(f"response header {(name, value)!r} must be two byte strings")
                 name, value, pair = bytes(name), bytes(value), None
             _add(head, pair, <bytes>name, <bytes>value)
+    if head.status == 205:                   # RFC 9110 15.3.6: no content, but framed as any other response
+        head.content_length = 0
+        head.pairs.append(NO_CONTENT)
+        head.size += PyBytes_GET_SIZE(<bytes>NO_CONTENT[0]) + PyBytes_GET_SIZE(<bytes>NO_CONTENT[1])
     head.asked = PyList_GET_SIZE(head.pairs)
     if defaults:
         present = {bytes(name).lower() for name, _ in headers} if headers is not None else set()

@@ -44,6 +44,7 @@ cdef class RequestParser:
     cdef readonly bytes raw_path
     cdef readonly bytes query_string
     cdef readonly list headers
+    cdef bytes accept           # what the Accept fields say that are long enough to name an event stream; None: nothing
     cdef readonly long long content_length      # -1: none declared
     cdef readonly int minor                     # HTTP/1.minor
     cdef readonly bint chunked
@@ -75,6 +76,7 @@ cdef class RequestParser:
     cdef int _split_target(self, const unsigned char* p, Py_ssize_t n) except -1
     cdef int _field(self, const unsigned char* p, Py_ssize_t n, bint trailer) except -1
     cdef int _special(self, int which, const unsigned char* p, Py_ssize_t n) except -1
+    cdef int _accept(self, bytes value) except -1
     cdef int _transfer_encoding(self, const unsigned char* p, Py_ssize_t n) except -1
     cdef int _connection(self, const unsigned char* p, Py_ssize_t n) except -1
     cdef int _head_complete(self) except -1

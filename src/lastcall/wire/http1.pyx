@@ -58,11 +58,17 @@ cdef extern from *:
     bint lastcall_has_ctl(const unsigned char* p, Py_ssize_t n) noexcept nogil
     bint lastcall_bad_target(const unsigned char* p, Py_ssize_t n) noexcept nogil
 
+cdef extern from "<arpa/inet.h>" nogil:
+    int AF_INET6
+    int inet_pton(int family, const char* text, void* address)
+
 cdef enum:
     MAX_BLANK_LINES = 2          # RFC 9112 2.2: a server SHOULD ignore at least one; two, and no more
     MAX_CHUNK_LINE = 4096        # a chunk-size line with its extensions
     NAME_BUFFER = 64             # longest field name lower-cased on the stack
+    EVENT_STREAM = 17            # the length of "text/event-stream"
     SLOTS = 512                  # of the table of known names; a power of two
+    IPV6_BUFFER = 46             # INET6_ADDRSTRLEN: the longest address, and a NUL
     EXACT_BUFFER = 4096          # next_event() copies no more than this, and so stays linear
 
 # What the fields that the parser itself must understand are called in the code.
@@ -97,6 +103,7 @@ cdef dict METHODS = {m.encode(): m for m in ("GET", HEAD_METHOD, "POST", "PUT", 
 
 cdef bytes EMPTY = b""
 cdef bytes HOST_NAME        # the shared object that every parsed Host field begins with
+cdef bytes ACCEPT_NAME      # and every Accept field
 cdef str SLASH = "/"
 cdef bytes SLASH_BYTES = b"/"
 
@@ -110,7 +117,7 @@ cdef unsigned int _hash(const unsigned char* p, Py_ssize_t n) noexcept nogil:
 
 
 cdef int _make_tables() except -1:
-    global HOST_NAME
+    global HOST_NAME, ACCEPT_NAME
     cdef int c
     cdef bytes name
     cdef unsigned int slot
@@ -131,6 +138,8 @@ cdef int _make_tables() except -1:
         _kept_alive.append(name)
         if name == b"host":
             HOST_NAME = name
+        elif name == b"accept":
+            ACCEPT_NAME = name
         slot = _hash(<const unsigned char*>PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name)) & (SLOTS - 1)
         while KNOWN[slot].name != NULL:
             slot = (slot + 1) & (SLOTS - 1)
@@ -194,13 +203,20 @@ cdef inline int _hex(unsigned char c) noexcept:
 cdef bint _valid_host(const unsigned char* p, Py_ssize_t n) noexcept:
     """uri-host [ ":" port ] (RFC 9110 7.2, RFC 3986 3.2.2). An empty value is valid by that grammar."""
     cdef Py_ssize_t i = 0
+    cdef char[IPV6_BUFFER] text
+    cdef unsigned char[16] address
     if n and p[0] == c"[":
+        # IPv6address; an IPvFuture has never been seen. (A zone, RFC 6874, is no matter of requests.)
         i = 1
         while i < n and p[i] != c"]":
-            if _hex(p[i]) < 0 and p[i] != c":" and p[i] != c".":
+            if i >= IPV6_BUFFER:
                 return False
+            text[i - 1] = <char>p[i]
             i += 1
-        if i >= n or i < 3:
+        if i >= n:
+            return False
+        text[i - 1] = 0
+        if inet_pton(AF_INET6, text, address) != 1:
             return False
         i += 1
     else:
@@ -224,6 +240,47 @@ cdef bint _valid_host(const unsigned char* p, Py_ssize_t n) noexcept:
         if not c"0" <= p[i] <= c"9":
             return False
         i += 1
+    return True
+
+
+cdef inline Py_ssize_t _skip_space(const unsigned char* p, Py_ssize_t n, Py_ssize_t i) noexcept:
+    while i < n and (p[i] == c" " or p[i] == c"\t"):
+        i += 1
+    return i
+
+
+cdef inline Py_ssize_t _skip_token(const unsigned char* p, Py_ssize_t n, Py_ssize_t i) noexcept:
+    while i < n and TOKEN[p[i]]:
+        i += 1
+    return i
+
+
+cdef bint _valid_extensions(const unsigned char* p, Py_ssize_t n) noexcept:
+    """*( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] ) (RFC 9112 7.1.1), without control characters."""
+    cdef Py_ssize_t i = 0, start
+    while i < n:
+        i = _skip_space(p, n, i)
+        if i >= n or p[i] != c";":
+            return False
+        start = _skip_space(p, n, i + 1)
+        i = _skip_token(p, n, start)
+        if i == start:
+            return False
+        start = _skip_space(p, n, i)
+        if start >= n or p[start] != c"=":
+            continue                         # no value
+        start = _skip_space(p, n, start + 1)
+        if start < n and p[start] == c'"':
+            i = start + 1
+            while i < n and p[i] != c'"':
+                i += 2 if p[i] == c"\\" else 1
+            if i >= n:
+                return False
+            i += 1
+        else:
+            i = _skip_token(p, n, start)
+            if i == start:
+                return False
     return True
 
 
@@ -430,6 +487,7 @@ cdef class RequestParser:
         self.minor = p[j + 8] - c"0"
         # one request's worth of state
         self.headers = []
+        self.accept = None
         self.fields = 0
         self.field_bytes = 0
         self.content_length = -1
@@ -530,6 +588,8 @@ cdef class RequestParser:
                     self.hosts += 1
                     if self.hosts > 1:
                         return self._fail(400, "more than one Host")
+                elif <object>PyTuple_GET_ITEM(pair, 0) is ACCEPT_NAME:
+                    self._accept(<bytes>PyTuple_GET_ITEM(pair, 1))
                 self.headers.append(pair)
                 return 0
         while i < n:
@@ -575,6 +635,8 @@ cdef class RequestParser:
         Py_INCREF(value)
         PyTuple_SET_ITEM(pair, 1, value)
         self.headers.append(pair)
+        if name is ACCEPT_NAME:
+            self._accept(value)
         if which == ORDINARY or which == HOST:
             remember(seen, line, length, pair)
         return 0
@@ -615,6 +677,12 @@ cdef class RequestParser:
             if _equals(p, n, "websocket", 9):
                 self.upgrade_websocket = True
         return HEAD
+
+    cdef int _accept(self, bytes value) except -1:
+        """Keep what may name ``text/event-stream``; several fields are one list (RFC 9110 5.3)."""
+        if PyBytes_GET_SIZE(value) >= EVENT_STREAM:
+            self.accept = value if self.accept is None else self.accept + b", " + value
+        return 0
 
     cdef int _transfer_encoding(self, const unsigned char* p, Py_ssize_t n) except -1:
         """Collect coding names over all lines; ``_head_complete`` judges them (RFC 9112 6.1)."""
@@ -707,7 +775,8 @@ cdef class RequestParser:
     # -- the body -------------------------------------------------------------------------------------------------
 
     cdef int _chunk_size(self, const unsigned char* p, Py_ssize_t n) except -1:
-        """chunk-size [ chunk-ext ] (RFC 9112 7.1): hex digits, then nothing or extensions, which are dropped."""
+        """chunk-size [ chunk-ext ] (RFC 9112 7.1): hex digits, then nothing or extensions, which are checked and
+        dropped."""
         cdef Py_ssize_t i = 0
         cdef int digit
         cdef long long size = 0
@@ -722,16 +791,13 @@ cdef class RequestParser:
         if i == 0:
             return self._fail(400, "invalid chunk size")
         if i < n:
-            # BWS is allowed before the ";" of an extension and nowhere else (RFC 9112 7.1.1).
             self.field_bytes += n - i
             if self.field_bytes > self.limit_header_bytes:
                 return self._fail(431, "too many chunk extensions")
             if lastcall_has_ctl(p + i, n - i):
                 return self._fail(400, "control character in a chunk extension")
-            while i < n and (p[i] == c" " or p[i] == c"\t"):
-                i += 1
-            if i >= n or p[i] != c";":
-                return self._fail(400, "invalid chunk size")
+            if not _valid_extensions(p + i, n - i):
+                return self._fail(400, "invalid chunk extension")
         self.received += size
         if self.limit_body >= 0 and self.received > self.limit_body:
             return self._fail(413, "request body too large")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import gc
 import os
+import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -151,6 +154,80 @@ async def hung_startup(receive: Receive, send: Send) -> None:
         say("startup was interrupted")
 
 
+async def blocking_startup(receive: Receive, send: Send) -> None:
+    await receive()
+    say("startup began")
+    try:
+        time.sleep(1000)
+    finally:
+        say("startup was interrupted")
+
+
+async def blocking_startup_that_tells(receive: Receive, send: Send) -> None:
+    """As Starlette's: whatever comes out of the application's code is told, with its traceback, and raised again."""
+    await receive()
+    try:
+        say("startup began")
+        time.sleep(1000)
+    except BaseException:
+        await send({"type": "lifespan.startup.failed", "message": traceback.format_exc()})
+        raise
+
+
+async def task_that_blocks_the_startup(receive: Receive, send: Send) -> None:
+    async def work() -> None:
+        say("startup began")
+        time.sleep(1000)
+
+    await receive()
+    KEPT.append(asyncio.create_task(work()))
+    await asyncio.sleep(1000)
+
+
+async def startup_that_swallows(receive: Receive, send: Send) -> None:
+    await receive()
+    say("startup began")
+    for _ in range(3):
+        with contextlib.suppress(KeyboardInterrupt):
+            time.sleep(1000)
+        say("startup goes on")
+
+
+async def then_serve(receive: Receive, send: Send) -> None:
+    say("startup is complete")
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    say("shutdown")
+    await asyncio.sleep(0.1)
+    say("the shutdown code ran")
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+async def shortly_blocking_startup(receive: Receive, send: Send) -> None:
+    """A migration, say: the signal comes in it, and it is over before that would interrupt it."""
+    await receive()
+    say("startup began")
+    signal.raise_signal(signal.SIGTERM)  # heard at once, and then the loop does not turn before it is complete
+    time.sleep(0.1)
+    await then_serve(receive, send)
+
+
+async def startup_that_swallows_and_completes(receive: Receive, send: Send) -> None:
+    await receive()
+    say("startup began")
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(1000)
+    await then_serve(receive, send)
+
+
+async def blocking_startup_that_swallows_and_completes(receive: Receive, send: Send) -> None:
+    await receive()
+    say("startup began")
+    with contextlib.suppress(KeyboardInterrupt):
+        time.sleep(1000)
+    await then_serve(receive, send)
+
+
 async def stubborn_startup(receive: Receive, send: Send) -> None:
     await receive()
     say("startup began")
@@ -189,6 +266,13 @@ def app_with(lifespan: Lifespan) -> Callable[[Scope, Receive, Send], Awaitable[N
 app = app_with(orderly)
 app_failing_startup = app_with(failing_startup)
 app_hung_startup = app_with(hung_startup)
+app_blocking_startup = app_with(blocking_startup)
+app_blocking_startup_that_tells = app_with(blocking_startup_that_tells)
+app_task_that_blocks_the_startup = app_with(task_that_blocks_the_startup)
+app_startup_that_swallows = app_with(startup_that_swallows)
+app_shortly_blocking_startup = app_with(shortly_blocking_startup)
+app_startup_that_swallows_and_completes = app_with(startup_that_swallows_and_completes)
+app_blocking_startup_that_swallows_and_completes = app_with(blocking_startup_that_swallows_and_completes)
 app_stubborn_startup = app_with(stubborn_startup)
 app_blocking_shutdown = app_with(blocking_shutdown)
 app_dying = app_with(dying)

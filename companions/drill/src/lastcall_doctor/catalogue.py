@@ -58,7 +58,8 @@ CATALOGUE: Final[Mapping[str, Entry]] = {
         "The stop",
         _EITHER,
         "The longest stop, and a `preStop` sleep before it, take longer than `TimeoutStopSec` (90 s), "
-        "`terminationGracePeriodSeconds` (30 s) or `stop_grace_period` (10 s). A warning: less than 1 s is left.",
+        "`terminationGracePeriodSeconds` (30 s), `stop_grace_period` (10 s), `stopTimeout` of ECS (30 s), "
+        "`kill_timeout` of Fly (5 s) or `stopwaitsecs` of supervisord (10 s). A warning: less than 1 s is left.",
         "Raise that timer, or lower `--timeout-graceful-shutdown`",
     ),
     "stop-unbounded": Entry(
@@ -70,9 +71,10 @@ CATALOGUE: Final[Mapping[str, Entry]] = {
     "stop-signal": Entry(
         "The stop",
         _EITHER,
-        "The server is stopped by another signal than SIGTERM. A warning: SIGINT, which is a Ctrl-C to lastcall; any "
-        "but SIGKILL for another server.",
-        "`KillSignal=SIGTERM`, `stop_signal: SIGTERM`",
+        "The server is stopped by another signal than SIGTERM: by a setting, or by a command (`ExecStop=/bin/kill "
+        "-KILL …`, a `preStop` hook). Fly sends SIGINT by default. A warning: SIGINT, which is a Ctrl-C to lastcall; "
+        "any but SIGKILL for another server.",
+        "`KillSignal=SIGTERM`, `stop_signal: SIGTERM`, `ExecStop=`",
     ),
     "shell-in-front": Entry(
         "The stop",
@@ -270,6 +272,13 @@ CATALOGUE: Final[Mapping[str, Entry]] = {
         "nginx has `keepalive` for these servers, but does not say what lets connections be used again (the "
         "default since nginx 1.29.7).",
         '`proxy_http_version 1.1;` and `proxy_set_header Connection "";`',
+    ),
+    "cut-hidden": Entry(
+        "The proxy",
+        _NOTE,
+        "A response that the server has cut looks complete to its client: HAProxy offers HTTP/2 (`alpn h2`, "
+        "`proto h2`, or `ssl` without `alpn`, the default since 2.8), or nginx asks by HTTP/1.0 over TLS.",
+        "A Content-Length, or an end mark (`event: done`); `proxy_http_version 1.1;`",
     ),
     "stream-headers": Entry(
         "The proxy",

@@ -17,7 +17,7 @@ import click
 from lastcall_doctor import facts_app, facts_machine
 from lastcall_doctor.errors import DoctorError
 from lastcall_doctor.facts import Deployment, Facts, Probe, Server, Start
-from lastcall_doctor.facts_manifest import read_manifest
+from lastcall_doctor.facts_file import check, read_manifest
 from lastcall_doctor.facts_others import NO_NUMBERS, server_of_another
 from lastcall_doctor.facts_proxy import read_proxy
 from lastcall_doctor.facts_unit import read_unit
@@ -75,6 +75,9 @@ class _Case:
             raise _unusable("--probe", self.probe_path, expected)
         if app is not None and not installed():
             raise DoctorError(f"{app} is started under lastcall, which is not installed: {INSTALL}")
+        for option in ("unit", "proxy"):
+            for path in own[option]:
+                check(path, f"--{option}")
         self._read(own["unit"], own["manifest"])
         self.proxies = tuple(map(read_proxy, own["proxy"]))
 
@@ -240,7 +243,8 @@ doctor_command: Final = DoctorCommand(
             type=_FILE,
             multiple=True,
             metavar="FILE",
-            help="A Kubernetes manifest or a Compose file (needs PyYAML).",
+            help="A Kubernetes manifest or a Compose file (these need PyYAML), a Dockerfile, an ECS task definition, "
+            "a fly.toml, or the configuration of supervisord.",
         ),
         click.Option(
             ["--proxy"], type=_FILE, multiple=True, metavar="FILE", help="The configuration of nginx or HAProxy."

@@ -100,7 +100,8 @@ class Service(Record):
 class Deployment(Record):
     """What starts, stops and kills the server: one systemd unit, container or Compose service.
 
-    ``kind`` is ``systemd``, ``kubernetes`` or ``compose``; ``where`` names file and service or container. ``timer`` is
+    ``kind`` is ``systemd``, ``kubernetes``, ``compose``, ``docker`` (an image, whose timer is not known: inf), ``ecs``,
+    ``fly`` or ``supervisor``; ``where`` names file and service or container. ``timer`` is
     when the kill comes, set by ``timer_name`` (``timer_given``: by this file, else it is the default); ``pre_stop`` is
     what passes of it before the signal. ``lines`` has where things stand in the file, by their names.
     ``public``: connections come from outside of it, and it takes part in rollouts. ``server`` is what its
@@ -184,6 +185,8 @@ class Route(Record):
 
     ``ignores_accel``: the response's ``X-Accel-Buffering`` is not heard. ``keep_alive`` is how long the proxy keeps an
     idle connection, None if it keeps none; ``reuses``: what it sends lets a connection be used again.
+    ``framed``: it asks by HTTP/1.1 or later, so that a response's end is told by more than the connection's;
+    ``tls``: it speaks TLS to the server.
     """
 
     where: str
@@ -195,6 +198,18 @@ class Route(Record):
     read_timeout: float = 60.0
     keep_alive: float | None = None
     reuses: bool = True
+    framed: bool = True
+    tls: bool = False
+
+
+class HiddenCut(Record):
+    """A place in a proxy's configuration that makes a response which was cut look complete to its client.
+
+    ``how``: ``http2`` (HAProxy with HTTP/2 in front) or ``tls`` (nginx over TLS to the server, by HTTP/1.0).
+    """
+
+    where: str
+    how: str
 
 
 class Proxy(Record):
@@ -203,6 +218,7 @@ class Proxy(Record):
     kind: str
     file: str
     routes: tuple[Route, ...]
+    hidden_cuts: tuple[HiddenCut, ...] = ()
 
 
 class Facts(Record):

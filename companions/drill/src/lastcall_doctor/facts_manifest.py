@@ -6,11 +6,11 @@ import math
 import re
 import shlex
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 from lastcall_doctor.facts import Deployment, Launch, Readiness
-from lastcall_doctor.facts_unit import read_text
+from lastcall_doctor.facts_unit import signal_sent
+from lastcall_doctor.images import is_infrastructure
 from lastcall_doctor.launch import launch_of
 from lastcall_doctor.spans import go_duration
 from lastcall_doctor.yaml_lines import Block, Document, documents
@@ -39,17 +39,12 @@ class Candidate(Record):
     silent: bool
 
 
-def read_manifest(path: Path) -> tuple[Deployment, ...]:
-    """The containers of the file that run a server.
-
-    If no command names it, those without a command, whose images have one: every one in Kubernetes; in Compose those
-    that are built here, or the only one. Raises :class:`UnreadableError`, and DoctorError without PyYAML.
-    """
-    return choose(candidates(read_text(path), str(path)))
-
-
 def choose(found: list[Candidate]) -> tuple[Deployment, ...]:
-    """The deployments to judge among the containers of a file."""
+    """The deployments to judge among the containers of a file.
+
+    If no command names a server, those without a command, whose images have one: every one in Kubernetes; in Compose
+    those that are built here, or the only one. Databases, queues and proxies, as far as their images are known, never.
+    """
     named = [one.deployment for one in found if one.deployment.launch is not None]
     return tuple(named or [one.deployment for one in found if one.silent])
 
@@ -91,11 +86,13 @@ def _container(pod: Block, container: Block, document: Document, owner: str, *, 
         if "value" in pair
     }
     words = document.words(container, "command") + document.words(container, "args")
+    image = document.text(container, "image")
     lifecycle = document.mapping(container, "lifecycle")
     probe = container.get("readinessProbe")
     key = "terminationGracePeriodSeconds"
     host = document.text(pod, "hostNetwork").lower() == "true"
     name = document.text(container, "name", "?")
+    killed_by = _killed_by(document.mapping(lifecycle, "preStop"), document)
     deployment = Deployment(
         kind="kubernetes",
         where=f"{document.file}: {owner}, container {name}",
@@ -103,13 +100,19 @@ def _container(pod: Block, container: Block, document: Document, owner: str, *, 
         timer=_grace(pod, key, document),
         timer_name=key,
         timer_given=pod.get(key) is not None,
-        signal=document.text(lifecycle, "stopSignal", "SIGTERM"),
-        signal_name="stopSignal",
+        signal=killed_by or document.text(lifecycle, "stopSignal", "SIGTERM"),
+        signal_name="preStop" if killed_by else "stopSignal",
         pre_stop=_pre_stop(document.mapping(lifecycle, "preStop"), document),
         public=alone and not host and "Job" not in owner.partition(" ")[0],
         readiness=_readiness(container, document) if probe is not None else None,
     )
-    return Candidate(deployment, silent=not words)
+    return Candidate(deployment, silent=not words and not is_infrastructure(image))
+
+
+def _killed_by(hook: Block, document: Document) -> str:
+    """The signal, other than SIGTERM, that the hook's command sends; empty if it sends none."""
+    signal = signal_sent(document.words(document.mapping(hook, "exec"), "command"))
+    return "" if signal == "SIGTERM" else signal
 
 
 def _grace(pod: Block, key: str, document: Document) -> float:
@@ -143,9 +146,11 @@ def _compose(one: Block, document: Document) -> list[Candidate]:
         for name in services
         for service in [document.mapping(services, name)]
     ]
-    built = [candidate for _, service, candidate in found if "build" in service]
-    silent = [candidate for _, _, candidate in found if candidate.silent]
-    likely = [one for one in silent if one in built] or (silent if len(silent) == 1 else [])
+    others = [(service, one) for _, service, one in found if not is_infrastructure(document.text(service, "image"))]
+    built = [one for service, one in others if "build" in service]
+    silent = [one for _, one in others if one.silent]
+    # The only one that could be it: beside a service with a command of its own, an image may hold anything.
+    likely = [one for one in silent if one in built] or (silent if len(others) == 1 else [])
     return [Candidate(one.deployment, silent=one in likely) for _, _, one in found]
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import shlex
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
 from lastcall_doctor.facts import LOOPBACK, Launch, Server
+from lastcall_doctor.spans import go_duration
 
 NO_NUMBERS: Final = "What {} is told here is not known to the doctor, so that only the deployment is judged."
 
@@ -17,11 +19,18 @@ NO_NUMBERS: Final = "What {} is told here is not known to the doctor, so that on
 def server_of_another(launch: Launch, where: str) -> Server | None:
     """The server that ``launch`` starts; None if its options are not known, or stand in a file that is not read."""
     known = known_others().get(launch.server)
-    if known is None or _given(launch.words, known["config"]) is not None:
+    if known is None:
         return None
-    grace = _seconds(_given(launch.words, known["grace"]), known["grace_default"])
-    bind = _given(launch.words, known["bind"]) or known["bind_default"]
-    port = _given(launch.words, known["port"]) or bind.rpartition(":")[2]
+    words = (*_words_of(launch.env.get(known.get("arguments", ""), "")), *launch.words)
+    if _given(words, known["config"]) is not None:
+        return None
+
+    def given(name: str) -> str | None:
+        return _given(words, known[name]) or _of_variables(launch.env, known["variables"], known[name])
+
+    grace = _seconds(given("grace"), known["grace_default"])
+    bind = given("bind") or known["bind_default"]
+    port = given("port") or bind.rpartition(":")[2]
     return Server(
         where=where,
         name=launch.server,
@@ -29,12 +38,28 @@ def server_of_another(launch: Launch, where: str) -> Server | None:
         unlimited=(known["grace"][0],) if grace == math.inf else (),
         graceful=grace,
         grace_flag=known["grace"][0],
-        keep_alive=_seconds(_given(launch.words, known["keep_alive"]), known["keep_alive_default"]),
-        keep_alive_flag=known["keep_alive"][0],
+        keep_alive=_seconds(given("keep_alive"), known["keep_alive_default"]),
+        keep_alive_flag=(*known["keep_alive"], "")[0],
         loopback=bind.lower().startswith(LOOPBACK),
         port=int(port) if port.isdigit() else 8000,
         unresolved=launch.unresolved,
     )
+
+
+def _words_of(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return []
+
+
+def _of_variables(env: Mapping[str, str], prefix: str, flags: Sequence[str]) -> str | None:
+    """The value that a variable gives an option, where the server has a variable for each."""
+    for flag in flags:
+        name = f"{prefix}{flag.removeprefix('--').replace('-', '_').upper()}"
+        if prefix and flag.startswith("--") and name in env:
+            return env[name]
+    return None
 
 
 def _given(words: Sequence[str], flags: Sequence[str]) -> str | None:
@@ -48,11 +73,15 @@ def _given(words: Sequence[str], flags: Sequence[str]) -> str | None:
 
 
 def _seconds(text: str | None, default: float) -> float:
-    """The seconds of an option; the default where it was not given, or cannot be read."""
-    try:
-        return default if text is None else float(text)
-    except ValueError:
+    """The seconds of an option, also ``30s``; the default where it was not given, or cannot be read."""
+    if text is None:
         return default
+    for read in (float, go_duration):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return default
 
 
 @cache

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from lastcall_doctor.facts import Proxy, Route, UnreadableError
+from lastcall_doctor.facts import HiddenCut, Proxy, Route, UnreadableError
 from lastcall_doctor.facts_unit import read_text
 from lastcall_doctor.spans import haproxy_time, nginx_time
 from lastcall_drill.record import Record, replace
@@ -63,8 +63,11 @@ def read_proxy(path: Path) -> Proxy:
     """
     text = read_text(path)
     if _HAPROXY_SECTION.search(text) and "{" not in re.sub(r"#.*", "", text).partition("\n")[0]:
-        return Proxy("haproxy", str(path), tuple(_haproxy_routes(text, str(path))))
-    return Proxy("nginx", str(path), nginx_routes(parse_nginx(text, str(path)), str(path)))
+        routes = tuple(_haproxy_routes(text, str(path)))
+        return Proxy("haproxy", str(path), routes, tuple(_http2_in_front(text, str(path))))
+    routes = nginx_routes(parse_nginx(text, str(path)), str(path))
+    hidden = tuple(HiddenCut(one.where, "tls") for one in routes if one.tls and not one.framed)
+    return Proxy("nginx", str(path), routes, hidden)
 
 
 # -- nginx ------------------------------------------------------------------------------------------------------------
@@ -200,6 +203,7 @@ def _route(location: Directive, here: Inherited, file: str) -> Route:
         ignores_accel="x-accel-buffering" in here.ignores,
         read_timeout=here.read_timeout,
         reuses=here.version in ("1.1", "2") and connection != "close",
+        framed=here.version in ("1.1", "2"),
     )
 
 
@@ -207,6 +211,7 @@ def _reuse(route: Route, target: str, upstreams: dict[str, Upstream]) -> Route:
     """``route`` with what the upstream that it goes to says of idle connections."""
     name = re.sub(r"^https?://", "", target).partition("/")[0]
     upstream = upstreams.get(name)
+    route = replace(route, tls=target.startswith("https://"))
     return replace(route, keep_alive=upstream.idle) if upstream is not None and upstream.keeps else route
 
 
@@ -291,3 +296,19 @@ def _haproxy_routes(text: str, file: str) -> Iterator[Route]:
                 buffering=False,
                 read_timeout=times[-1] if times else defaults,
             )
+
+
+def _http2_in_front(text: str, file: str) -> Iterator[HiddenCut]:
+    """Where HAProxy accepts HTTP/2: it is asked for, or ``ssl`` without ``alpn`` offers it (since 2.8)."""
+    for number, raw in enumerate(text.split("\n"), 1):
+        words = raw.partition("#")[0].split()
+        if words[:1] != ["bind"]:
+            continue
+        offered = _word_after(words, "alpn") or _word_after(words, "npn")
+        by_default = "ssl" in words and not offered and "no-alpn" not in words
+        if "h2" in offered.split(",") or _word_after(words, "proto") == "h2" or by_default:
+            yield HiddenCut(f"{file}:{number}: bind {' '.join(words[1:2])}", "http2")
+
+
+def _word_after(words: Sequence[str], name: str) -> str:
+    return words[words.index(name) + 1] if name in words[:-1] else ""

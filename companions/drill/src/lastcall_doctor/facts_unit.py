@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from lastcall_doctor.facts import Deployment, Launch, Service, UnreadableError
-from lastcall_doctor.launch import launch_of
+from lastcall_doctor.launch import launch_of, simple_commands
 from lastcall_doctor.spans import systemd_span
 from lastcall_drill.record import Record
 
 DEFAULT_STOP: Final = 90.0
 """DefaultTimeoutStopSec of systemd."""
+KILLERS: Final = frozenset({"kill", "pkill", "killall", "skill"})
+"""Commands that send a signal, SIGTERM unless they are told another."""
 DEFAULT_NOFILE: Final = 1024.0
 """The soft half of DefaultLimitNOFILE."""
 NUMBERS: Final = {"1": "SIGHUP", "2": "SIGINT", "3": "SIGQUIT", "9": "SIGKILL", "10": "SIGUSR1", "12": "SIGUSR2"}
 
-_LISTS: Final = frozenset({"ExecStart", "Environment", "EnvironmentFile"})
+_LISTS: Final = frozenset({"ExecStart", "ExecStop", "Environment", "EnvironmentFile"})
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _COMMENTS: Final = ("#", ";")
 T = TypeVar("T")
@@ -124,6 +126,7 @@ def deployment_of(section: Section, where: str) -> Deployment:
     timer = DEFAULT_STOP
     if stop is not None:
         timer = stop.read(name, systemd_span) or math.inf  # 0 is "no timeout" here
+    killed_by = _stop_command(section)
     watchdog = _last(section, "WatchdogSec")
     nofile = _last(section, "LimitNOFILE")
     return Deployment(
@@ -133,7 +136,8 @@ def deployment_of(section: Section, where: str) -> Deployment:
         timer=timer,
         timer_name=name,
         timer_given=stop is not None,
-        signal=_signal(_text(section, "KillSignal", "SIGTERM")),
+        signal=killed_by or signal_of(_text(section, "KillSignal", "SIGTERM")),
+        signal_name="ExecStop" if killed_by else "KillSignal",
         public=False,
         service=Service(
             kill_mode=_text(section, "KillMode", "control-group"),
@@ -152,6 +156,34 @@ def _launch(section: Section) -> Launch | None:
         if found is not None:
             return found
     return None
+
+
+def _stop_command(section: Section) -> str:
+    """The signal, other than SIGTERM, that a command of ``ExecStop=`` sends; empty if none does."""
+    for setting in section.get("ExecStop", []):
+        signal = signal_sent(setting.read("ExecStop", command_words))
+        if signal not in ("", "SIGTERM"):
+            return signal
+    return ""
+
+
+def signal_sent(words: Sequence[str]) -> str:
+    """The signal that a command sends to a process by ``kill``, ``pkill`` or ``killall``; empty if it sends none."""
+    for command in simple_commands(words):
+        for number, word in enumerate(command):
+            if word.rpartition("/")[2] in KILLERS:
+                return _signal_of_options(command[number + 1 :])
+    return ""
+
+
+def _signal_of_options(options: Sequence[str]) -> str:
+    for number, word in enumerate(options):
+        if word in ("-s", "-n", "--signal"):
+            return signal_of("".join(options[number + 1 : number + 2]))
+        match = re.fullmatch(r"--signal=(\w+)|-s(\w+)|-((?:SIG)?[A-Z]+[0-9]?|[0-9]+)", word)
+        if match is not None:
+            return signal_of(match[1] or match[2] or match[3])
+    return "SIGTERM"
 
 
 def command_words(text: str) -> list[str]:
@@ -194,7 +226,7 @@ def _text(section: Section, name: str, default: str) -> str:
     return setting.value if setting else default
 
 
-def _signal(text: str) -> str:
+def signal_of(text: str) -> str:
     """``TERM``, ``SIGTERM`` and ``15`` are the same."""
     word = text.upper()
     if word.isdigit():

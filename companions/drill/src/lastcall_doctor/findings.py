@@ -34,6 +34,7 @@ RULES: Final[tuple[Callable[[Facts], Iterable[Finding]], ...]] = (
     rules_proxy.proxy_buffering,
     rules_proxy.proxy_read_timeout,
     rules_proxy.proxy_keep_alive,
+    rules_proxy.cut_hidden,
     rules_proxy.stream_headers,
 )
 

@@ -33,6 +33,12 @@ def launch_of(words: Sequence[str], env: Mapping[str, str]) -> Launch | None:
     return None
 
 
+def simple_commands(words: Sequence[str]) -> list[list[str]]:
+    """The commands that ``words`` run: themselves, or those of the script that they give a shell."""
+    shell, inner = _shell(words)
+    return [list(words)] if shell is None else inner
+
+
 def debug_asked_for(words: Iterable[str], env: Mapping[str, str]) -> str:
     """What in a command and its environment asks Python for its debug mode; the empty string if nothing does."""
     before = list(words)

@@ -39,6 +39,7 @@ Exit codes: 0 no error was found, 1 at least one was, 2 an option or a file coul
 | `module:app` | starts the application in a process of its own on a free port, and stops it |
 | `--unit FILE` | a systemd unit, the drop-ins in `FILE.d`, and its environment files; or what `systemctl cat` prints |
 | `--manifest FILE` | Kubernetes or Compose: every container whose command is a server that is known. Needs PyYAML |
+| `--manifest FILE` | also a Dockerfile (its last stage), ECS task definition (JSON), `fly.toml`, supervisord's file |
 | `--proxy FILE` | nginx (`include` is not followed: give it the output of `nginx -T`) or HAProxy |
 | `--lb-idle SECONDS` | how long the load balancer keeps an idle connection to a server |
 | `--probe PATH` | opens this path of the application twice, and leaves |
@@ -52,7 +53,11 @@ an installed lastcall, those of {numbers} from `companions/drill/src/lastcall_do
 Of the rest, and where options are in a file of the server's own, only the deployment is judged.
 
 In a manifest where no command names one, the containers without a command are judged: their images have one. In
-Compose, those of them that have `build`, or the only one.
+Compose, those of them that have `build`, or the only one that it could be. Images of databases, queues and proxies are
+known by their names, and never judged. A Dockerfile does not say who will run it, so no timer is judged there.
+
+A file of another kind is refused (exit code 2), with what to do instead: a Procfile, a Caddyfile, Traefik's
+configuration.
 
 ## JSON
 

@@ -104,6 +104,25 @@ def proxy_keep_alive(facts: Facts) -> Iterator[Finding]:
                 yield Finding("proxy-keep-alive", Severity.WARNING, route.where, text, fix, lines)
 
 
+def cut_hidden(facts: Facts) -> Iterator[Finding]:
+    """Where a response that was cut looks complete behind a proxy, however it was cut."""
+    texts = {
+        "http2": "HTTP/2 is offered here: HAProxy (seen with 2.6) ends every response that the server has cut as if it "
+        "were complete. Only one that is short of its Content-Length looks cut.",
+        "tls": "nginx asks by HTTP/1.0 over TLS: a stream has no framing but the end of the connection then, and a "
+        "reset counts as one. A response that the server has cut looks complete.",
+    }
+    fixes = {
+        "http2": "Give answers a Content-Length where it is known, and let streams say that they are done; a client "
+        "that has not seen the mark has not got everything.",
+        "tls": "Ask by HTTP/1.1.",
+    }
+    lines = {"http2": ("event: done",), "tls": ("proxy_http_version 1.1;", 'proxy_set_header Connection "";')}
+    for proxy in facts.proxies:
+        for one in proxy.hidden_cuts:
+            yield Finding("cut-hidden", Severity.NOTE, one.where, texts[one.how], fixes[one.how], lines[one.how])
+
+
 def stream_headers(facts: Facts) -> Iterator[Finding]:
     """What an event stream should say to caches and proxies."""
     one = facts.probe

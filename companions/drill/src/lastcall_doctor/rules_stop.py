@@ -17,11 +17,38 @@ SHORTEST: Final = 5
 DELAY: Final = 5.0
 """The ``--drain-delay`` that a cluster needs to spread the news."""
 
-_KILLER: Final = {"systemd": "systemd", "kubernetes": "the kubelet", "compose": "Docker"}
-_WRITTEN: Final = {"systemd": "{name}={seconds}", "kubernetes": "{name}: {seconds}", "compose": "{name}: {seconds}s"}
+_KILLER: Final = {
+    "systemd": "systemd",
+    "kubernetes": "the kubelet",
+    "compose": "Docker",
+    "docker": "Docker",
+    "ecs": "ECS",
+    "fly": "Fly",
+    "supervisor": "supervisord",
+}
+_WRITTEN: Final = {
+    "systemd": "{name}={seconds}",
+    "kubernetes": "{name}: {seconds}",
+    "compose": "{name}: {seconds}s",
+    "docker": "{name} {seconds}",
+    "ecs": '"{name}": {seconds}',
+    "fly": "{name} = {seconds}",
+    "supervisor": "{name}={seconds}",
+}
+_SIGTERM: Final = {
+    "KillSignal": "KillSignal=SIGTERM",
+    "ExecStop": "ExecStop=",
+    "stopSignal": "stopSignal: SIGTERM",
+    "stop_signal": "stop_signal: SIGTERM",
+    "STOPSIGNAL": "STOPSIGNAL SIGTERM",
+    "kill_signal": 'kill_signal = "SIGTERM"',
+    "stopsignal": "stopsignal=TERM",
+}
+"""What to write, by the name of what says it otherwise. ``preStop``: nothing, it has to go."""
 _DEFAULT_BUDGETS: Final = {
     "--timeout-graceful-shutdown": 20,
     "--graceful-timeout": 20,
+    "--workers-kill-timeout": 20,
     "--timeout-cancel": 2,
     "--timeout-lifespan-shutdown": 5,
 }
@@ -101,13 +128,13 @@ def stop_signal(facts: Facts) -> Iterator[Finding]:
         severity = (
             Severity.WARNING if deployment.signal == "SIGINT" or meaning.startswith("which each") else Severity.ERROR
         )
-        line = (
-            f"{deployment.signal_name}=SIGTERM"
-            if deployment.kind == "systemd"
-            else f"{deployment.signal_name}: SIGTERM"
-        )
-        text = f"The server is stopped by {deployment.signal}, {meaning}."
-        yield Finding("stop-signal", severity, deployment.where, text, "Stop it by SIGTERM.", (line,))
+        line = _SIGTERM.get(deployment.signal_name)
+        default = deployment.kind == "fly" and deployment.signal == "SIGINT"
+        by = f" ({deployment.signal_name}{' is that by default' if default else ''})"
+        text = f"The server is stopped by {deployment.signal}{by}, {meaning}."
+        own = deployment.signal_name in ("ExecStop", "preStop")
+        fix = "Take this command out: SIGTERM is sent without it." if own else "Stop it by SIGTERM."
+        yield Finding("stop-signal", severity, deployment.where, text, fix, () if line is None else (line,))
 
 
 def shell_in_front(facts: Facts) -> Iterator[Finding]:

@@ -181,11 +181,13 @@ class HTTPClient(Socket):
 
 
 def head(path: str, **options: Unpack[RequestOptions]) -> bytes:
-    """The bytes of a request's head."""
-    body = options.get("body")
-    length = () if body is None else (f"Content-Length: {len(body)}",)
+    """The bytes of a request's head. A Host and a Content-Length among ``headers`` stand for our own."""
+    body, headers = options.get("body"), list(options.get("headers", ()))
+    given = {line.partition(":")[0].strip().lower() for line in headers}
+    host = () if "host" in given else ("Host: drill",)
+    length = () if body is None or "content-length" in given else (f"Content-Length: {len(body)}",)
     line = f"{options.get('method', 'GET')} {path} HTTP/1.1"
-    return "\r\n".join((line, "Host: drill", *options.get("headers", ()), *length, "", "")).encode("latin-1")
+    return "\r\n".join((line, *host, *headers, *length, "", "")).encode("latin-1")
 
 
 def _parser(method: str) -> h11.Connection:

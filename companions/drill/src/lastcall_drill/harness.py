@@ -125,7 +125,7 @@ class Harness:
     def wait_ready(self, within: float = READY) -> None:
         """Wait until a request is answered, on a connection that is closed after it. Raises DrillError if none is."""
         until = time.monotonic() + self.long(within)
-        while time.monotonic() < until and self.server.exit_code is None:
+        while time.monotonic() < until and self.server.running:
             with suppress(OSError):
                 if self.ask("/ok", name="warm-up").status == 200:
                     self.timeline.add(Source.DRILL, "ready")
@@ -227,7 +227,12 @@ class Harness:
     # signals and what follows
 
     def signal(self, number: int = signal.SIGTERM, *, group: bool = False) -> float:
-        """Send a signal to the server, or to its whole process group. Returns when (``time.monotonic()``)."""
+        """Send a signal to the server, or to its whole process group. Returns when (``time.monotonic()``).
+
+        Raises DrillError if the server has ended before the first one: there is no stop to be judged.
+        """
+        if not self.timeline.signalled and (code := self.server.exit_code) is not None:
+            raise DrillError(f"the server ended before the signal, {exit_words(code)}:\n{self.server.tail()}")
         return self.server.signal(number, group=group)
 
     def exited(self, within: float) -> float | None:

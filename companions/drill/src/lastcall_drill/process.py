@@ -54,6 +54,7 @@ class ServerProcess:
         self.started = time.monotonic()
         self.exited: float | None = None
         self.killed = False  # by us, while it was running
+        self._overdue = False  # it was waited for, and did not come to its end
         self._timeline = timeline
         self._mark = uuid.uuid4().hex
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by kill()
@@ -90,9 +91,14 @@ class ServerProcess:
         return self._process.pid
 
     @property
+    def running(self) -> bool:
+        """Whether it has not ended yet, in whatever way."""
+        return not self._ended.is_set()
+
+    @property
     def exit_code(self) -> int | None:
-        """The exit code, minus the signal's number if one ended it, None while it runs."""
-        return self._process.returncode if self._ended.is_set() else None
+        """The exit code, minus the number of the signal that ended it. None while it runs, or if :meth:`kill` did."""
+        return self._process.returncode if self._ended.is_set() and not self.killed else None
 
     def signal(self, number: int, *, group: bool = False) -> float:
         """Send a signal to it, or to its whole group as a terminal does. Returns when. It may have exited."""
@@ -104,7 +110,8 @@ class ServerProcess:
 
     def wait(self, timeout: float) -> int | None:
         """Wait up to ``timeout`` seconds for its exit. Returns the exit code, None if it still runs."""
-        self._ended.wait(max(0.0, timeout))
+        if not self._ended.wait(max(0.0, timeout)):
+            self._overdue = True
         return self.exit_code
 
     def wait_for_port(self, port: int, timeout: float, *, host: str = "127.0.0.1", path: Path | None = None) -> None:
@@ -143,7 +150,9 @@ class ServerProcess:
         self._timer.cancel()
         if not self._ended.is_set():
             self.killed = True
-            self._timeline.add(Source.DRILL, "killed", "still running when its scenario was over", who=str(self.pid))
+            # Nobody may have asked it to end: that is no fault of the server's.
+            what, why = ("killed", "still running") if self._overdue else ("ended", "no longer needed")
+            self._timeline.add(Source.DRILL, what, f"{why} when its scenario was over", who=str(self.pid))
         for _ in range(100):  # a process that forks while it is killed is met in the next round
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
@@ -170,11 +179,13 @@ class ServerProcess:
 
     def _reap(self) -> None:
         code = self._process.wait()
-        self.exited = self._timeline.add(Source.PROCESS, "exit", exit_words(code), who=str(self.pid))
+        how = "ended by the drill" if self.killed else exit_words(code)
+        self.exited = self._timeline.add(Source.PROCESS, "exit", how, who=str(self.pid))
         self._ended.set()
 
     def _out_of_time(self) -> None:
         self._timeline.add(Source.DRILL, "note", "the scenario's hard deadline has passed")
+        self._overdue = True
         self.kill()
 
     def _is_ours(self, pid: int) -> bool:

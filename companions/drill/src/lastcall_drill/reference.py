@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from lastcall_drill.reports.facts import BASES
 from lastcall_drill.runner import FEATURES
 from lastcall_drill.scenario import GROUPS, Scenario, scenarios
 
@@ -26,6 +27,8 @@ What [`lastcall drill`](drill.md) asks of a server, one heading for each scenari
 `lastcall drill --list` has the same list.
 
 - **Clause**: the words that ask for it, of a standard, of the server itself, or of whoever supervises it.
+- **Asked by**: a *standard* (a specification says so), a *supervisors' need* (no specification binds a server to it,
+  but whoever starts, counts and kills processes depends on it), or *our view* of what an option or its user wants.
 - **Reason**: what happens to whom where it is not done.
 - **Rule**: what is done, and what has to be seen for a pass. Times are seconds since the signal; `--scale` makes all of
   them longer.
@@ -56,7 +59,14 @@ def main(arguments: list[str]) -> None:
 
 def _section(one: Scenario) -> str:
     info = one.info
-    said = {"Clause": info.clause, "Reason": info.reason, "Rule": info.rule, "Tolerance": info.tolerance}
+    basis = "" if info.basis is None else BASES[info.basis]
+    said = {
+        "Clause": info.clause,
+        "Asked by": basis,
+        "Reason": info.reason,
+        "Rule": info.rule,
+        "Tolerance": info.tolerance,
+    }
     lines = [f"- **{name}**: {_prose(words)}" for name, words in said.items()]
     if one.needs:
         lines.append(f"- **Needs**: {_prose(', '.join(FEATURES[name] for name in sorted(one.needs)))}")

@@ -89,6 +89,22 @@ def judge(
     return result
 
 
+def cannot_start(target: Target, scale: float = 1.0, tries: int = TRIES) -> str:
+    """Why a server does not come as far as its first answer, however little is asked of it; empty if it does."""
+    sentence = ""
+    for _ in range(tries):
+        with tempfile.TemporaryDirectory(prefix="drill-") as name, Harness(target, Path(name), scale=scale) as harness:
+            try:
+                harness.serve()
+            except HaltedError:
+                raise
+            except (DrillError, OSError) as error:
+                sentence = str(error)
+            else:
+                return ""
+    return sentence
+
+
 def few(moments: Sequence[Moment]) -> tuple[Moment, ...]:
     """The moments for a report: of very many, those that are no everyday traffic, and the first and the last."""
     if len(moments) <= MOMENTS:
@@ -107,6 +123,8 @@ def _attempt(target: Target, scenario: Scenario, scale: float) -> tuple[Verdict,
                 verdict, sentence = Verdict.PASS, scenario.steps(harness)
             except Failed as failed:
                 verdict, sentence = Verdict.FAIL, str(failed)
+                if scenario.signals and not harness.timeline.signalled:
+                    verdict, sentence = Verdict.ERROR, f"before the signal: {sentence}"
             except NotOffered as found:
                 verdict, sentence = Verdict.UNSUPPORTED, str(found)
             except HaltedError:
@@ -130,6 +148,7 @@ def drill(
 ) -> Run:
     """Judge each server by each scenario, ``jobs`` at a time. Most of the time is spent waiting.
 
+    A server that answers not even one request is asked nothing more: that is one error, and the rest is not reached.
     When it is interrupted (KeyboardInterrupt, SystemExit) every process that it has started is killed first.
     """
     pool = ThreadPoolExecutor(jobs, thread_name_prefix="drill-job")
@@ -137,12 +156,19 @@ def drill(
     try:
         # The long ones first, so that the last job is a short one; and servers in turn.
         order = sorted(scenarios, key=lambda one: -one.deadline)
+        # A single question is asked at once: its own error says the same.
+        asked = targets if len(scenarios) > 1 else ()
+        starts = [pool.submit(cannot_start, target, scale) for target in asked]
+        broken = {one.label: why for one, why in zip(asked, _gather(starts), strict=True) if why}
         futures: list[Future[Result]] = [
             pool.submit(judge, target, scenario, scale=scale, watcher=watcher)
             for scenario in order
             for target in targets
+            if target.label not in broken
         ]
         results = _gather(futures)
+        for label, why in broken.items():
+            results += _unreached(label, why, scenarios, watcher)
     except BaseException:
         halt()
         raise
@@ -153,6 +179,17 @@ def drill(
     results.sort(key=lambda one: (columns.index(one.server), rows.index(one.scenario)))
     infos = tuple(scenario.info for scenario in scenarios)
     return Run(date, machine(), scale, tuple(target.info for target in targets), infos, tuple(results))
+
+
+def _unreached(label: str, why: str, scenarios: Sequence[Scenario], watcher: Watcher | None) -> list[Result]:
+    """The results of a server that does not start: one error, and what it keeps from being asked."""
+    first, *others = scenarios
+    found = [Result(first.id, label, Verdict.ERROR, why)]
+    found += [Result(one.id, label, Verdict.UNREACHED, f"not asked: see {first.id}") for one in others]
+    for one in found:
+        if watcher is not None:
+            watcher.done(one)
+    return found
 
 
 def _gather(futures: Sequence[Future[T]]) -> list[T]:

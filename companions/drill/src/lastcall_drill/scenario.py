@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final, NotRequired, TypedDict, Unpack
 
 from lastcall_drill.record import Record
-from lastcall_drill.verdicts import ScenarioInfo
+from lastcall_drill.verdicts import Basis, ScenarioInfo
 
 if TYPE_CHECKING:
     from lastcall_drill.harness import Harness
@@ -49,13 +49,15 @@ class Scenario(Record):
     """One thing that a server is asked to do.
 
     ``needs`` are features without which it is "unsupported"; ``steps`` carry it out; ``deadline`` is how long they may
-    take (seconds): it is far more than they need, and a server that is still there then is killed.
+    take (seconds): it is far more than they need, and a server that is still there then is killed. ``signals``: it is
+    about a signal, so that a failure before the first one is no verdict on it.
     """
 
     info: ScenarioInfo
     steps: Callable[[Harness], str]
     needs: frozenset[str] = frozenset()
     deadline: float = DEADLINE
+    signals: bool = True
 
     @property
     def id(self) -> str:
@@ -73,16 +75,20 @@ class Description(TypedDict):
     reason: str
     rule: str
     tolerance: str
+    basis: Basis
     sources: NotRequired[Sequence[str]]
 
 
 def scenario(
-    *needs: str, deadline: float = DEADLINE, **described: Unpack[Description]
+    *needs: str, deadline: float = DEADLINE, signals: bool = True, **described: Unpack[Description]
 ) -> Callable[[Callable[[Harness], str]], Scenario]:
-    """Make a scenario of its steps. ``needs`` are features, ``deadline`` is in seconds, the rest is told."""
+    """Make a scenario of its steps. ``needs`` are features, ``deadline`` is in seconds, the rest is told.
+
+    ``signals=False``: it is judged without any signal.
+    """
 
     def make(steps: Callable[[Harness], str]) -> Scenario:
-        return Scenario(ScenarioInfo(**described), steps, frozenset(needs), deadline)
+        return Scenario(ScenarioInfo(**described), steps, frozenset(needs), deadline, signals)
 
     return make
 

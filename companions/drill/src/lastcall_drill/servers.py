@@ -6,6 +6,7 @@ How to start a program is data: ``servers.toml``. The verdicts that were recorde
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import sys
@@ -23,6 +24,8 @@ from lastcall_drill.verdicts import ServerInfo, Verdict
 
 OURS: Final = "lastcall"
 
+_NAMED: Final = re.compile(r"(?P<name>[^\s{}\[\]=]+)(?:\[(?P<extras>[\w., -]+)\])?(?:==(?P<release>[^\s{}]+))?")
+
 OPTIONS: Final = ("grace", "lifespan_timeout", "workers", "keep_alive", "max_requests", "reload")
 """What a program may have an option for: the keys of ``servers.toml``."""
 
@@ -38,6 +41,13 @@ class Program(Record):
     features: frozenset[str] = frozenset()
     requires: Sequence[str] = ()
     python: str = ""  # the Python of its time, if that is not any
+
+    def with_extras(self, extras: str) -> Program:
+        """The program with what the extras of its distribution bring, such as ``standard``."""
+        features = set(self.features)
+        for extra in filter(None, extras.split(",")):
+            features |= set(_tables()[self.name].get("extras", {}).get(extra, ()))
+        return replace(self, features=frozenset(features))
 
     def of_release(self, version: str) -> Program:
         """The program as it was at that release."""
@@ -55,6 +65,7 @@ class Program(Record):
 class Asked(Record):
     """A server as the user has asked for it, which is its label. ``version`` is empty for the newest, or ours.
 
+    ``extras`` are those of its distribution, without brackets.
     ``command`` is a command of the user's own, with ``{app}``, ``{port}`` and perhaps ``{grace}`` in it.
     """
 
@@ -62,6 +73,12 @@ class Asked(Record):
     name: str
     version: str = ""
     command: str = ""
+    extras: str = ""
+
+    @property
+    def distribution(self) -> str:
+        """What is installed: the name, with the extras if there are any."""
+        return f"{self.name}[{self.extras}]" if self.extras else self.name
 
 
 class Target(Record):
@@ -98,7 +115,7 @@ class Target(Record):
         shown_as = replace(self, python=Path("python"))
         words = shown_as.command(app="{app}", port="{port}", given={"grace": "{grace}"})
         shown = shlex.join(words).replace("'", "")
-        return ServerInfo(self.label, self.asked.name, self.version, shown, self.python_version)
+        return ServerInfo(self.label, self.asked.distribution, self.version, shown, self.python_version)
 
     def command(
         self, *, app: str, port: int | str, path: Path | None = None, given: Mapping[str, object] | None = None
@@ -126,18 +143,23 @@ def programs() -> dict[str, Program]:
 
 
 def parse_server(text: str) -> Asked:
-    """What ``--server`` says: ``NAME``, ``NAME==VERSION`` or a command. Raises DrillError for anything else."""
+    """What ``--server`` says: ``NAME`` or ``NAME[EXTRAS]``, perhaps with ``==VERSION``, or a command.
+
+    Raises DrillError for anything else.
+    """
     text = text.strip()
-    if " " in text or "{" in text:
+    match = _NAMED.fullmatch(text)
+    if match is None and (" " in text or "{" in text):
         return _own_command(text)
-    name, _, release = text.partition("==")
+    name, extras, release = (match["name"], match["extras"] or "", match["release"] or "") if match else (text, "", "")
     if name not in programs():
         known = ", ".join(sorted(programs()))
         raise DrillError(
             f"--server {text}: the drill knows how to start {known}. For another server give its command, such as "
             f'"{name} {{app}} --port {{port}}".'
         )
-    return Asked(text, name, release)
+    extras = ",".join(sorted(one.strip() for one in extras.split(",")))
+    return Asked(text, name, release, extras=extras)
 
 
 def _own_command(text: str) -> Asked:
@@ -174,9 +196,9 @@ def prepare(asked: Asked, say: Callable[[str], None] | None = None) -> Target:
     # Late: the module is needed for this alone.
     from lastcall_drill.environments import environment_for  # noqa: PLC0415
 
-    newest = programs()[asked.name]
+    newest = programs()[asked.name].with_extras(asked.extras)
     program = newest.of_release(asked.version) if asked.version else newest
-    release = f"{asked.name}=={asked.version}" if asked.version else asked.name
+    release = f"{asked.distribution}=={asked.version}" if asked.version else asked.distribution
     made = environment_for([release, *program.requires], python=program.python or None, say=say)
     versions = {name.lower(): version for name, version in made.versions.items()}
     return Target(asked, program, versions[asked.name], made.python, made.python_version)
@@ -213,7 +235,8 @@ def prepare_here(asked: Asked) -> Target:
             f"--server {asked.label}: with --app the server runs beside your application, where {asked.name} is {found}"
         )
     python = ".".join(map(str, sys.version_info[:3]))
-    return Target(asked, programs()[asked.name].of_release(found), found, Path(sys.executable), python)
+    program = programs()[asked.name].with_extras(asked.extras)
+    return Target(asked, program.of_release(found), found, Path(sys.executable), python)
 
 
 def _must_be_there(asked: Asked, remedy: str = "") -> None:
@@ -245,20 +268,25 @@ def _program_of(asked: Asked) -> Program:
 
 
 @cache
-def expectations() -> dict[str, dict[str, Verdict]]:
-    """The recorded verdicts: ``NAME==VERSION``, then scenario."""
+def expectations() -> dict[tuple[str, str], dict[str, Verdict]]:
+    """The recorded verdicts: ``NAME==VERSION`` and Python (``3.13``), then scenario."""
     text = files("lastcall_drill").joinpath("expected.toml").read_text("utf-8")
     return {
-        release: {scenario: Verdict(word) for scenario, word in verdicts.items()}
-        for release, verdicts in tomllib.loads(text).items()
+        (release, python): {scenario: Verdict(word) for scenario, word in verdicts.items()}
+        for release, pythons in tomllib.loads(text).items()
+        for python, verdicts in pythons.items()
     }
 
 
 def expected(target: Target, scenario: str) -> Verdict | None:
-    """The verdict that is recorded for this release, None if none is. Commands of the user's own have none."""
+    """The verdict that is recorded for this release on this Python, None if none is.
+
+    Commands of the user's own have none.
+    """
     if target.asked.command:
         return None
-    return expectations().get(f"{target.asked.name}=={target.version}", {}).get(scenario)
+    python = ".".join(target.python_version.split(".")[:2])
+    return expectations().get((f"{target.asked.distribution}=={target.version}", python), {}).get(scenario)
 
 
 @cache

@@ -55,6 +55,11 @@ class Timeline:
             self._signalled = False
 
     @property
+    def signalled(self) -> bool:
+        """Whether the signal has been sent, to the server that runs now."""
+        return self._signalled
+
+    @property
     def zero(self) -> float:
         """The time of the first signal, or the start before there was one (``time.monotonic()``)."""
         return self._zero

@@ -21,6 +21,15 @@ class Verdict(Enum):
     FAIL = "fail"
     UNSUPPORTED = "unsupported"  # the server has no such feature, or not yet
     ERROR = "error"  # the drill could not be run: no judgement
+    UNREACHED = "unreached"  # not asked, or not to be judged, because an earlier question has failed
+
+
+class Basis(Enum):
+    """Who asks for what a scenario's rule demands."""
+
+    STANDARD = "standard"  # a specification: RFC, ASGI, POSIX, Python's own documentation
+    SUPERVISOR = "supervisor"  # whoever starts, counts and kills processes; no specification binds a server to it
+    VIEW = "view"  # ours: what a server's option, or a user, may be taken to want
 
 
 class Source(Enum):
@@ -37,7 +46,8 @@ class Moment(Record):
 
     ``what`` is one of a small vocabulary: ``start``, ``ready``, ``connect``, ``request``, ``signal``, ``bytes``,
     ``response``, ``notice``, ``disconnect``, ``cancel``, ``task-end``, ``lifespan-startup``, ``lifespan-shutdown``,
-    ``lifespan-end``, ``fin``, ``rst``, ``close-frame``, ``refused``, ``exit``, ``killed``, ``output``, ``note``.
+    ``lifespan-end``, ``fin``, ``rst``, ``close-frame``, ``refused``, ``exit``, ``ended``, ``killed``, ``output``,
+    ``note``.
     ``who`` names the connection, request or process; ``detail`` says more, in plain words.
     """
 
@@ -51,7 +61,8 @@ class Moment(Record):
 class Result(Record):
     """One scenario on one server. ``sentence`` says what was seen, neutrally; ``tries`` how often it was run (1 or 2).
 
-    ``expected`` is the verdict recorded for this release (None: none is recorded). ``seconds`` is what it took.
+    ``expected`` is the verdict recorded for this release on this Python (None: none is recorded). ``seconds`` is what
+    it took. ``exit_code`` is None if there was no exit, or the drill itself has ended the process.
     """
 
     scenario: str
@@ -67,7 +78,10 @@ class Result(Record):
 
 
 class ScenarioInfo(Record):
-    """What a report says of a scenario. ``group`` is a heading of the matrix; ``sources`` are links or issue names."""
+    """What a report says of a scenario. ``group`` is a heading of the matrix; ``sources`` are links or issue names.
+
+    ``basis`` is None in reports of drills that did not say it yet.
+    """
 
     id: str
     title: str
@@ -77,10 +91,14 @@ class ScenarioInfo(Record):
     rule: str
     tolerance: str
     sources: Sequence[str] = ()
+    basis: Basis | None = None
 
 
 class ServerInfo(Record):
-    """A server as it was judged: ``label`` as the user asked for it, its version, and the command that started it."""
+    """A server as it was judged: ``label`` as the user asked for it, its version, and the command that started it.
+
+    ``name`` has its extras (``uvicorn[standard]``).
+    """
 
     label: str
     name: str
@@ -122,9 +140,14 @@ def from_json(data: Mapping[str, Any]) -> Run:
         machine=data["machine"],
         scale=data["scale"],
         servers=tuple(ServerInfo(**one) for one in data["servers"]),
-        scenarios=tuple(ScenarioInfo(**{**one, "sources": tuple(one["sources"])}) for one in data["scenarios"]),
+        scenarios=tuple(_scenario(one) for one in data["scenarios"]),
         results=tuple(_result(one) for one in data["results"]),
     )
+
+
+def _scenario(data: Mapping[str, Any]) -> ScenarioInfo:
+    basis = data.get("basis")
+    return ScenarioInfo(**{**data, "sources": tuple(data["sources"]), "basis": None if basis is None else Basis(basis)})
 
 
 def _result(data: Mapping[str, Any]) -> Result:

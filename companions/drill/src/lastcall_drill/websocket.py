@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Unpack
+from collections.abc import Sequence
+from typing import Final, Unpack
 
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import (
@@ -21,9 +22,13 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 from lastcall_drill.connection import Socket, SocketOptions
 from lastcall_drill.timeline import Timeline
 
+_WEBSOCKETS_OWN: Final = ("host", "sec-websocket-protocol")  # header fields that wsproto writes itself
+
 
 class WebSocketClient(Socket):
-    """A WebSocket connection; the handshake is sent at once. For its parameters see ``Socket``.
+    """A WebSocket connection; the handshake is sent at once, with ``headers`` (lines ``Name: value``) in it.
+
+    For its other parameters see ``Socket``.
 
     ``accepted`` is None while the handshake is not answered, and ``status`` what it was answered with if it was not
     accepted. ``messages`` are texts and bytes with their times. ``close_code`` is that of the server's Close frame,
@@ -38,6 +43,7 @@ class WebSocketClient(Socket):
         target: str = "/ws",
         *,
         mute: bool = False,
+        headers: Sequence[str] = (),
         **options: Unpack[SocketOptions],
     ) -> None:
         self.accepted: bool | None = None
@@ -50,7 +56,11 @@ class WebSocketClient(Socket):
         self._ws = WSConnection(ConnectionType.CLIENT)
         super().__init__(port, timeline, name, **options)
         self._note("request", f"WebSocket {target}")
-        self.send_event(Request(host="drill", target=target))
+        pairs = [(name.strip(), value.strip()) for name, _, value in (line.partition(":") for line in headers)]
+        host = next((value for name, value in pairs if name.lower() == "host"), "drill")
+        extra = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in pairs if n.lower() not in _WEBSOCKETS_OWN]
+        protocols = [one.strip() for n, v in pairs if n.lower() == "sec-websocket-protocol" for one in v.split(",")]
+        self.send_event(Request(host=host, target=target, extra_headers=extra, subprotocols=protocols))
 
     def send_event(self, event: Event) -> float:
         """Send an event of wsproto's. Returns when; a connection that is over takes none."""

@@ -49,6 +49,8 @@ def find(tmp_path: Path, command: str, *words: str, seconds: int = 90) -> dict[s
         ("gunicorn a:b -k uvicorn.workers.UvicornWorker", 30, 2, True),
         ("gunicorn a:b --graceful-timeout=7 --keep-alive 65 --bind unix:/run/app.sock", 7, 65, False),
         ("gunicorn a:b --graceful-timeout soon", 30, 2, True),
+        ("granian a:b", math.inf, 0, True),
+        ("granian a:b --workers-kill-timeout 15s --host 0.0.0.0", 15, 0, False),
     ],
 )
 def test_the_numbers_of_a_command(command: str, worst_case: float, keep_alive: float, loopback: bool) -> None:
@@ -59,7 +61,7 @@ def test_the_numbers_of_a_command(command: str, worst_case: float, keep_alive: f
     assert server.loopback is loopback
 
 
-@pytest.mark.parametrize("command", ["hypercorn -c app.toml a:b", "gunicorn --config=app.py a:b", "granian a:b"])
+@pytest.mark.parametrize("command", ["hypercorn -c app.toml a:b", "gunicorn --config=app.py a:b", "daphne a:b"])
 def test_options_that_are_not_known(command: str, tmp_path: Path) -> None:
     name, *words = command.split()
     assert server_of_another(Launch(tuple(words), name), "here") is None

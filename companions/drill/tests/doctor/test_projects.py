@@ -160,6 +160,8 @@ def test_what_our_pages_recommend_is_sound(doctor: Doctor, name: str, language: 
 
 
 UNIT, POD, COMPOSE, NGINX = "app.service", "k8s.yaml", "compose.yaml", "nginx.conf"
+HAPROXY = "haproxy.cfg"
+FRONT = "frontend front\n    default_backend app\n    bind :443"
 EXEC = "ExecStart=/srv/app/.venv/bin/lastcall app:app --uds /run/app/app.sock --drain-report /run/app/stopped.json"
 COMMAND = '["lastcall", "app:app", "--host", "0.0.0.0", "--drain-delay", "5", "--health-path", "/-"]'
 MIXED_SHELL = "ExecStart=/bin/sh -c 'cd /srv && lastcall app:app'"
@@ -225,6 +227,9 @@ WRONG = [
     (NGINX, "proxy_read_timeout 1h;", "", "proxy-read-timeout", "note", "proxy_read_timeout 1h;"),
     (NGINX, '/ { proxy_pass http://app; proxy_http_version 1.1;', "/ { proxy_pass http://app;", "proxy-keep-alive",
      "warning", "proxy_http_version 1.1;"),
+    (HAPROXY, "backend app", f"{FRONT} ssl crt x alpn h2,http/1.1\nbackend app", "cut-hidden", "note", "event: done"),
+    (HAPROXY, "backend app", f"{FRONT} ssl crt x\nbackend app", "cut-hidden", "note", "event: done"),
+    (HAPROXY, "backend app", f"{FRONT} proto h2\nbackend app", "cut-hidden", "note", None),
     (NGINX, "keepalive 64;", "keepalive 64; keepalive_timeout 2m;", "keep-alive", "error", "--timeout-keep-alive 135"),
 ]  # fmt: skip
 
@@ -245,6 +250,22 @@ def test_one_thing_wrong_is_one_finding(
     assert finding["text"].endswith(".")
     assert finding["fix"].endswith(".")
     assert line is None or line in finding["lines"]
+
+
+@pytest.mark.parametrize("words", ["", " ssl crt x alpn http/1.1", " ssl crt x no-alpn", " # alpn h2"])
+def test_haproxy_without_http2_in_front_hides_no_cut(doctor: Doctor, words: str) -> None:
+    doctor.write({"haproxy.cfg": f"{FRONT}{words}\n{GOOD['haproxy.cfg']}"})
+    assert doctor.ask("--proxy", "haproxy.cfg") == []
+
+
+def test_nginx_over_tls_by_http_1_0_hides_a_cut(doctor: Doctor) -> None:
+    location = "server {{ location / {{ proxy_pass {}; proxy_buffering off; proxy_read_timeout 1h; {} }} }}"
+    doctor.write({"nginx.conf": location.format("https://app:8443", "")})
+    (finding,) = doctor.ask("--proxy", "nginx.conf")
+    assert (finding["id"], finding["lines"][0]) == ("cut-hidden", "proxy_http_version 1.1;")
+    for words in (("https://app:8443", "proxy_http_version 1.1;"), ("http://app:8000", "")):
+        doctor.write({"nginx.conf": location.format(*words)})
+        assert doctor.ask("--proxy", "nginx.conf") == []
 
 
 def test_the_figures_are_in_the_sentence(doctor: Doctor) -> None:

@@ -46,6 +46,7 @@ FAULTS = {
     "deaf-start": "signals are not heard while the application starts",
     "half-head": "a half-read head is closed at the signal",
     "deaf": "no signal is heard",
+    "quits": "it ends by itself after the first answer",
     "crash": "it ends before it listens",
 }
 LIFESPAN_SECONDS = 1.0
@@ -198,6 +199,8 @@ class Server:
         exchange = Exchange(self, reader, writer, dict(headers))
         task = asyncio.get_running_loop().create_task(self.app(scope, exchange.receive, exchange.send))
         self.requests.add(task)
+        if self.fault == "quits":
+            task.add_done_callback(lambda _: asyncio.get_running_loop().call_later(0.1, os._exit, 7))
         task.add_done_callback(self.requests.discard)
         done = asyncio.get_running_loop().create_task(exchange.complete.wait())
         await asyncio.wait({task, done}, return_when=asyncio.FIRST_COMPLETED)

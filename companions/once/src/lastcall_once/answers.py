@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from lastcall_once._record import Record
+from lastcall_once._record import Record, replace
 from lastcall_once._types import Send
 
 _MARK = b"http1\n"  # another version of the form gets another mark
@@ -29,6 +29,11 @@ class Answer(Record):
             "kept": self.body is not None,
         }
         return b"%b%b\n%b" % (_MARK, json.dumps(head, separators=(",", ":")).encode(), self.body or b"")
+
+    def without_cookies(self) -> Answer:
+        """The same without ``Set-Cookie``: a session is the first caller's, whoever asks for it again."""
+        headers = tuple((name, value) for name, value in self.headers if name.lower() != b"set-cookie")
+        return replace(self, headers=headers)
 
     async def replay(self, send: Send) -> None:
         """Send the answer again: status, headers and body as they were, and ``Idempotent-Replayed: true``."""

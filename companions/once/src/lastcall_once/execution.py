@@ -10,13 +10,17 @@ How a run ends, and what its record says:
 
 ================================================= ======= =============================================================
 the answer, but for what follows                  DONE    a retry gets it again
-401, 408, 425, 429 or 503                         FAILED  it says itself that nothing was done: a retry runs
+307 and 308                                       ABSENT  the request is to be made elsewhere, with the same key: the
+                                                          fingerprint of what follows is its own (RFC 9110 15.4.8)
+any 4xx or 5xx with Retry-After                   ABSENT  it says to come again: the key is free, also for a request
+                                                          that was corrected meanwhile
+another 401, 408, 425, 429 or 503                 FAILED  it says itself that nothing was done: a retry runs
 another 5xx; an exception; an answer left         UNKNOWN how far the handler came, nobody knows: ``on_unknown`` decides
 unfinished; a cancel by the server                        (frameworks answer 500 for an exception that they caught,
                                                           502 and 504 say that somebody else's answer is missing)
 ================================================= ======= =============================================================
 
-With ``store_5xx`` every complete 5xx is an answer too.
+With ``store_5xx`` every complete 5xx is an answer too, unless it has a Retry-After.
 
 Once the client has left, what the handler sends goes nowhere but into the record. Only when there is nothing left to
 keep, the answer being over the cap, does ``send()`` say that nobody listens (OSError): a stream without an end has
@@ -34,69 +38,39 @@ from lastcall_once import problems
 from lastcall_once._record import Record
 from lastcall_once._types import ASGIApp, Message, Scope, Send
 from lastcall_once.answers import answer_of
+from lastcall_once.forgotten import complete_forgotten
+from lastcall_once.heartbeat import Heartbeat, RenewalThread
 from lastcall_once.metrics import Observer
+from lastcall_once.own_task import own_task
 from lastcall_once.records import Attempt, Event
 from lastcall_once.store import Store, StoreError
 
 if TYPE_CHECKING:
     from lastcall_once.fingerprint import Body
 
-RENEWALS_PER_LEASE = 3  # renewals within one lease, so that one may fail
 _TRIES = 3  # to record an end
 _PAUSE = 0.1  # seconds between them
-_ENDS = {Event.COMPLETE: "completed", Event.FAIL: "failed", Event.ABANDON: "abandoned"}
+_ENDS = {
+    Event.COMPLETE: "completed",
+    Event.FAIL: "failed",
+    Event.ABANDON: "abandoned",
+    Event.RELEASE: "released",
+}
 _ITERATIONS = 20  # of the loop, for receive() to answer: a framework's own may have tasks in between
 _NOT_DONE = frozenset((401, 408, 425, 429))
+_SENT_ELSEWHERE = frozenset((307, 308))
 _NO_BODY = frozenset((204, 205, 304))
 _NOT_RECORDED = "It was carried out, but that could not be recorded. Look at its effect before you repeat it."
 
 
 class Rules(Record):
-    """What an execution has to know of the middleware's options: see there."""
+    """What an execution has to know of the middleware's options (see there), and whether to keep its cookies."""
 
     ttl: float
     max_stored: int
     store_5xx: bool
     fail_open: bool
-
-
-class Heartbeat:
-    """Renews a lease until it is stopped. It costs a timer, and a task only for each renewal."""
-
-    def __init__(self, store: Store, attempt: Attempt, observer: Observer) -> None:
-        self._store = store
-        self._attempt = attempt
-        self._observer = observer
-        self._loop = asyncio.get_running_loop()
-        self._renewal: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._stopped = False
-        self._wait()
-
-    def _wait(self) -> None:
-        self._timer = self._loop.call_later(self._attempt.lease / RENEWALS_PER_LEASE, self._beat)
-
-    def _beat(self) -> None:
-        self._renewal = self._loop.create_task(self._renew())
-
-    async def _renew(self) -> None:
-        attempt = self._attempt
-        try:
-            if not await self._store.renew(attempt.key, attempt.token, lease=attempt.lease, ttl=attempt.ttl):
-                self._observer.lease_lost(attempt.key)  # and the work cannot be taken back
-                return
-        except StoreError as exc:
-            self._observer.warn("renew", "once: a lease could not be renewed (key %r): %s", attempt.key, exc)
-        if not self._stopped:
-            self._wait()
-
-    async def stop(self) -> None:
-        """Renew no more; returns when nothing is under way any more, so that no renewal follows an end."""
-        self._stopped = True
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._renewal is not None:
-            await asyncio.wait({self._renewal})
+    keep_cookies: bool = True
 
 
 class Execution:
@@ -106,13 +80,14 @@ class Execution:
     ``down``: why that failed, where the answer was withheld for it. ``ended`` is called each time an end is recorded.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, by name only
         self,
         store: Store,
         attempt: Attempt,
         rules: Rules,
         observer: Observer,
         *,
+        thread: RenewalThread,
         body: Body,
         send: Send,
         ended: Callable[[], object],
@@ -127,7 +102,9 @@ class Execution:
         self._body = body
         self._send = send
         self._ended = ended
-        self._heartbeat = Heartbeat(store, attempt, observer)
+        self._heartbeat = Heartbeat(
+            store, attempt, observer, thread, lost=lambda: self._observer.lease_lost(attempt.key)
+        )
         self._since = asyncio.get_running_loop().time()
         self._recording: asyncio.Task[None] | None = None
         self._status = 0
@@ -173,7 +150,7 @@ class Execution:
         """Whether the client has left, as far as that can be told in this moment."""
         # Once the body is complete, the server's receive() can only return the disconnect.
         if not self.disconnected and self._body.complete:
-            asking = asyncio.ensure_future(self._body.ask())
+            asking = own_task(self._body.ask())
             for _ in range(_ITERATIONS):
                 if asking.done():
                     break
@@ -241,18 +218,12 @@ class Execution:
     async def _finish(self) -> None:
         """The answer is complete: have it recorded."""
         status = self._status
-        short = self._expected is not None and self._size < self._expected
-        error = status >= 500 and not self._rules.store_5xx
-        if short or (error and status != 503):
-            event = Event.ABANDON
-        elif status in _NOT_DONE or error:
-            event = Event.FAIL
-        else:
-            event = Event.COMPLETE
+        event = self._event()
         result = None
         if event is Event.COMPLETE:
             body = None if self._too_large else b"".join(self._pieces)
-            result = answer_of(status, self._headers, body).encode()
+            answer = answer_of(status, self._headers, body)
+            result = (answer if self._rules.keep_cookies else answer.without_cookies()).encode()
         self.settled = True
         self._pieces = []
         try:
@@ -266,10 +237,25 @@ class Execution:
                 )
                 self.down = exc
 
+    def _event(self) -> Event:
+        """What becomes of the record: see the module's docstring."""
+        status = self._status
+        error = status >= 500 and not self._rules.store_5xx
+        if self._expected is not None and self._size < self._expected:
+            return Event.ABANDON
+        if status in _SENT_ELSEWHERE or (status >= 400 and self._has(b"retry-after")):
+            return Event.RELEASE
+        if status in _NOT_DONE or (error and status == 503):
+            return Event.FAIL
+        return Event.ABANDON if error else Event.COMPLETE
+
+    def _has(self, wanted: bytes) -> bool:
+        return any(name.lower() == wanted for name, _ in self._headers)
+
     async def _record(self, event: Event, result: bytes | None, *, tries: int) -> None:
         """Give the record an end; not cut short by a cancel of the caller."""
         before = self._recording
-        recording = asyncio.get_running_loop().create_task(self._write(before, event, result, tries))
+        recording = own_task(self._write(before, event, result, tries))
         self._recording = recording
         recording.add_done_callback(_seen)
         await asyncio.shield(recording)
@@ -283,9 +269,10 @@ class Execution:
             while True:
                 tries -= 1
                 try:
-                    ours = await self._store.finish(
-                        attempt.key, attempt.token, event, ttl=self._rules.ttl, result=result
-                    )
+                    ttl = self._rules.ttl
+                    ours = await self._store.finish(attempt.key, attempt.token, event, ttl=ttl, result=result)
+                    if not ours and event is Event.COMPLETE:
+                        ours = await complete_forgotten(self._store, attempt, ttl=ttl, result=result)
                 except StoreError:
                     if not tries:
                         raise

@@ -15,6 +15,7 @@ MOST_CHARACTERS = 255
 _QUOTED = re.compile(rb'"((?:[ !#-\[\]-~]|\\["\\])*)"(?: *;[ -~]*)?')
 _BARE = re.compile(rb"[!#-~]+")  # no quotes, and no spaces: that would be two headers that a proxy has joined
 _ESCAPED = re.compile(r"\\(.)")
+_BOUNDARY = re.compile(rb"""(?i:;[ \t]*boundary)[ \t]*=[ \t]*(?:"([^"\\]{1,70})"|([^\s;"]{1,70})[ \t]*(?=;|\Z))""")
 
 
 def parse_key(values: Sequence[bytes]) -> str:
@@ -41,17 +42,6 @@ def hash_of_caller(caller: str | bytes) -> str:
     """The name under which a caller's keys are kept: 32 hexadecimal digits that do not tell who it is."""
     raw = caller if isinstance(caller, bytes) else caller.encode("utf-8", "surrogatepass")
     return hashlib.sha256(b"lastcall once caller\0" + raw).hexdigest()[:32]
-
-
-def credentials_of(scope: Scope) -> bytes | None:
-    """The request's ``Authorization``, or None where there is none. Empty is not none."""
-    found = [bytes(value) for name, value in scope["headers"] if name == b"authorization"]
-    return b"\0".join(found) if found else None
-
-
-def has_cookie(scope: Scope) -> bool:
-    """Whether the request has a ``Cookie``, which may say who the caller is, in a way that nobody here can read."""
-    return any(name == b"cookie" for name, _ in scope["headers"])
 
 
 class Body:
@@ -107,30 +97,50 @@ class Body:
 def fingerprint_of(scope: Scope, body: Body, *, canonical_json: bool = False) -> str:
     """The fingerprint of what a key is used for: method, path, query and body, in 64 hexadecimal digits.
 
-    Of a large body its beginning counts, and the ``Content-Length``. With ``canonical_json``
+    Of a large body its beginning counts, and the ``Content-Length``. Two multipart bodies are the same that have the
+    same parts, whatever the boundary between them: clients make a new one for each try. With ``canonical_json``
     two JSON bodies are the same that differ in white space and the order of members only.
+
+    The path counts as it was sent: what ``%2F`` and ``/`` mean to the application is not known here.
     """
     content = body.start()
+    kind = _content_type(scope)
     if body.large:
         form = b"part " + b",".join(value for name, value in scope["headers"] if name == b"content-length")
-    elif canonical_json and _is_json(scope) and (canonical := _canonical(content)) is not None:
+    elif canonical_json and _is_json(kind) and (canonical := _canonical(content)) is not None:
         form, content = b"json", canonical
     else:
         form = b"bytes"
+    pieces = [content]
+    if (boundary := _boundary(kind)) is not None:
+        form, pieces = form + b" multipart", content.split(b"--" + boundary)
     path = scope["path"].encode("utf-8", "surrogatepass")
+    sent = scope.get("raw_path")
+    if sent is not None and sent != path:
+        form, pieces = form + b" sent", [sent, *pieces]
+    parts = [scope["method"].encode("ascii", "replace"), path, scope.get("query_string", b""), form, *pieces]
     digest = hashlib.sha256()
-    for part in (scope["method"].encode("ascii", "replace"), path, scope.get("query_string", b""), form, content):
+    for part in parts:
         digest.update(b"%d:" % len(part))  # so that no part can pass for the beginning of the next
         digest.update(part)
     return digest.hexdigest()
 
 
-def _is_json(scope: Scope) -> bool:
-    for name, value in scope["headers"]:
-        if name == b"content-type":
-            kind = value.partition(b";")[0].strip().lower()
-            return bool(kind == b"application/json" or kind.endswith(b"+json"))
-    return False
+def _content_type(scope: Scope) -> bytes:
+    return next((bytes(value) for name, value in scope["headers"] if name == b"content-type"), b"")
+
+
+def _is_json(content_type: bytes) -> bool:
+    kind = content_type.partition(b";")[0].strip().lower()
+    return kind == b"application/json" or kind.endswith(b"+json")
+
+
+def _boundary(content_type: bytes) -> bytes | None:
+    """The boundary of a multipart body (RFC 2046 5.1.1); None for another one, or where there is none to be read."""
+    if content_type[:10].lower() != b"multipart/":
+        return None
+    found = _BOUNDARY.findall(content_type)
+    return found[0][0] or found[0][1] if len(found) == 1 else None
 
 
 def _canonical(content: bytes) -> bytes | None:

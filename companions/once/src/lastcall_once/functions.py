@@ -12,6 +12,8 @@ from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 from lastcall_once.errors import LeaseLost
+from lastcall_once.nesting import was_entered, within
+from lastcall_once.records import Record
 
 T = TypeVar("T")
 
@@ -24,8 +26,20 @@ class Attempted(Protocol):
         """Whether to do the work."""
 
     @property
+    def nested(self) -> bool:
+        """Whether a guard around this code holds the key."""
+
+    @property
+    def record(self) -> Record | None:
+        """The record after the attempt."""
+
+    @property
     def key(self) -> str:
         """The key."""
+
+    @property
+    def token(self) -> str:
+        """What names the lease."""
 
     def replay(self) -> Any:
         """The stored result, or an exception."""
@@ -97,10 +111,14 @@ def guard_async(
     @functools.wraps(function)
     async def guarded(*args: Any, **kwargs: Any) -> T:
         async with lease(make_key(*args, **kwargs)) as held:
+            if (around := _passes_through(held, guarded)) is not None:
+                with within(guarded, around):
+                    return await function(*args, **kwargs)
             if not held.granted:
                 replayed: T = held.replay()
                 return replayed
-            value = await function(*args, **kwargs)
+            with within(guarded, held.token):
+                value = await function(*args, **kwargs)
             with suppress(LeaseLost):  # it is logged and counted; the work is done, and this is its result
                 result = _stored(value)
                 await held.complete(result)
@@ -120,16 +138,27 @@ def guard_blocking(
     @functools.wraps(function)
     def guarded(*args: Any, **kwargs: Any) -> T:
         with lease(make_key(*args, **kwargs)) as held:
+            if (around := _passes_through(held, guarded)) is not None:
+                with within(guarded, around):
+                    return function(*args, **kwargs)
             if not held.granted:
                 replayed: T = held.replay()
                 return replayed
-            value = function(*args, **kwargs)
+            with within(guarded, held.token):
+                value = function(*args, **kwargs)
             with suppress(LeaseLost):
                 result = _stored(value)
                 held.complete(result)
             return _checked(value, result, function)
 
     return guarded
+
+
+def _passes_through(held: Attempted, guarded: object) -> str | None:
+    """The lease around this call that another guard holds; None if there is none."""
+    if held.nested and held.record is not None and not was_entered(guarded, held.record.token):
+        return held.record.token
+    return None
 
 
 def _stored(value: object) -> bytes | None:

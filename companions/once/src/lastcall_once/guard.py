@@ -24,8 +24,13 @@ from typing import Any, Self, TypeVar
 from lastcall_once._record import Record as _Record
 from lastcall_once._record import replace
 from lastcall_once.errors import InFlight, LeaseLost, NotReplayable, OnceError, Refused
+from lastcall_once.forgotten import complete_forgotten
+from lastcall_once.heartbeat import Heartbeat, RenewalThread
 from lastcall_once.late_acquires import LateAcquireCleanup, release_if_granted
+from lastcall_once.looking import still_readable
 from lastcall_once.metrics import Counters, MemoryCounters, Observer, OnceEvent
+from lastcall_once.nesting import around, is_nested
+from lastcall_once.own_task import own_task
 from lastcall_once.records import Attempt, Event, Outcome, Policy, Record, State, Verdict
 from lastcall_once.store import Store, StoreError
 from lastcall_once.stores import store_from_url
@@ -119,15 +124,17 @@ class Lease:
         self._noted: tuple[Event, bytes | None] | None = None
         self._ended = False
         self._since = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-        self._renewal: asyncio.Task[None] | None = None
+        self._heartbeat: Heartbeat | None = None
         self._entered = False
+        self._around = around()
         self.verdict = Verdict.IN_FLIGHT
         self.record: Record | None = None
         self.lost = False
         """Whether somebody else has the key by now, as far as the heartbeat knows."""
         self.unguarded = False
         """Whether the store failed, and the work runs without a guard (``fail_open``)."""
+        self.nested = False
+        """Whether a guard around this code holds the key: it was not granted, and nobody else is at it."""
 
     @property
     def key(self) -> str:
@@ -181,7 +188,8 @@ class Lease:
         loop = asyncio.get_running_loop()
         until = loop.time() + self._wait
         outcome = await self._once.attempt(self._attempt)
-        while outcome is not None and outcome.verdict is Verdict.IN_FLIGHT and loop.time() < until:
+        self.nested = outcome is not None and is_nested(outcome, self._around)
+        while outcome is not None and outcome.verdict is Verdict.IN_FLIGHT and not self.nested and loop.time() < until:
             if not await self._once.until_free(self.key, until):
                 break
             outcome = await self._once.attempt(self._attempt)
@@ -191,7 +199,10 @@ class Lease:
             return self
         self.verdict, self.record = outcome.verdict, outcome.record
         if self.granted:
-            self._beat_later(loop)
+            once = self._once
+            self._heartbeat = Heartbeat(
+                once.store, self._attempt, once.observer, once.renewal_thread, lost=self._lose, spawn=once.spawn
+            )
         return self
 
     async def __aexit__(
@@ -241,20 +252,20 @@ class Lease:
         if self._ended:
             return
         self._ended = True
-        if self._timer is not None:
-            self._timer.cancel()
         if self.unguarded:
             return
         await self._once.shielded(self._store_end(event, result))
 
     async def _store_end(self, event: Event, result: bytes | None) -> None:
         once, attempt = self._once, self._attempt
-        if self._renewal is not None:
-            await asyncio.wait({self._renewal})  # a store that carries it out behind the end would undo that
+        if self._heartbeat is not None:
+            await self._heartbeat.stop()
         try:
             held = await once.timed(
                 "finish", once.store.finish(attempt.key, attempt.token, event, ttl=attempt.ttl, result=result)
             )
+            if not held and event is Event.COMPLETE:
+                held = await complete_forgotten(once.store, attempt, ttl=attempt.ttl, result=result)
         except StoreError as exc:
             once.observer.store_error(self.key, "finish", exc, fail_open=once.fail_open)
             if once.fail_open:
@@ -264,29 +275,6 @@ class Lease:
         if not held:
             self._lose()
             raise LeaseLost(self.key)
-
-    def _beat_later(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = loop.call_later(self._attempt.lease / 3, self._beat)
-
-    def _beat(self) -> None:
-        self._renewal = self._once.spawn(self._renew())
-
-    async def _renew(self) -> None:
-        once, attempt = self._once, self._attempt
-        try:
-            held = await once.timed(
-                "renew", once.store.renew(attempt.key, attempt.token, lease=attempt.lease, ttl=attempt.ttl)
-            )
-        except StoreError as exc:
-            once.observer.store_error(self.key, "renew", exc, fail_open=False)
-            once.observer.warn("renew", "A lease could not be renewed; trying again (%s)", exc)
-            held = True  # as far as we know
-        if self._ended:
-            return
-        if held:
-            self._beat_later(asyncio.get_running_loop())
-        else:
-            self._lose()
 
     def _lose(self) -> None:
         if not self.lost:
@@ -333,6 +321,7 @@ class AsyncOnce:
         self._opening: asyncio.Task[None] | None = None
         self._failed: tuple[float, StoreError] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.renewal_thread = RenewalThread(self.store, self.observer)
 
     @property
     def metrics(self) -> Counters:
@@ -381,6 +370,7 @@ class AsyncOnce:
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._late_acquires.stop()
+        await self.renewal_thread.stop()
         if self._pid == os.getpid():
             self._pid, self._loop = 0, None
             await self.store.close()
@@ -436,6 +426,7 @@ class AsyncOnce:
         ``key`` is a template over the function's arguments (``"order:{order_id}"``, ``"{event.id}"``), or a function of
         the same arguments. ``options`` are those of ``lease``. A replayed result is what JSON makes of the first one:
         a tuple comes back as a list. A result that is no JSON raises TypeError, after the work, which counts as done.
+        Within a guarded function, another one with the same key just runs; the same one again raises InFlight.
 
         A call raises InFlight while another runs, after ``wait`` seconds, Refused as the policies say, NotReplayable
         if there is no result, StoreError if the store fails and ``fail_open`` is not set.
@@ -486,12 +477,15 @@ class AsyncOnce:
             asked = True
             outcome = await self.store.acquire(attempt)
         except StoreError as exc:
-            self.observer.store_error(attempt.key, "acquire", exc, fail_open=self.fail_open)
-            if self.fail_open:
-                return None
-            if asked:
+            if asked and not self.fail_open:
                 self._late_acquires.start(self.store, attempt)
-            raise
+            found = await still_readable(self.store, attempt) if asked else None
+            if found is None:
+                self.observer.store_error(attempt.key, "acquire", exc, fail_open=self.fail_open)
+                if self.fail_open:
+                    return None
+                raise
+            outcome = found
         except asyncio.CancelledError:
             if attempt.lease > 0 and self._pid == os.getpid():
                 self.spawn(self._release_cancelled(attempt))
@@ -533,7 +527,7 @@ class AsyncOnce:
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """A task that ``close`` waits for."""
-        task = asyncio.get_running_loop().create_task(work)
+        task = own_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._spawned)
         return task

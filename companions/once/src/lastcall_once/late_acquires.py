@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 
+from lastcall_once.own_task import own_task
 from lastcall_once.records import Attempt, Event
 from lastcall_once.store import Store, StoreError
 
@@ -40,7 +41,7 @@ class LateAcquireCleanup:
     def start(self, store: Store, attempt: Attempt) -> None:
         """Watch for the lease of an attempt for which the store has failed, as long as that lease can last."""
         if len(self._tasks) < _MOST and attempt.lease > 0:
-            task = asyncio.get_running_loop().create_task(_release_when_granted(store, attempt))
+            task = own_task(_release_when_granted(store, attempt))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 

@@ -9,8 +9,9 @@ under a lease (``lastcall_once.execution``), or is answered from the record, or 
 The handler runs in a task of its own, for which the request's task waits. Who cancels the latter decides what becomes
 of the former: a cancel because the client has left is not passed on; any other is, and the record is UNKNOWN at once.
 Under lastcall the request's task goes on waiting in the first case, so that a stop knows of the handler; a stop that
-has come to disconnecting responses ends it. Where that cannot be (the cancel is repeated; another server), the handler
-is left to itself, until the application's shutdown.
+has come to disconnecting responses ends it. Where that cannot be (the cancel is repeated, as BaseHTTPMiddleware's is;
+another server), the handler is left to itself: a stop of lastcall waits for it as for any tracked task, and else the
+application's shutdown ends it.
 """
 
 from __future__ import annotations
@@ -27,25 +28,34 @@ from collections.abc import Awaitable, Callable, Iterable
 from inspect import isawaitable
 from typing import Any, Protocol
 
-from lastcall_once import problems, records
+from lastcall_once import problems
 from lastcall_once._record import replace
 from lastcall_once._types import ASGIApp, Message, Receive, Scope, Send
 from lastcall_once.answers import decode
+from lastcall_once.callers import ANONYMOUS, API_KEY_HEADERS, SESSION_COOKIES, CallerRules
 from lastcall_once.execution import Execution, Rules
-from lastcall_once.fingerprint import Body, credentials_of, fingerprint_of, has_cookie, hash_of_caller, parse_key
+from lastcall_once.fingerprint import Body, fingerprint_of, hash_of_caller, parse_key
+from lastcall_once.heartbeat import RenewalThread
 from lastcall_once.late_acquires import LateAcquireCleanup, release_if_granted
+from lastcall_once.looking import look, still_readable
 from lastcall_once.metrics import Counters, MemoryCounters, Observer, OnceEvent
-from lastcall_once.records import Attempt, Outcome, Policy, Verdict
+from lastcall_once.nesting import around, is_nested, was_entered, within
+from lastcall_once.own_task import own_task
+from lastcall_once.records import Attempt, Outcome, Policy, Record, State, Verdict
 from lastcall_once.store import Store, StoreError
+from lastcall_once.store_in_use import StoreInUse
 
 HEADER = b"idempotency-key"
 # Extensions by which an answer would go past what is kept of it.
 _NOT_OFFERED = frozenset(("http.response.pathsend", "http.response.zerocopysend", "http.response.trailers"))
 _OLDER = frozenset(("2.0", "2.1", "2.2", "2.3"))  # versions of ASGI's HTTP in which send() after a disconnect is silent
+_NAMESPACE = "http"
+_METHOD = re.compile(r"[A-Z-]+")
+_CONTEXT = "@"  # in a fingerprint: behind it is the digest of what says whose the key is
 _FIRST_POLL = 0.05  # seconds until a waiter looks at another process's record; each further look comes twice as late
 _LONGEST_POLL = 1.0
+_SHORTEST_HINT, _LONGEST_HINT = 1, 30  # seconds, in a Retry-After: openai's client gives up above 120
 _SHUTDOWN_GRACE = 1.0  # seconds that handlers without a client get at the application's shutdown
-_CLOSE_TIMEOUT = 0.1  # seconds for closing a store that another event loop has opened
 _DRAIN_POLL = 0.25  # seconds between two looks at the drain, for a handler without a client
 
 logger = logging.getLogger("lastcall.once")
@@ -78,7 +88,7 @@ class IdempotencyMiddleware:
     :param store: a :class:`Store`, or the URL of one. It is opened at the application's startup, or by the first
         request with a key where that comes earlier, and closed at its shutdown. One that cannot be opened is tried
         again by each request.
-    :param methods: the methods whose keys count.
+    :param methods: the methods whose keys count, in any case.
     :param required: globs of paths (``*`` crosses ``/``) where a request of these methods must have a key.
     :param optional: globs of paths where it may have one. Elsewhere keys are ignored.
     :param lease: seconds after which work whose process died may be taken over. Renewed while it runs.
@@ -86,9 +96,12 @@ class IdempotencyMiddleware:
     :param wait: seconds for which a retry waits for work that still runs, to be answered as it was. None: it gets
         409 at once.
     :param caller: ``caller(scope)`` names who sends a request, as a string that stays the same over retries; may be
-        ``async``. One caller's keys are not another's. None, for a caller that cannot be told, is refused. Default:
-        the ``Authorization`` header; all who send neither that nor a ``Cookie`` are one caller; who sends only a
-        ``Cookie`` is refused. Set it where tokens are renewed between retries. Only a hash of it is stored.
+        ``async``. One caller's keys are not another's. None, for a caller that cannot be told, is refused. Nothing else
+        counts then. Default: see :mod:`lastcall_once.callers`. Set it where tokens are renewed between retries. Only a
+        hash of it is stored.
+    :param api_key_headers: headers that say who sends a request, as ``Authorization`` does.
+    :param session_cookies: cookies that do, and have to be the same in all requests with a key. Who sends cookies only
+        is refused all the same.
     :param store_5xx: whether a 5xx is an answer to be kept as any other. See :mod:`lastcall_once.execution` for what
         becomes of it by default.
     :param mismatch_status: the status for a key that was used for another request.
@@ -102,7 +115,9 @@ class IdempotencyMiddleware:
         answers 409 until the record expires or an operator removes it.
     :param on_event: called with a :class:`OnceEvent` for every attempt and every end.
     :param metrics: where figures go; default: :class:`MemoryCounters`, readable as the attribute ``metrics``.
-    :param namespace: the beginning of the records' keys, for services that share a store.
+    :param namespace: the beginning of the records' keys. Services that share a store need one each, above all those
+        that pass keys on to each other. Guards within each other on one store and namespace are one guard: the inner
+        ones pass the request through.
 
     What the middleware itself answers is problem+json, with the codes of :mod:`lastcall_once.problems`.
 
@@ -124,6 +139,8 @@ class IdempotencyMiddleware:
         ttl: float = 86400.0,
         wait: float | None = None,
         caller: Caller | None = None,
+        api_key_headers: Iterable[str] = API_KEY_HEADERS,
+        session_cookies: Iterable[str] = SESSION_COOKIES,
         store_5xx: bool = False,
         mismatch_status: int = 422,
         canonical_json: bool = False,
@@ -133,7 +150,7 @@ class IdempotencyMiddleware:
         on_unknown: Policy | str = Policy.RETRY,
         on_event: Callable[[OnceEvent], object] | None = None,
         metrics: Counters | None = None,
-        namespace: str = "http",
+        namespace: str = _NAMESPACE,
     ) -> None:
         if not 0 < lease < math.inf or not ttl > 0:
             raise ValueError(f"lease ({lease:g} s) and ttl ({ttl:g} s) have to be longer than nothing")
@@ -145,21 +162,24 @@ class IdempotencyMiddleware:
             raise ValueError("max_stored and max_body are numbers of bytes")
         self.app = app
         self.metrics: Counters = MemoryCounters() if metrics is None else metrics
-        self._store = _StoreInUse(store)
-        self._methods = frozenset(_strings("methods", methods))
+        self._store = StoreInUse(store)
+        self._methods = _methods(methods)
         self._required = _globs("required", required)
         self._optional = _globs("optional", optional)
         self._lease = lease
         self._ttl = ttl
         self._wait = wait
         self._caller = caller
+        self._callers = CallerRules(api_key_headers, session_cookies)
         self._mismatch_status = mismatch_status
         self._canonical_json = canonical_json
         self._max_body = max_body
         self._fail_open = fail_open
         self._on_unknown = Policy(on_unknown)
         self._rules = Rules(ttl, max_stored, store_5xx, fail_open)
+        self._anonymous_rules = replace(self._rules, keep_cookies=False)
         self._observer = Observer(self.metrics, on_event)
+        self._thread = RenewalThread(self._store.store, self._observer)
         self._namespace = namespace
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._detached: set[asyncio.Task[BaseException | None]] = set()
@@ -188,6 +208,7 @@ class IdempotencyMiddleware:
             if late:
                 await asyncio.wait(late, timeout=_SHUTDOWN_GRACE)
         await self._late_acquires.stop()
+        await self._thread.stop()
         await self._store.close()
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -225,7 +246,7 @@ class IdempotencyMiddleware:
             await self.app(scope, receive, send)
 
     async def _keyed(self, scope: Scope, receive: Receive, send: Send, keys: list[bytes]) -> None:
-        key = await self._key(scope, keys)
+        key, context, anonymous = await self._whose(scope, keys)
         body = Body(receive, self._max_body)
         if not await body.read():
             return
@@ -235,7 +256,7 @@ class IdempotencyMiddleware:
             self._lease,
             self._ttl,
             os.environ.get("LASTCALL_WORKER_ID", ""),
-            fingerprint_of(scope, body, canonical_json=self._canonical_json),
+            fingerprint_of(scope, body, canonical_json=self._canonical_json) + context,
             on_unknown=self._on_unknown,
         )
         notice = _notice_of(scope)
@@ -248,8 +269,13 @@ class IdempotencyMiddleware:
                 raise _Refusal(problems.STORE_DOWN, "Nothing was done. Try again.", retry_after=1) from None
             await self.app(scope, body.receive, send)
             return
+        if self._is_inner(outcome):
+            with within(self, outcome.record.token):
+                await self.app(scope, body.receive, send)  # the guard around this one answers for it
+            return
         if outcome.verdict is Verdict.GRANTED:
-            await self._execute(attempt, scope, body, send, notice)
+            rules = self._anonymous_rules if anonymous else self._rules
+            await self._execute(attempt, rules, scope, body, send, notice)
             return
         answer = decode(outcome.record.result)
         if answer is None or answer.body is None:
@@ -257,39 +283,48 @@ class IdempotencyMiddleware:
                 problems.NOT_REPLAYABLE,
                 "Its answer was too large to be kept. Look at its effect; do not repeat it under another key.",
             )
-        await answer.replay(send)
+        await (answer.without_cookies() if anonymous else answer).replay(send)
 
-    async def _key(self, scope: Scope, keys: list[bytes]) -> str:
+    async def _whose(self, scope: Scope, keys: list[bytes]) -> tuple[str, str, bool]:
+        """The record's key, what of its fingerprint says whose it is, and whether it is anybody's. Raises _Refusal."""
         try:
             key = parse_key(keys)
         except ValueError as exc:
             raise _Refusal(problems.KEY_INVALID, str(exc)) from None
-        caller: str | bytes | None
         if self._caller is not None:
             named = self._caller(scope)
-            caller = await named if isawaitable(named) else named
+            named = await named if isawaitable(named) else named
+            caller = None if named is None else hash_of_caller(named)
         else:
-            caller = credentials_of(scope)
-            if caller is None and not has_cookie(scope):
-                return f"{self._namespace}:-:{key}"
+            caller = self._callers.caller_of(scope)
         if caller is None:
             raise _Refusal(
                 problems.CALLER_UNKNOWN,
-                "The request has no Authorization header. One caller must never get the answer of another, so that the "
-                "service has to be told how to tell callers apart (caller=).",
+                "The request has no Authorization header and no API key. One caller must never get the answer of "
+                "another, so that the service has to be told how to tell callers apart (caller=).",
             )
-        return f"{self._namespace}:{hash_of_caller(caller)}:{key}"
+        record = f"{self._namespace}:{caller}:{key}"
+        if self._caller is not None:
+            return record, "", False
+        return record, _CONTEXT + self._callers.context_of(scope, record), caller == ANONYMOUS
 
     # -- the decision --------------------------------------------------------------------------------------------------
 
     async def _decide(self, attempt: Attempt, notice: _Notice | None) -> Outcome:
-        """GRANTED, or DONE with a record. Raises _Refusal for everything else, and StoreError."""
+        """GRANTED, or DONE with a record, or refused by a lease around this. Raises _Refusal and StoreError."""
         now = asyncio.get_running_loop().time
         began = now()
         await self._store.ready()
         draining = _draining(notice)
-        outcome = await (self._look(attempt) if draining else self._acquire(attempt))
+        ask = self._look if draining else self._ask
+        outcome = await ask(attempt)
+        if self._is_inner(outcome):
+            return outcome
+        if unnoted := _has_no_context(outcome, attempt):
+            attempt = replace(attempt, fingerprint=outcome.record.fingerprint)
+            outcome = await ask(attempt)
         took = now() - began
+        running = max(outcome.record.updated_at - outcome.record.first_seen_at, 0.0)
         if outcome.verdict is Verdict.IN_FLIGHT and self._wait is not None:
             if not draining:
                 outcome = await self._wait_for(attempt, notice, now() + self._wait)
@@ -300,26 +335,65 @@ class IdempotencyMiddleware:
         self._observer.took("acquire", took)
         self._observer.attempt(attempt.key, outcome, took)
         if outcome.verdict is Verdict.IN_FLIGHT:
-            raise _Refusal(problems.IN_FLIGHT, "Try again in a moment, with the same key.", retry_after=1)
-        if outcome.verdict is Verdict.MISMATCH:
+            # As long again as it has taken so far: work that takes long is not asked for all the time, and no client's
+            # retries are over before it is. Some do not retry at all where they are told to wait for minutes.
+            hint = math.ceil(min(running + now() - began, _LONGEST_HINT))
             raise _Refusal(
-                problems.MISMATCH,
-                "The method, path, query or body differ from those of the first request with this key.",
-                status=self._mismatch_status,
+                problems.IN_FLIGHT, "Try again in a moment, with the same key.", retry_after=max(hint, _SHORTEST_HINT)
+            )
+        if outcome.verdict is Verdict.MISMATCH:
+            raise self._mismatch(attempt, outcome.record)
+        if unnoted and outcome.verdict is Verdict.DONE:
+            raise _Refusal(
+                problems.OTHER_CALLER, "Its record does not say whose it is: an earlier release has written it."
             )
         if outcome.verdict is Verdict.UNKNOWN:
             raise _Refusal(problems.UNKNOWN, "It was cut short. Look whether it had its effect before you repeat it.")
         return outcome
 
+    def _is_inner(self, outcome: Outcome) -> bool:
+        """Whether another guard around this one has the key's lease."""
+        return is_nested(outcome, around()) and not was_entered(self, outcome.record.token)
+
+    def _mismatch(self, attempt: Attempt, record: Record) -> _Refusal:
+        """Why a request is not the one that its key was used for."""
+        if record.state is State.LEASED and self._namespace == _NAMESPACE:
+            self._observer.warn(
+                "namespace",
+                "once: a key came with another request while its first one runs (key %r). Services that share a store "
+                "and pass keys on to each other need a namespace= each",
+                attempt.key,
+            )
+        _, _, ours = attempt.fingerprint.partition(_CONTEXT)
+        _, noted, theirs = record.fingerprint.partition(_CONTEXT)
+        if noted and ours != theirs:
+            # Nothing is said about the request: it is none of this caller's.
+            return _Refusal(
+                problems.OTHER_CALLER,
+                "The host or the session cookie differ from those of the first request with this key.",
+            )
+        return _Refusal(
+            problems.MISMATCH,
+            "The method, path, query or body differ from those of the first request with this key.",
+            status=self._mismatch_status,
+        )
+
     async def _look(self, attempt: Attempt) -> Outcome:
-        """What an attempt would come to, without making it. GRANTED comes with a record that has no token."""
-        record = await self._store.store.get(attempt.key)
-        # The record is as the store's clock has it, and no clock that is behind it changes that.
-        return records.acquire(record, replace(attempt, token=""), -math.inf)
+        return await look(self._store.store, attempt)
+
+    async def _ask(self, attempt: Attempt) -> Outcome:
+        """Make the attempt; where the store takes nothing, see what it has."""
+        try:
+            return await self._acquire(attempt)
+        except StoreError:
+            found = await still_readable(self._store.store, attempt)
+            if found is None:
+                raise
+            return found
 
     async def _acquire(self, attempt: Attempt) -> Outcome:
         """Make the attempt. One that the caller's cancel, or the store's failure, overtakes gives back what it got."""
-        acquiring = asyncio.ensure_future(self._store.store.acquire(attempt))
+        acquiring = own_task(self._store.store.acquire(attempt))
         try:
             return await asyncio.shield(acquiring)
         except StoreError:
@@ -365,16 +439,26 @@ class IdempotencyMiddleware:
 
     # -- the execution -------------------------------------------------------------------------------------------------
 
-    async def _execute(self, attempt: Attempt, scope: Scope, body: Body, send: Send, notice: _Notice | None) -> None:
+    async def _execute(
+        self, attempt: Attempt, rules: Rules, scope: Scope, body: Body, send: Send, notice: _Notice | None
+    ) -> None:
         extensions = scope.get("extensions")
         if extensions and not _NOT_OFFERED.isdisjoint(extensions):
             scope["extensions"] = {name: value for name, value in extensions.items() if name not in _NOT_OFFERED}
         scope["asgi"] = _with_errors_from_send(scope.get("asgi") or {})
         key = attempt.key
         execution = Execution(
-            self._store.store, attempt, self._rules, self._observer, body=body, send=send, ended=lambda: self._wake(key)
+            self._store.store,
+            attempt,
+            rules,
+            self._observer,
+            thread=self._thread,
+            body=body,
+            send=send,
+            ended=lambda: self._wake(key),
         )
-        task = asyncio.get_running_loop().create_task(execution.run(self.app, scope), name=f"once {key}")
+        with within(self, attempt.token):  # and so is the task, which inherits it
+            task = own_task(execution.run(self.app, scope), name=f"once {key}")
         if await self._wait_for_handler(task, execution, notice):
             raise asyncio.CancelledError
         error = task.result()
@@ -394,8 +478,7 @@ class IdempotencyMiddleware:
                     await self._cut_short(task, execution)
                     raise
                 if detached or notice is None:
-                    self._detached.add(task)
-                    task.add_done_callback(self._on_detached_done)
+                    self._leave_to_itself(task, notice)
                     raise
                 detached = True
                 current = asyncio.current_task()
@@ -406,6 +489,14 @@ class IdempotencyMiddleware:
                     await self._cut_short(task, execution)
                     return True
         return False
+
+    def _leave_to_itself(self, task: asyncio.Task[BaseException | None], notice: _Notice | None) -> None:
+        """Nobody waits for the handler any more, but a stop of lastcall does, and the application's shutdown."""
+        self._detached.add(task)
+        task.add_done_callback(self._on_detached_done)
+        track: Callable[[asyncio.Task[Any]], object] | None = getattr(notice, "track", None)
+        if track is not None:  # an older lastcall has none
+            track(task)
 
     def _on_detached_done(self, task: asyncio.Task[BaseException | None]) -> None:
         """Log what the handler raised: nobody waits for it."""
@@ -421,48 +512,27 @@ class IdempotencyMiddleware:
         await asyncio.wait({task})
 
 
-class _StoreInUse:
-    """A store that is opened when it is first needed, and once again for each event loop that needs it."""
+def _has_no_context(outcome: Outcome, attempt: Attempt) -> bool:
+    """Whether the record is of this request, and does not say whose it was, as those before lastcall-once 0.1 do not.
 
-    def __init__(self, store: Store | str) -> None:
-        if isinstance(store, str):
-            from lastcall_once.stores import store_from_url  # noqa: PLC0415 - not for who brings a store
-
-            store = store_from_url(store)
-        self.store = store
-        self._open_in: asyncio.AbstractEventLoop | None = None
-        self._opening: asyncio.Task[None] | None = None
-
-    async def ready(self) -> None:
-        """Return when the store is open in this event loop. Raises StoreError."""
-        loop = asyncio.get_running_loop()
-        if self._open_in is loop:
-            return
-        if self._opening is None or self._opening.get_loop() is not loop or self._opening.done():
-            self._opening = loop.create_task(self._open(loop))
-        await asyncio.shield(self._opening)
-
-    async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._open_in is not None:  # as in tests, where each client may have a loop of its own
-            self._open_in = None
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(_CLOSE_TIMEOUT):  # what it waits for may be the other loop's, which is gone
-                    await self.store.close()
-        await self.store.open()
-        self._open_in = loop
-
-    async def close(self) -> None:
-        """Close the store, if it is open here."""
-        if self._open_in is asyncio.get_running_loop():
-            self._open_in = None
-            with contextlib.suppress(StoreError):
-                await self.store.close()
+    What is under way there, or has failed, is answered as ever; what is done must not be replayed.
+    """
+    request, noted, _ = attempt.fingerprint.partition(_CONTEXT)
+    return bool(noted) and outcome.verdict is Verdict.MISMATCH and outcome.record.fingerprint == request
 
 
 def _strings(name: str, values: Iterable[str]) -> list[str]:
     if isinstance(values, str):
         raise ValueError(f"{name} is several strings, not one: ({values!r},)")
     return list(values)
+
+
+def _methods(names: Iterable[str]) -> frozenset[str]:
+    """In upper case, as all methods are that are registered; servers hand them over so (ASGI)."""
+    found = frozenset(name.upper() for name in _strings("methods", names))
+    if not found or not all(_METHOD.fullmatch(name) for name in found):
+        raise ValueError(f"methods are names like 'POST', at least one: {sorted(found)!r}")
+    return found
 
 
 def _globs(name: str, patterns: Iterable[str]) -> re.Pattern[str] | None:

@@ -12,6 +12,7 @@ KEY_INVALID = "once_key_invalid"
 CALLER_UNKNOWN = "once_caller_unknown"
 IN_FLIGHT = "once_in_flight"
 MISMATCH = "once_mismatch"
+OTHER_CALLER = "once_other_caller"
 NOT_REPLAYABLE = "once_not_replayable"
 UNKNOWN = "once_unknown"
 STORE_DOWN = "once_store_down"
@@ -24,11 +25,16 @@ CODES: dict[str, tuple[int, str]] = {
     CALLER_UNKNOWN: (400, "It cannot be told whose Idempotency-Key this is"),
     IN_FLIGHT: (409, "A request with this Idempotency-Key is still being worked on"),
     MISMATCH: (422, "This Idempotency-Key was used for a different request"),
+    OTHER_CALLER: (409, "This Idempotency-Key was used by somebody else, or from elsewhere"),
     NOT_REPLAYABLE: (409, "The request was carried out, but its answer was not kept"),
     UNKNOWN: (409, "It is not known how the first request with this Idempotency-Key ended"),
     STORE_DOWN: (503, "The record of Idempotency-Keys cannot be reached"),
     DRAINING: (503, "The server is about to stop, and begins no new work"),
 }
+
+
+# Clients made by generators take every 409 for a lock, and try twice more, unless they are told not to.
+_FINAL = ((b"x-should-retry", b"false"), (b"stripe-should-retry", b"false"))
 
 
 class Problem(Record):
@@ -67,5 +73,7 @@ async def answer(send: Send, problem: Problem) -> None:
     ]
     if problem.retry_after:
         headers.append((b"retry-after", b"%d" % problem.retry_after))
+    elif problem.status == 409:
+        headers += _FINAL
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

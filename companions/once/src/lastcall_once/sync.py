@@ -193,6 +193,16 @@ class SyncLease:
         """Whether the store failed, and the work runs without a guard (``fail_open``)."""
         return self._lease.unguarded
 
+    @property
+    def nested(self) -> bool:
+        """Whether a guard around this code holds the key."""
+        return self._lease.nested
+
+    @property
+    def token(self) -> str:
+        """What names this lease in the store."""
+        return self._lease.token
+
     def json(self) -> Any:
         """Like :meth:`Lease.json`."""
         return self._lease.json()
@@ -243,6 +253,18 @@ class _Bridge:
     @property
     def key(self) -> str:
         return self._lease.key
+
+    @property
+    def nested(self) -> bool:
+        return self._lease.nested
+
+    @property
+    def token(self) -> str:
+        return self._lease.token
+
+    @property
+    def record(self) -> Record | None:
+        return self._lease.record
 
     def replay(self) -> Any:
         return self._lease.replay()

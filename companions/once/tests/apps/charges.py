@@ -1,6 +1,7 @@
 """A service that charges cards, behind the middleware. What it did is in the file EFFECTS, a line for each time.
 
-Environment: STORE (a URL), EFFECTS (a path), LEASE and WAIT (seconds; no WAIT: none), NAMESPACE, FAIL_OPEN (1: yes).
+Environment: STORE (a URL), EFFECTS (a path), LEASE and WAIT (seconds; no WAIT: none), NAMESPACE, FAIL_OPEN (1: yes),
+BELOW (1: a BaseHTTPMiddleware is outside of once).
 """
 
 from __future__ import annotations
@@ -58,3 +59,11 @@ app = IdempotencyMiddleware(
     fail_open=os.environ.get("FAIL_OPEN") == "1",
     namespace=os.environ.get("NAMESPACE", "http"),
 )
+
+if os.environ.get("BELOW") == "1":
+    from starlette.middleware.base import BaseHTTPMiddleware
+
+    async def pass_on(request: Any, call_next: Any) -> Any:
+        return await call_next(request)
+
+    app = BaseHTTPMiddleware(app, dispatch=pass_on)  # type: ignore[assignment]

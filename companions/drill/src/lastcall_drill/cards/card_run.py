@@ -362,7 +362,9 @@ def _exit_words(run: CardRun) -> str:
     if seconds is None:
         waited = time.monotonic() - (run.signals[-1] if run.signals else run.server.started)
         return f"it still ran {waited:.1f} s after {since}"
-    code = run.server.exit_code or 0
+    code = run.server.exit_code
+    if code is None:
+        return "the drill has ended it"
     how = f"with code {code}" if code >= 0 else f"by {signal.Signals(-code).name}"
     return f"it exited {how}, {abs(seconds):.1f} s {'after' if seconds >= 0 else 'before'} {since}"
 

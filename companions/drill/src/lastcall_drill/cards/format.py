@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
+from lastcall_drill.cards.conditions import Conditions
 from lastcall_drill.cards.linear import Pattern
 from lastcall_drill.record import Record
 
@@ -35,11 +36,32 @@ class Role(Enum):
 
 
 class Signature(Record):
-    """What a log shows of the failure: ``pattern`` in one line. ``literal`` is a part of it that every match has."""
+    """What a log shows of the failure: lines that match ``lines``, in this order, others may come between them.
 
-    pattern: Pattern
+    No line that matches one of ``without`` comes between the first and the last of them, and none that matches one of
+    ``never_then`` comes behind, as long as the same process runs; with ``last`` no line at all does. ``conditions`` are
+    about what is known besides the log.
+    """
+
+    lines: Sequence[Pattern]
     confidence: Confidence
     note: str = ""
+    without: Sequence[Pattern] = ()
+    never_then: Sequence[Pattern] = ()
+    last: bool = False
+    conditions: Conditions = Conditions()
+
+    @property
+    def text(self) -> str:
+        """All of it in a line."""
+        said = " … ".join(one.text for one in self.lines)
+        if self.without:
+            said += f", without {' or '.join(one.text for one in self.without)}"
+        if self.never_then:
+            said += f", and then never {' or '.join(one.text for one in self.never_then)}"
+        if self.last:
+            said += ", as the last line"
+        return f"{said} ({self.conditions.words})" if self.conditions.asked else said
 
 
 class Step(Record):
@@ -92,6 +114,19 @@ class Fix(Record):
     not_when: str
 
 
+class Cause(Record):
+    """What ends a server, or keeps it, and is not its own: the application, a supervisor, the kernel, a proxy."""
+
+    id: str
+    title: str
+    signatures: Sequence[Signature]
+    fixes: Sequence[Fix]
+    sources: Sequence[str] = ()
+    affected: str = ""
+    fixed: str = ""
+    begins: Pattern | None = None
+
+
 class Lastcall(Record):
     """How lastcall runs the same steps: with ``options``, or not at all since it has no such feature."""
 
@@ -118,6 +153,7 @@ class Card(Record):
     lastcall: Lastcall
     sources: Sequence[str]
     file: Path
+    begins: Pattern | None = None  # a line that every start of this server writes
 
 
 class Field(Record):

@@ -6,15 +6,18 @@ import re
 import signal
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from lastcall_drill.cards.conditions import STILL_RUNNING, Conditions, version_range
 from lastcall_drill.cards.format import (
     FORMAT,
     NONE_KNOWN,
     OBSERVATIONS,
     STEPS,
     Card,
+    Cause,
     Confidence,
     Field,
     Fix,
@@ -39,7 +42,7 @@ ID_WORDS: Final = "lower-case letters, digits and single hyphens"
 
 _PYTHON: Final = re.compile(r"\d+\.\d+(\.\d+)?")
 _BRACES: Final = re.compile(r"\{[^}]*\}")
-_CHANGES: Final = ("release", "options", "app", "python")
+_CHANGES: Final = ("release", "options", "app", "python", "deployment")
 
 
 class CardError(DrillError):
@@ -71,16 +74,20 @@ def find(name: str, directory: Path = CATALOGUE) -> Card:
     raise CardError(Path(name), "", f"the id of a card ({known}) or a file that ends in .toml")
 
 
-def load(path: Path) -> Card:
-    """The card in a file. Raises CardError."""
+def _read(path: Path) -> dict[str, Any]:
     try:
-        data = tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise CardError(path, "", f"a file that can be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise CardError(path, "", "UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:
         raise CardError(path, "", f"TOML ({error})") from None
+
+
+def load(path: Path) -> Card:
+    """The card in a file. Raises CardError."""
+    data = _read(path)
     found = data.get("format")
     if found != FORMAT:
         raise CardError(path, "format", f"{FORMAT}, the format that this release reads", found)
@@ -205,6 +212,7 @@ def _card(table: _Table) -> Card:
         lastcall=_lastcall(table),
         sources=table.texts("sources", "a list of links or issue names, one at least", least=1),
         file=table.file,
+        begins=table.pattern("begins") if table.has("begins") else None,
     )
     table.done()
     roles = [setup.role for setup in setups]
@@ -238,12 +246,68 @@ def _fix(table: _Table) -> Fix:
 
 def _signature(table: _Table) -> Signature:
     confidence = Confidence(table.choice("confidence", [one.value for one in Confidence]))
+    lines: tuple[Pattern, ...]
     if table.has("text"):
         text = table.value("text", (str,), "a text")
-        pattern = table.compiled("text", re.sub(r"([^\w\s])", r"\\\1", text))
+        lines = (table.compiled("text", re.sub(r"([^\w\s])", r"\\\1", text)),)
+    elif table.has("lines"):
+        lines = _patterns(table, "lines", least=1)
     else:
-        pattern = table.pattern("pattern")
-    return Signature(pattern, confidence, table.text("note") if table.has("note") else "")
+        lines = (table.pattern("pattern"),)
+    last = table.value("last", (bool,), "true or false") if table.has("last") else False
+    return Signature(
+        lines,
+        confidence,
+        table.text("note") if table.has("note") else "",
+        _patterns(table, "without"),
+        _patterns(table, "never-then"),
+        last,
+        _conditions(table),
+    )
+
+
+def _patterns(table: _Table, name: str, least: int = 0) -> tuple[Pattern, ...]:
+    if not table.has(name):
+        return ()
+    return tuple(table.compiled(name, one) for one in table.texts(name, "a list of patterns", least=least))
+
+
+def _conditions(table: _Table) -> Conditions:
+    exits = table.texts("exit", "a list of exit codes, signals such as SIGTERM, and none") if table.has("exit") else ()
+    for one in exits:
+        if not re.fullmatch(rf"\d+|SIG[A-Z]+|{STILL_RUNNING}", one):
+            raise table.error("exit", f"an exit code, a signal such as SIGTERM, or {STILL_RUNNING}", one)
+    versions = []
+    for text in table.texts("versions", 'a list such as ["python>=3.12"]') if table.has("versions") else ():
+        match = re.match(r"[\w.-]+", text)
+        try:
+            versions.append((match[0].lower(), version_range(text[match.end() :]))) if match else None
+        except ValueError as error:
+            raise table.error("versions", f"a name and {error}", text) from None
+        if match is None:
+            raise table.error("versions", "a name and comparisons such as python>=3.12", text)
+    return Conditions(tuple(exits), tuple(versions))
+
+
+@cache
+def causes() -> tuple[Cause, ...]:
+    """What is not the servers' own, by id. Raises CardError for a file that is wrong."""
+    file = CATALOGUE.parent / "causes.toml"
+    data = _read(file)
+    found = []
+    for number, entry in enumerate(data["cause"], 1):
+        table = _Table(file, f"cause[{number}].", entry)
+        found.append(
+            Cause(
+                id=table.text("id"),
+                title=table.text("title"),
+                signatures=table.tables("signature", "a list of tables [[cause.signature]]", _signature),
+                fixes=table.tables("fix", "a list of tables [[cause.fix]]", _fix),
+                sources=table.texts("sources", "a list of links") if table.has("sources") else (),
+            )
+        )
+        table.done()
+    return tuple(found)
 
 
 def _setup(table: _Table) -> Setup:

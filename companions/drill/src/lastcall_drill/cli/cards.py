@@ -7,6 +7,7 @@ be used · 130 interrupted, after every process that was started is gone.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,9 +17,10 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from lastcall_drill.cards.conditions import Facts
 from lastcall_drill.cards.format import NONE_KNOWN, Card, described
-from lastcall_drill.cards.loader import catalogue, find
-from lastcall_drill.cards.match import Match, Summary, scan, to_json
+from lastcall_drill.cards.loader import catalogue, causes, find
+from lastcall_drill.cards.match import Known, Match, Summary, scan, to_json
 from lastcall_drill.cards.scaffold import scaffold
 from lastcall_drill.cli.end import interruptible
 from lastcall_drill.errors import DrillError
@@ -112,7 +114,7 @@ def _card_text(card: Card) -> str:
             "",
         ]
     for signature in card.signatures:
-        lines.append(f"in logs ({signature.confidence.value} confidence): {signature.pattern.text}")
+        lines.append(f"in logs ({signature.confidence.value} confidence): {signature.text}")
         lines += [f"  {signature.note}"] if signature.note else []
     lines += [""] if card.signatures else []
     lines.append("runs:")
@@ -215,17 +217,38 @@ def _run_text(run: Evidence) -> str:
 )
 @click.argument("file", metavar="FILE|-")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+@click.option(
+    "--version",
+    "versions",
+    multiple=True,
+    metavar="NAME==VERSION",
+    help="A release that wrote the log, also python==3.13. May be given several times.",
+)
+@click.option(
+    "--exit",
+    "exit_",
+    default="",
+    metavar="CODE|SIGNAL|none",
+    help="How the process ended: its exit code, a signal such as SIGTERM, or none if it had to be killed.",
+)
 @click.pass_context
-def match_command(ctx: click.Context, file: str, as_json: bool) -> None:
+def match_command(ctx: click.Context, file: str, as_json: bool, versions: Sequence[str], exit_: str) -> None:
     """Scan a log."""
+    if exit_ and not re.fullmatch(r"\d+|SIG[A-Z]+|none", exit_):
+        raise click.UsageError(f"--exit {exit_}: expected an exit code, a signal such as SIGTERM, or none", ctx)
+    given = [text.partition("==") for text in versions]
+    for text, (name, equals, release) in zip(versions, given, strict=True):
+        if not (name and equals and release):
+            raise click.UsageError(f"--version {text}: expected NAME==VERSION, such as uvicorn==0.54.0", ctx)
     with _plain_errors():
-        cards = catalogue()
+        cards: list[Known] = [*catalogue(), *causes()]
         tell = None if as_json else _tell
+        facts = Facts({name: release for name, _, release in given}, exit_)
         if file == "-":
-            summary = scan(sys.stdin.buffer, cards, tell=tell)
+            summary = scan(sys.stdin.buffer, cards, tell=tell, facts=facts)
         else:
             with Path(file).open("rb") as log:
-                summary = scan(log, cards, tell=tell)
+                summary = scan(log, cards, tell=tell, facts=facts)
     if as_json:
         click.echo(json.dumps(to_json(summary), indent=1))
     else:
@@ -240,8 +263,12 @@ def _tell(match: Match) -> None:
 
 
 def _summary_text(summary: Summary) -> str:
+    more = []
+    if summary.undecided:
+        names = ", ".join(one.id for one in summary.undecided)
+        more = [f"Cannot be told without --version (also python==…) and --exit: {names}."]
     if not summary.found:
-        return f"{_lines(summary)}, and no known failure in them."
+        return "\n".join((f"{_lines(summary)}, and no known failure in them.", *more))
     lines = []
     cards = {one.card.id: one.card for one in summary.found}
     for card in cards.values():
@@ -254,7 +281,7 @@ def _summary_text(summary: Summary) -> str:
         lines += [] if card.fixes else [f"  fix: {NONE_KNOWN}"]
         for fix in card.fixes:
             lines += [f"  fix: {fix.title}", f"    {fix.how}", f"    Not when: {fix.not_when}"]
-    return "\n".join((*lines, "", f"{_lines(summary)} read."))
+    return "\n".join((*lines, "", *more, f"{_lines(summary)} read."))
 
 
 def _lines(summary: Summary) -> str:

@@ -50,7 +50,9 @@ class Lines:
         """See :class:`Live`."""
 
     def done(self, result: Result) -> None:
-        """See :class:`Live`."""
+        """See :class:`Live`. What was not asked is told by the table alone."""
+        if result.verdict is Verdict.UNREACHED:
+            return
         tries = f" ({result.tries} tries)" if result.tries > 1 else ""
         first = one_line(result.sentence.partition("\n")[0])
         self.say(f"{result.verdict.value:11} {result.server}: {result.scenario}: {first}{tries}")

@@ -7,6 +7,7 @@ not be written · 130 interrupted, after every process that was started is gone.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -30,7 +31,15 @@ NOT_HAD: Final = 3
 
 PROGRAM: Final = "lastcall-drill"
 _OF_SCENARIOS: Final = {"globs": "--scenario", "jobs": "--jobs", "listing": "--list"}
-_OF_APPS: Final = {"app_dir": "--app-dir", "grace": "--grace"}
+_OF_APPS: Final = {
+    "app_dir": "--app-dir",
+    "grace": "--grace",
+    "routes": "--route",
+    "websockets": "--websocket",
+    "method": "--method",
+    "headers": "--header",
+    "body": "--body",
+}
 
 _LAZY: Final = {
     "cards": ("lastcall_drill.cli.cards:cards_group", "The catalogue of known failures and their fixes."),
@@ -84,7 +93,7 @@ def _option_for(word: str) -> str:
 
     if any(fnmatchcase(one.id, word) for one in scenarios()):
         return "--scenario"
-    return "--server" if word.partition("==")[0] in programs() else ""
+    return "--server" if word.partition("==")[0].partition("[")[0] in programs() else ""
 
 
 class _NotHadError(click.ClickException):
@@ -107,9 +116,9 @@ class _NotHadError(click.ClickException):
     "servers",
     multiple=True,
     metavar="SERVER",
-    help="lastcall (this one), NAME or NAME==VERSION of a known server (installed in an environment of its own), or a "
-    'command such as "uvicorn {app} --port {port} --timeout-graceful-shutdown {grace}". May be given several times.  '
-    "[lastcall]",
+    help="lastcall (this one), NAME, NAME[EXTRAS] or NAME==VERSION of a known server (installed in an environment of "
+    'its own), or a command such as "uvicorn {app} --port {port} --timeout-graceful-shutdown {grace}". May be given '
+    "several times.  [lastcall]",
 )
 @click.option(
     "--scenario",
@@ -131,7 +140,30 @@ class _NotHadError(click.ClickException):
 @click.option("--junit", "junit_file", metavar="FILE", help="Write it as JUnit XML.")
 @click.option("--html", "html_file", metavar="FILE", help="Write it as a page with a timeline for each verdict.")
 @click.option("--app", "app", metavar="MODULE:ATTRIBUTE", help="Judge an application instead: with --route.")
-@click.option("--route", metavar="PATH", help="With --app: the route that is open when the server is stopped.")
+@click.option(
+    "--route",
+    "routes",
+    multiple=True,
+    metavar="PATH",
+    help="With --app: a route that is open when the server is stopped; also 'METHOD PATH'. May be given several times.",
+)
+@click.option(
+    "--websocket",
+    "websockets",
+    multiple=True,
+    metavar="PATH",
+    help="With --app: a WebSocket that is open then. May be given several times.",
+)
+@click.option("--method", metavar="METHOD", help="With --app: that of the requests.  [GET, with a body POST]")
+@click.option("--body", metavar="TEXT|@FILE", help="With --app: the body of the requests; JSON is sent as such.")
+@click.option(
+    "--header",
+    "headers",
+    multiple=True,
+    metavar="LINE|@FILE",
+    help="With --app: a header field of the requests, 'Name: value', or a file of such lines. May be given several "
+    "times.",
+)
 @click.option("--app-dir", default=".", metavar="DIRECTORY", help="With --app: where it is imported from.  [.]")
 @click.option(
     "--grace", type=click.IntRange(1, 3600), default=5, metavar="S", help="With --app: seconds of grace.  [5]"
@@ -141,28 +173,27 @@ def drill_group(ctx: click.Context, /, **given: Any) -> None:
     """Run what was asked for, unless a subcommand was."""
     if ctx.invoked_subcommand is not None:
         return
-    _check_mode(ctx, given["app"], given["route"])
+    _check_mode(ctx, given)
     with interruptible(ctx, "the drill"):
-        code = _run(given)
+        code = _run(given, ctx.command_path)
     ctx.exit(code)
 
 
-def _check_mode(ctx: click.Context, app: str | None, route: str | None) -> None:
+def _check_mode(ctx: click.Context, given: dict[str, Any]) -> None:
     """Refuse what means nothing with, or without, an application."""
-    if app is None and route is not None:
-        raise click.UsageError("--route needs --app: the application that has this route", ctx)
-    if app is not None and route is None:
-        raise click.UsageError("--app needs --route: the path that is open when the server is stopped", ctx)
-    if app is None:
-        pointless, why = _OF_APPS, "it needs --app: scenarios say themselves what they need"
+    if given["app"] is not None and not (given["routes"] or given["websockets"]):
+        what = "the path that is open when the server is stopped"
+        raise click.UsageError(f"--app needs --route (or --websocket): {what}", ctx)
+    if given["app"] is None:
+        pointless, why = _OF_APPS, " needs --app: scenarios say themselves what they need"
     else:
-        pointless, why = _OF_SCENARIOS, "with --app it means nothing: that is one route, judged once"
+        pointless, why = _OF_SCENARIOS, ": with --app it means nothing: that is one stop, judged once"
     for name, option in pointless.items():
         if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT:
-            raise click.UsageError(f"{option}: {why}", ctx)
+            raise click.UsageError(f"{option}{why}", ctx)
 
 
-def _run(given: dict[str, Any]) -> int:
+def _run(given: dict[str, Any], program: str) -> int:
     from lastcall_drill.cli import app as drill_app  # noqa: PLC0415
     from lastcall_drill.cli.live import live  # noqa: PLC0415 - not for --help, as what follows
     from lastcall_drill.runner import drill, prepare_all  # noqa: PLC0415
@@ -177,6 +208,8 @@ def _run(given: dict[str, Any]) -> int:
     except DrillError as error:
         raise click.UsageError(str(error)) from None
     _check_files(given)
+    if given["app"] is not None:
+        drill_app.subject_of(given)  # refuses what cannot be asked, before anything is prepared
     with live() as shown:
         try:
             if given["app"] is not None:
@@ -186,7 +219,7 @@ def _run(given: dict[str, Any]) -> int:
         except DrillError as error:
             raise _NotHadError(str(error)) from None
         if given["app"] is not None:
-            run = drill_app.judge_all(targets, given, shown.say)
+            run = drill_app.judge_all(targets, given, program, shown.say)
         else:
             shown.plan([target.label for target in targets], len(chosen))
             run = drill(targets, chosen, scale=given["scale"], jobs=given["jobs"], watcher=shown)
@@ -210,13 +243,16 @@ def _chosen(globs: Sequence[str]) -> list[Scenario]:
 
 
 def _list(chosen: Sequence[Scenario]) -> None:
+    from lastcall_drill.reports.facts import BASES  # noqa: PLC0415 - not for --help
+
     group = ""
     for one in chosen:
         if one.info.group != group:
             group = one.info.group
             click.echo(f"\n{group}" if one is not chosen[0] else group)
         needs = f"  [needs {', '.join(sorted(one.needs))}]" if one.needs else ""
-        click.echo(f"  {one.id:30} {one.info.title}{needs}")
+        basis = "" if one.info.basis is None else f"  ({BASES[one.info.basis]})"
+        click.echo(f"  {one.id:30} {one.info.title}{basis}{needs}")
 
 
 def _blemished(run: Run) -> bool:
@@ -239,8 +275,13 @@ def _show(run: Run, *, to_stderr: bool) -> None:
         unicode = (out.encoding or "").lower().replace("-", "") == "utf8"
         click.echo(console.plain_table(run, width, unicode=unicode), file=out)
     first = run.servers[0].label
+    errors: dict[str, str] = {}  # what was said, but for its numbers: of which scenario first
     for one in run.results:
         if one.server == first and one.verdict in (Verdict.FAIL, Verdict.ERROR):
+            said = errors.setdefault(re.sub(r"\d+", "", one.sentence), one.scenario)
+            if one.verdict is Verdict.ERROR and said != one.scenario:
+                click.echo(f"\n{one.scenario}: error: as {said}", file=out)
+                continue
             tries = f" ({one.tries} tries)" if one.tries > 1 else ""
             click.echo(f"\n{one.scenario}: {one.verdict.value}{tries}: {clean(one.sentence)}", file=out)
             click.echo(console.timeline(one), file=out)

@@ -16,9 +16,21 @@ from lastcall_drill.verdicts import Result, Run, Verdict
 if TYPE_CHECKING:
     from rich.text import Text
 
-UNICODE = {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.UNSUPPORTED: "\N{EN DASH}", Verdict.ERROR: "!"}
-ASCII = {Verdict.PASS: "+", Verdict.FAIL: "x", Verdict.UNSUPPORTED: "-", Verdict.ERROR: "!"}
-STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.UNSUPPORTED: "dim", Verdict.ERROR: "bold yellow"}
+UNICODE = {
+    Verdict.PASS: "✓",
+    Verdict.FAIL: "✗",
+    Verdict.UNSUPPORTED: "\N{EN DASH}",
+    Verdict.ERROR: "!",
+    Verdict.UNREACHED: "?",
+}
+ASCII = {**UNICODE, Verdict.PASS: "+", Verdict.FAIL: "x", Verdict.UNSUPPORTED: "-"}
+STYLES = {
+    Verdict.PASS: "green",
+    Verdict.FAIL: "bold red",
+    Verdict.UNSUPPORTED: "dim",
+    Verdict.ERROR: "bold yellow",
+    Verdict.UNREACHED: "dim",
+}
 _GAP = 2  # between columns
 _LEAST = 5  # of a scenario's id, in the narrowest terminal
 _MOST_LINES = 60  # of a timeline
@@ -97,7 +109,7 @@ def _lines(run: Run, width: int, *, unicode: bool) -> Iterator[Line]:
         yield from ([(one, "")] for one in form.legend)
     if not form.worded:
         yield []
-        yield [(_key(marks), "")]
+        yield [(_key(marks, found), "")]
 
 
 def timeline(result: Result) -> str:
@@ -156,5 +168,6 @@ def _style(result: Result | None) -> str:
     return "dim" if result is None else STYLES[result.verdict]
 
 
-def _key(marks: dict[Verdict, str]) -> str:
-    return "  ".join(f"{mark} {verdict.value}" for verdict, mark in marks.items()) + "  . not run"
+def _key(marks: dict[Verdict, str], found: facts.Cells) -> str:
+    there = facts.tally(found.values())
+    return "  ".join(f"{mark} {verdict.value}" for verdict, mark in marks.items() if there[verdict]) + "  . not run"

@@ -40,6 +40,7 @@ SHAPES = {
     "disconnect": ("ring", "told"),
     "cancel": ("cross", "hard"),
     "killed": ("cross", "hard"),
+    "ended": ("tick", "faint"),
     "rst": ("cross", "hard"),
     "refused": ("cross", "hard"),
     "bytes": ("tick", "plain"),

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from lastcall_drill.record import Record
-from lastcall_drill.verdicts import Moment, Result, Run, ScenarioInfo, ServerInfo, Source, Verdict
+from lastcall_drill.verdicts import Basis, Moment, Result, Run, ScenarioInfo, ServerInfo, Source, Verdict
 
 Cells = Mapping[tuple[str, str], Result]  # (the server's label, the scenario's id): the result
 
@@ -15,8 +15,16 @@ MEANINGS: Mapping[Verdict, str] = {
     Verdict.FAIL: "it did not, twice",
     Verdict.UNSUPPORTED: "it has no such feature",
     Verdict.ERROR: "the drill could not be run: no judgement",
+    Verdict.UNREACHED: "an earlier question had failed, so this one could not be asked",
 }
 
+
+BASES: Mapping[Basis, str] = {
+    Basis.STANDARD: "standard",
+    Basis.SUPERVISOR: "supervisors' need",
+    Basis.VIEW: "our view",
+}
+"""Who asks for a rule, in the words of the reports."""
 
 _ENDS = ("exit", "killed")
 
@@ -91,7 +99,9 @@ def unexpected(result: Result) -> bool:
 
 
 def end_of(result: Result) -> End | None:
-    """How the process ended, None where the drill did not see it, or it ended before the signal."""
+    """How the process ended. None where the drill did not see it, has ended it itself, or it was before the signal."""
+    if any(one.what == "ended" for one in result.moments):
+        return None
     ends = [one for one in result.moments if one.source in (Source.PROCESS, Source.DRILL) and one.what in _ENDS]
     last = max(ends, key=lambda one: one.at, default=None)
     return End(last.at, any(one.what == "killed" for one in ends)) if last is not None and last.at >= 0 else None

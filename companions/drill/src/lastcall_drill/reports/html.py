@@ -32,6 +32,7 @@ _SHAPES = {
     Verdict.PASS: '<circle cx="8" cy="8" r="7"/><path d="M4.6 8.3l2.3 2.3 4.5-4.9"/>',
     Verdict.FAIL: '<path d="M8 .6l7.4 7.4L8 15.4.6 8z"/><path d="M5.7 5.7l4.6 4.6m0-4.6l-4.6 4.6"/>',
     Verdict.UNSUPPORTED: '<circle cx="8" cy="8" r="6.2"/><path d="M5 8h6"/>',
+    Verdict.UNREACHED: '<circle cx="8" cy="8" r="6.2"/><path d="M6 6.4a2 2 0 1 1 2.6 1.9L8 9.6m0 1.4v1"/>',
     Verdict.ERROR: '<path d="M8 1l7.4 13.4H.6z"/><path d="M8 5.8v4m0 1.6v1.4"/>',
 }
 _MOST_ROWS = 160  # of one table of moments
@@ -255,6 +256,7 @@ def _results(run: Run, found: facts.Cells) -> Markup:
 def _scenario(run: Run, scenario: ScenarioInfo, found: facts.Cells) -> Markup:
     about = [
         ("Clause", scenario.clause),
+        ("Asked by", facts.BASES[scenario.basis] if scenario.basis else ""),
         ("Why it matters", scenario.reason),
         ("Rule", scenario.rule),
         ("Tolerance", scenario.tolerance),

@@ -1,8 +1,8 @@
 """JUnit XML in the dialect that Jenkins' schema describes and that GitLab, GitHub actions and Azure read.
 
-A server is a test suite, a scenario a test case. ``fail`` is a failure, ``error`` an error; ``unsupported`` and what
-was not run are skipped. The timeline of each case is its ``system-out``, the end of the server's output its
-``system-err``.
+A server is a test suite, a scenario a test case. ``fail`` is a failure, ``error`` an error; ``unsupported``,
+``unreached`` and what was not run are skipped. The timeline of each case is its ``system-out``, the end of the
+server's output its ``system-err``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,12 @@ from xml.etree import ElementTree as ET
 from lastcall_drill.reports import console, facts, text
 from lastcall_drill.verdicts import Result, Run, ScenarioInfo, ServerInfo, Verdict
 
-_ELEMENTS = {Verdict.FAIL: "failure", Verdict.ERROR: "error", Verdict.UNSUPPORTED: "skipped"}
+_ELEMENTS = {
+    Verdict.FAIL: "failure",
+    Verdict.ERROR: "error",
+    Verdict.UNSUPPORTED: "skipped",
+    Verdict.UNREACHED: "skipped",
+}
 
 
 def write(run: Run) -> str:
@@ -89,6 +94,7 @@ def _explanation(scenario: ScenarioInfo, result: Result) -> str:
     lines = [
         scenario.title,
         f"clause: {scenario.clause}",
+        f"asked by: {facts.BASES[scenario.basis] if scenario.basis else 'not said'}",
         f"rule: {scenario.rule}",
         f"tolerance: {scenario.tolerance}",
         f"tries: {result.tries}",

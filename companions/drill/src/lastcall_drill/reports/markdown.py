@@ -15,6 +15,7 @@ _CELLS = {
     Verdict.FAIL: "**✗ fail**",
     Verdict.UNSUPPORTED: "\N{EN DASH} unsupported",
     Verdict.ERROR: "**! error**",
+    Verdict.UNREACHED: "? unreached",
 }
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#|!~])")
 
@@ -38,8 +39,10 @@ def matrix(run: Run, *, reference: str = REFERENCE) -> str:
 
 
 def _table(run: Run, scenarios: list[ScenarioInfo], found: facts.Cells, reference: str) -> str:
-    rows = [["Scenario", *(_heading(one) for one in run.servers)]]
-    rows.extend([_link(one, reference), *(_cell(result) for result in facts.row(run, one, found))] for one in scenarios)
+    rows = [["Scenario", "Asked by", *(_heading(one) for one in run.servers)]]
+    for one in scenarios:
+        basis = "" if one.basis is None else facts.BASES[one.basis]
+        rows.append([_link(one, reference), basis, *(_cell(result) for result in facts.row(run, one, found))])
     return _lines(rows)
 
 

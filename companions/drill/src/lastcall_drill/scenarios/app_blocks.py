@@ -2,6 +2,7 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -9,6 +10,7 @@ from lastcall_drill.scenario import scenario
     title="An application that blocks the event loop is bounded",
     group="Applications that misbehave",
     clause="The kill timer of whoever supervises the process: ten seconds with Docker, thirty with Kubernetes.",
+    basis=Basis.SUPERVISOR,
     reason="A call without a timeout in an async handler stops the loop. The process must end all the same.",
     rule="A handler blocks the loop for a minute; the grace is 1 s. Exits within 10 s.",
     tolerance="see the rule",

@@ -2,6 +2,7 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -9,6 +10,7 @@ from lastcall_drill.scenario import scenario
     title="An application that swallows CancelledError is bounded",
     group="Applications that misbehave",
     clause="The kill timer of whoever supervises the process: ten seconds with Docker, thirty with Kubernetes.",
+    basis=Basis.SUPERVISOR,
     reason="A bare except in a library is enough to swallow a cancel.",
     rule="A handler ignores every cancel; the grace is 1 s. Exits within 6 s.",
     tolerance="see the rule",

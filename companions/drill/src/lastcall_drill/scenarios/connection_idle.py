@@ -3,6 +3,7 @@
 from lastcall_drill.connection import End
 from lastcall_drill.harness import Harness, resets
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 CLIENTS = 20
 
@@ -12,6 +13,7 @@ CLIENTS = 20
     title="Idle kept-alive connections do not delay the exit, and get a FIN",
     group="Connections",
     clause="RFC 9112 9.6: a server closes gracefully. The server's own grace is for work, and there is none.",
+    basis=Basis.VIEW,
     reason="Proxies keep dozens of idle connections open. A stop that waits for them delays each deployment.",
     rule="20 connections with one request each: exits within 1 s of a grace of 5 s, and all connections get a FIN.",
     tolerance="1 s more for the exit",

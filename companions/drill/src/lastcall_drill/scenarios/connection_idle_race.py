@@ -6,6 +6,7 @@ from lastcall_drill.client import HTTPClient
 from lastcall_drill.connection import End
 from lastcall_drill.harness import Harness, resets
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 ROUNDS = 4
 CLIENTS = 400  # of a round, if they can be opened in time
@@ -15,10 +16,12 @@ WINDOW = 0.01  # seconds on either side of the timeout
 
 @scenario(
     "keep_alive",
+    signals=False,
     id="connection-idle-race",
     title="A request that meets the idle timeout is not reset",
     group="Connections",
     clause="RFC 9112 9.5: a client may send while the server closes. 9.6: it closes in stages, against resets.",
+    basis=Basis.STANDARD,
     reason="Proxies reuse connections that the server is about to close. A reset is the 502 that comes once a day.",
     rule="Four times up to 400 connections that are used again from 10 ms before a keep-alive timeout of 2 s to 10 ms "
     "after it: each gets an answer or a FIN, and none a reset without a FIN before it.",

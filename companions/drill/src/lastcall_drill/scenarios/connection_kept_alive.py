@@ -3,6 +3,7 @@
 from lastcall_drill.connection import End
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 NOTICED = 1.3  # seconds in which a server has noticed a signal
 
@@ -12,6 +13,7 @@ NOTICED = 1.3  # seconds in which a server has noticed a signal
     title="A kept-alive connection gets one more answer at most, which says so",
     group="Connections",
     clause='RFC 9112 9.6: the final response says "close", and after it the connection is closed.',
+    basis=Basis.STANDARD,
     reason="Where kept-alive connections are served on, a drain under load never ends; where they are cut without a "
     "word, requests are lost.",
     rule="While another request holds the drain for 3 s, a client asks every 0.1 s. From 1.3 s after the signal on it "

@@ -4,6 +4,7 @@ from contextlib import suppress
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -12,6 +13,7 @@ from lastcall_drill.scenario import Failed, scenario
     title="New callers are refused at once while the application shuts down",
     group="Connections",
     clause="ASGI lifespan, shutdown: sent when the server has stopped accepting connections.",
+    basis=Basis.STANDARD,
     reason="A caller that is refused goes elsewhere. One that is let into a queue which nobody reads hangs, and is "
     "reset then.",
     rule="While lifespan.shutdown takes 3 s, a client that connects 1.5 s after the signal is refused.",

@@ -2,6 +2,7 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -9,6 +10,7 @@ from lastcall_drill.scenario import scenario
     title="A fresh connection that says nothing does not delay the exit",
     group="Connections",
     clause="The server's own grace is for work, and there is none.",
+    basis=Basis.VIEW,
     reason="Balancers and browsers open connections ahead of need. One of them must not hold a stop.",
     rule="Exits within 2 s of a grace of 5 s.",
     tolerance="0.5 s",

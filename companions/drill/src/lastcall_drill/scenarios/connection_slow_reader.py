@@ -2,6 +2,7 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -9,6 +10,7 @@ from lastcall_drill.scenario import scenario
     title="A client that does not read cannot hold the process",
     group="Connections",
     clause="The server's own grace: after it, what still runs is ended.",
+    basis=Basis.SUPERVISOR,
     reason="A download to a phone without reception would hold a deployment.",
     rule="A response of 32 MiB of which nothing is read: exits when the grace of 2 s is over.",
     tolerance="1.5 s",

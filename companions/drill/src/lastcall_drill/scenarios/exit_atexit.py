@@ -2,6 +2,7 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -9,6 +10,7 @@ from lastcall_drill.scenario import Failed, scenario
     title="Functions that were registered with atexit run",
     group="Process and sockets",
     clause="Python, atexit: functions run at normal termination, not when the process is killed by a signal.",
+    basis=Basis.STANDARD,
     reason="Logging, telemetry and profilers write their last data there.",
     rule="SIGTERM to an idle server: a function that the application has registered with atexit runs.",
     tolerance="3 s for the exit",

@@ -4,6 +4,7 @@ import signal
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 CLEAN = (0, -signal.SIGTERM)
 
@@ -13,6 +14,7 @@ CLEAN = (0, -signal.SIGTERM)
     title="The exit after SIGTERM counts as clean",
     group="Process and sockets",
     clause="systemd.service: exit code 0, and an end by SIGTERM itself, are clean. Any other code is a failure.",
+    basis=Basis.SUPERVISOR,
     reason="Supervisors restart, alert and count by the exit code.",
     rule="SIGTERM to an idle server: exit code 0, or ended by the signal SIGTERM.",
     tolerance="3 s for the exit",

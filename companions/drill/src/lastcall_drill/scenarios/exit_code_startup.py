@@ -2,14 +2,17 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
     "lifespan",
+    signals=False,
     id="exit-code-startup",
     title="A start that the application declares failed ends with an exit code that says so",
     group="Process and sockets",
     clause="ASGI lifespan, startup.failed: a server should log the message, and then exit.",
+    basis=Basis.SUPERVISOR,
     reason="With exit code 0 the supervisor believes that all is well, and does not start it again.",
     rule="The application answers with startup.failed: the process exits within 5 s, and its code is not 0.",
     tolerance="see the rule",

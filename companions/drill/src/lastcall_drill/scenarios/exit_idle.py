@@ -2,6 +2,7 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -9,6 +10,7 @@ from lastcall_drill.scenario import scenario
     title="An idle server stops at once",
     group="Process and sockets",
     clause="The server's own grace is for work, and there is none.",
+    basis=Basis.VIEW,
     reason="Restarts in development and rolling deployments add up all stops.",
     rule="SIGTERM to a server without connections: exits within 1 s.",
     tolerance="1 s",

@@ -2,6 +2,7 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -10,6 +11,7 @@ from lastcall_drill.scenario import Failed, scenario
     title="All phases of a stop together stay within what was asked for",
     group="Process and sockets",
     clause="The server's own grace, and ASGI lifespan, shutdown.complete: the sum is what a kill timer is made from.",
+    basis=Basis.SUPERVISOR,
     reason="Phases that each take the whole grace add up to more than the supervisor's kill timer.",
     rule="An endless stream, a request of a minute with 0.3 s of clean-up, work after a response, an idle connection, "
     "and a shutdown of 1 s: exits within the grace of 2 s, 0.3 s and 1 s.",

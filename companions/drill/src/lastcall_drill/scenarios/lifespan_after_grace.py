@@ -2,6 +2,7 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -10,6 +11,7 @@ from lastcall_drill.scenario import Failed, scenario
     title="lifespan.shutdown is run to its end although the grace was used up",
     group="Lifespan",
     clause="ASGI lifespan, shutdown.complete: a server waits for it before it ends.",
+    basis=Basis.STANDARD,
     reason="One stream that does not end in time must not cost the clean-up of the whole application.",
     rule="An endless stream uses up a grace of 2 s; a lifespan.shutdown of 1 s is complete after it.",
     tolerance="2 s for the exit",

@@ -2,6 +2,7 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -10,6 +11,7 @@ from lastcall_drill.scenario import Failed, scenario
     title="lifespan.shutdown begins when the requests' tasks have ended",
     group="Lifespan",
     clause="ASGI lifespan, shutdown: sent when the server has closed all active connections.",
+    basis=Basis.STANDARD,
     reason="The clean-up of a request that finds its connection pool closed loses what it was to save.",
     rule="A request that is ended at a grace of 1 s needs 0.3 s for its finally. lifespan.shutdown begins after that, "
     "and it does begin.",

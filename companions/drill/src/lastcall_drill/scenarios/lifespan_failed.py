@@ -2,6 +2,7 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -10,6 +11,7 @@ from lastcall_drill.scenario import Failed, scenario
     title="What the application says of its failed shutdown is logged",
     group="Lifespan",
     clause="ASGI lifespan, shutdown.failed: a server should log the message, and then terminate.",
+    basis=Basis.STANDARD,
     reason="The message is the only trace of what was not saved.",
     rule="The application answers with shutdown.failed: its message is in the output, and the process exits in 3 s.",
     tolerance="see the rule",

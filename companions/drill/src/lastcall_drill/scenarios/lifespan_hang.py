@@ -2,6 +2,7 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -10,6 +11,7 @@ from lastcall_drill.scenario import scenario
     title="A lifespan.shutdown that hangs is bounded",
     group="Lifespan",
     clause="The kill timer of whoever supervises the process: ten seconds with Docker, thirty with Kubernetes.",
+    basis=Basis.SUPERVISOR,
     reason="A database that does not answer any more must not make the operator use SIGKILL.",
     rule="lifespan.shutdown hangs; the grace is 2 s, as is its own limit where there is one. Exits within 10 s.",
     tolerance="see the rule",

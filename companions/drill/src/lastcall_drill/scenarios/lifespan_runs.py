@@ -2,6 +2,7 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -10,6 +11,7 @@ from lastcall_drill.scenario import Failed, scenario
     title="lifespan.shutdown is run to its end",
     group="Lifespan",
     clause="ASGI lifespan, shutdown.complete: a server waits for it before it ends.",
+    basis=Basis.STANDARD,
     reason="Pools, queues and locks are given back there.",
     rule="SIGTERM to an idle server: a shutdown that takes 0.5 s ends before the process does.",
     tolerance="3 s for the exit",

@@ -2,6 +2,7 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -9,6 +10,7 @@ from lastcall_drill.scenario import Failed, scenario
     title="Tasks that the server cancels leave no traceback",
     group="Process and sockets",
     clause="A cancel that the server has ordered is no error of the application.",
+    basis=Basis.VIEW,
     reason="Alerts are made from tracebacks. Ten at each deployment hide the one that matters.",
     rule="A stream and a request are ended at a grace of 1 s: no line with 'Traceback' in the output.",
     tolerance="3 s for the exit",

@@ -4,6 +4,7 @@ from contextlib import suppress
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -12,6 +13,7 @@ from lastcall_drill.scenario import Failed, scenario
     title="A reload in development does not wait for an open stream",
     group="Process and sockets",
     clause="The reloader's purpose: changed code is served.",
+    basis=Basis.VIEW,
     reason="A browser with live reload has an endless stream open. A reloader that waits for it hangs at each change.",
     rule="With an endless stream open and a grace of 2 s the application's file is changed: the new code answers "
     "within 6 s.",

@@ -6,6 +6,7 @@ from lastcall_drill.client import HTTPClient, Response
 from lastcall_drill.connection import End
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 ROUNDS = 20  # some lose all that was sent before the signal, but in one stop of five
 BEFORE, AFTER = 10, 100  # requests of a round
@@ -20,6 +21,7 @@ Sent = tuple[HTTPClient, Response, float]
     title="Requests that meet the signal are not lost",
     group="Requests",
     clause="RFC 9112 9.6: a server closes in stages, so that no reset destroys what is under way.",
+    basis=Basis.STANDARD,
     reason="Under load there is always somebody whose request is in the socket when the server begins to close. "
     "Closed unread, it is reset: a 502 at the proxy, at each deployment.",
     rule="20 stops with 110 requests each, on connections that were open before. 10 are sent in the 5 ms before the "

@@ -2,6 +2,7 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 CLIENTS = 50
 ROUNDS = 10
@@ -13,6 +14,7 @@ BLOCK = 0.5  # seconds
     title="Clients in the backlog are answered",
     group="Requests",
     clause="TCP: who is in the queue of a listener is connected. Closing the listener resets them.",
+    basis=Basis.VIEW,
     reason="To the client the connection is open and the request sent. A reset is a failure that it cannot explain.",
     rule="While the application blocks the event loop for 0.5 s, 50 clients connect and send a request; then SIGTERM. "
     "All are answered, ten times.",

@@ -2,6 +2,7 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -9,6 +10,7 @@ from lastcall_drill.scenario import Failed, scenario
     title="A request in flight is answered",
     group="Requests",
     clause="The server's own grace: what is under way may finish in it.",
+    basis=Basis.VIEW,
     reason="A stop that loses the requests at work is an outage for those who sent them.",
     rule="A request that needs 1.5 s more is answered with 200, within a grace of 5 s.",
     tolerance="none",

@@ -2,6 +2,7 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -9,6 +10,7 @@ from lastcall_drill.scenario import Failed, scenario
     title="A request whose head is half there is answered",
     group="Requests",
     clause="RFC 9112 9.5: an open connection is closed gracefully, where that is possible.",
+    basis=Basis.VIEW,
     reason="The client, or the proxy before it, is sending its request right now. To close then is a 502 for somebody.",
     rule="The rest of the head comes 0.2 s after the signal. There is an answer, of any status.",
     tolerance="none",

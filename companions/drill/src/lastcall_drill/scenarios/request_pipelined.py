@@ -4,6 +4,7 @@ from lastcall_drill.client import head
 from lastcall_drill.connection import End
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -12,6 +13,7 @@ from lastcall_drill.scenario import Failed, scenario
     group="Requests",
     clause="RFC 9112 9.3.2: answers come in the order of requests. 9.6: a server closes in stages, so that no reset "
     "destroys an answer.",
+    basis=Basis.STANDARD,
     reason="A reset makes the kernel throw away answers that the client has not read yet.",
     rule="Of three requests that were sent before the signal the first is answered completely, what is answered after "
     "it is complete too, and the connection ends with a FIN.",

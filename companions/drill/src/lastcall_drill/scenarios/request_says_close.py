@@ -2,6 +2,7 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -9,6 +10,7 @@ from lastcall_drill.scenario import Failed, scenario
     title="An answer that begins in the drain says Connection: close",
     group="Requests",
     clause='RFC 9112 9.6: a server that is going to close the connection should send "close" in its final response.',
+    basis=Basis.STANDARD,
     reason="A client or proxy that does not know it will use the connection again, and its next request is lost.",
     rule="The head of an answer that begins 2.2 s after the signal has the close option.",
     tolerance="the 2.2 s, so that a server may look for signals once a second",

@@ -3,6 +3,7 @@
 from lastcall_drill.client import head
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 HALF = 512 * 1024
 
@@ -12,6 +13,7 @@ HALF = 512 * 1024
     title="An upload that has begun is finished and answered",
     group="Requests",
     clause="The server's own grace: what is under way may finish in it. RFC 9110 3.4: a request is its body, too.",
+    basis=Basis.VIEW,
     reason="An upload that is reset has to begin again, and the client is not told why.",
     rule="The second half of a body, sent 1 s after the signal, is read and answered with 200, in a grace of 5 s.",
     tolerance="none",

@@ -4,6 +4,7 @@ import signal
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -11,6 +12,7 @@ from lastcall_drill.scenario import scenario
     title="Five signals in a row do not hang the process",
     group="Signals",
     clause="The server's own grace: after it, what still runs is ended.",
+    basis=Basis.SUPERVISOR,
     reason="Impatient people and scripts send signals until something happens.",
     rule="A silent stream is open; SIGINT and SIGTERM in turn, five in a second. Exits when the grace of 2 s is over.",
     tolerance="2 s",

@@ -4,6 +4,7 @@ import signal
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -11,6 +12,7 @@ from lastcall_drill.scenario import Failed, scenario
     title="A signal to the group and one to the process are one stop",
     group="Signals",
     clause="systemd.kill, KillMode=control-group: SIGTERM goes to every process; parents and wrappers forward it, too.",
+    basis=Basis.SUPERVISOR,
     reason="A server that takes the second for a demand to hurry drops its requests at each systemctl stop.",
     rule="SIGTERM to the group, and to the process 20 ms later: a stream of 1.5 s is complete.",
     tolerance="none; grace of 5 s",

@@ -4,6 +4,7 @@ import signal
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -12,6 +13,7 @@ from lastcall_drill.scenario import scenario
     title="SIGINT interrupts a start-up that hangs",
     group="Signals",
     clause="POSIX: SIGINT asks a process to end. No request is at work yet, so there is nothing to wait for.",
+    basis=Basis.SUPERVISOR,
     reason="A database that does not answer at the start leaves a process that only SIGKILL ends.",
     rule="lifespan.startup hangs; exits within 3 s of SIGINT.",
     tolerance="see the rule",

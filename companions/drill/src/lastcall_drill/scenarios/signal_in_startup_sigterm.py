@@ -5,6 +5,7 @@ import signal
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import scenario
 from lastcall_drill.scenarios.signal_in_startup_sigint import interrupted
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -13,6 +14,7 @@ from lastcall_drill.scenarios.signal_in_startup_sigint import interrupted
     title="SIGTERM interrupts a start-up that hangs",
     group="Signals",
     clause="POSIX: SIGTERM asks a process to end. No request is at work yet, so there is nothing to wait for.",
+    basis=Basis.SUPERVISOR,
     reason="A deployment that is rolled back waits for the processes of the broken release.",
     rule="lifespan.startup hangs; exits within 3 s of SIGTERM.",
     tolerance="see the rule",

@@ -4,6 +4,7 @@ import signal
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -12,6 +13,7 @@ from lastcall_drill.scenario import Failed, scenario
     title="A second SIGINT does not skip lifespan.shutdown",
     group="Signals",
     clause="ASGI lifespan, shutdown.complete: a server waits for it before it ends.",
+    basis=Basis.VIEW,
     reason="Who presses Ctrl-C twice is tired of waiting for a stream, and does not want to corrupt a database.",
     rule="With an endless stream open: SIGINT, 1 s, SIGINT. lifespan.shutdown is complete, and the process exits when "
     "the grace of 3 s is over, or before.",

@@ -4,6 +4,7 @@ import signal
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -12,6 +13,7 @@ from lastcall_drill.scenario import Failed, scenario
     title="SIGINT does not skip lifespan.shutdown",
     group="Signals",
     clause="ASGI lifespan, shutdown.complete: a server waits for it before it ends. SIGINT is a terminal's Ctrl-C.",
+    basis=Basis.VIEW,
     reason="Ctrl-C in development, and process managers that send SIGINT, should not skip what SIGTERM runs.",
     rule="SIGINT to an idle server: a shutdown that takes 0.5 s ends before the process does.",
     tolerance="3 s for the exit",

@@ -2,13 +2,15 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
     id="stream-cut-visible",
-    title="A response that is cut looks cut",
+    title="A response that is cut is visibly cut on the wire",
     group="Streams",
     clause="RFC 9112 8: a message whose last chunk is missing is incomplete. So the last chunk must not be sent.",
+    basis=Basis.STANDARD,
     reason="A client that is shown a proper end believes that it has everything, and stores half of a file.",
     rule="An endless stream that is ended at a grace of 1 s has no last chunk.",
     tolerance="none",

@@ -2,6 +2,7 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -9,6 +10,7 @@ from lastcall_drill.scenario import Failed, scenario
     title="At the end of the grace a stream is disconnected before it is cancelled",
     group="Streams",
     clause="ASGI HTTP, http.disconnect: an application that waits for it is told that the connection ends.",
+    basis=Basis.STANDARD,
     reason="Code that handles a client's leaving is written and tested. Code that handles being cancelled anywhere is "
     "rare.",
     rule="An application that waits for http.disconnect gets it before its task is cancelled.",

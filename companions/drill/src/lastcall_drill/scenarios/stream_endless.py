@@ -2,6 +2,7 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -9,6 +10,7 @@ from lastcall_drill.scenario import scenario
     title="An endless stream does not keep the process alive",
     group="Streams",
     clause="The server's own grace: after it, what still runs is ended.",
+    basis=Basis.SUPERVISOR,
     reason="One open event stream is enough to keep a server from ever exiting. Deployments then end with SIGKILL, "
     "and nothing is cleaned up.",
     rule="Exits when the grace of 2 s is over.",

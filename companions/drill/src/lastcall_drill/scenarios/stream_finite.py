@@ -2,6 +2,7 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 CHUNKS = 10
 
@@ -11,6 +12,7 @@ CHUNKS = 10
     title="A stream that ends within the grace is complete",
     group="Streams",
     clause="The server's own grace: what is under way may finish in it. RFC 9112 8: an incomplete message is an error.",
+    basis=Basis.VIEW,
     reason="Answers of language models, exports and downloads take seconds or minutes. Cut, the work is lost.",
     rule="Every chunk, and the end of the body, arrive: 2 s of stream within a grace of 6 s.",
     tolerance="none",

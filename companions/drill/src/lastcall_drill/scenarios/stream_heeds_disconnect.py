@@ -2,6 +2,7 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -9,6 +10,7 @@ from lastcall_drill.scenario import scenario
     title="An endless stream that would end with its client does not keep the process alive",
     group="Streams",
     clause="The server's own grace: after it, what still runs is ended.",
+    basis=Basis.SUPERVISOR,
     reason="This is how event streams of frameworks are written. They end when they are told that the client has left.",
     rule="Exits when the grace of 2 s is over, or before.",
     tolerance="1.5 s",

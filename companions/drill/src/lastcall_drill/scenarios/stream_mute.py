@@ -2,6 +2,7 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -9,6 +10,7 @@ from lastcall_drill.scenario import scenario
     title="A stream that says nothing does not keep the process alive",
     group="Streams",
     clause="The server's own grace: after it, what still runs is ended.",
+    basis=Basis.SUPERVISOR,
     reason="Notification streams are silent for hours. Nothing that they send will ever tell that nobody listens.",
     rule="A response that has begun and waits for http.disconnect: exits when the grace of 2 s is over.",
     tolerance="1.5 s",

@@ -2,6 +2,7 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -9,6 +10,7 @@ from lastcall_drill.scenario import Failed, scenario
     title="The signal is not told to applications as a disconnect",
     group="Streams",
     clause="ASGI HTTP, http.disconnect: sent when the client disconnects. It has not.",
+    basis=Basis.STANDARD,
     reason="Applications stop their work at http.disconnect. Those that use the grace to finish what they do for a "
     "client who is still there would be cut short.",
     rule="No http.disconnect, and no cancel, in the first half of a grace of 4 s, while the client is connected.",

@@ -2,6 +2,7 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -10,6 +11,7 @@ from lastcall_drill.scenario import Failed, scenario
     title="An application that heeds the server's drain notice ends long before the deadline",
     group="Streams",
     clause="The server's own notice for applications (an extension in the scope).",
+    basis=Basis.VIEW,
     reason="A stream that is told may say farewell, and its client knows where to go on. Nobody waits for a deadline.",
     rule="The application is told within 1 s, its last words arrive with a proper end, and the process exits before "
     "half of a grace of 8 s is over.",

@@ -2,6 +2,7 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -10,6 +11,7 @@ from lastcall_drill.scenario import Failed, scenario
     title="The file of a unix socket is gone after the stop",
     group="Process and sockets",
     clause="unix(7): a socket file stays until it is removed.",
+    basis=Basis.VIEW,
     reason="A proxy that finds the file connects to nobody, and other programs take the server for running.",
     rule="After SIGTERM and the exit the file is not there.",
     tolerance="3 s for the exit",

@@ -5,14 +5,17 @@ import socket
 from lastcall_drill.errors import DrillError
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
     "unix",
+    signals=False,
     id="unix-socket-stale",
     title="A stale unix socket file does not prevent the start",
     group="Process and sockets",
     clause="unix(7): bind() fails with EADDRINUSE on a file that is there, even if nobody listens.",
+    basis=Basis.SUPERVISOR,
     reason="After a kill or a power cut the server should start without somebody who removes a file.",
     rule="The file of a socket that nobody listens on is there; the server starts and answers.",
     tolerance="20 s for the start",

@@ -2,6 +2,7 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 ROUNDS = 5
 
@@ -12,6 +13,7 @@ ROUNDS = 5
     title="The application gets websocket.disconnect",
     group="WebSocket",
     clause="ASGI WebSocket, disconnect: sent when the connection is closed, with the code of the Close frame.",
+    basis=Basis.STANDARD,
     reason="Presence, subscriptions and locks are given back there.",
     rule="websocket.disconnect within the grace of 2 s, with the code of the Close frame if one was sent; in 5 stops.",
     tolerance="1.5 s",

@@ -2,6 +2,7 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -10,6 +11,7 @@ from lastcall_drill.scenario import scenario
     title="An open WebSocket does not keep the process alive",
     group="WebSocket",
     clause="The server's own grace: after it, what still runs is ended.",
+    basis=Basis.SUPERVISOR,
     reason="WebSockets are open for days.",
     rule="A WebSocket whose client answers nothing, not even a Close frame: exits when the grace of 2 s is over.",
     tolerance="1.5 s",

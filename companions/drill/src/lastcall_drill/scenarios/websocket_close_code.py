@@ -2,6 +2,7 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 GOING_AWAY, RESTART = 1001, 1012
 
@@ -12,6 +13,7 @@ GOING_AWAY, RESTART = 1001, 1012
     title="A WebSocket is closed with a Close frame that says why",
     group="WebSocket",
     clause='RFC 6455 7.4.1: 1001 is "going away", as a server that goes down; the IANA registry: 1012 is a restart.',
+    basis=Basis.STANDARD,
     reason="Without a Close frame a client sees 1006, an accident, and cannot tell a deployment from a broken network.",
     rule="A Close frame with 1001 or 1012 within the grace of 2 s.",
     tolerance="1.5 s",

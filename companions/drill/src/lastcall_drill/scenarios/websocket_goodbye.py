@@ -2,6 +2,7 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -11,6 +12,7 @@ from lastcall_drill.scenario import Failed, scenario
     title="The application can say goodbye before the Close frame",
     group="WebSocket",
     clause="The server's own notice for applications (an extension in the scope).",
+    basis=Basis.VIEW,
     reason="A last message says where to connect next and from which event on.",
     rule="A message that is sent at the notice arrives before the Close frame.",
     tolerance="grace of 4 s",

@@ -2,6 +2,7 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -9,6 +10,7 @@ from lastcall_drill.scenario import Failed, scenario
     title="Work past the grace is cancelled, once, and cleans up",
     group="Work after the response",
     clause="Python: a task is ended by CancelledError, so that its finally blocks run.",
+    basis=Basis.VIEW,
     reason="A job that is killed without a word leaves locks behind; one that is cancelled gives them back.",
     rule="Work of a minute is cancelled once at a grace of 2 s, its finally runs, and the process exits.",
     tolerance="1.5 s",

@@ -2,6 +2,7 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -9,6 +10,7 @@ from lastcall_drill.scenario import Failed, scenario
     title="Work after the response is finished within the grace",
     group="Work after the response",
     clause="ASGI: the application's call for a request has not returned; the server's own grace is for such work.",
+    basis=Basis.VIEW,
     reason="Background tasks send the mail and write the ledger. The client was told that it is done.",
     rule="Work that needs 2 s more after its response is finished, within a grace of 5 s.",
     tolerance="none",

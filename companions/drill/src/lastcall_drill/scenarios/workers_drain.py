@@ -5,6 +5,7 @@ import signal
 from lastcall_drill.client import HTTPClient
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 STREAMS = 4
 CLIENTS, BURSTS = 12, 4
@@ -16,6 +17,7 @@ CLIENTS, BURSTS = 12, 4
     title="All workers drain",
     group="Several workers",
     clause="The server's own grace: what is under way may finish in it, in every worker.",
+    basis=Basis.VIEW,
     reason="The first worker that is done must not take the others with it.",
     rule="Of 2 workers one has streams of 2 s, the other nothing to do: all streams are complete, in a grace of 5 s.",
     tolerance="none",

@@ -3,6 +3,7 @@
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import scenario
 from lastcall_drill.scenarios.workers_drain import drain
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -11,6 +12,7 @@ from lastcall_drill.scenarios.workers_drain import drain
     title="SIGTERM to the whole group is one stop",
     group="Several workers",
     clause="systemd.kill, KillMode=control-group: SIGTERM goes to every process. A parent that forwards it doubles it.",
+    basis=Basis.SUPERVISOR,
     reason="This is how systemd stops a service unless it is told otherwise.",
     rule="As in workers-drain, with SIGTERM to parent and workers at once: all streams are complete.",
     tolerance="none",

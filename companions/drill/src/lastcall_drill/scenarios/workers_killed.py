@@ -8,6 +8,7 @@ from lastcall_drill.errors import DrillError
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
 from lastcall_drill.scenarios.workers_drain import by_worker
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -16,6 +17,7 @@ from lastcall_drill.scenarios.workers_drain import by_worker
     title="A worker that dies takes only its own requests with it",
     group="Several workers",
     clause="A worker is a process of its own, so that the others are not concerned.",
+    basis=Basis.VIEW,
     reason="The kernel kills one worker for its memory. That must not be the end of the service.",
     rule="Of two workers with a stream of 2 s each one is killed: the other's stream is complete, and 3 s later "
     "requests are answered.",

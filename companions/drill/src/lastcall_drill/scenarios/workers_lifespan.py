@@ -2,6 +2,7 @@
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -11,6 +12,7 @@ from lastcall_drill.scenario import Failed, scenario
     title="Each worker's lifespan.shutdown is run to its end",
     group="Several workers",
     clause="ASGI lifespan, shutdown.complete: a server waits for it before it ends.",
+    basis=Basis.STANDARD,
     reason="Every worker has a pool of its own to give back.",
     rule="SIGTERM to an idle server with 2 workers, of which one needs 0.5 s for its shutdown, the other 1.5 s: both "
     "are complete.",

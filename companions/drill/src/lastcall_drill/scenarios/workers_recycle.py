@@ -4,6 +4,7 @@ import threading
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 LIMIT = 30
 CLIENTS = 4
@@ -13,10 +14,12 @@ EACH = 100
 @scenario(
     "workers",
     "max_requests",
+    signals=False,
     id="workers-recycle",
     title="Recycling workers loses no request",
     group="Several workers",
     clause="The option's purpose is to replace a worker, not to drop requests. RFC 9112 9.6: nothing is reset.",
+    basis=Basis.VIEW,
     reason="An option against memory leaks that costs a request per thousand is an error rate that nobody can explain.",
     rule="2 workers that are replaced after 30 requests; 4 clients send 100 requests each, each on a connection of "
     "its own: all 400 are answered.",

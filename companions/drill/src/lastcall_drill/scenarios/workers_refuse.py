@@ -4,6 +4,7 @@ from contextlib import suppress
 
 from lastcall_drill.harness import Harness
 from lastcall_drill.scenario import Failed, scenario
+from lastcall_drill.verdicts import Basis
 
 
 @scenario(
@@ -13,6 +14,7 @@ from lastcall_drill.scenario import Failed, scenario
     title="New callers are refused at once while workers shut down",
     group="Several workers",
     clause="ASGI lifespan, shutdown: sent when the server has stopped accepting connections.",
+    basis=Basis.STANDARD,
     reason="A parent that keeps the listener open lets callers into a queue that nobody reads. They hang.",
     rule="While lifespan.shutdown takes 4 s in 2 workers, a client that connects 2 s after the signal is refused.",
     tolerance="none",

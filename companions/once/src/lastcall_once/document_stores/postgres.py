@@ -164,5 +164,5 @@ class PostgresDocumentStore:
         statement = self._named.get(text)
         if statement is None:
             statement = self._named[text] = self._store.named(text)
-        cursor = await connection.execute(statement, values, prepare=True, binary=True)
+        cursor = await self._store.execute(connection, statement, values)
         return await cursor.fetchall()

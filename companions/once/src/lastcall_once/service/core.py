@@ -11,6 +11,7 @@ from typing import Any
 from lastcall_once._record import Record
 from lastcall_once.documents import Charge, Document, DocumentStore, Entry
 from lastcall_once.guard import AsyncOnce
+from lastcall_once.own_task import own_task
 from lastcall_once.records import Policy
 from lastcall_once.service.faults import Fault
 from lastcall_once.service.keys import Key
@@ -146,7 +147,7 @@ class Call(Record):
         appended = [self.documents.append(self.scoped_name("events"), text, keep=EVENTS_KEPT)]
         if event["run_id"] is not None:
             appended.append(self.documents.append(self.timeline(event["run_id"]), text, keep=TIMELINE_KEPT))
-        return (await asyncio.gather(*appended))[0]
+        return (await asyncio.gather(*map(own_task, appended)))[0]
 
     def timeline(self, run_id: str) -> str:
         """The stream with the events of a run, and of others."""

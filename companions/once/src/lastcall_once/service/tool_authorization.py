@@ -25,6 +25,7 @@ from typing import Any
 
 from lastcall_once.documents import Document
 from lastcall_once.guard import check_key
+from lastcall_once.own_task import own_task
 from lastcall_once.records import Attempt, Event, Verdict
 from lastcall_once.service.agents import audit, tools_of
 from lastcall_once.service.core import Answer, Call
@@ -107,11 +108,12 @@ async def _settle(call: Call, attempt: Attempt, decision: Decision) -> None:
 
 
 async def _read_state(call: Call, asked: ToolCall) -> _AgentState:
-    agent, policy, *tools = await asyncio.gather(
+    reads = (
         call.documents.read(call.scoped_name("agents"), asked.agent),
         call.documents.read(call.scoped_name("policies"), asked.agent),
         *(call.documents.read(tools_of(call, scope), asked.tool) for scope in _scopes(asked.agent)),
     )
+    agent, policy, *tools = await asyncio.gather(*map(own_task, reads))
     return _AgentState(agent, policy, tools)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import threading
 import time
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Sequence
@@ -52,11 +53,18 @@ class MemoryStore:
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
+        self._lock = threading.Lock()  # for clones in other threads
         self._records: dict[str, Record] = {}
         self._keys: list[str] = []  # sorted
         self.service_data = ServiceData()
         self._pid = 0
         self._purged = 0.0
+
+    def clone(self) -> MemoryStore:
+        """A store on the same records that is not open, for another thread."""
+        made = MemoryStore(clock=self._clock)
+        made.__dict__ |= self.__dict__ | {"_pid": 0}
+        return made
 
     async def open(self) -> None:
         """Start, or go on with what is there. Raises StoreError in a second process."""
@@ -83,19 +91,22 @@ class MemoryStore:
         now = self.now()
         if time.monotonic() - self._purged > _PURGE_EVERY:
             await self.purge()
-        outcome = records.acquire(self._records.get(attempt.key), attempt, now)
-        self._put(outcome.record)
+        with self._lock:
+            outcome = records.acquire(self._records.get(attempt.key), attempt, now)
+            self._put(outcome.record)
         return outcome
 
     async def renew(self, key: str, token: str, *, lease: float, ttl: float) -> bool:
         """Like :meth:`lastcall_once.store.Store.renew`."""
-        after = records.renew(self._records.get(key), token, lease, ttl, self.now())
-        return self._put(after)
+        now = self.now()
+        with self._lock:
+            return self._put(records.renew(self._records.get(key), token, lease, ttl, now))
 
     async def finish(self, key: str, token: str, event: Event, *, ttl: float, result: bytes | None = None) -> bool:
         """Like :meth:`lastcall_once.store.Store.finish`."""
         now = self.now()
-        return self._put(records.finish(self._records.get(key), token, event, now, ttl=ttl, result=result))
+        with self._lock:
+            return self._put(records.finish(self._records.get(key), token, event, now, ttl=ttl, result=result))
 
     async def get(self, key: str) -> Record | None:
         """Like :meth:`lastcall_once.store.Store.get`."""
@@ -115,19 +126,22 @@ class MemoryStore:
 
     async def delete(self, key: str) -> bool:
         """Like :meth:`lastcall_once.store.Store.delete`."""
-        there = records.at(self._records.get(key), self.now()) is not None
-        self._drop(key)
+        now = self.now()
+        with self._lock:
+            there = records.at(self._records.get(key), now) is not None
+            self._drop(key)
         return there
 
     async def purge(self) -> int:
         """Like :meth:`lastcall_once.store.Store.purge`. Happens by itself, about once a minute of use."""
         now = self.now()
         self._purged = time.monotonic()
-        gone = [key for key, record in self._records.items() if records.at(record, now) is None]
-        for key in gone:
-            del self._records[key]
-        if gone:
-            self._keys = sorted(self._records)
+        with self._lock:
+            gone = [key for key, record in self._records.items() if records.at(record, now) is None]
+            for key in gone:
+                del self._records[key]
+            if gone:
+                self._keys = sorted(self._records)
         self.service_data.purge(now)
         return len(gone)
 

@@ -16,7 +16,14 @@ is as safe as a commit is: see PostgreSQL's ``synchronous_commit``.
 
 A connection that has died is found by a look at its socket before it is used; connecting anew is the pool's work. Calls
 that wait for that fail when it does, not only at their timeout. A call that the server does not answer is ended by
-shutting its socket down: psycopg's own way, a cancel request, needs a server that answers.
+shutting its socket down: psycopg's own way, a cancel request, needs a server that answers. A connection that turns out
+to be read-only (its server was demoted, or its name leads to another one now) is closed, and all others with it.
+
+A pooler such as PgBouncer may hand each transaction to another server's process, with the settings and the prepared
+statements that any client has left there: under one's own name there may be another one's statement. It is recognised
+by the process that answers, which is not the one that greeted us; then nothing is prepared and nothing set. What is
+lost by that: the server does not stop a statement that takes too long, so that it may still wait for its row, and then
+have its effect, when our call has failed.
 """
 
 from __future__ import annotations
@@ -29,13 +36,15 @@ import select
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
+from weakref import WeakSet
 
 import psycopg
-from psycopg import AsyncConnection, errors
+from psycopg import AsyncConnection, AsyncCursor, errors
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Identifier
 from psycopg_pool import AsyncConnectionPool
 
+from lastcall_once.own_task import own_task
 from lastcall_once.records import Attempt, Event, Outcome, Policy, Record, State, Verdict, at
 from lastcall_once.store import StoreError
 
@@ -207,7 +216,9 @@ class _Statements(NamedTuple):
 class PostgresStore:
     """A store (``lastcall_once.store.Store``) at ``postgresql://[user[:password]@][host][:port][/database]``.
 
-    What follows ``?`` is libpq's, such as ``sslmode=verify-full``. ``table`` may name a schema too (``app.once``).
+    What follows ``?`` is libpq's, such as ``sslmode=verify-full``, or ``prepare_threshold``: psycopg's, after how many
+    executions on a connection a statement is prepared there, or ``none``. Without it, that is at once, or never behind
+    a pooler. ``table`` may name a schema too (``app.once``).
     ``timeout`` (seconds) bounds every call, the wait for one of the ``connections`` included; the server stops a
     statement a little before it. Nothing is retried: whether a call that failed had its effect is not known. The user
     needs SELECT, INSERT, UPDATE and DELETE, and for the first ``open`` of a release CREATE. Raises ValueError for a URL
@@ -217,11 +228,12 @@ class PostgresStore:
     def __init__(self, url: str, *, table: str = "once_records", timeout: float = 2.0, connections: int = 8) -> None:
         if not re.fullmatch(r"(?:[A-Za-z_]\w{0,47}\.)?[A-Za-z_]\w{0,47}", table, re.ASCII):
             raise ValueError(f"{table!r} is no name of a table: letters, digits and _, after a schema's name and a dot")
+        self._url, self._threshold = _without_threshold(url)
         try:
-            conninfo_to_dict(url)
+            conninfo_to_dict(self._url)
         except psycopg.Error:  # its message has the URL, and that the password
             raise ValueError("a PostgreSQL store's URL is postgresql://[user[:password]@][host][:port][/db]") from None
-        self._url = url
+        self._given = url
         self._table = table
         self._timeout = timeout
         self._connections = connections
@@ -229,7 +241,12 @@ class PostgresStore:
         self._purged = 0.0  # the loop's time
         self._purging: asyncio.Task[int] | None = None
         self._waiting: set[asyncio.Timeout] = set()  # calls that have no connection yet
+        self._writable: WeakSet[AsyncConnection[Any]] = WeakSet()  # connections, as far as we know
         self._statements: _Statements
+
+    def clone(self) -> PostgresStore:
+        """A store on the same records that is not open, for another thread."""
+        return PostgresStore(self._given, table=self._table, timeout=self._timeout, connections=1)
 
     async def open(self) -> None:
         """Connect and bring the schema up to date."""
@@ -244,7 +261,7 @@ class PostgresStore:
         await self._prepare_schema()
         self._pool = AsyncConnectionPool(
             self._url,
-            kwargs={"autocommit": True},
+            kwargs={"autocommit": True, **self._threshold},
             configure=self._configure,
             min_size=1,
             max_size=self._connections,
@@ -271,7 +288,7 @@ class PostgresStore:
         now = asyncio.get_running_loop().time()
         if self._pool is not None and now - self._purged > _PURGE_EVERY:
             self._purged = now
-            self._purging = asyncio.create_task(self._purge_beside())
+            self._purging = own_task(self._purge_beside())
         rows = await self._rows(
             "acquire",
             {
@@ -356,7 +373,7 @@ class PostgresStore:
     async def _run(self, name: str, values: Mapping[str, Any], *, rows: bool) -> tuple[list[Any], int]:
         async def work(connection: AsyncConnection[Any]) -> tuple[list[Any], int]:
             statement = getattr(self._statements, name)
-            cursor = await connection.execute(statement, values, prepare=True, binary=True)
+            cursor = await self.execute(connection, statement, values)
             return (await cursor.fetchall() if rows else []), cursor.rowcount
 
         return await self.run(work)
@@ -375,10 +392,20 @@ class PostgresStore:
             try:
                 with _CutAt(deadline, connection):
                     return await work(connection)
+            except errors.ReadOnlySqlTransaction:
+                self._writable.clear()  # nor are the others, in all likelihood; the next call connects anew
+                await connection.close()
+                raise
             finally:
                 await pool.putconn(connection)
         except (psycopg.Error, OSError, UnicodeError) as exc:
             raise self._failure(exc, deadline) from exc
+
+    async def execute(
+        self, connection: AsyncConnection[Any], statement: bytes, values: Mapping[str, Any]
+    ) -> AsyncCursor[Any]:
+        """Execute a statement, which is prepared at once if nothing speaks against it: it comes again and again."""
+        return await connection.execute(statement, values, prepare=None if self._threshold else True, binary=True)
 
     async def _connect(self, pool: AsyncConnectionPool[AsyncConnection[Any]], deadline: float) -> AsyncConnection[Any]:
         while True:
@@ -388,7 +415,7 @@ class PostgresStore:
                     connection = await pool.getconn()
                 finally:
                     self._waiting.discard(scope)
-            if not _stale(connection):
+            if connection in self._writable and not _stale(connection):
                 return connection
             await connection.close()
             await pool.putconn(connection)  # which makes another
@@ -405,12 +432,34 @@ class PostgresStore:
 
         It also ends a transaction, with its locks, whose client has stopped in the middle, and cannot cut anything.
         """
-        await connection.execute(
+        self._writable.add(connection)
+        cursor = await connection.execute(
             "SELECT set_config('statement_timeout', %s, false),"
             " set_config('idle_in_transaction_session_timeout', %s, false),"
-            " set_config('default_transaction_isolation', 'read committed', false)",
-            (str(max(1, int(self._timeout * 900))), str(max(1, int(self._timeout * 1000)))),
+            " set_config('default_transaction_isolation', 'read committed', false) WHERE pg_backend_pid() = %s",
+            (
+                str(max(1, int(self._timeout * 900))),
+                str(max(1, int(self._timeout * 1000))),
+                connection.info.backend_pid,
+            ),
         )
+        if cursor.rowcount == 0:
+            await self._configure_pooled(connection)
+
+    async def _configure_pooled(self, connection: AsyncConnection[Any]) -> None:
+        """What answers is not who greeted us: a pooler is between, and the next statement may go to yet another one.
+
+        So nothing may be left behind there, and nothing expected. Raises StoreError if that does not do.
+        """
+        if not self._threshold:
+            connection.prepare_threshold = None
+        cursor = await connection.execute("SELECT current_setting('default_transaction_isolation')")
+        row = await cursor.fetchone()
+        if row != ("read committed",):
+            raise self._error(
+                f"default_transaction_isolation is {row[0] if row else 'unknown'}, which cannot be changed behind a "
+                "pooler such as PgBouncer: set it to 'read committed' for this user, by ALTER ROLE"
+            )
 
     def _failure(self, exc: Exception, deadline: float) -> StoreError:
         in_time = asyncio.get_running_loop().time() < deadline
@@ -446,7 +495,7 @@ class PostgresStore:
         deadline = asyncio.get_running_loop().time() + self._timeout
         try:
             async with asyncio.timeout_at(deadline):
-                connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True)
+                connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True, **self._threshold)
             try:
                 with _CutAt(deadline, connection):
                     await self._configure(connection)
@@ -498,6 +547,29 @@ class _CutAt(contextlib.AbstractContextManager[None]):
 def _cut(connection: AsyncConnection[Any]) -> None:
     with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as copy:
         copy.shutdown(socket.SHUT_RDWR)  # psycopg wakes up, and finds the connection closed
+
+
+def _without_threshold(url: str) -> tuple[str, dict[str, Any]]:
+    """The URL without ``prepare_threshold``, which libpq does not know, and that as psycopg's argument, if it is there.
+
+    Raises ValueError for a value that is none.
+    """
+    threshold: dict[str, Any] = {}
+    if not re.match("postgres(ql)?://", url):
+        return url, threshold
+    start, _, query = url.partition("?")
+    kept = []
+    for option in query.split("&"):
+        name, _, value = option.partition("=")
+        if name != "prepare_threshold":
+            kept.append(option)
+        elif value.lower() == "none":
+            threshold[name] = None
+        elif re.fullmatch("[0-9]{1,9}", value):
+            threshold[name] = int(value)
+        else:
+            raise ValueError(f"prepare_threshold={value}: it is a number of executions, from 0 on, or none")
+    return "?".join([start, *filter(None, ["&".join(kept)])]), threshold
 
 
 def _stale(connection: AsyncConnection[Any]) -> bool:

@@ -13,6 +13,9 @@ for operators, not for requests. The other keys with the prefix belong to ``last
 
 What Redis forgets, ``once`` forgets: run it with ``appendonly yes`` and ``maxmemory-policy noeviction``. A failover to
 a replica loses what had not been copied.
+
+An answer that only a server gives which is not the primary (any more) closes all connections, since Redis does not: the
+call fails, and the next one connects anew, to whatever the name leads to by then.
 """
 
 from __future__ import annotations
@@ -21,7 +24,9 @@ import asyncio
 import contextlib
 import hashlib
 import heapq
+import logging
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,10 +34,20 @@ from urllib.parse import urlsplit
 from redis.asyncio.connection import ConnectionPool, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import (
+    BusyLoadingError,
+    MasterDownError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 
 from lastcall_once.records import Attempt, Event, Outcome, Policy, Record, State, Verdict, acquire, at
 from lastcall_once.store import StoreError
+
+logger = logging.getLogger("lastcall.once")
 
 SCHEMA = 1
 _SCAN_COUNT = 1000  # keys that one round trip of a scan looks at
@@ -180,10 +195,11 @@ _VERDICTS = {verdict.value.encode(): verdict for verdict in Verdict}
 class RedisStore:
     """A store (``lastcall_once.store.Store``) at ``redis://[[user]:password@]host[:port][/database]``.
 
-    ``rediss://`` is the same over TLS, ``unix://`` over a socket; what follows ``?`` is handed to redis-py, such as
-    ``ssl_ca_certs=/path``. ``prefix`` begins the names of all that is written. ``timeout`` (seconds) bounds every call,
-    the wait for one of the ``connections`` included. Nothing is retried: whether a call that failed had its effect is
-    not known. Raises ValueError for a URL that cannot be read.
+    ``rediss://`` is the same over TLS, ``unix://`` over a socket. What follows ``?`` is handed to redis-py, such as
+    ``ssl_ca_certs=/path``, except for what decides how answers look and what is repeated. ``prefix`` begins the names
+    of all that is written. ``timeout`` (seconds) bounds every call, the wait for one of the ``connections`` included.
+    Nothing is retried: whether a call that failed had its effect is not known. Raises ValueError for a URL that cannot
+    be read.
     """
 
     def __init__(self, url: str, *, prefix: str = "once:", timeout: float = 2.0, connections: int = 32) -> None:
@@ -202,27 +218,43 @@ class RedisStore:
         self._pool: ConnectionPool | None = None
         self._idle: list[Any] = []  # connections; the one used last is used next
         self._slots = asyncio.Semaphore(connections)
+        self._warns = True
+
+    def clone(self) -> RedisStore:
+        """A store on the same records that is not open, for another thread."""
+        made = RedisStore(self._url, prefix=self.prefix, timeout=self._timeout, connections=1)
+        made._warns = False  # this one has, or will
+        return made
 
     async def open(self) -> None:
         """Connect and compare the schemas. Raises StoreError, also for an option in the URL that is none."""
         if self._pool is not None:
             return
         self._slots = asyncio.Semaphore(self._connections)
-        self._pool = ConnectionPool.from_url(
-            self._url,
-            protocol=2,
-            socket_timeout=None,  # _run bounds whole calls
-            socket_connect_timeout=None,
-            retry=Retry(NoBackoff(), 0),  # a second acquire would find the first one's lease
-        )
+        self._pool = self._new_pool()
         try:
             await self._check_schema()
+            if self._warns:
+                await self._warn_of_eviction()
         except (TypeError, ValueError):
             await self.close()
             raise self._error("the URL has an option that redis-py does not know, or a value that is none") from None
         except BaseException:
             await self.close()
             raise
+
+    def _new_pool(self) -> ConnectionPool:
+        options: dict[str, Any] = {
+            "socket_timeout": None,  # _run bounds whole calls
+            "socket_connect_timeout": None,
+            **parse_url(self._url),
+            # What the URL has no say in: how answers look, which are read here, and that no command is repeated.
+            "protocol": 2,
+            "decode_responses": False,
+            "retry": Retry(NoBackoff(), 0),  # a second acquire would find the first one's lease
+            "retry_on_timeout": False,
+        }
+        return ConnectionPool(**options)
 
     async def close(self) -> None:
         """Close the connections; those in use close when their call ends."""
@@ -232,6 +264,32 @@ class RedisStore:
             with contextlib.suppress(Exception):  # whatever state it is in, it is gone
                 async with asyncio.timeout(self._timeout):
                     await connection.disconnect()
+
+    async def _warn_of_eviction(self) -> None:
+        try:
+            about: bytes = await self._run("INFO", "memory")
+        except StoreError as exc:
+            if isinstance(exc.__cause__, ResponseError):  # not every user may ask
+                return
+            raise
+        found = re.search(rb"^maxmemory_policy:([\w-]+)", about, re.MULTILINE)
+        if found and found[1] != b"noeviction":
+            logger.warning(
+                "Redis at %s may forget records that still count, whose work would be done again: its "
+                "maxmemory-policy is %s, and should be noeviction",
+                self._place,
+                found[1].decode(),
+            )
+
+    async def _leave(self) -> None:
+        """Use none of the connections any more: the next call asks anew where the name of the server leads to.
+
+        Redis keeps its connections when it changes its role, so that nothing else would ever end them.
+        """
+        idle = self._idle
+        self._idle, self._pool = [], self._new_pool()  # those in use are closed when their call ends
+        for connection in idle:
+            await connection.disconnect(nowait=True)
 
     async def _check_schema(self) -> None:
         found = await self._run("GET", self._schema)
@@ -338,6 +396,8 @@ class RedisStore:
                 except NoScriptError:
                     return await self._exchange(pool, _packed(("EVAL", otherwise, *command[2:])))
         except (RedisError, OSError, UnicodeError) as exc:
+            if pool is self._pool and _is_of_the_wrong_server(exc):
+                await self._leave()
             raise self._error(self._reason(exc)) from exc
 
     async def _exchange(self, pool: ConnectionPool, packed: bytes) -> Any:
@@ -388,6 +448,18 @@ class RedisStore:
 
     def _error(self, reason: str) -> StoreError:
         return StoreError(f"Redis at {self._place}: {reason}")
+
+
+def _is_of_the_wrong_server(exc: Exception) -> bool:
+    """Whether the answer is that of a server which does nothing for us at present, while another one may.
+
+    The words may stand behind others, where it was a script that met them.
+    """
+    if isinstance(exc, (ReadOnlyError, MasterDownError, BusyLoadingError)):  # redis-py took the word away
+        return True
+    return isinstance(exc, ResponseError) and any(
+        word in str(exc) for word in ("READONLY ", "MASTERDOWN ", "LOADING ", "NOREPLICAS ")
+    )
 
 
 def _packed(command: Sequence[str | bytes]) -> bytes:

@@ -11,6 +11,9 @@ them, and writes what has changed with one INSERT for each 64. There are so few 
 ``sqlite3`` releases it in each, and has to wait for up to 5 ms to get it back from a loop that is at work all the time;
 ``gil_handoff`` deals with one that would never give it back.
 
+Each transaction looks whether the file still has its name: one that was removed or replaced can be read and written as
+before, but the next process to open the store gets another one, and a key would be carried out in both.
+
 Results, which may be large, have a table of their own, so that counting an attempt does not write them again. Any error
 of SQLite undoes the transaction, and all its steps fail.
 
@@ -38,6 +41,8 @@ from lastcall_once import records
 from lastcall_once.records import Attempt, Event, Outcome, Record, State
 from lastcall_once.store import StoreError
 from lastcall_once.stores.gil_handoff import GilHandoff
+from lastcall_once.stores.sqlite_errors import explained, is_busy
+from lastcall_once.stores.sqlite_file import FileInUse
 from lastcall_once.stores.sqlite_schema import migrate
 
 T = TypeVar("T")
@@ -170,6 +175,7 @@ class SQLiteStore:
         self._timeout = timeout
         self._clock = clock
         self._pid = 0
+        self._opened_in = Path()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._closing: list[asyncio.Future[Any]] = []
@@ -184,6 +190,11 @@ class SQLiteStore:
         """The file."""
         return self._path
 
+    def clone(self) -> SQLiteStore:
+        """A store on the same file that is not open, for another thread."""
+        path = self._opened_in / self._path  # wherever the application has gone since
+        return SQLiteStore(path, synchronous=self._synchronous, timeout=self._timeout, clock=self._clock)
+
     # -- the loop's side -----------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
@@ -194,6 +205,7 @@ class SQLiteStore:
         if self._thread is not None and self._pid == os.getpid():
             return
         loop = asyncio.get_running_loop()
+        self._opened_in = Path.cwd()
         opened: asyncio.Future[Any] = loop.create_future()
         self._loop, self._pid, self._jobs, self._closing = loop, os.getpid(), SimpleQueue(), []
         self._waiting.clear()
@@ -361,23 +373,23 @@ class SQLiteStore:
         closing: list[asyncio.Future[Any]],
     ) -> None:
         try:
-            connection = self._connect()
+            connection, file = self._connect()
         except BaseException as exc:
-            _tell([(opened, None, _explained(exc, self._path))])
+            _tell([(opened, None, explained(exc, self._path))])
             return
         try:
             _tell([(opened, None, None)])
             while (batch := _next_batch(jobs)) is not None:
                 todo = [job for job in batch if not job.future.done()]
                 if todo:
-                    _tell(self._execute(connection, todo))
+                    _tell(self._execute(connection, file, todo))
                 handoff.answered(len(batch))
         finally:
             connection.close()
             for closed in closing:
                 _tell([(closed, None, None)])
 
-    def _execute(self, connection: sqlite3.Connection, batch: list[_Job]) -> Answers:
+    def _execute(self, connection: sqlite3.Connection, file: FileInUse, batch: list[_Job]) -> Answers:
         """Carry out ``batch`` in one transaction."""
         answers: Answers = []
         try:
@@ -386,6 +398,7 @@ class SQLiteStore:
                 self._purge_sometimes(connection)
             else:
                 connection.execute("BEGIN")
+            file.check()
             now = self._clock()  # after the wait for other processes
             rows = _Rows(connection, {job.key for job in batch if job.change is not None})
             for job in batch:
@@ -397,7 +410,7 @@ class SQLiteStore:
             if connection.in_transaction:
                 with suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
-            return [(job.future, None, _explained(exc, self._path)) for job in batch]
+            return [(job.future, None, explained(exc, self._path)) for job in batch]
         return answers
 
     def _purge_sometimes(self, connection: sqlite3.Connection) -> None:
@@ -406,7 +419,7 @@ class SQLiteStore:
             if over:
                 self._purged = time.monotonic()
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self) -> tuple[sqlite3.Connection, FileInUse]:
         with suppress(FileExistsError):
             # Only a file that is not there: to close a descriptor of one that SQLite has open would drop its locks.
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
@@ -418,11 +431,12 @@ class SQLiteStore:
             cached_statements=256,
         )
         try:
+            file = FileInUse(self._opened_in / self._path)  # the application may go elsewhere
             self._prepare(connection)
         except BaseException:
             connection.close()
             raise
-        return connection
+        return connection, file
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         """Switch to WAL mode, and bring the schema up to date."""
@@ -432,7 +446,7 @@ class SQLiteStore:
                 mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
             except sqlite3.OperationalError as exc:
                 # Two processes that open a new file at once: here SQLite does not always wait by itself.
-                if not _is_busy(exc) or time.monotonic() > patience:
+                if not is_busy(exc) or time.monotonic() > patience:
                     raise
                 time.sleep(0.005)
             else:
@@ -556,36 +570,3 @@ def _purge(connection: sqlite3.Connection, now: float) -> tuple[int, bool]:
     gone = connection.execute(_DELETE, keys).rowcount
     counters = connection.execute(_DELETE_COUNTERS, (now, _PURGED_AT_ONCE)).rowcount
     return gone, max(gone, counters) < _PURGED_AT_ONCE
-
-
-def _is_busy(exc: sqlite3.Error) -> bool:
-    return getattr(exc, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
-
-_REASONS = {
-    sqlite3.SQLITE_BUSY: "another process has held {path} for longer than the timeout",
-    sqlite3.SQLITE_LOCKED: "another process has held {path} for longer than the timeout",
-    sqlite3.SQLITE_READONLY: "{path} cannot be written: it, or its directory, is read-only for this user",
-    sqlite3.SQLITE_FULL: "there is no space left for {path}",
-    sqlite3.SQLITE_IOERR: "the disk of {path} fails",
-    sqlite3.SQLITE_CANTOPEN: "{path} cannot be opened: is its directory there, and may this user write in it?",
-    sqlite3.SQLITE_PERM: "this user may not open {path}",
-    sqlite3.SQLITE_CORRUPT: "{path} is damaged: move it away, or restore a copy",
-    sqlite3.SQLITE_NOTADB: "{path} is no SQLite database, or is damaged: move it away, or name another file",
-}
-
-
-def _explained(exc: BaseException, path: Path) -> BaseException:
-    """A StoreError that says what is wrong."""
-    if isinstance(exc, StoreError):
-        return exc
-    if isinstance(exc, OSError):
-        reason, detail = "{path} cannot be made", exc.strerror or str(exc)
-    elif isinstance(exc, sqlite3.Error):
-        code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
-        reason, detail = _REASONS.get(code, "SQLite cannot use {path}"), str(exc)
-    else:
-        reason, detail = "{path} has something that this release cannot read", repr(exc)
-    error = StoreError(f"{reason.format(path=path)} ({detail})")
-    error.__cause__ = exc
-    return error

@@ -47,10 +47,18 @@ def refused(sentence: str) -> ImportError:
 application: Any = load(os.environ["DRILL_APP"]) if "DRILL_APP" in os.environ else None
 
 
+def named(scope: Message) -> str:
+    """Who is called, among the events: a path, with the method before it if that is not GET."""
+    if scope["type"] == "lifespan":
+        return f"worker-{os.getpid()}"
+    path = quote(scope["path"])  # a name in the events has no spaces
+    word: str = scope.get("method", "WEBSOCKET")
+    return path if word == "GET" else f"{word}:{path}"
+
+
 async def app(scope: Message, receive: Receive, send: Send) -> None:
     """The application, watched."""
-    # Quoted: a name in the events has no spaces.
-    who = f"worker-{os.getpid()}" if scope["type"] == "lifespan" else quote(scope["path"])
+    who = named(scope)
 
     async def watched_receive() -> Message:
         message = await receive()
