@@ -225,6 +225,18 @@ def test_an_application_that_completes_its_start_up_after_the_signal_is_shut_dow
     assert found["seconds"] == found["phases"]["CLOSING"] >= 0.1
 
 
+def test_a_second_signal_does_not_hold_the_shutdown_of_who_has_completed_its_start_up(start: Start) -> None:
+    """It has no effect in CLOSING, and the loop turns on: the time for lifespan.shutdown runs."""
+    server = start("app_that_completes_late_and_ticks", ready=False)
+    wait_for_output(server, "startup began")
+    server.signal(signal.SIGTERM)
+    wait_for_output(server, "shutdown began")
+    time.sleep(0.6)  # two signals that come sooner count as one
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    assert "turned" in server.stdout
+
+
 def test_a_start_up_that_blocks_on_is_abandoned_with_its_stack(start: Start, tmp_path: Path) -> None:
     file = tmp_path / "report.json"
     server = start("app_startup_that_swallows", "--timeout-cancel", "0.2", "--drain-report", str(file), ready=False)

@@ -137,7 +137,7 @@ class SignalHandler:
         interrupt = isinstance(before, SignalHandler) and before._hear(signum, when)
         if self._escalation.press(when, STOP_SIGNALS.get(signum, 1)):
             self._ordered = min(self._ordered, when)
-            if self._escalation.level >= 2 and self._server.starting and watchdog.is_running():
+            if self._escalation.level >= 2 and watchdog.leaves_at_second():
                 time.sleep(LEAVING)  # its thread ends the process with 5; an end in order must not come before that
             self._server.signal_received(signum.name, min(self._escalation.level, 2))
             interrupt |= self._server.importing

@@ -499,6 +499,16 @@ def plan(double first, double interrupt, double second, *, double restart, int c
         ring(bell[1])
 
 
+def leaves_at_second():
+    """Whether it ends the process at a second signal, as in the start."""
+    cdef bint found = False
+    if running == getpid():
+        pthread_mutex_lock(&lock)
+        found = watch.plan.starting
+        pthread_mutex_unlock(&lock)
+    return found
+
+
 def turned():
     """The event loop has turned since the order: the start-up does not block it, and needs no interruption."""
     if running == getpid():

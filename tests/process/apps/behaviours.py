@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import contextlib
 import gc
+import itertools
 import os
 import signal
 import sys
@@ -220,6 +221,23 @@ async def startup_that_swallows_and_completes(receive: Receive, send: Send) -> N
     await then_serve(receive, send)
 
 
+async def completes_late_and_ticks_in_its_shutdown(receive: Receive, send: Send) -> None:
+    """Says how long the loop stood still at most while it was shut down."""
+    await receive()
+    say("startup began")
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(1000)
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    say("shutdown began")
+    times = [time.monotonic()]
+    while times[-1] < times[0] + 2:
+        await asyncio.sleep(0.05)
+        times.append(time.monotonic())
+    say("stood still" if max(b - a for a, b in itertools.pairwise(times)) > 1.8 else "turned")
+    await send({"type": "lifespan.shutdown.complete"})
+
+
 async def blocking_startup_that_swallows_and_completes(receive: Receive, send: Send) -> None:
     await receive()
     say("startup began")
@@ -273,6 +291,7 @@ app_startup_that_swallows = app_with(startup_that_swallows)
 app_shortly_blocking_startup = app_with(shortly_blocking_startup)
 app_startup_that_swallows_and_completes = app_with(startup_that_swallows_and_completes)
 app_blocking_startup_that_swallows_and_completes = app_with(blocking_startup_that_swallows_and_completes)
+app_that_completes_late_and_ticks = app_with(completes_late_and_ticks_in_its_shutdown)
 app_stubborn_startup = app_with(stubborn_startup)
 app_blocking_shutdown = app_with(blocking_shutdown)
 app_dying = app_with(dying)
