@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -90,6 +91,17 @@ def test_exact_line_in_colours() -> None:
     assert line == f'\x1b[32mINFO\x1b[0m:     127.0.0.1:54321 - "{bold}" \x1b[31m404 Not Found\x1b[0m\n'
 
 
+def formatted(*request: Any, fmt: str | None = None, colors: bool = False) -> str:
+    """The line of a request by a logger and our formatter."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(AccessFormatter(fmt, use_colors=colors))
+    logger = logging.Logger("lastcall.access")
+    logger.addHandler(handler)
+    report(LoggerAccess(logger), *request)
+    return stream.getvalue()
+
+
 @given(
     client=st.one_of(st.none(), st.tuples(st.text(), st.integers(0, 65535))),
     method=st.text(),
@@ -127,13 +139,8 @@ def test_escaping_text_is_escaping_its_utf8(text: str) -> None:
 def test_the_formatter_writes_the_same_line(
     client: tuple[str, int] | None, method: str, target: bytes, status: int, colors: bool
 ) -> None:
-    stream = io.StringIO()
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(AccessFormatter(use_colors=colors))
-    logger = logging.Logger("lastcall.access")
-    logger.addHandler(handler)
-    report(LoggerAccess(logger), client, method, target, "1.1", status)
-    assert stream.getvalue() == lines_written((client, method, target, "1.1", status), colors=colors)
+    request = (client, method, target, "1.1", status)
+    assert formatted(*request, colors=colors) == lines_written(request, colors=colors)
 
 
 # -- Responses that did not end as they should ------------------------------------------------------------------------
@@ -156,13 +163,8 @@ def test_a_cut_response_does_not_look_like_a_whole_one(colors: bool) -> None:
     ],
 )
 def test_the_mark_is_in_every_format(fmt: str | None, shown: str) -> None:
-    stream = io.StringIO()
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(AccessFormatter(fmt, use_colors=False))
-    logger = logging.Logger("lastcall.access")
-    logger.addHandler(handler)
-    report(LoggerAccess(logger), CLIENT, "GET", b"/%s", "1.1", 200, bytes_sent=91, mark="cut")
-    assert stream.getvalue().removeprefix("INFO:     ") == f"{shown}\n"
+    line = formatted(CLIENT, "GET", b"/%s", "1.1", 200, 0.0, 91, "cut", fmt=fmt)
+    assert line.removeprefix("INFO:     ") == f"{shown}\n"
 
 
 def test_another_mark_says_what_it_is() -> None:
@@ -190,14 +192,8 @@ def test_a_formatter_of_uvicorns_can_read_the_record() -> None:
 def test_the_formatter_writes_the_same_line_for_a_cut_response(
     client: tuple[str, int] | None, target: bytes, status: int, size: int, colors: bool
 ) -> None:
-    stream = io.StringIO()
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(AccessFormatter(use_colors=colors))
-    logger = logging.Logger("lastcall.access")
-    logger.addHandler(handler)
     request = (client, "GET", target, "1.1", status, 0.0, size, "cut")
-    report(LoggerAccess(logger), *request)
-    assert stream.getvalue() == lines_written(request, colors=colors)
+    assert formatted(*request, colors=colors) == lines_written(request, colors=colors)
 
 
 def test_base_sink_drops_everything() -> None:

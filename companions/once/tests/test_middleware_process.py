@@ -93,7 +93,7 @@ def test_a_stop_waits_for_a_stream_whose_client_has_left(service: Service, below
     charge(peer, "k", "/stream?4")
     began(server)
     peer.close()
-    time.sleep(1)
+    time.sleep(1)  # by then --timeout-disconnect has cancelled it
     server.signal(signal.SIGTERM)
     assert server.wait() == 0
     assert service.record("k").state.value == "done"
@@ -108,7 +108,7 @@ def test_and_cancels_it_at_the_end_of_its_grace(service: Service, below: str) ->
     charge(peer, "k", "/stream?1000")
     began(server)
     peer.close()
-    time.sleep(1)
+    time.sleep(1)  # by then --timeout-disconnect has cancelled it
     server.signal(signal.SIGTERM)
     assert server.wait() == 0
     assert service.record("k").state.value == "unknown"

@@ -1,3 +1,4 @@
+# length: one store and its file; the processes, full disks and threads that it meets are set up once for all.
 """The SQLite store: what several processes, full disks, foreign files and time-outs come to, and the group commit."""
 
 from __future__ import annotations
