@@ -69,6 +69,26 @@ def test_one_counts_from_the_hook_on_until_it_is_closed(where: str) -> None:
     running(watched, steps)
 
 
+def test_one_that_is_found_in_a_thread_wakes_a_loop_that_sleeps() -> None:
+    watched = ClosingGenerators()
+    ends: list[str] = []
+
+    async def steps() -> None:
+        gate, told = asyncio.Event(), asyncio.get_running_loop().create_future()
+        gate.set()
+        watched.on_end = lambda: told.set_result(None)
+        await asyncio.sleep(0)
+        held = [begun(ends, gate)]
+        await anext(held[0])
+        asleep = threading.Timer(0.2, held.clear)  # by then the loop has nothing to do, and no timer
+        asleep.start()
+        await told
+        asleep.join()
+        assert ends == ["closed"]
+
+    running(watched, steps)
+
+
 def test_one_that_is_closed_by_its_consumer_never_counts() -> None:
     watched = ClosingGenerators()
 
