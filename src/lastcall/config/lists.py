@@ -95,6 +95,39 @@ class Binds(Kind):
         return tuple(binds) or None
 
 
+class Smokes(Kind):
+    """Smoke checks: ``PATH`` or ``PATH=STATUS``, read into pairs of path and status."""
+
+    repeatable: bool = True
+
+    nothing: ClassVar[object] = ()
+
+    @property
+    def expected(self) -> str:
+        return "PATH or PATH=STATUS, as in /health or /admin=401"
+
+    @property
+    def annotation(self) -> str:
+        return "str | Sequence[str]"
+
+    @property
+    def metavar(self) -> str:
+        return "PATH[=STATUS]"
+
+    def convert(self, value: object) -> tuple[tuple[str, int], ...]:
+        return tuple(_blaming(text, self._check) for text in Strings().convert(value))
+
+    def _check(self, text: str) -> tuple[str, int]:
+        path, equals, status = text.rpartition("=")
+        if not (equals and status.isascii() and status.isdigit()):
+            path, status = text, "200"  # "=" may stand in a query, too
+        if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path or "#" in path:
+            raise UnusableValueError(self.expected, text)
+        if not 100 <= int(status) <= 599:
+            raise UnusableValueError("a status from 100 to 599", text)
+        return path, int(status)
+
+
 class Headers(Kind):
     """Response headers: ``NAME:VALUE`` in text, pairs of str or bytes in Python. Read into lower-case bytes pairs."""
 
