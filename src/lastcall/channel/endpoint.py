@@ -63,6 +63,11 @@ class Endpoint:
         if not self._writing:
             self._write()
 
+    def read_rest(self) -> None:
+        """Take what has come and was not read yet: for the last words of one that has ended."""
+        while not self._closed and self._readable():
+            pass
+
     def close(self) -> None:
         """Close; what is unsent is lost. ``on_lost`` is not called."""
         if self._closed:
@@ -93,16 +98,17 @@ class Endpoint:
             self.close()
             self._on_lost(error)
 
-    def _readable(self) -> None:
+    def _readable(self) -> bool:
+        """Read once; whether there may be more."""
         try:
             data, ancillary, flags, _ = self._sock.recvmsg(
                 _READ, socket.CMSG_SPACE(DESCRIPTORS_AT_MOST * _INT), getattr(socket, "MSG_CMSG_CLOEXEC", 0)
             )
         except (BlockingIOError, InterruptedError):
-            return
+            return False
         except OSError:
             self._lose(None)
-            return
+            return False
         for level, kind, content in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 found = array.array("i")
@@ -110,10 +116,10 @@ class Endpoint:
                 self._received.extend(found)
         if flags & socket.MSG_CTRUNC:
             self._lose(ChannelError("descriptors are missing: too few are free in this process"))
-            return
+            return False
         if not data:
             self._lose(None)
-            return
+            return False
         try:
             for content, count in self._frames.feed(data):
                 message = decode(content)
@@ -121,9 +127,10 @@ class Endpoint:
                     raise ChannelError(f"{count} descriptors were announced, and {len(self._received)} came")
                 self._on_message(message, [self._received.popleft() for _ in range(count)])
                 if self._closed:
-                    return
+                    return False
         except ChannelError as exc:
             self._lose(exc)
+        return not self._closed
 
     def _write(self) -> None:
         while self._unsent and not self._closed:
