@@ -55,11 +55,22 @@ class Endpoint:
         return len(self._unsent)
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
-        """Send, or keep what cannot be sent now. After the loss of the other side this does nothing."""
+        """Send, or keep what cannot be sent now. After the loss of the other side this does nothing.
+
+        Raises OSError, and sends nothing, where no descriptors are free.
+        """
         if self._closed:
             return
         data = frame(encode(message), len(descriptors))
-        self._unsent.append((data, [os.dup(fd) for fd in descriptors]))
+        copies: list[int] = []
+        try:
+            for fd in descriptors:
+                copies.append(os.dup(fd))  # noqa: PERF401 - those that were made have to be known if one fails
+        except OSError:
+            for fd in copies:
+                os.close(fd)
+            raise
+        self._unsent.append((data, copies))
         if not self._writing:
             self._write()
 

@@ -203,6 +203,29 @@ class Goodbye(Message):
     moved: int = 0
 
 
+# -- from one parent to the next (an upgrade) ------------------------------------------------------------------------
+
+
+class Inherit(Message):
+    """The listeners of the service, for a successor of the parent. ``more``: another such message follows.
+
+    ``addresses`` are those of the configuration, in order, as text; ``control`` is the path of the control socket, ""
+    where there is none. Descriptors: the listeners, whose slots and addresses are ``slots`` and ``binds``.
+    """
+
+    addresses: tuple[str, ...]
+    control: str
+    slots: tuple[int, ...]
+    binds: tuple[int, ...]
+    more: bool
+
+
+class Serving(Message):
+    """The new parent's workers accept: the old ones may go."""
+
+    pid: int
+
+
 LATENCY_BUCKETS = tuple(0.0005 * 2**n for n in range(18))
 """Upper bounds in seconds: 0.5 ms to 65 s, each twice the one before."""
 

@@ -15,9 +15,10 @@ from typing import Any, Final, Protocol
 from lastcall.base.errors import StartupError
 from lastcall.base.record import Record
 from lastcall.channel import messages
-from lastcall.channel.messages import SHARED, Message
+from lastcall.channel.messages import Message
 from lastcall.supervisor import actions, events
 from lastcall.supervisor.actions import Action
+from lastcall.supervisor.control import Outcome
 from lastcall.supervisor.events import Event
 from lastcall.supervisor.report import WorkerEnd, progress_of
 from lastcall.supervisor.workers import Listeners, Worker, Workers, send_listeners
@@ -32,14 +33,6 @@ LOOKS_PER_MEASURE: Final = 6
 
 PAUSE: Final = 1.0
 """Seconds after a mistake of ours until the fleet is asked again, lest it make the same one without an end."""
-
-
-class Outcome(Record):
-    """How an order came out: ``text`` is a line or several."""
-
-    ok: bool
-    text: str
-    report: dict[str, object] | None = None
 
 
 class Decides(Protocol):
@@ -62,7 +55,7 @@ class Doors(Listeners, Protocol):
         """Let the first client in; raises StartupError, or OSError."""
 
     def add(self, slot: int, share: float | None = None) -> None:
-        """Make the listeners of a slot; raises OSError."""
+        """Make the listeners of a slot; raises OSError, or StartupError."""
 
     def steer(self, slot: int, share: float | None) -> None:
         """Give the slot that share of newcomers; None: all alike."""
@@ -116,7 +109,6 @@ class Parent:
         self._accepting = False
         self._adding: dict[int, set[int]] = {}  # slot: workers that have not answered yet
         self._closing: dict[int, set[int]] = {}
-        self._emptied: set[int] = set()
         self._requests = 0
         self._waiting: dict[int, asyncio.Future[Outcome]] = {}
         self._censuses: dict[int, Callable[[Worker, messages.Census], object]] = {}
@@ -136,6 +128,7 @@ class Parent:
             actions.CloseSlot: self._close_slot,
             actions.Steer: lambda one: seams.doors.steer(one.slot, one.share),
             actions.ShutDoor: lambda _: seams.doors.shut_door(),
+            actions.CloseListeners: lambda _: seams.doors.close(),
             actions.Settled: self._settle,
             actions.Say: lambda one: logger.log(one.level, "%s", one.text),
             actions.Notify: lambda one: seams.notify(one.state, one.status),
@@ -243,9 +236,7 @@ class Parent:
             case messages.StoppedAccepting():
                 self.tell(events.StoppedAccepting(number))
             case messages.Emptied():
-                self._emptied.add(number)
                 self.tell(events.Emptied(number))
-                self._close_doors_if_empty()
             case messages.Census():
                 if (told := self._censuses.pop(message.number, None)) is not None:
                     told(worker, message)
@@ -257,7 +248,7 @@ class Parent:
         if message.slots and not self._accepting:
             self._accepting = True
             self._seams.on_first()
-        self.tell(events.AcceptsNow(worker.number, tuple(slot for slot in message.slots if slot != SHARED)))
+        self.tell(events.AcceptsNow(worker.number, message.slots))
 
     def _ended(self, worker: Worker) -> None:
         assert worker.process is not None
@@ -269,7 +260,6 @@ class Parent:
             self.ends.append(worker.end())
             self._seams.show(progress_of([one.progress for one in self.workers if one.progress is not None]))
         self.tell(events.Exited(worker.number, 0 if code is None else code, worker.reason))
-        self._close_doors_if_empty()
 
     def _answered(self, waiting: dict[int, set[int]], slot: int, number: int) -> None:
         """A worker has done its part for a slot, or is gone; what follows when it was the last."""
@@ -288,11 +278,6 @@ class Parent:
             self._seams.doors.remove(slot)
             self.slots.remove(slot)
             self.tell(events.SlotClosed(slot))
-
-    def _close_doors_if_empty(self) -> None:
-        """The final stop: who still waits in a queue was answered, and nobody comes any more."""
-        if self.stopping and all(worker.number in self._emptied for worker in self.workers):
-            self._seams.doors.close()
 
     # -- what the fleet wants -------------------------------------------------------------------------------------
 
@@ -336,8 +321,7 @@ class Parent:
                 if not self.done.done():
                     self.done.set_exception(error)
                 return
-        shared = (SHARED,) if action.slots and self._seams.doors.shared else ()
-        self._send(action.worker, messages.Accept((*action.slots, *shared)))
+        self._send(action.worker, messages.Accept(action.slots))
 
     def _retire(self, action: actions.Retire) -> None:
         successor = None if action.successor is None else self.workers.get(action.successor)
@@ -354,14 +338,13 @@ class Parent:
         """Give two workers the ends of a socketpair, for connections; the order goes with one end."""
         try:
             one, other = socket.socketpair()
+            with one, other:
+                to.send(messages.Adopt(), [other.fileno()])
+                self._send(number, message, [one.fileno()])
         except OSError as exc:  # no descriptor is free: then nobody moves, and nothing else changes
-            logger.warning("No connections are handed on: %s", exc.strerror)
+            logger.warning("No connections are handed on: %s", exc.strerror or exc)
             if isinstance(message, messages.Retire):
                 self._send(number, messages.Retire(message.cause, False, message.short))
-            return
-        with one, other:
-            to.send(messages.Adopt(), [other.fileno()])
-            self._send(number, message, [one.fileno()])
 
     def _take_census(self, action: actions.TakeCensus) -> None:
         self.ask(action.worker, lambda worker, census: self.tell(events.CensusTaken(worker.number, census)))
@@ -386,14 +369,28 @@ class Parent:
             worker.signal(signal.Signals(action.signal))
 
     def _open_slot(self, action: actions.OpenSlot) -> None:
-        self._seams.doors.add(action.slot, action.share)
-        self.slots.append(action.slot)
-        copies = [(action.slot, bind, fd) for bind, fd in self._seams.doors.descriptors(action.slot)]
-        self._adding[action.slot] = set()
-        for worker in self.workers:
-            send_listeners(worker, copies)
-            self._adding[action.slot].add(worker.number)
-        self._go_on(self._adding, action.slot)
+        slot, doors = action.slot, self._seams.doors
+        try:
+            doors.add(slot, action.share)
+        except (OSError, StartupError) as exc:
+            self.tell(events.SlotFailed(slot, getattr(exc, "strerror", None) or str(exc)))
+            return
+        copies = [(slot, bind, fd) for bind, fd in doors.descriptors(slot)]
+        self._adding[slot] = set()
+        try:
+            for worker in self.workers:
+                send_listeners(worker, copies)
+                self._adding[slot].add(worker.number)
+        except OSError as exc:  # no descriptor is free: those that were told close theirs again
+            del self._adding[slot]
+            for worker in self.workers:
+                worker.send(messages.CloseSlot(slot))
+            doors.steer_away(slot)
+            doors.remove(slot)
+            self.tell(events.SlotFailed(slot, exc.strerror or str(exc)))
+            return
+        self.slots.append(slot)
+        self._go_on(self._adding, slot)
 
     def _close_slot(self, action: actions.CloseSlot) -> None:
         self._seams.doors.steer_away(action.slot)

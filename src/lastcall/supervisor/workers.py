@@ -23,6 +23,8 @@ from lastcall.supervisor.spawn import Process, start_worker
 
 PRIVATE_BACKLOG = 16
 
+GENERATIONS_KEPT = 3
+
 
 class Listeners(Protocol):
     """The service's listening sockets (``net.slots.Slots``), as far as workers get copies of them."""
@@ -78,7 +80,7 @@ class Worker:
 class Workers:
     """All of them. ``on_message(worker, message)`` and ``on_exit(worker)`` are called in the loop.
 
-    ``settings`` is what ``supervisor.settings.pack`` has made; it may be replaced, for those who are started later.
+    ``settings`` is what ``supervisor.settings.pack`` has made. It may be replaced, for generations that are to come.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Workers:
         on_exit: Callable[[Worker], None],
     ) -> None:
         self.settings = settings
+        self._settings: dict[int, str] = {}  # by generation, the last ones
         self.beats = Beats()
         self._on_message = on_message
         self._on_exit = on_exit
@@ -138,7 +141,7 @@ class Workers:
                     worker.number,
                     worker.generation,
                     worker.slot,
-                    self.settings,
+                    self._settings_of(worker.generation),
                     tuple(sys.path),
                     worker.place,
                     tuple(slot for slot, _, _ in first),
@@ -227,6 +230,14 @@ class Workers:
     def _tell_watchdog(self, without: Worker | None = None) -> None:
         """Whom to kill if it ends this process."""
         watchdog.own_children([(one.pid, one.hello) for one in self if one is not without and one.pid])
+
+    def _settings_of(self, generation: int) -> str:
+        """What a generation began with, so that one that is replaced without a reload stays what it was."""
+        if generation not in self._settings:
+            self._settings[generation] = self.settings
+            for old in sorted(self._settings)[:-GENERATIONS_KEPT]:
+                del self._settings[old]
+        return self._settings[generation]
 
     def _private_path(self, number: int) -> str:
         if not self._directory:

@@ -1,0 +1,240 @@
+"""The process of the parent: its event loop, its signals, what it says, and its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Final
+
+from lastcall.base.errors import LastcallError, StartupError
+from lastcall.base.exit_code import ExitCode
+from lastcall.base.record import replace
+from lastcall.drain.ladder import Phase
+from lastcall.net.slots import Slots
+from lastcall.observe.logs import StopView, configure_logging
+from lastcall.server import watchdog
+from lastcall.server.loops import refuse_running_loop
+from lastcall.server.process import ProcessGuard
+from lastcall.server.report_file import ReportFile, report_file
+from lastcall.server.server import budgets_of
+from lastcall.server.teardown import close_loop
+from lastcall.supervisor.control_server import ControlServer
+from lastcall.supervisor.fleet import Fleet
+from lastcall.supervisor.parent import Parent, Seams
+from lastcall.supervisor.policy import KILL_MARGIN, FleetPolicy
+from lastcall.supervisor.report import merged
+from lastcall.supervisor.runtime_dir import name_of
+from lastcall.supervisor.service import ParentService
+from lastcall.supervisor.settings import pack
+from lastcall.supervisor.signals import Signals
+from lastcall.supervisor.upgrade import Copy, Inheritance, Upgrade, inheritance
+
+if TYPE_CHECKING:
+    from lastcall.config import Config
+    from lastcall.net.listener import Address
+    from lastcall.supervisor.workers import Worker
+
+logger = logging.getLogger("lastcall.error")
+
+SMOKE_SECONDS: Final = 10.0
+"""For all smoke checks of one worker together."""
+
+
+def run_supervisor(config: Config, *, tell: Callable[[LastcallError], int], final: bool) -> int:
+    """Serve by workers under this process until it is told to stop; return the exit code.
+
+    The arguments are those of ``server.process.run_process``. The application is not imported here, and the event loop
+    is asyncio's, whatever ``--loop`` says: that is for workers.
+
+    Before anything is done, raises RuntimeError in a running event loop and while another call owns this process, and
+    ConfigError for a configuration that no other process could have.
+    """
+    refuse_running_loop()
+    if watchdog.is_running():
+        raise RuntimeError("lastcall serves in this process already, and owns it until that call returns")
+    settings = pack(config)
+    configure_logging(config.options.log)
+    # The kill timers of workers give them a moment more than their longest stop, and the parent ends after them.
+    budgets = budgets_of(config.options.stop)
+    budgets = replace(budgets, lifespan_shutdown=budgets.lifespan_shutdown + KILL_MARGIN)
+    guard = ProcessGuard(budgets, gc_freeze=config.options.gc_freeze, final=final)
+    view = StopView()
+    signals = Signals(on_interrupt=view.interrupted)
+    if final:
+        atexit.register(signals.handler.ignore)
+    code: int = ExitCode.STOPPED
+    try:
+        guard.start()
+        guard.entered(Phase.SERVING)
+        signals.install()
+        loop = asyncio.new_event_loop()
+        try:
+            process = _Process(config, settings, signals, guard, view)
+            code = loop.run_until_complete(process.serve())
+        finally:
+            guard.bound_the_end()
+            close_loop(loop)
+    except LastcallError as error:
+        code = max(code, tell(error))
+    finally:
+        view.close()
+        if not final:
+            signals.handler.restore()
+            guard.stop()
+        guard.thaw()
+    return code
+
+
+class _Process:
+    """One run of the parent, from the addresses to the report."""
+
+    def __init__(self, config: Config, settings: str, signals: Signals, guard: ProcessGuard, view: StopView) -> None:
+        self._config = config
+        self._settings = settings
+        self._signals = signals
+        self._guard = guard
+        self._view = view
+        self._report_file: ReportFile | None = report_file(config.options.stop.report)
+        self._ordered = math.inf
+        self._inheritance: Inheritance | None = None
+
+    async def serve(self) -> int:
+        """Everything; the exit code. Raises StartupError where it cannot be done."""
+        for warning in self._config.warnings:
+            logger.warning("%s", warning)
+        with ExitStack() as stack:
+            self._slots, predecessors_control = await self._bind()
+            stack.callback(self._slots.close)
+            policy = self._policy(self._config)
+            self._fleet = Fleet(policy, time.monotonic())
+            self._parent = Parent(self._fleet, self._seams(), self._settings, self._slots.numbers)
+            stack.callback(self._parent.close)
+            self._upgrade = Upgrade(self._config.options.net.binds, self._copies, self._successor_serves)
+            stack.callback(self._upgrade.close)
+            self._service = ParentService(
+                self._parent, self._config, policy=self._policy, upgrader=self._upgrade.run
+            )
+            self._control = self._make_control(predecessors_control)
+            self._control.start()
+            self._upgrade.control = self._control.path
+            try:
+                with self._signals.obeyed(self._service):
+                    self._parent.begin()
+                    code = await self._parent.done
+                    return self._report(code)
+            finally:
+                await self._control.close()
+
+    # -- the start ------------------------------------------------------------------------------------------------
+
+    async def _bind(self) -> tuple[Slots, str]:
+        """The listeners: made, or inherited from the parent before; and the path of its control socket."""
+        net = self._config.options.net
+        self._inheritance = inheritance()
+        if self._inheritance is not None:
+            copies, control = await self._inheritance.take(net.binds)
+            return Slots.inherited(net.binds, net.backlog, copies), control
+        slots = Slots(net.binds, net.backlog)
+        slots.bind(self._config.options.workers.count)
+        return slots, ""
+
+    def _policy(self, config: Config) -> FleetPolicy:
+        return FleetPolicy.of(config.options, jitter=random.random, shared=bool(self._slots.shared))
+
+    def _seams(self) -> Seams:
+        return Seams(
+            doors=self._slots,
+            smoke=self._smoke,
+            notify=self._notify,
+            on_first=self._say_where,
+            on_stop=self._stopping,
+            show=self._view.progress,
+        )
+
+    def _make_control(self, predecessors: str) -> ControlServer:
+        path = predecessors or self._config.options.workers.control
+        name = name_of(self._slots.addresses, 0)
+        return ControlServer(self._service, path, name=name, replace=bool(predecessors))
+
+    async def _smoke(self, worker: Worker) -> str:
+        from lastcall.supervisor.canary.smoke import smoke  # noqa: PLC0415 - only where there is something to check
+
+        checks = self._service.config.options.canary.smoke
+        return await smoke(worker.path, checks, SMOKE_SECONDS) if checks else ""
+
+    def _notify(self, state: str, status: str) -> None:
+        if state == "READY" and self._inheritance is not None:
+            self._inheritance.serving()
+
+    def _say_where(self) -> None:
+        self._guard.ready()
+        for address in self._slots.addresses:
+            logger.info("lastcall running on %s (Press CTRL+C to quit)", url_of(address))
+        count = self._config.options.workers.count
+        control = f"; lastcall ctl --socket {self._control.path}" if self._control.path else ""
+        logger.info("%d worker%s%s", count, "" if count == 1 else "s", control)
+        budgets = budgets_of(self._config.options.stop)
+        worst = budgets.worst_case()
+        if worst < math.inf:
+            logger.info("A stop takes at most %g s (after Ctrl-C: %g s)", worst, budgets.worst_case(interactive=True))
+        else:
+            logger.info("A stop has no limit: one of its timeouts is none")
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    def _stopping(self, cause: str, interactive: bool) -> None:
+        self._ordered = time.monotonic()
+        self._cause = cause
+        self._view.ordered()
+        self._guard.entered(Phase.DRAINING)
+        self._upgrade.give_up()
+        self._draft()
+        worst = budgets_of(self._config.options.stop).worst_case(interactive=interactive)
+        self._guard.bound(worst + KILL_MARGIN)
+
+    def _draft(self) -> None:
+        if self._report_file is not None:
+            self._report_file.draft(merged(self._cause, ExitCode.ERROR, 0.0, self._parent.ends))
+
+    def _report(self, code: int) -> int:
+        """Say, and write, how it ended."""
+        self._view.close()
+        seconds = time.monotonic() - self._ordered
+        if seconds < 0:  # no stop was ordered: it could not start
+            return code
+        report = merged(self._cause, code, seconds, self._parent.ends)
+        logger.log(logging.WARNING if report.cut else logging.INFO, "%s", report)
+        if self._report_file is not None:
+            try:
+                self._report_file.write(report)
+            except OSError as exc:
+                path = self._config.options.stop.report
+                logger.error("The report of the stop could not be written to %s: %s", path, exc.strerror)
+        return code
+
+    # -- an upgrade -----------------------------------------------------------------------------------------------
+
+    def _copies(self) -> list[Copy]:
+        slots = self._slots
+        found = [(-1, bind, fd) for bind, fd in slots.shared]
+        found += [(slot, bind, fd) for slot in self._parent.slots for bind, fd in slots.descriptors(slot)]
+        return found
+
+    def _successor_serves(self, pid: int) -> None:
+        from lastcall.supervisor.events import UpgradeReady  # noqa: PLC0415
+
+        self._parent.tell(UpgradeReady())
+
+
+def url_of(address: Address) -> str:
+    """What a person would open."""
+    if isinstance(address, str):
+        return f"unix:{address or '(unnamed)'}"
+    host, port = address
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
