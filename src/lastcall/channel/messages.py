@@ -209,14 +209,14 @@ class Goodbye(Message):
 class Inherit(Message):
     """The listeners of the service, for a successor of the parent. ``more``: another such message follows.
 
-    ``addresses`` are those of the configuration, in order, as text; ``control`` is the path of the control socket, ""
-    where there is none. Descriptors: the listeners, whose slots and addresses are ``slots`` and ``binds``.
+    ``state`` is what ``net.slots`` makes of them, empty in all messages but the first; ``addresses`` are those of the
+    configuration, in order, as text; ``control`` is the path of the control socket, "" where there is none.
+    Descriptors: the listeners, or the next of them.
     """
 
+    state: dict[str, Any]
     addresses: tuple[str, ...]
     control: str
-    slots: tuple[int, ...]
-    binds: tuple[int, ...]
     more: bool
 
 

@@ -14,13 +14,14 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, MutableMapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from lastcall.base.errors import StartupError
 from lastcall.channel.endpoint import Endpoint
 from lastcall.channel.frames import DESCRIPTORS_AT_MOST
 from lastcall.channel.messages import ChannelError, Inherit, Message, Serving
+from lastcall.config.directory import started_in
 from lastcall.supervisor.control import Outcome
 from lastcall.supervisor.spawn import Process, start
 
@@ -32,22 +33,22 @@ logger = logging.getLogger("lastcall.error")
 VARIABLE: Final = "LASTCALL_UPGRADE"
 """In the environment of a new parent: the descriptor at which its predecessor waits."""
 
-Copy = tuple[int, int, int]
-"""A listener: its slot, the index of its address, its descriptor."""
-
-_pid = os.getpid
-_at_start = os.getcwd()
+State = dict[str, Any]
+"""What ``net.slots`` needs to know of the listeners, as JSON."""
 
 
 class Upgrade:
-    """The old parent's side. ``copies()`` are all listeners, ``serving(pid)`` is called when the successor serves."""
+    """The old parent's side. ``listeners()`` are what the successor gets, ``serving(pid)`` is called when it serves."""
 
     def __init__(
-        self, binds: Sequence[BindSpec], copies: Callable[[], list[Copy]], serving: Callable[[int], object]
+        self,
+        binds: Sequence[BindSpec],
+        listeners: Callable[[], tuple[State, list[int]]],
+        serving: Callable[[int], object],
     ) -> None:
         self.control = ""
         self._binds = binds
-        self._copies = copies
+        self._listeners = listeners
         self._serving = serving
         self._process: Process | None = None
         self._endpoint: Endpoint | None = None
@@ -58,7 +59,7 @@ class Upgrade:
         """Start the successor; returns when it serves, or has failed."""
         if self._answer is not None:
             return Outcome(False, "Not upgraded: an upgrade is under way, or done")
-        if _pid() == 1:
+        if os.getpid() == 1:
             return Outcome(False, "Not upgraded: this is process 1, with whose end a container ends; restart that")
         self._answer = asyncio.get_running_loop().create_future()
         try:
@@ -87,26 +88,18 @@ class Upgrade:
         ours, theirs = socket.socketpair()
         with theirs:
             self._endpoint = Endpoint(ours, self._heard, self._lost)
-            copies = self._copies()
-            for at in range(0, len(copies), DESCRIPTORS_AT_MOST):
-                part = copies[at : at + DESCRIPTORS_AT_MOST]
-                self._endpoint.send(
-                    Inherit(
-                        tuple(map(str, self._binds)),
-                        self.control,
-                        tuple(slot for slot, _, _ in part),
-                        tuple(bind for _, bind, _ in part),
-                        at + len(part) < len(copies),
-                    ),
-                    [fd for _, _, fd in part],
-                )
+            state, fds = self._listeners()
+            addresses = tuple(map(str, self._binds))
+            for at in range(0, len(fds), DESCRIPTORS_AT_MOST):
+                end = at + DESCRIPTORS_AT_MOST
+                self._endpoint.send(Inherit({} if at else state, addresses, self.control, end < len(fds)), fds[at:end])
             fd = theirs.fileno()
             self._process = start(
                 [sys.executable, *sys.orig_argv[1:]],
                 self._ended,
                 environ={**os.environ, VARIABLE: str(fd)},
                 descriptors=(fd,),
-                cwd=_at_start,
+                cwd=started_in(),
             )
         logger.info("Upgrading: the new parent is process %d", self._process.pid)
 
@@ -143,29 +136,33 @@ class Inheritance:
         self._sock = socket.socket(fileno=fd)
         self._sock.set_inheritable(False)
         self._endpoint: Endpoint | None = None
-        self._copies: list[Copy] = []
+        self._state: State = {}
+        self._fds: list[int] = []
         self._all: asyncio.Future[Inherit] | None = None
 
-    async def take(self, binds: Sequence[BindSpec]) -> tuple[list[Copy], str]:
-        """The listeners, and the path of the predecessor's control socket; raises StartupError."""
+    async def take(self, binds: Sequence[BindSpec]) -> tuple[State, list[int], str]:
+        """The listeners, which are the caller's from now on, and the path of the predecessor's control socket; raises StartupError."""
         self._all = asyncio.get_running_loop().create_future()
         self._endpoint = Endpoint(self._sock, self._heard, self._lost)
         last = await self._all
         if last.addresses != tuple(map(str, binds)):
+            for fd in self._fds:
+                os.close(fd)
             raise StartupError(
                 f"the addresses have changed from {', '.join(last.addresses)} to {', '.join(map(str, binds))}, "
                 "which takes a restart"
             )
-        return self._copies, last.control
+        return self._state, self._fds, last.control
 
     def serving(self) -> None:
         """The workers accept."""
         if self._endpoint is not None:
-            self._endpoint.send(Serving(_pid()))
+            self._endpoint.send(Serving(os.getpid()))
 
     def _heard(self, message: Message, descriptors: list[int]) -> None:
         if isinstance(message, Inherit) and self._all is not None:
-            self._copies += zip(message.slots, message.binds, descriptors, strict=True)
+            self._state = self._state or message.state
+            self._fds += descriptors
             if not message.more and not self._all.done():
                 self._all.set_result(message)
 
@@ -176,9 +173,9 @@ class Inheritance:
             logger.error("The old parent said what is no message: %s", error)
 
 
-def inheritance(environ: Mapping[str, str]) -> Inheritance | None:
+def inheritance(environ: MutableMapping[str, str]) -> Inheritance | None:
     """What a predecessor left for this process; None where there is none. The variable is taken away."""
-    text = os.environ.pop(VARIABLE, "") if environ is os.environ else environ.get(VARIABLE, "")
+    text = environ.pop(VARIABLE, "")
     if not text:
         return None
     try:
