@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("lastcall.error")
 
 CONNECTIONS_AT_MOST: Final = 32
-BACKLOG: Final = 16
+BACKLOG: Final = 128
 MODE: Final = 0o600
 
 HTTP: Final = HTTPOptions(

@@ -77,7 +77,7 @@ def default_paths(name: str, environ: Mapping[str, str], uid: int, pid: int, *, 
 
 
 def name_of(addresses: Sequence[tuple[str, int] | str], pid: int) -> str:
-    """What a person calls the service: the port of its first address, else the name of its unix socket, else the pid."""
+    """What a person calls the service: the port of its first address, else its unix socket's name, else the pid."""
     for address in addresses:
         if isinstance(address, tuple):
             return str(address[1])
