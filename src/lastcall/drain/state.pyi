@@ -12,6 +12,7 @@ class DrainState:
     farewell_over: bool
     listeners_closed: bool
     refusing: bool
+    service_goes_on: bool
     def __init__(self, phase: Phase = ...) -> None: ...
     @property
     def stopping(self) -> bool: ...

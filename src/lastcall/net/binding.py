@@ -65,9 +65,9 @@ def given(sockets: object) -> list[socket.socket]:
     return items
 
 
-def adopt(sock: socket.socket) -> Listener:
-    """A listener on one of those that ``given()`` has let through."""
-    return _prepared(sock, Owner.INHERITED)
+def adopt(sock: socket.socket, owner: Owner = Owner.INHERITED) -> Listener:
+    """A listener on one of those that ``given()`` has let through, or that the parent has made for its workers."""
+    return _prepared(sock, owner)
 
 
 def _unusable(sock: socket.socket) -> str | None:

@@ -163,6 +163,46 @@ cdef class Driver:
         self.accepting = True
         self._update()
 
+    def accept_from(self, listeners):
+        """Accept from exactly these listeners from now on, whose ``protocol`` must be set. The others stay open."""
+        cdef Listener listener
+        wanted = list(listeners)
+        for listener in wanted:
+            if listener.protocol is None:
+                raise ValueError("a listener without a protocol")
+        for listener in [one for one in self.listeners if one not in wanted]:
+            self._leave(listener)
+        self.listeners.extend([one for one in wanted if one not in self.listeners])
+        self.accepting = True
+        self._update()
+
+    def empty(self, Listener listener not None):
+        """Accept all who wait at a listener, whether it is accepted from or not, for a moment at most; whether nobody waits
+        any more."""
+        cdef bint left = True
+        cdef double deadline
+        self.scheduler.begin()
+        deadline = self.scheduler.now + ACCEPT_WAITING_SECONDS
+        try:
+            while left and self.scheduler.tick() < deadline:
+                left = self.accept(listener) > 0
+        finally:
+            self.scheduler.end()
+        return not left
+
+    def release(self, Listener listener not None):
+        """Accept no more from this listener, which stays open: it belongs to the caller."""
+        if listener in self.listeners:
+            self._leave(listener)
+
+    def shut(self, Listener listener not None):
+        """Let in only those who wait already, at a listener of a parent that is gone: as it would have done itself."""
+        if listener.sock.family == socket.AF_UNIX:
+            listener.shut = shutdown(listener.fd, SHUT_RD) == 0
+        else:
+            lastcall_drop_syn(listener.fd)      # it stays readable, and is accepted from as before
+        self._update()
+
     def stop_accepting(self):
         """Accept no more. The listeners stay open: they belong to the caller."""
         self.accepting = False

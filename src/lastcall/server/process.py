@@ -24,12 +24,14 @@ from lastcall.observe.logs import configure_logging
 from lastcall.server import sigaction, watchdog
 from lastcall.server.loops import make_loop, refuse_running_loop, run_until_done
 from lastcall.server.process_end import ProcessEnd
-from lastcall.server.server import Server, budgets_of
+from lastcall.server.parts import budgets_of
+from lastcall.server.server import Server
 from lastcall.server.signals import SignalHandler
 from lastcall.server.teardown import close_loop
 
 if TYPE_CHECKING:
     from lastcall.config import Config
+    from lastcall.server.parent import Parent
 
 logger = logging.getLogger("lastcall.error")
 
@@ -40,7 +42,9 @@ STACKS_SIGNAL: int = getattr(signal, "SIGRTMAX", 0) and signal.SIGRTMAX - 3
 """The signal by which ``faulthandler`` is asked for the stacks, without the GIL; 0 where there are no such signals."""
 
 
-def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: bool) -> int:
+def run_process(
+    config: Config, *, tell: Callable[[LastcallError], int], final: bool, parent: Parent | None = None
+) -> int:
     """Serve in this process until it is told to stop; return the exit code.
 
     Owns the event loop, the signal handlers and the teardown. ``tell`` is given the ConfigError or StartupError that
@@ -48,6 +52,8 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
 
     ``final``: nothing but the end of the process follows. Then the signal handlers and the watchdog stay, so that the
     end, ``atexit`` functions included, is bounded and never that of a signal. Otherwise both are gone on return.
+
+    ``parent``: this is a worker, whose parent binds, and gives the orders.
 
     Does not return, but ends the process, where threads or child processes would keep it from ending. Before anything
     is done, raises RuntimeError in a running event loop and while another call owns this process, and the errors of a
@@ -61,9 +67,14 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
         )
     prepare(config.options.app)
     configure_logging(config.options.log)
-    guard = ProcessGuard(budgets_of(config.options.stop), gc_freeze=config.options.gc_freeze, final=final)
-    server = Server(config)
-    handler = SignalHandler(server)
+    guard = ProcessGuard(
+        budgets_of(config.options.stop),
+        gc_freeze=config.options.gc_freeze,
+        final=final,
+        parent=0 if parent is None else parent.pid,
+    )
+    server = Server(config, parent=parent)
+    handler = SignalHandler(server, None if parent is None else parent.decides)
     if final:
         # The first to be registered is the last to be called: the application's functions still have the handlers.
         atexit.register(handler.ignore)
@@ -146,10 +157,11 @@ def _hush(loop: asyncio.AbstractEventLoop, told: BaseException) -> None:
 class ProcessGuard:
     """What only a process of our own may do for its server: the watchdog, and the garbage collector's settings."""
 
-    def __init__(self, budgets: Budgets, *, gc_freeze: bool, final: bool) -> None:
+    def __init__(self, budgets: Budgets, *, gc_freeze: bool, final: bool, parent: int = 0) -> None:
         self._budgets = budgets
         self._gc_freeze = gc_freeze
         self._final = final
+        self._parent = parent
         self._bounded = False
         self._frozen = False
         self._stacks = 0
@@ -170,7 +182,7 @@ class ProcessGuard:
             self._stacks = STACKS_SIGNAL
             faulthandler.register(self._stacks, file=where, all_threads=True)
         try:
-            watchdog.start(where, self._stacks)
+            watchdog.start(where, self._stacks, self._parent)
         except OSError as exc:
             raise StartupError(f"cannot start the watchdog's thread: {exc.strerror}") from exc
         self._started = True
