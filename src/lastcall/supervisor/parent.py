@@ -69,9 +69,6 @@ class Doors(Listeners, Protocol):
     def shut_door(self) -> None:
         """Let nobody new in."""
 
-    def close(self) -> None:
-        """Close all that are left."""
-
 
 class Seams(Record):
     """What the executor is given: ``smoke(path)`` is "" or a failure; ``notify`` speaks to the service manager.
@@ -84,7 +81,8 @@ class Seams(Record):
     smoke: Callable[[Worker], Awaitable[str]]
     notify: Callable[[str, str], object]
     on_first: Callable[[], object]
-    on_stop: Callable[[], object]
+    on_stop: Callable[[str, bool], object]
+    close_doors: Callable[[], object]
     show: Callable[[Any], object]
 
 
@@ -128,7 +126,7 @@ class Parent:
             actions.CloseSlot: self._close_slot,
             actions.Steer: lambda one: seams.doors.steer(one.slot, one.share),
             actions.ShutDoor: lambda _: seams.doors.shut_door(),
-            actions.CloseListeners: lambda _: seams.doors.close(),
+            actions.CloseListeners: lambda _: seams.close_doors(),
             actions.Settled: self._settle,
             actions.Say: lambda one: logger.log(one.level, "%s", one.text),
             actions.Notify: lambda one: seams.notify(one.state, one.status),
@@ -153,9 +151,7 @@ class Parent:
         try:
             while self._events:
                 one = self._events.popleft()
-                if isinstance(one, events.StopOrdered | events.UpgradeReady) and not self.stopping:
-                    self.stopping = True
-                    self._seams.on_stop()
+                self._look_for_stop(one)
                 try:
                     found = self.fleet.handle(one, time.monotonic())
                 except Exception:
@@ -166,6 +162,13 @@ class Parent:
         finally:
             self._busy = False
         self._set_timer(pause)
+
+    def _look_for_stop(self, event: Event) -> None:
+        if self.stopping or not isinstance(event, events.StopOrdered | events.ForceOrdered | events.UpgradeReady):
+            return
+        self.stopping = True
+        cause = "upgrade" if isinstance(event, events.UpgradeReady) else event.cause
+        self._seams.on_stop(cause, isinstance(event, events.StopOrdered) and event.interactive)
 
     def order(self, make: Callable[[int], Event]) -> asyncio.Future[Outcome]:
         """Give an order; the answer comes when it is settled. ``make(request)`` is the event."""
@@ -245,6 +248,7 @@ class Parent:
                     self._seams.show(progress_of([one.progress for one in self.workers if one.progress is not None]))
 
     def _accepts(self, worker: Worker, message: messages.Accepting) -> None:
+        worker.accepts = bool(message.slots)
         if message.slots and not self._accepting:
             self._accepting = True
             self._seams.on_first()
@@ -344,7 +348,7 @@ class Parent:
         except OSError as exc:  # no descriptor is free: then nobody moves, and nothing else changes
             logger.warning("No connections are handed on: %s", exc.strerror or exc)
             if isinstance(message, messages.Retire):
-                self._send(number, messages.Retire(message.cause, False, message.short))
+                self._send(number, message)
 
     def _take_census(self, action: actions.TakeCensus) -> None:
         self.ask(action.worker, lambda worker, census: self.tell(events.CensusTaken(worker.number, census)))

@@ -6,13 +6,14 @@ import asyncio
 import atexit
 import logging
 import math
+import os
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
-from lastcall.base.errors import LastcallError, StartupError
+from lastcall.base.errors import LastcallError
 from lastcall.base.exit_code import ExitCode
 from lastcall.base.record import replace
 from lastcall.drain.ladder import Phase
@@ -24,7 +25,9 @@ from lastcall.server.process import ProcessGuard
 from lastcall.server.report_file import ReportFile, report_file
 from lastcall.server.server import budgets_of
 from lastcall.server.teardown import close_loop
+from lastcall.supervisor.canary.smoke import checks_for, smoke
 from lastcall.supervisor.control_server import ControlServer
+from lastcall.supervisor.events import UpgradeReady
 from lastcall.supervisor.fleet import Fleet
 from lastcall.supervisor.parent import Parent, Seams
 from lastcall.supervisor.policy import KILL_MARGIN, FleetPolicy
@@ -33,17 +36,14 @@ from lastcall.supervisor.runtime_dir import name_of
 from lastcall.supervisor.service import ParentService
 from lastcall.supervisor.settings import pack
 from lastcall.supervisor.signals import Signals
-from lastcall.supervisor.upgrade import Copy, Inheritance, Upgrade, inheritance
+from lastcall.supervisor.upgrade import Inheritance, Upgrade, inheritance
+from lastcall.systemd.notify import Notifier, take_place
 
 if TYPE_CHECKING:
     from lastcall.config import Config
-    from lastcall.net.listener import Address
     from lastcall.supervisor.workers import Worker
 
 logger = logging.getLogger("lastcall.error")
-
-SMOKE_SECONDS: Final = 10.0
-"""For all smoke checks of one worker together."""
 
 
 def run_supervisor(config: Config, *, tell: Callable[[LastcallError], int], final: bool) -> int:
@@ -103,6 +103,8 @@ class _Process:
         self._report_file: ReportFile | None = report_file(config.options.stop.report)
         self._ordered = math.inf
         self._inheritance: Inheritance | None = None
+        self._claimed = False
+        self._notifier = Notifier(take_place(os.environ, os.getpid()))
 
     async def serve(self) -> int:
         """Everything; the exit code. Raises StartupError where it cannot be done."""
@@ -110,12 +112,12 @@ class _Process:
             logger.warning("%s", warning)
         with ExitStack() as stack:
             self._slots, predecessors_control = await self._bind()
-            stack.callback(self._slots.close)
+            stack.callback(self._close_doors)
             policy = self._policy(self._config)
             self._fleet = Fleet(policy, time.monotonic())
             self._parent = Parent(self._fleet, self._seams(), self._settings, self._slots.numbers)
             stack.callback(self._parent.close)
-            self._upgrade = Upgrade(self._config.options.net.binds, self._copies, self._successor_serves)
+            self._upgrade = Upgrade(self._config.options.net.binds, self._slots.handover, self._successor_serves)
             stack.callback(self._upgrade.close)
             self._service = ParentService(
                 self._parent, self._config, policy=self._policy, upgrader=self._upgrade.run
@@ -136,10 +138,10 @@ class _Process:
     async def _bind(self) -> tuple[Slots, str]:
         """The listeners: made, or inherited from the parent before; and the path of its control socket."""
         net = self._config.options.net
-        self._inheritance = inheritance()
+        self._inheritance = inheritance(os.environ)
         if self._inheritance is not None:
-            copies, control = await self._inheritance.take(net.binds)
-            return Slots.inherited(net.binds, net.backlog, copies), control
+            state, fds, control = await self._inheritance.take(net.binds)
+            return Slots.inherited(net.binds, net.backlog, state, fds), control
         slots = Slots(net.binds, net.backlog)
         slots.bind(self._config.options.workers.count)
         return slots, ""
@@ -154,6 +156,7 @@ class _Process:
             notify=self._notify,
             on_first=self._say_where,
             on_stop=self._stopping,
+            close_doors=self._close_doors,
             show=self._view.progress,
         )
 
@@ -163,19 +166,30 @@ class _Process:
         return ControlServer(self._service, path, name=name, replace=bool(predecessors))
 
     async def _smoke(self, worker: Worker) -> str:
-        from lastcall.supervisor.canary.smoke import smoke  # noqa: PLC0415 - only where there is something to check
-
-        checks = self._service.config.options.canary.smoke
-        return await smoke(worker.path, checks, SMOKE_SECONDS) if checks else ""
+        options = self._service.config.options
+        old = next((one for one in self._parent.workers if one.accepts and one.generation < worker.generation), None)
+        checks = await checks_for(options.canary.smoke, options.http.health_path, None if old is None else old.path)
+        return await smoke(worker.path, checks)
 
     def _notify(self, state: str, status: str) -> None:
-        if state == "READY" and self._inheritance is not None:
+        if state == "READY" and self._inheritance is not None and not self._claimed:
+            self._claimed = True
+            self._slots.claim()
             self._inheritance.serving()
+        match state:
+            case "READY":
+                self._notifier.ready(status)
+            case "RELOADING":
+                self._notifier.reloading(status)
+            case "STOPPING":
+                self._notifier.stopping(status)
+            case _:
+                self._notifier.status(status)
 
     def _say_where(self) -> None:
         self._guard.ready()
-        for address in self._slots.addresses:
-            logger.info("lastcall running on %s (Press CTRL+C to quit)", url_of(address))
+        for url in self._slots.urls:
+            logger.info("lastcall running on %s (Press CTRL+C to quit)", url)
         count = self._config.options.workers.count
         control = f"; lastcall ctl --socket {self._control.path}" if self._control.path else ""
         logger.info("%d worker%s%s", count, "" if count == 1 else "s", control)
@@ -220,21 +234,14 @@ class _Process:
 
     # -- an upgrade -----------------------------------------------------------------------------------------------
 
-    def _copies(self) -> list[Copy]:
-        slots = self._slots
-        found = [(-1, bind, fd) for bind, fd in slots.shared]
-        found += [(slot, bind, fd) for slot in self._parent.slots for bind, fd in slots.descriptors(slot)]
-        return found
-
     def _successor_serves(self, pid: int) -> None:
-        from lastcall.supervisor.events import UpgradeReady  # noqa: PLC0415
-
+        self._notifier.main_pid(pid)
         self._parent.tell(UpgradeReady())
 
+    def _close_doors(self) -> None:
+        """Close the listeners, or, where a successor has them, our copies: closing would shut them down for it too."""
+        if self._upgrade.handed_over:
+            self._slots.let_go()
+        else:
+            self._slots.close()
 
-def url_of(address: Address) -> str:
-    """What a person would open."""
-    if isinstance(address, str):
-        return f"unix:{address or '(unnamed)'}"
-    host, port = address
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

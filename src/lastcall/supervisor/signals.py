@@ -35,12 +35,16 @@ class Orders(Protocol):
 
 
 class Signals:
-    """Takes the signals of the process for ``orders``. Between ``install()`` and the loop, stop signals are kept."""
+    """Takes the signals of the process. Between ``install()`` and ``obeyed()``, stop signals are kept.
+
+    ``on_interrupt`` is called in the handler of SIGINT.
+    """
 
     importing = False
     starting = False
 
-    def __init__(self) -> None:
+    def __init__(self, on_interrupt: Callable[[], object] = lambda: None) -> None:
+        self._on_interrupt = on_interrupt
         self.handler = SignalHandler(self)
         self._hang_up = HangUp()
         self._early: list[tuple[str, int]] = []
@@ -56,6 +60,8 @@ class Signals:
 
     def signal_received(self, name: str, level: int) -> None:
         """A stop signal counts; called in the handler."""
+        if name == "SIGINT":
+            self._on_interrupt()
         if self._told is None:
             self._early.append((name, level))
         else:

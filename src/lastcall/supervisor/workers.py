@@ -47,6 +47,7 @@ class Worker:
         self.place = place  # in the page of heartbeats
         self.path = path  # of its private socket
         self.hello = False  # it runs our code, and has registered its stacks
+        self.accepts = False  # from anything but its private socket
         self.reason = ""  # why its start failed
         self.goodbye: Goodbye | None = None
         self.progress: Progress | None = None
