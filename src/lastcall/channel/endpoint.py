@@ -5,7 +5,9 @@ from __future__ import annotations
 import array
 import asyncio
 import os
+import select
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -89,6 +91,14 @@ class Endpoint:
             self._loop.remove_writer(self._sock)
         self._sock.close()
         self._close_descriptors()
+
+    def finish(self, timeout: float) -> None:
+        """Send what is unsent, waiting at most ``timeout`` seconds for the other side, then close."""
+        end = time.monotonic() + timeout
+        while self._unsent and not self._closed and (left := end - time.monotonic()) > 0:
+            select.select([], [self._sock], [], left)
+            self._write()
+        self.close()
 
     def let_go(self) -> None:
         """In a forked child: close our copies, and touch no loop."""
