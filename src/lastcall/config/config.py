@@ -21,7 +21,7 @@ from lastcall.base.options import (
     StopOptions,
     WorkerOptions,
 )
-from lastcall.base.record import Record
+from lastcall.base.record import Record, replace
 from lastcall.base.types import ASGIApp
 from lastcall.config.cpus import available_cpus
 from lastcall.config.environment import unread_variables
@@ -97,6 +97,18 @@ class Config:
         config = cls.__new__(cls)
         app: Any = origin.app
         config._settle(app, dict(origin.given), _wrong_app(app, "APP"), environ, command=origin.command)
+        return config
+
+    @property
+    def says_where(self) -> bool:
+        """Whether somebody has said where to listen; else sockets that the service manager has opened are served."""
+        return any(name in self._given for name in ("bind", "host", "port", "uds", "fd"))
+
+    def listening_on(self, binds: tuple[BindSpec, ...]) -> Config:
+        """The same with other listeners."""
+        config = type(self).__new__(type(self))
+        config.__dict__.update(self.__dict__)
+        config.__dict__["options"] = replace(self.options, net=replace(self.options.net, binds=binds))
         return config
 
     def __getattr__(self, name: str) -> Any:

@@ -308,7 +308,8 @@ class Server:
                     logger.warning("%s", warning)
             self._listeners = self._bind(sockets)
             if guard is not None:
-                guard.own_sockets([(one.path, one.inode) for one in self._listeners if one.inode is not None])
+                self._view.also = guard.progress
+                guard.bound_sockets([(one.path, one.inode) for one in self._listeners if one.inode is not None])
             app = self._load()
             lifespan = None if app is None else await self._start_lifespan(app)
             if app is None or lifespan is None:
