@@ -16,3 +16,5 @@ cdef class DrainState:
     cdef public bint farewell_over
     cdef public bint listeners_closed
     cdef public bint refusing
+    cdef public object mover
+    cdef public Py_ssize_t moved

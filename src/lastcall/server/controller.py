@@ -477,6 +477,8 @@ class ShutdownController:
             self._guarded(task.disconnect_if_closing, task.describe())
 
     def _disconnect(self, work: Work) -> None:
+        if self._drain.mover is not None:  # from here on this is a drain without a successor
+            self._guarded(self._drain.mover.stop, "idle connections")
         for task in work.service.tasks:
             if task.disconnectable:
                 self._end(task, DISCONNECTED, Phase.DISCONNECTING, partial(task.disconnect_response, DISCONNECTED))
@@ -590,6 +592,7 @@ class ShutdownController:
             cancelled=counts[CANCELLED],
             abandoned=counts[ABANDONED],
             backlog_answered=work.service.backlog_answered,
+            moved=self._drain.moved,
             background_finished=tally.background_finished,
             cut=tally.cut,
             left=tally.left,
