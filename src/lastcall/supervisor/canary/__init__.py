@@ -1,1 +1,1 @@
-"""The canary of a reload: smoke checks, what it is compared by, the procedure, the report. All but the smoke is pure."""
+"""The canary of a reload: smoke checks, comparison, procedure, report. All but the smoke checks is pure."""

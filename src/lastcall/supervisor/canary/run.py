@@ -28,7 +28,7 @@ from lastcall.base.options import CanaryOptions
 from lastcall.base.record import Record
 from lastcall.channel.messages import Census
 from lastcall.supervisor.canary import report
-from lastcall.supervisor.canary.verdict import CLEAR_ERRORS, CLEAR_LATENCY, Counts, Evidence, Look
+from lastcall.supervisor.canary.verdict import CLEAR, Counts, Evidence, Look
 
 LOOK = 1.0
 """Seconds from one look to the next."""
@@ -112,9 +112,7 @@ class CanaryRun:
         self._warm_at = now + min(WARM_UP, options.hold / 6)
         self._next_look = now  # the first look sets every worker's zero
         # Where the hold is short, fewer looks must do: half of them.
-        self._evidence = Evidence(
-            clear_errors=max(1, min(CLEAR_ERRORS, looks // 2)), clear_latency=max(1, min(CLEAR_LATENCY, looks // 2))
-        )
+        self._evidence = Evidence(clear=max(1, min(CLEAR, looks // 2)))
         self._zero: dict[int, Census] = {}
         self._canary: Census | None = None
         self._last = now

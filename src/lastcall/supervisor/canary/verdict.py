@@ -24,9 +24,9 @@ there are. A part of the stake is put in at each look (``_part``), so that a can
 although it has lost what was bet before.
 
 Requests are not independent: one stalled second makes hundreds slow, one client asks hundreds of times for what fails.
-So no look may multiply a stake by more than ``_most`` (a smaller e-value is one, too): no fewer than ``CLEAR_ERRORS``
-or ``CLEAR_LATENCY`` looks decide. And where workers of the old generation differ among each other more than
-chance has it, errors count for so much less (``burst``): a power of an e-value below 1 is an e-value (Jensen).
+So no look may multiply a stake by more than ``_most`` (a smaller e-value is one, too): no fewer than ``CLEAR`` looks
+decide. And where workers of the old generation differ among each other more than chance has it, errors count for so
+much less (``burst``): an e-value to a power below 1 is one, too (Jensen).
 """
 
 from __future__ import annotations
@@ -49,12 +49,13 @@ SLOWNESS = (0.4, 1.0, 2.5)
 TOLERATED = 1
 """Buckets of ``LATENCY_BUCKETS`` by which the canary may be slower."""
 
-CLEAR_ERRORS = 3
-CLEAR_LATENCY = 5
+CLEAR = 5
 """Looks, at least, that decide, where the hold has enough of them."""
 
 BURST_AT_MOST = 20.0
 """Bound of ``burst``: one old worker that is broken must not hide what a canary does."""
+
+_PRIOR = 2  # Workers without a spread of their own, in ``burst``.
 
 _ENOUGH = 1 / ALPHA
 _LARGEST = 1e30  # Of a stake; it grows on while there are too few requests to say so, and must not overflow.
@@ -114,8 +115,7 @@ class Evidence(Record):
     workers: Mapping[int, Counts] = {}
     errors: Stakes = Stakes((0.0,) * len(ODDS))
     latency: Stakes = Stakes((0.0,) * len(SLOWNESS))
-    clear_errors: int = CLEAR_ERRORS
-    clear_latency: int = CLEAR_LATENCY
+    clear: int = CLEAR
 
     def after(self, look: Look) -> Evidence:
         """The evidence after one more look."""
@@ -124,10 +124,9 @@ class Evidence(Record):
         # What this look shows of the old workers' spread counts from the next one on: a bet is made before it is seen.
         spread = burst(self.workers.values())
         gains = [error_gain(odds, look.canary, old) / spread for odds in ODDS]
-        changes["errors"] = self.errors.after(gains, self.clear_errors)
+        changes["errors"] = self.errors.after(gains, self.clear)
         if look.warm:
-            gains = [latency_gain(slowness, look.canary.latency, old.latency) for slowness in SLOWNESS]
-            changes["latency"] = self.latency.after(gains, self.clear_latency)
+            changes["latency"] = self.latency.after(latency_gains(look.canary.latency, old.latency), self.clear)
         workers = {number: self.workers.get(number, Counts()) + counts for number, counts in look.old.items()}
         return replace(
             self, canary=self.canary + look.canary, old=self.old + old, workers={**self.workers, **workers}, **changes
@@ -155,14 +154,14 @@ def error_gain(odds: float, canary: Counts, old: Counts) -> float:
     return canary.errors * math.log(odds) - min(by_failure, by_request)
 
 
-def latency_gain(slowness: float, canary: tuple[int, ...], old: tuple[int, ...]) -> float:
-    """Logarithm of the e-value of one look for a bet on ``slowness``; 0 where the look says nothing."""
+def latency_gains(canary: tuple[int, ...], old: tuple[int, ...]) -> list[float]:
+    """Logarithms of the e-values of one look for the bets on ``SLOWNESS``; 0 where the look says nothing."""
     n, others = sum(canary), sum(old)
     if not (n and others):
-        return 0.0
-    excess = rank_sum(canary, shifted(old, TOLERATED)) - n * others / 2
-    half = slowness / 2
-    return slowness * excess / (n + others) - min(n, others) * math.log(math.sinh(half) / half)
+        return [0.0] * len(SLOWNESS)
+    # By how much the canary's ranks, each from 0 to 1, are more in all than the null hypothesis lets expect.
+    excess = (rank_sum(canary, shifted(old, TOLERATED)) - n * others / 2) / (n + others)
+    return [slowness * excess - min(n, others) * _uniform(slowness) for slowness in SLOWNESS]
 
 
 def rank_sum(canary: tuple[int, ...], old: tuple[int, ...]) -> float:
@@ -184,14 +183,22 @@ def shifted(latency: tuple[int, ...], buckets: int) -> tuple[int, ...]:
 
 
 def burst(workers: Iterable[Counts]) -> float:
-    """How many failures of the old generation come together, at least 1: Pearson's dispersion between its workers."""
+    """How many failures of the old generation come together, at least 1: Pearson's dispersion between its workers.
+
+    A few workers show little of it, so it is taken as if ``_PRIOR`` more of them had differed just as chance has it.
+    """
     sides = [one for one in workers if one.served]
     served, errors = sum(one.served for one in sides), sum(one.errors for one in sides)
     if len(sides) < 2 or not 0 < errors < served:
         return 1.0
     share = errors / served
     squares = sum((one.errors - one.served * share) ** 2 / one.served for one in sides) / (share * (1 - share))
-    return min(max(1.0, squares / (len(sides) - 1)), BURST_AT_MOST)
+    return min(max(1.0, (squares + _PRIOR) / (len(sides) - 1 + _PRIOR)), BURST_AT_MOST)
+
+
+def _uniform(slowness: float) -> float:
+    """Logarithm of the mean of ``exp(slowness * rank)`` for a rank that is uniform from -1/2 to 1/2."""
+    return math.log(math.sinh(slowness / 2) / (slowness / 2))
 
 
 def _most(clear: int) -> float:
