@@ -67,7 +67,7 @@ class Endpoint:
         copies: list[int] = []
         try:
             for fd in descriptors:
-                copies.append(os.dup(fd))  # noqa: PERF401 - those that were made have to be known if one fails
+                copies.append(os.dup(fd))
         except OSError:
             for fd in copies:
                 os.close(fd)

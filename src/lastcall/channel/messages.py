@@ -189,12 +189,15 @@ class Census(Message):
 
 
 class Progress(Message):
-    """Each second of a drain: the phase, what is left (seconds; None: no limit), what runs, longest first."""
+    """Each second of a drain: the phase, what is left (seconds; None: no limit), what runs, longest first.
+
+    ``tasks`` are the first of ``in_flight``: ``{"name", "kind", "age"}``, the age in seconds.
+    """
 
     phase: str
     left: float | None
     in_flight: int
-    tasks: tuple[str, ...] = ()
+    tasks: tuple[dict[str, Any], ...] = ()
 
 
 class Goodbye(Message):

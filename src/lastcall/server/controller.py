@@ -471,7 +471,7 @@ class ShutdownController:
 
     def _disconnect(self, work: Work) -> None:
         if self._drain.mover is not None:  # from here on this is a drain without a successor
-            self._guarded(self._drain.mover.stop, "idle connections")
+            guarded(self._drain.mover.stop, "idle connections")
         for task in work.service.tasks:
             if task.disconnectable:
                 self._end(task, DISCONNECTED, Phase.DISCONNECTING, partial(task.disconnect_response, DISCONNECTED))

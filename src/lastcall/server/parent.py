@@ -35,11 +35,14 @@ class Serving(Record):
 class Parent(Protocol):
     """The link to a parent, at the worker's end. All of it but ``decides`` is called in the loop's thread.
 
-    ``pid`` is the parent's process. ``listeners`` are those that it has given; their number may change.
+    ``pid`` is the parent's process. ``listeners`` are those that it has given; their number changes.
     """
 
     pid: int
-    listeners: list[Listener]
+
+    @property
+    def listeners(self) -> list[Listener]:
+        """Those that are open."""
 
     def decides(self, signum: int) -> bool:
         """Whether a signal that has come is the parent's to answer, and counts for nothing here. In the handler."""

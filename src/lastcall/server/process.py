@@ -26,8 +26,8 @@ from lastcall.server import sigaction, watchdog
 from lastcall.server.loops import make_loop, refuse_running_loop, run_until_done
 from lastcall.server.manager import ServiceManager
 from lastcall.server.own_process import OwnProcess, on_systemds_sockets
-from lastcall.server.process_end import ProcessEnd
 from lastcall.server.parts import budgets_of
+from lastcall.server.process_end import ProcessEnd
 from lastcall.server.server import Server
 from lastcall.server.signals import SignalHandler
 from lastcall.server.teardown import close_loop

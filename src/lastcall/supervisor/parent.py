@@ -6,7 +6,6 @@ import asyncio
 import logging
 import math
 import signal
-import socket
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,6 +15,7 @@ from lastcall.base.errors import StartupError
 from lastcall.base.record import Record
 from lastcall.channel import messages
 from lastcall.channel.messages import Message
+from lastcall.net.moving import moving_pair
 from lastcall.supervisor import actions, events
 from lastcall.supervisor.actions import Action
 from lastcall.supervisor.control import Outcome
@@ -43,6 +43,10 @@ class Decides(Protocol):
 
     def next_deadline(self) -> float:
         """When it wants ``TimePassed``; infinity: never."""
+
+    @property
+    def wanted(self) -> int:
+        """The number of slots that was ordered last."""
 
     def status(self, now: float) -> dict[str, Any]:
         """The state of the service, as JSON."""
@@ -73,14 +77,16 @@ class Doors(Listeners, Protocol):
 class Seams(Record):
     """What the executor is given: ``smoke(path)`` is "" or a failure; ``notify`` speaks to the service manager.
 
-    ``on_first`` is called when the first worker accepts, ``show`` with how far a stop has come, ``on_stop`` with the
-    cause when it begins. ``doors`` listens when the first worker is ready.
+    ``on_first`` is called when the first worker accepts, ``on_accepting`` with how many do when that changes, ``show``
+    with how far a stop has come, ``on_stop`` with its cause, and whether somebody waits, when it begins.
+    ``close_doors`` closes the listeners for good.
     """
 
     doors: Doors
     smoke: Callable[[Worker], Awaitable[str]]
     notify: Callable[[str, str], object]
     on_first: Callable[[], object]
+    on_accepting: Callable[[int], object]
     on_stop: Callable[[str, bool], object]
     close_doors: Callable[[], object]
     show: Callable[[Any], object]
@@ -252,6 +258,7 @@ class Parent:
         if message.slots and not self._accepting:
             self._accepting = True
             self._seams.on_first()
+        self._seams.on_accepting(sum(one.accepts for one in self.workers))
         self.tell(events.AcceptsNow(worker.number, message.slots))
 
     def _ended(self, worker: Worker) -> None:
@@ -341,7 +348,7 @@ class Parent:
     def _connect(self, number: int, message: messages.Retire | messages.HandOver, to: Worker) -> None:
         """Give two workers the ends of a socketpair, for connections; the order goes with one end."""
         try:
-            one, other = socket.socketpair()
+            one, other = moving_pair()
             with one, other:
                 to.send(messages.Adopt(), [other.fileno()])
                 self._send(number, message, [one.fileno()])

@@ -45,7 +45,6 @@ class ParentService:
         self._parent = parent
         self._policy = policy
         self._upgrader = upgrader
-        self._target = config.options.workers.count
         self._tasks: set[asyncio.Future[Any]] = set()
         self._orders: Mapping[str, Callable[..., Awaitable[Outcome]]] = {
             "reload": self._reload,
@@ -104,7 +103,7 @@ class ParentService:
 
     def scale_by(self, more: int) -> None:
         """SIGTTIN, SIGTTOU."""
-        self._by_signal(self._scale(max(1, self._target + more)))
+        self._by_signal(self._scale(max(1, self._parent.fleet.wanted + more)))
 
     def upgrade(self) -> None:
         """SIGUSR2."""
@@ -143,11 +142,7 @@ class ParentService:
         return await self._parent.order(lambda request: events.ReloadOrdered(request, wanted, development, policy))
 
     async def _scale(self, workers: int) -> Outcome:
-        before, self._target = self._target, workers
-        outcome = await self._parent.order(lambda request: events.ScaleOrdered(request, workers))
-        if not outcome.ok and self._target == workers:
-            self._target = before
-        return outcome
+        return await self._parent.order(lambda request: events.ScaleOrdered(request, workers))
 
     async def _stop(self, *, force: bool = False) -> Outcome:
         self._parent.tell(events.StopOrdered("ctl"))

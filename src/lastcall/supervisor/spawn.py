@@ -152,4 +152,3 @@ def _found_in_first_place() -> bool:
         return False
     home = os.path.dirname(os.path.dirname(os.path.abspath(lastcall.__file__)))
     return os.path.realpath(sys.path[0] or os.getcwd()) == os.path.realpath(home)
-

@@ -258,4 +258,3 @@ def _copies(listeners: Listeners, slots: Sequence[int]) -> list[tuple[int, int, 
     found = [(SHARED, bind, fd) for bind, fd in listeners.shared]
     found += [(slot, bind, fd) for slot in slots for bind, fd in listeners.descriptors(slot)]
     return found
-

@@ -122,7 +122,7 @@ class Worker:
     def progress(self, progress: Progress | None) -> None:
         if progress is not None:
             left = max(0.0, progress.left) if progress.left < math.inf else None
-            named = tuple(f"{one.name} {one.seconds:.0f} s" for one in progress.oldest)
+            named = tuple({"name": one.name, "kind": one.kind, "age": one.seconds} for one in progress.oldest)
             self._say(messages.Progress(progress.phase, left, progress.count, named))
 
     def stopped(self, report: StopReport) -> None:
