@@ -40,6 +40,8 @@ cdef class Driver:
     cdef readonly set streams          # of open connections
     cdef readonly Py_ssize_t limit
     cdef readonly bint accepting
+    cdef bint stopped                  # accept_from() does not begin anew
+    cdef bint found_empty              # the last accept() ended because nobody was left
     cdef bint starved                  # EMFILE and its kind: accepting is paused
     cdef double complain_after
     cdef public object on_closed       # called when the last stream is gone, or None

@@ -14,6 +14,8 @@ from lastcall.connection.stream cimport Connection, Stream
 from lastcall.drain.state cimport DRAINING, DrainState
 from lastcall.net.listener cimport INHERITED, OURS, Listener
 
+from lastcall.net.steering import drop_newcomers
+
 cdef extern from "sys/socket.h" nogil:
     """
     #include <netinet/in.h>
@@ -44,28 +46,6 @@ cdef extern from "sys/socket.h" nogil:
     cdef struct linger:
         int l_onoff
         int l_linger
-
-cdef extern from * nogil:
-    """
-    #if defined(__linux__)
-    #include <linux/filter.h>
-    /* Drops segments that carry SYN, and nothing else: "drop all" would also eat the last ACK of a handshake. A filter on
-       a TCP socket sees the segment from its TCP header on; byte 13 holds the flags, and bit 1 of it is SYN (RFC 9293). */
-    static int lastcall_drop_syn(int fd) {
-        struct sock_filter code[] = {
-            BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
-            BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x02, 0, 1),
-            BPF_STMT(BPF_RET | BPF_K, 0),
-            BPF_STMT(BPF_RET | BPF_K, 0xffffffff),
-        };
-        struct sock_fprog program = {4, code};
-        return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
-    }
-    #else
-    static int lastcall_drop_syn(int fd) { (void)fd; return -1; }
-    #endif
-    """
-    int lastcall_drop_syn(int fd)
 
 cdef extern from "arpa/inet.h" nogil:
     const char* inet_ntop(int family, const void* address, char* into, socklen_t size)
@@ -161,50 +141,57 @@ cdef class Driver:
             raise ValueError("a listener without a protocol")
         self.listeners.append(listener)
         self.accepting = True
+        self.stopped = False
         self._update()
 
     def accept_from(self, listeners):
-        """Accept from exactly these listeners from now on, whose ``protocol`` must be set. The others stay open."""
+        """Accept from exactly these from now on, the ``protocol`` of each of which must be set.
+
+        Those left out stay open, with whoever waits there: others accept from them. After ``stop_accepting()`` none is
+        accepted from again.
+        """
         cdef Listener listener
-        wanted = list(listeners)
+        cdef list wanted = list(listeners)
         for listener in wanted:
             if listener.protocol is None:
                 raise ValueError("a listener without a protocol")
-        for listener in [one for one in self.listeners if one not in wanted]:
-            self._leave(listener)
-        self.listeners.extend([one for one in wanted if one not in self.listeners])
-        self.accepting = True
+        for listener in list(self.listeners):
+            if listener not in wanted:
+                self._leave(listener)
+        for listener in wanted:
+            if listener.owner != OURS:
+                listener.shut = False      # if it was ours to find that it does not listen, look again
+            if listener not in self.listeners:
+                self.listeners.append(listener)
+        self.accepting = not self.stopped
         self._update()
 
     def empty(self, Listener listener not None):
-        """Accept all who wait at a listener, whether it is accepted from or not, for a moment at most; whether nobody waits
-        any more."""
-        cdef bint left = True
+        """Accept who waits at this listener, whether or not it is accepted from otherwise; True if nobody is left.
+
+        False where the limit on connections, the lack of descriptors or a flood of newcomers came first: try again.
+        ``protocol`` must be set.
+        """
         cdef double deadline
+        cdef bint emptied
         self.scheduler.begin()
         deadline = self.scheduler.now + ACCEPT_WAITING_SECONDS
         try:
-            while left and self.scheduler.tick() < deadline:
-                left = self.accept(listener) > 0
+            while self.accept(listener) and self.scheduler.tick() < deadline:
+                pass
+            emptied = self.found_empty
         finally:
             self.scheduler.end()
-        return not left
+        return emptied
 
     def release(self, Listener listener not None):
-        """Accept no more from this listener, which stays open: it belongs to the caller."""
+        """Accept no more from this one; do so before it is closed. It stays open: it belongs to the caller."""
         if listener in self.listeners:
             self._leave(listener)
 
-    def shut(self, Listener listener not None):
-        """Let in only those who wait already, at a listener of a parent that is gone: as it would have done itself."""
-        if listener.sock.family == socket.AF_UNIX:
-            listener.shut = shutdown(listener.fd, SHUT_RD) == 0
-        else:
-            lastcall_drop_syn(listener.fd)      # it stays readable, and is accepted from as before
-        self._update()
-
     def stop_accepting(self):
         """Accept no more. The listeners stay open: they belong to the caller."""
+        self.stopped = True
         self.accepting = False
         self._update()
 
@@ -215,7 +202,8 @@ cdef class Driver:
         from as before: without that, a busy server's queue would never be empty, and closing it would reset those in
         it. A unix socket is emptied. Its file is gone by now, but it may have another name, and who has looked up the
         old one may be about to queue; after SHUT_RD Linux refuses them, and still gives out who is in the queue. An
-        inherited listener is left to those who hold it too. Of a slot the parent stops the newcomers.
+        inherited listener is left to those who hold it too. Of slots, and of what all workers share, the parent stops
+        the newcomers.
         """
         cdef Listener listener
         for listener in list(self.listeners):
@@ -225,7 +213,7 @@ cdef class Driver:
                 listener.shut = shutdown(listener.fd, SHUT_RD) == 0
             elif listener.owner == OURS:
                 # Where that cannot be, the queue is emptied as far as possible.
-                listener.shut = lastcall_drop_syn(listener.fd) == 0
+                listener.shut = drop_newcomers(listener.sock)
         self._update()
         self.accept_waiting()
 
@@ -305,7 +293,8 @@ cdef class Driver:
         cdef PeerAddress address
         cdef socklen_t length
         cdef int fd, accepted = 0
-        cdef int most = 1 if listener.owner == INHERITED else ACCEPTS
+        cdef int most = 1 if listener.contended else ACCEPTS
+        self.found_empty = False
         while accepted < most:
             if self.full():
                 self._update()
@@ -318,7 +307,13 @@ cdef class Driver:
                     continue
                 if errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
                     self.starve()
-                elif not would_block(errno) and not (listener.shut and errno == EINVAL):
+                elif would_block(errno):
+                    self.found_empty = True
+                elif errno == EINVAL and (listener.shut or listener.owner > INHERITED):
+                    # It does not listen. Where it is the parent's, the parent has shut it: the queue was given out.
+                    self.found_empty = listener.shut = True
+                    self._update()
+                else:
                     logger.error("accept failed: %s", strerror(errno).decode())
                     self.starve()
                 break

@@ -12,6 +12,7 @@ class Owner(IntEnum):
     OURS = 0
     INHERITED = 1
     SLOT = 2
+    SHARED = 3
 
 @final
 class Listener:

@@ -26,8 +26,12 @@ class Owner(IntEnum):
     SLOT = 2
     """The parent's, for this worker: the worker answers its queue, the parent closes it."""
 
+    SHARED = 3
+    """The parent's, for all its workers: one connection per wake-up, as INHERITED, and at the stop the queue is ours to
+    answer, as a slot's. Sockets that cannot be split into slots, and that nobody outside the service has."""
 
-assert (OURS, INHERITED, SLOT) == (Owner.OURS, Owner.INHERITED, Owner.SLOT)
+
+assert (OURS, INHERITED, SLOT, SHARED) == tuple(Owner)
 
 
 @cython.final
@@ -45,6 +49,7 @@ cdef class Listener:
         self.sock = sock
         self.fd = sock.fileno()
         self.owner = owner
+        self.contended = owner in (INHERITED, SHARED)
         self.scheme = scheme
         self.tls = tls
         self.protocol = protocol
@@ -75,7 +80,12 @@ cdef class Listener:
         return f"{self.scheme}://[{host}]:{port}" if ":" in host else f"{self.scheme}://{host}:{port}"
 
     def listen(self, int backlog):
-        """Start listening; raises StartupError where the address is another's by now, or the kernel refuses."""
+        """Start listening; raises StartupError where the address is another's by now, or the kernel refuses.
+
+        What is the parent's listens when the parent says so: in a group, the order of listen() counts.
+        """
+        if self.owner in (SLOT, SHARED):
+            return
         try:
             if self.owner == OURS and self.sock.family != socket.AF_UNIX:
                 # Inherited by connections: those that outlive us must not keep a successor from binding.

@@ -20,7 +20,7 @@ from lastcall.connection.stream cimport Connection, Stream
 from lastcall.net.driver cimport (
     Driver, PeerAddress, local_address, peer_tuple, receive, reset_on_close, unacknowledged, would_block,
 )
-from lastcall.net.listener cimport INHERITED, Listener
+from lastcall.net.listener cimport Listener
 from lastcall.wire.buffer cimport ByteBuffer
 
 cdef extern from "sys/epoll.h" nogil:
@@ -277,15 +277,19 @@ cdef class Reactor(Driver):
         if found is None:
             return 0           # closed, or not accepting any more, since this turn began
         if generation == LISTENER:
-            self.yielding |= (<Listener>found).owner == INHERITED     # the others get their chance at the next connection
+            if type(found) is not Listener:
+                return 0       # closed, and its number given to a connection
+            self.yielding |= (<Listener>found).contended     # the others get their chance at the next connection
             try:
                 self.accept(<Listener>found)
             except Exception:
                 self.scheduler.report("a listener")
             return 0
-        stream = <NativeStream?>found
+        if type(found) is not NativeStream:
+            return 0           # closed, and its number given to a listener
+        stream = <NativeStream>found
         if stream.generation != generation:
-            return 0           # closed, and its number given to another
+            return 0           # or to another connection
         try:
             stream.ready(event.events)
         except Exception:
@@ -341,5 +345,6 @@ cdef class Reactor(Driver):
 
     cdef int unwatch(self, Listener listener) except -1:
         epoll_ctl(self.epoll, EPOLL_CTL_DEL, listener.fd, NULL)
-        self.by_fd[listener.fd] = None
+        if self.by_fd[listener.fd] is listener:
+            self.by_fd[listener.fd] = None
         return 0
