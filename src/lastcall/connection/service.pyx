@@ -120,14 +120,20 @@ cdef class HTTPService(AppRuntime):
         return cycle.write_body(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), False)
 
     cdef int answer_health(self, HTTPCycle cycle, str path) except -1:
-        """``--health-path``: ready until the stop order, or the lifespan's death; live as long as this loop answers."""
+        """``--health-path``: ready until the stop order, or the lifespan's death; live as long as this loop answers.
+
+        A worker that is replaced speaks for the service: a load balancer's check on a connection that it still has
+        must not take the whole host out of service.
+        """
         cdef int status = 200
         cdef bytes body = b"ok\n"
         cdef list headers = [PLAIN_TEXT, NO_STORE]
         if cycle.method not in ("GET", "HEAD"):
             status, body = 405, b"Method Not Allowed\n"
             headers.append(ALLOW)
-        elif path == self.ready_path and self.drain.phase >= ANNOUNCED and not self.drain.service_goes_on:
+        elif path == self.ready_path and self.drain.phase >= ANNOUNCED and not (
+            self.drain.service_goes_on or self.drain.mover is not None
+        ):
             status, body = 503, b"stopping\n"
         elif path == self.ready_path and self.lifespan_died:
             status, body = 503, b"lifespan failed\n"

@@ -17,3 +17,5 @@ cdef class DrainState:
     cdef public bint listeners_closed
     cdef public bint refusing
     cdef public bint service_goes_on
+    cdef public object mover
+    cdef public Py_ssize_t moved

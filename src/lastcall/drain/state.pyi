@@ -1,7 +1,11 @@
-from typing import final
+from typing import Any, Protocol, final
 
 from lastcall.drain.ladder import MARGIN as MARGIN
 from lastcall.drain.ladder import Phase
+
+class Mover(Protocol):
+    def offer(self, connection: Any, /) -> object: ...
+    def stop(self) -> object: ...
 
 @final
 class DrainState:
@@ -13,6 +17,8 @@ class DrainState:
     listeners_closed: bool
     refusing: bool
     service_goes_on: bool
+    mover: Mover | None
+    moved: int
     def __init__(self, phase: Phase = ...) -> None: ...
     @property
     def stopping(self) -> bool: ...

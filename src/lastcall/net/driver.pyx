@@ -48,6 +48,8 @@ cdef extern from "sys/socket.h" nogil:
         int l_linger
 
 cdef extern from "arpa/inet.h" nogil:
+    int inet_pton(int family, const char* name, void* into)
+    unsigned short htons(unsigned short n)
     const char* inet_ntop(int family, const void* address, char* into, socklen_t size)
     unsigned short ntohs(unsigned short n)
 
@@ -72,6 +74,24 @@ cdef object peer_tuple(PeerAddress* address):
         inet_ntop(AF_INET6, &address.v6.sin6_addr, name, NAME_MAX)
         return (<bytes><char*>name).decode("ascii"), ntohs(address.v6.sin6_port)
     return None
+
+
+cdef int peer_address(object client, PeerAddress* into) except -1:
+    """The reverse of ``peer_tuple``. Raises ValueError for what is no address."""
+    cdef bytes name
+    memset(into, 0, sizeof(PeerAddress))
+    if client is None:
+        return 0
+    name = client[0].encode("ascii")
+    if inet_pton(AF_INET, name, &into.v4.sin_addr) == 1:
+        into.v4.sin_family = AF_INET
+        into.v4.sin_port = htons(client[1])
+    elif inet_pton(AF_INET6, name, &into.v6.sin6_addr) == 1:
+        into.v6.sin6_family = AF_INET6
+        into.v6.sin6_port = htons(client[1])
+    else:
+        raise ValueError(f"no address of a client: {client!r}")
+    return 0
 
 
 cdef object local_address(int fd):
@@ -260,6 +280,40 @@ cdef class Driver:
         cdef Stream stream
         for stream in list(self.streams):
             stream.let_go()
+
+    # -- connections that move to another process, and come from one (net.moving) -----------------------------------
+
+    @property
+    def moves(self):
+        """Whether the connections of this driver can move at all."""
+        return False
+
+    def lift(self, Connection connection not None, keys):
+        """Take a connection off, if it is idle and its listener's key in ``keys``: nobody reads or writes it any more,
+        and it counts as open until ``drop`` or ``put_back``, one of which must follow.
+
+        Returns None, or the descriptor, which stays ours, when its timeout is due on the scheduler's clock (infinity:
+        it has none), and what another process must know of it (``Known``): the key, the client's address, whether it
+        has never had a request, and the seconds until its timeout is due, or None.
+        """
+        return None
+
+    def put_back(self, Connection connection not None, bint fresh, double at):
+        """Serve a lifted connection again; what has come meanwhile is read."""
+        raise NotImplementedError
+
+    def drop(self, Connection connection not None):
+        """Another process has the lifted connection: close our copy of its descriptor, without a word on the wire."""
+        raise NotImplementedError
+
+    def take_over(self, int fd, Listener listener not None, client, bint fresh, left, Connection behind):
+        """Serve a connection that another process has accepted, by a listener like ``listener``, and has lifted.
+
+        ``fd`` is ours from now on, also where this raises (OSError, ValueError). ``left``: the seconds until its
+        timeout is due, or None; ours is a limit too. ``behind``: the connection that was taken over before, whose
+        timeout is due earlier; only a help.
+        """
+        raise NotImplementedError
 
     def close(self):
         """Let go of the listeners. Connections must be closed before."""

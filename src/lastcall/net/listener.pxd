@@ -19,6 +19,7 @@ cdef class Listener:
     cdef public object protocol
     cdef public object inode
     cdef public str path
+    cdef public object key
     # the driver's
     cdef object server                 # the scope's "server", or None if it differs per connection
     cdef bint contended                # others accept from it too: one connection per wake-up

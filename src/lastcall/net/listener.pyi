@@ -25,6 +25,7 @@ class Listener:
     protocol: Callable[[Stream], object] | None
     inode: tuple[int, int] | None
     path: str
+    key: int | None
     def __init__(
         self,
         sock: socket.socket,

@@ -43,6 +43,8 @@ cdef class Listener:
     before a driver listens.
     ``inode`` is that of the unix socket's file that we made: (device, inode), or None; ``path`` is where it is,
     whatever becomes of the working directory.
+    ``key``: what the same address is called in every worker of the service, an int, so that connections that came in
+    here can move to another one (``net.moving``); None: they cannot.
     """
 
     def __init__(self, sock, owner=Owner.OURS, *, str scheme="http", tls=None, protocol=None):

@@ -470,6 +470,8 @@ class ShutdownController:
             guarded(task.disconnect_if_closing, task.describe())
 
     def _disconnect(self, work: Work) -> None:
+        if self._drain.mover is not None:  # from here on this is a drain without a successor
+            self._guarded(self._drain.mover.stop, "idle connections")
         for task in work.service.tasks:
             if task.disconnectable:
                 self._end(task, DISCONNECTED, Phase.DISCONNECTING, partial(task.disconnect_response, DISCONNECTED))
@@ -583,6 +585,7 @@ class ShutdownController:
             cancelled=counts[CANCELLED],
             abandoned=counts[ABANDONED],
             backlog_answered=work.service.backlog_answered,
+            moved=self._drain.moved,
             background_finished=tally.background_finished,
             cut=tally.cut,
             left=tally.left,
