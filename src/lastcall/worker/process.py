@@ -44,6 +44,9 @@ def run_worker(
 
 
 def in_a_line(error: LastcallError) -> str:
-    """What is wrong, without the traceback that may follow it."""
-    first = error.errors[0] if isinstance(error, ConfigError) else error
-    return str(first).partition("\n")[0]
+    """What is wrong, without the traceback that may follow it, but with the words of the exception."""
+    first, *rest = str(error.errors[0] if isinstance(error, ConfigError) else error).splitlines()
+    before, _, name = first.rpartition(": ")
+    if rest and before and rest[-1].startswith(f"{name}: "):
+        return f"{before}: {rest[-1]}"
+    return first
