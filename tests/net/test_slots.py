@@ -19,7 +19,6 @@ import pytest
 
 from lastcall.base.errors import LastcallError, StartupError
 from lastcall.base.options import BindSpec
-from lastcall.net import slots as module
 from lastcall.net import steering
 from lastcall.net.binding import passed
 from lastcall.net.listener import Owner
@@ -105,7 +104,7 @@ def open_files() -> set[str]:
 @contextmanager
 def free_descriptors(count: int) -> Iterator[None]:
     """At most so many can be opened."""
-    used = {int(entry) for entry in os.listdir("/proc/self/fd")}
+    used = {int(entry.split()[0]) for entry in open_files()}
     limit = free = 0
     while free < count:
         free += limit not in used
@@ -379,9 +378,7 @@ def test_who_waits_is_answered_by_the_successor_of_a_killed_worker(make: Callabl
 
     def worker(does: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-S", "-c", WORKER, str(fd), does]
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, pass_fds=[fd]
-        )
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, pass_fds=[fd])
         assert process.stdout is not None
         assert process.stdout.readline() == "holds\n"
         return process
@@ -497,7 +494,7 @@ def test_a_program_that_the_kernel_refuses_changes_nothing(
 ) -> None:
     slots = make(2)
     with monkeypatch.context() as patch:
-        patch.setattr(module.steering, "program", lambda count, **_: ((0xFFFF, 0, 0, 0),))
+        patch.setattr(steering, "program", lambda count, **_: ((0xFFFF, 0, 0, 0),))
         for act in (lambda: slots.steer(0, 0.5), lambda: slots.steer_away(0)):
             with pytest.raises(LastcallError, match="cannot steer"):
                 act()
