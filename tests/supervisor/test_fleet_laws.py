@@ -18,6 +18,7 @@ from lastcall.supervisor.policy import FleetPolicy
 from testing.fleet import Sim, World
 
 BOOTS = st.sampled_from(["", "", "", "", "", "smoke", "3", "1", "hang"])
+SELDOM = st.integers(0, 20)
 
 
 class FleetMachine(RuleBasedStateMachine):
@@ -27,12 +28,13 @@ class FleetMachine(RuleBasedStateMachine):
 
     @initialize(
         count=st.integers(1, 4),
-        development=st.booleans(),
+        development=st.sampled_from([False, False, True]),
         delay=st.sampled_from([0.0, 4.0]),
         age=st.sampled_from([float("inf"), 30.0]),
         boot=st.sampled_from([float("inf"), 20.0]),
+        serves=st.sampled_from([True, True, False]),
     )
-    def begin(self, count: int, development: bool, delay: float, age: float, boot: float) -> None:
+    def begin(self, count: int, development: bool, delay: float, age: float, boot: float, serves: bool) -> None:
         self.boots: dict[int, str] = {}
         policy = FleetPolicy(
             count=1 if development else count,
@@ -44,6 +46,8 @@ class FleetMachine(RuleBasedStateMachine):
             development=development,
         )
         self.world = World(policy, lambda sim: self.boots.get(sim.number, ""))
+        if serves:
+            self.world.settle()
 
     def pick(self, data: st.DataObject, *, found: list[Sim] | None = None) -> Sim | None:
         sims = list(self.world.sims.values()) if found is None else found
@@ -86,6 +90,23 @@ class FleetMachine(RuleBasedStateMachine):
         if sim is not None:
             sim.pending.append(on.WantsToRetire(sim.number, "max-requests"))
 
+    @rule(data=st.data(), steps=st.integers(1, 15), finish=st.booleans())
+    def go_on(self, data: st.DataObject, steps: int, finish: bool) -> None:
+        """Some of what waits happens, as it does where all is well."""
+        world = self.world
+        for _ in range(steps):
+            sims = [one for one in world.sims.values() if one.pending or (not one.ready and one.number not in self.boots)]
+            sims += [one for one in world.sims.values() if finish and one.told and not one.pending]
+            if world.slot_events and data.draw(st.booleans()):
+                world.next_slot_event()
+            elif (sim := self.pick(data, found=sims)) is not None:
+                if sim.pending:
+                    world.deliver(sim)
+                elif sim.told:
+                    world.finish(sim)
+                else:
+                    world.boot(sim)
+
     @rule()
     def all_is_well(self) -> None:
         for sim in self.world.sims.values():
@@ -109,19 +130,23 @@ class FleetMachine(RuleBasedStateMachine):
 
     # -- orders -------------------------------------------------------------------------------------------------------
 
+    @precondition(lambda self: self.world.left is None)
     @rule(canary=st.booleans())
     def reload(self, canary: bool) -> None:
         development = self.world.policy.development
         self.world.reload(canary=canary and not development, development=development)
 
-    @rule(slots=st.integers(0, 5))
+    @precondition(lambda self: self.world.left is None)
+    @rule(slots=st.integers(1, 5))
     def scale(self, slots: int) -> None:
         self.world.scale(slots)
 
+    @precondition(lambda self: self.world.fleet.roll is not None)
     @rule()
     def promote(self) -> None:
         self.world.order(on.PromoteOrdered)
 
+    @precondition(lambda self: self.world.fleet.roll is not None)
     @rule()
     def roll_back(self) -> None:
         self.world.order(on.RollBackOrdered)
@@ -133,17 +158,17 @@ class FleetMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), interactive=st.booleans())
     def stop(self, data: st.DataObject, interactive: bool) -> None:
-        if data.draw(st.integers(0, 9)) == 0:
+        if data.draw(SELDOM) == 7:
             self.world.stop(interactive=interactive)
 
     @rule(data=st.data())
     def force(self, data: st.DataObject) -> None:
-        if data.draw(st.integers(0, 19)) == 0:
+        if data.draw(SELDOM) == 7:
             self.world.tell(on.ForceOrdered("SIGTERM"))
 
     @rule(data=st.data())
     def upgrade(self, data: st.DataObject) -> None:
-        if data.draw(st.integers(0, 19)) == 0 and self.world.fleet.crew.ready_once:
+        if data.draw(SELDOM) == 7 and self.world.fleet.crew.ready_once:
             self.world.tell(on.UpgradeReady())
 
     @invariant()
