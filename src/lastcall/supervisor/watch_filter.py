@@ -64,14 +64,12 @@ class FileFilter(Record):
         excluded: Iterable[PurePath] = (),
     ) -> FileFilter:
         """The filter of what was given: with the defaults that are not taken back."""
-        includes, excludes = tuple(includes), tuple(excludes)
+        excludes = tuple(excludes)
+        wanted = tuple(one for one in includes if one not in excludes)
         return cls(
             roots=tuple(roots),
-            includes=(
-                *(one for one in INCLUDES if one not in excludes),
-                *(one for one in includes if one not in excludes),
-            ),
-            excludes=(*(one for one in EXCLUDES if one not in includes), *excludes),
+            includes=(*(one for one in INCLUDES if one not in excludes), *wanted),
+            excludes=(*(one for one in EXCLUDES if one not in wanted), *excludes),
             excluded=tuple(excluded),
         )
 
