@@ -97,6 +97,12 @@ def replace(path: Path, text: str) -> None:
     new.replace(path)
 
 
+def change_by_time(path: Path) -> None:
+    """A poll compares times of modification, by the second."""
+    path.write_text("new")
+    os.utime(path, (time.time() + 10, time.time() + 10))
+
+
 def test_a_file_that_is_replaced_again_and_again_is_told_each_time(project: Path) -> None:
     async def scenario(seen: Seen) -> None:
         for text in "abc":
@@ -215,7 +221,7 @@ def test_polling_is_watchfiles_own_variable(project: Path, monkeypatch: pytest.M
     monkeypatch.setenv("WATCHFILES_POLL_DELAY_MS", "20")
 
     async def scenario(seen: Seen) -> None:
-        (project / "app.py").write_text("a longer text than before")
+        change_by_time(project / "app.py")
         assert await seen.next() == ["app.py"]
 
     watching(project, scenario)
@@ -229,12 +235,12 @@ def test_where_the_system_has_no_watch_left_files_are_polled(
     def full(*paths: str, **options: object) -> Iterator[object]:
         if not options["force_polling"]:
             raise OSError("OS file watch limit reached. about ['/srv']")
-        return real(*paths, **options)  # type: ignore[arg-type]
+        return real(*paths, **options)
 
     monkeypatch.setattr(watchfiles, "watch", full)
 
     async def scenario(seen: Seen) -> None:
-        (project / "app.py").write_text("a longer text than before")
+        change_by_time(project / "app.py")
         assert await seen.next() == ["app.py"]
 
     watching(project, scenario)
