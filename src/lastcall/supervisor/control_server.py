@@ -21,7 +21,7 @@ from lastcall.connection.service import HTTPService
 from lastcall.net.binding import bind
 from lastcall.notice.running import RunningTasks
 from lastcall.notice.signal import DrainSignal
-from lastcall.server.server import http1_protocol, make_driver, make_scheduler
+from lastcall.server.parts import http1_protocol, make_driver, make_scheduler
 from lastcall.supervisor.control import BODY_AT_MOST, ControlApp, Service, refusing
 from lastcall.supervisor.runtime_dir import default_paths
 
