@@ -24,7 +24,7 @@ from lastcall.base.options import BindSpec
 from lastcall.base.types import Receive, Scope, Send
 from lastcall.drain.escalation import Escalation
 from lastcall.net.binding import bind
-from lastcall.server.server import connection_limit, max_requests
+from lastcall.server.parts import connection_limit, max_requests
 from testing.peer import Peer, eventually
 from testing.running import Gate, Lines, config, hello, respond, routes, running, server_log
 

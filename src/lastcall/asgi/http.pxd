@@ -16,6 +16,7 @@ cdef class HTTPCycle(AppCycle):
     cdef object head_timer              # runs out when the head has waited long enough for the body
     cdef readonly long long body_sent   # body bytes handed to the stream
     cdef readonly bint refused          # the server has answered with the status 200 all the same
+    cdef bint probe                     # of --health-path
     cdef object _broken_off             # see RunningTask.broken_off
 
     # -- driven by the connection

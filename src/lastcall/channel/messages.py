@@ -189,12 +189,15 @@ class Census(Message):
 
 
 class Progress(Message):
-    """Each second of a drain: the phase, what is left (seconds; None: no limit), what runs, longest first."""
+    """Each second of a drain: the phase, what is left (seconds; None: no limit), what runs, longest first.
+
+    ``tasks`` are the first of ``in_flight``: ``{"name", "kind", "age"}``, the age in seconds.
+    """
 
     phase: str
     left: float | None
     in_flight: int
-    tasks: tuple[str, ...] = ()
+    tasks: tuple[dict[str, Any], ...] = ()
 
 
 class Goodbye(Message):
@@ -202,6 +205,29 @@ class Goodbye(Message):
 
     report: dict[str, Any]
     moved: int = 0
+
+
+# -- from one parent to the next (an upgrade) ------------------------------------------------------------------------
+
+
+class Inherit(Message):
+    """The listeners of the service, for a successor of the parent. ``more``: another such message follows.
+
+    ``state`` is what ``net.slots`` makes of them, empty in all messages but the first; ``addresses`` are those of the
+    configuration, in order, as text; ``control`` is the path of the control socket, "" where there is none.
+    Descriptors: the listeners, or the next of them.
+    """
+
+    state: dict[str, Any]
+    addresses: tuple[str, ...]
+    control: str
+    more: bool
+
+
+class Serving(Message):
+    """The new parent's workers accept: the old ones may go."""
+
+    pid: int
 
 
 LATENCY_BUCKETS = tuple(0.0005 * 2 ** (n / 3) for n in range(52))

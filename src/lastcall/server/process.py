@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from lastcall.asgi.loading import prepare
@@ -23,13 +24,20 @@ from lastcall.drain.ladder import TEARDOWN, Budgets, Phase, State, signal_times,
 from lastcall.observe.logs import configure_logging
 from lastcall.server import sigaction, watchdog
 from lastcall.server.loops import make_loop, refuse_running_loop, run_until_done
+from lastcall.server.manager import ServiceManager
+from lastcall.server.own_process import OwnProcess, on_systemds_sockets
+from lastcall.server.parts import budgets_of
 from lastcall.server.process_end import ProcessEnd
-from lastcall.server.server import Server, budgets_of
+from lastcall.server.server import Server
 from lastcall.server.signals import SignalHandler
 from lastcall.server.teardown import close_loop
+from lastcall.systemd.activation import take_sockets
+from lastcall.systemd.notify import Notifier, take_place
 
 if TYPE_CHECKING:
+    from lastcall.base.progress import Progress
     from lastcall.config import Config
+    from lastcall.server.parent import Parent
 
 logger = logging.getLogger("lastcall.error")
 
@@ -40,7 +48,9 @@ STACKS_SIGNAL: int = getattr(signal, "SIGRTMAX", 0) and signal.SIGRTMAX - 3
 """The signal by which ``faulthandler`` is asked for the stacks, without the GIL; 0 where there are no such signals."""
 
 
-def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: bool) -> int:
+def run_process(
+    config: Config, *, tell: Callable[[LastcallError], int], final: bool, parent: Parent | None = None
+) -> int:
     """Serve in this process until it is told to stop; return the exit code.
 
     Owns the event loop, the signal handlers and the teardown. ``tell`` is given the ConfigError or StartupError that
@@ -48,6 +58,8 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
 
     ``final``: nothing but the end of the process follows. Then the signal handlers and the watchdog stay, so that the
     end, ``atexit`` functions included, is bounded and never that of a signal. Otherwise both are gone on return.
+
+    ``parent``: this is a worker, whose parent binds, and gives the orders.
 
     Does not return, but ends the process, where threads or child processes would keep it from ending. Before anything
     is done, raises RuntimeError in a running event loop and while another call owns this process, and the errors of a
@@ -59,11 +71,22 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
             "lastcall serves in this process already, and owns it until that call returns: "
             "for a server beside it use Server(Config(...)).run() in a thread"
         )
+    own = OwnProcess(config.options, "" if parent is None else "worker", worker=parent is not None)
+    place, activation = take_place(os.environ, os.getpid()), take_sockets(os.environ, os.getpid())
     prepare(config.options.app)
     configure_logging(config.options.log)
-    guard = ProcessGuard(budgets_of(config.options.stop), gc_freeze=config.options.gc_freeze, final=final)
-    server = Server(config)
-    handler = SignalHandler(server)
+    config = on_systemds_sockets(config, activation)
+    manager = ServiceManager(Notifier(place))
+    guard = ProcessGuard(
+        budgets_of(config.options.stop),
+        own,
+        manager,
+        gc_freeze=config.options.gc_freeze,
+        final=final,
+        parent=0 if parent is None else parent.pid,
+    )
+    server = Server(config, parent=parent)
+    handler = SignalHandler(server, None if parent is None else parent.decides)
     if final:
         # The first to be registered is the last to be called: the application's functions still have the handlers.
         atexit.register(handler.ignore)
@@ -72,6 +95,7 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
     end = time.monotonic()
     try:
         try:
+            own.take_pidfile()
             guard.start()
             handler.install()
             try:
@@ -94,6 +118,7 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
         finally:
             process_end.leave_threads(end, code)
     finally:
+        own.end()
         if not final:
             handler.restore()
             guard.stop()
@@ -146,10 +171,22 @@ def _hush(loop: asyncio.AbstractEventLoop, told: BaseException) -> None:
 class ProcessGuard:
     """What only a process of our own may do for its server: the watchdog, and the garbage collector's settings."""
 
-    def __init__(self, budgets: Budgets, *, gc_freeze: bool, final: bool) -> None:
+    def __init__(
+        self,
+        budgets: Budgets,
+        own: OwnProcess,
+        manager: ServiceManager,
+        *,
+        gc_freeze: bool,
+        final: bool,
+        parent: int = 0,
+    ) -> None:
         self._budgets = budgets
+        self._own = own
+        self._manager = manager
         self._gc_freeze = gc_freeze
         self._final = final
+        self._parent = parent
         self._bounded = False
         self._frozen = False
         self._stacks = 0
@@ -170,14 +207,16 @@ class ProcessGuard:
             self._stacks = STACKS_SIGNAL
             faulthandler.register(self._stacks, file=where, all_threads=True)
         try:
-            watchdog.start(where, self._stacks)
+            watchdog.start(where, self._stacks, self._parent)
         except OSError as exc:
             raise StartupError(f"cannot start the watchdog's thread: {exc.strerror}") from exc
         self._started = True
+        self._manager.starting()
         self._plan(Phase.STARTING)
 
     def stop(self) -> None:
-        """The process goes on without a server, and without a watchdog."""
+        """The process goes on without a server, without a watchdog, and without a word to the service manager."""
+        self._manager.close()
         if self._started:
             watchdog.stop()
         if self._stacks:
@@ -198,6 +237,7 @@ class ProcessGuard:
             gc.collect()
             self._frozen = self._final or gc.get_freeze_count() == 0
             gc.freeze()
+        self._manager.ready()
 
     def thaw(self) -> None:
         """Undo what ``ready()`` froze. Where the program had frozen objects before, that cannot be told apart.
@@ -208,8 +248,21 @@ class ProcessGuard:
             gc.unfreeze()
 
     def entered(self, phase: Phase) -> None:
-        """Tell the watchdog what stop signals mean from now on."""
+        """Tell the watchdog what stop signals mean from now on, and the service manager where we are."""
         self._plan(phase)
+        self._manager.stopping(f"Stopping: {phase.name.lower()}")
+
+    def progress(self, progress: Progress | None) -> None:
+        """Tell the service manager."""
+        self._manager.progress(progress)
+
+    def bound_sockets(self, files: list[tuple[str, tuple[int, int]]]) -> None:
+        """Tell the watchdog what to remove, and become who the process is to be."""
+        self.own_sockets(files)
+        self._own.become(files)
+        if self._parent:
+            with suppress(OSError):
+                sigaction.end_with_parent(signal.SIGTERM)  # again: a change of identity takes it back, prctl(2)
 
     def own_sockets(self, files: list[tuple[str, tuple[int, int]]]) -> None:
         """Tell the watchdog what to remove."""
@@ -219,6 +272,7 @@ class ProcessGuard:
         """Set the watchdog's deadline: in ``seconds``, and a little, the process ends, whatever hangs."""
         self._bounded = seconds < math.inf
         watchdog.bound(seconds + WATCHDOG_MARGIN)
+        self._manager.bound(seconds)
 
     def again(self, seconds: float, since: float) -> float:
         """Once in a stop, ``seconds`` more for what has had its time, if the process stood still in that; else 0.0."""

@@ -1,0 +1,49 @@
+"""A worker's process, from its orders to its exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from lastcall.base.errors import ConfigError, LastcallError
+from lastcall.base.exit_code import ExitCode
+from lastcall.channel.blocking import hung_up
+from lastcall.server.process import run_process
+from lastcall.worker.parentage import Parentage
+from lastcall.worker.signals import leave_to_parent
+from lastcall.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from lastcall.config import Config
+    from lastcall.worker.boot import Orders
+
+
+def run_worker(
+    orders: Orders,
+    config: Config,
+    parentage: Parentage,
+    *,
+    tell: Callable[[LastcallError], int],
+) -> int:
+    """Serve until the parent says otherwise; the exit code, as of a process without a parent.
+
+    ``tell`` is given an error of the start, and returns its exit code; the parent hears of it in a line.
+    """
+    worker = Worker(orders, config, parentage)
+    leave_to_parent()
+    parentage.end_with_it()
+    if hung_up(orders.channel):
+        return ExitCode.STOPPED
+
+    def told(error: LastcallError) -> int:
+        code = tell(error)
+        worker.failed(in_a_line(error), code)
+        return code
+
+    return run_process(config, tell=told, final=True, parent=worker)
+
+
+def in_a_line(error: LastcallError) -> str:
+    """What is wrong, without the traceback that may follow it."""
+    first = error.errors[0] if isinstance(error, ConfigError) else error
+    return str(first).partition("\n")[0]
