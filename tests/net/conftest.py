@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
+from testing.moving import connect, pair, start
 from testing.running import Lines, Running, running, server_log
+
+__all__ = ["connect", "driver", "log", "loop", "pair", "serve", "start"]
 
 Serve = Callable[..., Running]
 
