@@ -209,6 +209,14 @@ cdef class Driver:
         if listener in self.listeners:
             self._leave(listener)
 
+    def shut(self, Listener listener not None):
+        """Let in only those who wait already, at a listener of a parent that is gone: as it would have done itself."""
+        if listener.sock.family == socket.AF_UNIX:
+            listener.shut = shutdown(listener.fd, SHUT_RD) == 0
+        else:
+            drop_newcomers(listener.sock)      # it stays readable, and is accepted from as before
+        self._update()
+
     def stop_accepting(self):
         """Accept no more. The listeners stay open: they belong to the caller."""
         self.stopped = True
