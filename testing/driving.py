@@ -14,7 +14,7 @@ from lastcall.drain.ladder import Phase
 from lastcall.net.driver import Driver
 from lastcall.net.listener import Listener, Owner
 from lastcall.notice.running import RunningTasks
-from lastcall.server.server import http1_protocol, make_driver, make_scheduler
+from lastcall.server.parts import http1_protocol, make_driver, make_scheduler
 from testing.running import hello
 
 

@@ -19,17 +19,24 @@ from lastcall.asgi.loading import prepare
 from lastcall.base.errors import LastcallError, StartupError
 from lastcall.base.exit_code import ExitCode
 from lastcall.base.lineage import exit_code
+from lastcall.base.record import replace
 from lastcall.drain.ladder import TEARDOWN, Budgets, Phase, State, signal_times, time_left
 from lastcall.observe.logs import configure_logging
 from lastcall.server import sigaction, watchdog
 from lastcall.server.loops import make_loop, refuse_running_loop, run_until_done
-from lastcall.server.process_end import ProcessEnd
+from lastcall.server.manager import ServiceManager
+from lastcall.server.own_process import OwnProcess, on_systemds_sockets
 from lastcall.server.parts import budgets_of
+from lastcall.server.process_end import ProcessEnd
 from lastcall.server.server import Server
 from lastcall.server.signals import SignalHandler
 from lastcall.server.teardown import close_loop
+from lastcall.systemd.activation import take_sockets
+from lastcall.systemd.notify import Notifier, take_place
 
 if TYPE_CHECKING:
+    from lastcall.base.options import ServerOptions
+    from lastcall.base.progress import Progress
     from lastcall.config import Config
     from lastcall.server.parent import Parent
 
@@ -65,10 +72,17 @@ def run_process(
             "lastcall serves in this process already, and owns it until that call returns: "
             "for a server beside it use Server(Config(...)).run() in a thread"
         )
+    own = OwnProcess(config.options) if parent is None else OwnProcess(_without_files(config.options), parent.role)
+    place, activation = take_place(os.environ, os.getpid()), take_sockets(os.environ, os.getpid())
     prepare(config.options.app)
     configure_logging(config.options.log)
+    if parent is None:
+        config = on_systemds_sockets(config, activation)
+    manager = ServiceManager(Notifier(place))
     guard = ProcessGuard(
         budgets_of(config.options.stop),
+        own,
+        manager,
         gc_freeze=config.options.gc_freeze,
         final=final,
         parent=0 if parent is None else parent.pid,
@@ -83,6 +97,7 @@ def run_process(
     end = time.monotonic()
     try:
         try:
+            own.take_pidfile()
             guard.start()
             handler.install()
             try:
@@ -105,11 +120,17 @@ def run_process(
         finally:
             process_end.leave_threads(end, code)
     finally:
+        own.end()
         if not final:
             handler.restore()
             guard.stop()
         guard.thaw()
     return code
+
+
+def _without_files(options: ServerOptions) -> ServerOptions:
+    """The options of a worker: pidfile and report are its parent's."""
+    return replace(options, process=replace(options.process, pidfile=None), stop=replace(options.stop, report=None))
 
 
 def _run(loop: asyncio.AbstractEventLoop, server: Server, handler: SignalHandler, guard: ProcessGuard) -> int:
@@ -157,8 +178,19 @@ def _hush(loop: asyncio.AbstractEventLoop, told: BaseException) -> None:
 class ProcessGuard:
     """What only a process of our own may do for its server: the watchdog, and the garbage collector's settings."""
 
-    def __init__(self, budgets: Budgets, *, gc_freeze: bool, final: bool, parent: int = 0) -> None:
+    def __init__(
+        self,
+        budgets: Budgets,
+        own: OwnProcess,
+        manager: ServiceManager,
+        *,
+        gc_freeze: bool,
+        final: bool,
+        parent: int = 0,
+    ) -> None:
         self._budgets = budgets
+        self._own = own
+        self._manager = manager
         self._gc_freeze = gc_freeze
         self._final = final
         self._parent = parent
@@ -186,10 +218,12 @@ class ProcessGuard:
         except OSError as exc:
             raise StartupError(f"cannot start the watchdog's thread: {exc.strerror}") from exc
         self._started = True
+        self._manager.starting()
         self._plan(Phase.STARTING)
 
     def stop(self) -> None:
-        """The process goes on without a server, and without a watchdog."""
+        """The process goes on without a server, without a watchdog, and without a word to the service manager."""
+        self._manager.close()
         if self._started:
             watchdog.stop()
         if self._stacks:
@@ -210,6 +244,7 @@ class ProcessGuard:
             gc.collect()
             self._frozen = self._final or gc.get_freeze_count() == 0
             gc.freeze()
+        self._manager.ready()
 
     def thaw(self) -> None:
         """Undo what ``ready()`` froze. Where the program had frozen objects before, that cannot be told apart.
@@ -220,8 +255,18 @@ class ProcessGuard:
             gc.unfreeze()
 
     def entered(self, phase: Phase) -> None:
-        """Tell the watchdog what stop signals mean from now on."""
+        """Tell the watchdog what stop signals mean from now on, and the service manager where we are."""
         self._plan(phase)
+        self._manager.stopping(f"Stopping: {phase.name.lower()}")
+
+    def progress(self, progress: Progress | None) -> None:
+        """Tell the service manager."""
+        self._manager.progress(progress)
+
+    def bound_sockets(self, files: list[tuple[str, tuple[int, int]]]) -> None:
+        """Tell the watchdog what to remove, and become who the process is to be."""
+        self.own_sockets(files)
+        self._own.become(files)
 
     def own_sockets(self, files: list[tuple[str, tuple[int, int]]]) -> None:
         """Tell the watchdog what to remove."""
@@ -231,6 +276,7 @@ class ProcessGuard:
         """Set the watchdog's deadline: in ``seconds``, and a little, the process ends, whatever hangs."""
         self._bounded = seconds < math.inf
         watchdog.bound(seconds + WATCHDOG_MARGIN)
+        self._manager.bound(seconds)
 
     def again(self, seconds: float, since: float) -> float:
         """Once in a stop, ``seconds`` more for what has had its time, if the process stood still in that; else 0.0."""
