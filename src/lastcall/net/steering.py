@@ -17,6 +17,7 @@ No privilege is needed for any of this.
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
 import socket
 import struct
@@ -27,6 +28,7 @@ Instruction = tuple[int, int, int, int]
 """``struct sock_filter`` of <linux/filter.h>: code, jump if true, jump if false, operand."""
 
 SO_ATTACH_FILTER = 26
+SO_DETACH_FILTER = 27
 SO_ATTACH_REUSEPORT_CBPF = 51
 """Of <asm-generic/socket.h>, which holds for all common architectures. The module ``socket`` does not have them."""
 
@@ -111,6 +113,12 @@ def drop_newcomers(sock: socket.socket) -> bool:
     except OSError:
         return False
     return True
+
+
+def let_newcomers_in(sock: socket.socket) -> None:
+    """Undo ``drop_newcomers``, whoever did it; nothing where nobody has."""
+    with contextlib.suppress(OSError):  # ENOENT: there is no filter
+        sock.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
 
 
 def _attach(sock: socket.socket, option: int, steps: Sequence[Instruction]) -> None:

@@ -1,4 +1,4 @@
-"""The worker processes as the parent has them: what each was started with, what it has said, and how it is told things."""
+"""The worker processes as the parent has them: what each was started with, what it has said, how it is told things."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ class Worker:
         self.generation = generation
         self.place = place  # in the page of heartbeats
         self.path = path  # of its private socket
+        self.rss = 0
         self.hello = False  # it runs our code, and has registered its stacks
         self.accepts = False  # from anything but its private socket
         self.reason = ""  # why its start failed
@@ -163,12 +164,17 @@ class Workers:
                 worker.process.look()
 
     def measure(self, now: float, *, memory: bool) -> list[tuple[int, float, int]]:
-        """Of each that has begun to beat: its number, seconds since the last beat, bytes that it holds (0: not asked)."""
+        """Of each that has begun to beat: its number, the seconds since the last beat, the bytes that it holds.
+
+        ``memory``: look at these, too; else they are what they were.
+        """
         found = []
         for worker in self:
             age = self.beats.age(worker.place, now)
             if age is not None:
-                found.append((worker.number, age, resident(worker.pid) if memory else 0))
+                if memory:
+                    worker.rss = resident(worker.pid)
+                found.append((worker.number, age, worker.rss))
         return found
 
     def write_stacks(self, worker: Worker) -> bool:
