@@ -64,7 +64,9 @@ def test_the_how_to_has_the_same_ratios() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "bad", [Traffic(more_errors=0.3), Traffic(slower=3.0), Traffic(slower=3.0, spread=0.1)], ids=str
+    "bad",
+    [Traffic(more_errors=0.3), Traffic(slower=3.0), Traffic(slower=3.0, spread=0.1)],
+    ids=["30 % 5xx", "3 times slower", "3 times slower, all alike"],
 )
 def test_thirty_percent_5xx_and_three_times_the_latency_are_always_found(bad: Traffic) -> None:
     assert rolled_back(bad, POWER_RUNS) == POWER_RUNS
