@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,12 +26,11 @@ SEVERAL: Final = 2
 NONE_FOUND: Final = 3
 INTERRUPTED: Final = 130
 
+DOING_SECONDS: Final = 5.0
 LIST_SECONDS: Final = 2.0
 """How long each of several services is asked who it is."""
 
-_SOCKET_HELP: Final = (
-    "The service's control socket, or the name that the list of services gives it (its port, mostly)."
-)
+_SOCKET_HELP: Final = "The service's control socket, or the name that the list of services gives it (its port, mostly)."
 _json_option: Final = click.option("--json", "as_json", is_flag=True, help="JSON, for machines.")
 
 
@@ -248,23 +248,59 @@ def _live(views: Iterator[View]) -> None:
 # -- ordering ---------------------------------------------------------------------------------------------------------
 
 
+class _Story:
+    """What happens while an order is carried out, on standard error.
+
+    What the service is doing changes each second: on a terminal it is one line at the end that changes, elsewhere a
+    line every ``DOING_SECONDS``.
+    """
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._shown = False
+        self._next = 0.0
+
+    def tell(self, event: str, text: str) -> None:
+        """A line of the answer."""
+        if event == "log":
+            self.clear()
+            click.echo(text, err=True)
+        elif event == "doing" and self._terminal:
+            width = shutil.get_terminal_size().columns - 1
+            click.echo(f"\r\x1b[K{text[:width]}", err=True, nl=False)
+            self._shown = True
+        elif event == "doing" and time.monotonic() >= self._next:
+            self._next = time.monotonic() + DOING_SECONDS
+            click.echo(text, err=True)
+
+    def clear(self) -> None:
+        """Take the changing line away."""
+        if self._shown:
+            self._shown = False
+            click.echo("\r\x1b[K", err=True, nl=False)
+
+
 def _order(ctx: click.Context, socket: str | None, name: str, as_json: bool, **arguments: Any) -> None:
     """Give an order, show what happens, and exit as it was settled."""
     client = _client(ctx, socket)
     last: dict[str, Any] = {}
+    story = _Story()
     try:
         for line in client.order(name, arguments):
             last = line
             if as_json:
                 click.echo(json.dumps(line))
                 sys.stdout.flush()
-            elif line.get("event") in ("log", "doing"):
-                click.echo(lines(line.get("text", "")), err=True)
+            else:
+                story.tell(str(line.get("event")), lines(line.get("text", "")))
     except ControlError as error:
         _give_up(error)
     except KeyboardInterrupt:
+        story.clear()
         click.echo("The order goes on; `lastcall ctl status` shows how far it is.", err=True)
         raise SystemExit(INTERRUPTED) from None
+    finally:
+        story.clear()
     ok = last.get("ok") is True
     said = str(last.get("text") or "")
     if last.get("event") == "ended" and name == "stop":

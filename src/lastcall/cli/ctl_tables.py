@@ -131,11 +131,13 @@ FACTS: Final[Mapping[str, tuple[str, Callable[[Any], str]]]] = {
 
 def status_view(status: Row) -> View:
     """The answer to ``status``."""
-    facts = [
-        (label, show(status[field]))
-        for field, (label, show) in FACTS.items()
-        if field in status and status[field] not in (None, "", [], False, 0)
-    ]
+    facts = []
+    for field, (label, show) in FACTS.items():
+        value = status.get(field)
+        if isinstance(value, list | tuple) and field != "addresses":  # sentences, a line each
+            facts += [(label, show(one)) for one in value]
+        elif value not in (None, "", [], False, 0):
+            facts.append((label, show(value)))
     workers = [one for one in status.get("workers") or () if isinstance(one, Mapping)]
     return View(tuple(facts), _table(WORKERS, workers), "no worker runs")
 

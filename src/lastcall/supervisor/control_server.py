@@ -137,8 +137,8 @@ class ControlServer:
             return HTTPService(app, self._tasks, self._scheduler, HTTP, signal=signal)
 
         allowed = http1_protocol(service(self._app), listener)
-        uids = " and ".join(map(str, sorted(self._uids)))
-        refused = http1_protocol(service(refusing(f"this service may be asked by the users {uids} only")), listener)
+        who = " and ".join(f"the user {uid}" for uid in sorted(self._uids))
+        refused = http1_protocol(service(refusing(f"only {who} may ask this service")), listener)
 
         def protocol(stream: Stream) -> Connection:
             return allowed(stream) if self._may_ask(stream) else refused(stream)

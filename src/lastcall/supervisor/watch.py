@@ -63,7 +63,7 @@ class Watcher:
         self.filter = file_filter(options, Path.cwd())
         self._burst = Burst(options.delay)
         self._on_change = on_change
-        self._files = {os.path.abspath(one): _signature(one) for one in extra_files}
+        self._files = {one: _signature(one) for one in map(os.path.abspath, extra_files)}
         self._look_ms = min(LOOK_MS, max(LOOK_AT_LEAST_MS, int(options.delay * 500)))
         self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -196,17 +196,53 @@ def _require_watchfiles() -> None:
         raise ConfigError("--reload", True, "watchfiles to be installed: pip install 'lastcall[reload]'") from None
 
 
-def _signature(file: str | os.PathLike[str]) -> tuple[int, int, int, int] | None:
+def _signature(file: str) -> tuple[int, int, int, int] | None:
     """What differs when a file was written to, or another has taken its place; None while there is none."""
+    status = _stat(file)
+    return None if status is None else (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+class _Held:
+    """The directories as they are now, held open: as long as they are, no other one gets the same inode number."""
+
+    def __init__(self, directories: Sequence[str]) -> None:
+        self._directories = directories
+        self._held = [_opened(one) for one in directories]
+        self.identities = [None if one is None else _identity(os.fstat(one)) for one in self._held]
+
+    @property
+    def there(self) -> list[str]:
+        """Those that exist."""
+        return [one for one, held in zip(self._directories, self._held, strict=True) if held is not None]
+
+    @property
+    def current(self) -> bool:
+        """Whether all are still the same."""
+        return [_identity(_stat(one)) for one in self._directories] == self.identities
+
+    def close(self) -> None:
+        """Let go."""
+        for held in self._held:
+            if held is not None:
+                os.close(held)
+
+
+def _opened(directory: str) -> int | None:
     try:
-        status = os.stat(file)
+        return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _identities(directories: Sequence[str]) -> list[tuple[int, int] | None]:
-    return [None if (found := _signature(one)) is None else found[:2] for one in directories]
+def _stat(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except OSError:
+        return None
+
+
+def _identity(status: os.stat_result | None) -> tuple[int, int] | None:
+    return None if status is None else (status.st_dev, status.st_ino)
 
 
 def _batches(
@@ -218,44 +254,42 @@ def _batches(
     knows what is different in it, so it counts. While one is not there, the others are watched.
     """
     polling: bool | None = None  # as watchfiles' own variables say
-    watched = _identities(directories)
-    while not stopped.is_set():
-        try:
-            for changes in _until_replaced(directories, watched, stopped, look_ms, recursive, polling):
-                yield _expanded(changes, recursive=recursive), False
-        except OSError as exc:
-            if polling:
+    held = _Held(directories)
+    try:
+        while not stopped.is_set():
+            try:
+                for changes in _until_replaced(held, stopped, look_ms, recursive, polling):
+                    yield _expanded(changes, recursive=recursive), False
+            except OSError as exc:
+                if polling:
+                    logger.error("--reload: files are not watched any more: %s", exc)
+                    return
+                polling = True
+                logger.warning("--reload: the system does not tell of changes (%s): files are polled", exc)
+            except Exception as exc:  # of watchfiles' compiled part
                 logger.error("--reload: files are not watched any more: %s", exc)
                 return
-            polling = True
-            logger.warning("--reload: the system does not tell of changes (%s): files are polled", exc)
-        except Exception as exc:  # of watchfiles' compiled part
-            logger.error("--reload: files are not watched any more: %s", exc)
-            return
-        before, watched = watched, _identities(directories)
-        pairs = zip(directories, before, watched, strict=True)
-        if replaced := {one for one, old, new in pairs if new is not None and new != old}:
-            yield replaced, True
+            before, held = held, _Held(directories)
+            before.close()
+            pairs = zip(directories, before.identities, held.identities, strict=True)
+            if replaced := {one for one, old, new in pairs if new is not None and new != old}:
+                yield replaced, True
+    finally:
+        held.close()
 
 
 def _until_replaced(
-    directories: Sequence[str],
-    watched: Sequence[tuple[int, int] | None],
-    stopped: threading.Event,
-    look_ms: int,
-    recursive: bool,
-    polling: bool | None,
+    held: _Held, stopped: threading.Event, look_ms: int, recursive: bool, polling: bool | None
 ) -> Iterator[set[tuple[int, str]]]:
     """Changes until one of the directories is another, gone, or there again. Raises what watchfiles raises."""
     from watchfiles import watch  # noqa: PLC0415 - for development only
 
-    there = [one for one, identity in zip(directories, watched, strict=True) if identity is not None]
-    if not there:
-        while _identities(directories) == watched and not stopped.wait(GONE_SECONDS):
+    if not held.there:
+        while held.current and not stopped.wait(GONE_SECONDS):
             pass
         return
     for changes in watch(
-        *there,
+        *held.there,
         watch_filter=None,
         debounce=1,  # the waiting is ours
         step=look_ms,
@@ -268,7 +302,7 @@ def _until_replaced(
     ):
         if changes:
             yield {(int(change), path) for change, path in changes}
-        if _identities(directories) != watched:
+        if not held.current:
             return
 
 

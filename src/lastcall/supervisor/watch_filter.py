@@ -5,8 +5,9 @@ in no excluded directory. Includes are ``*.py`` and those that are given; exclud
 ``~*`` and those that are given. A default is off where the other option names it. An include that is a file's very name
 (its path ends with it) wins over every exclude.
 
-Two differences: an excluded directory may be given as a relative path, which uvicorn compares with absolute ones in
-vain; and what is in ``IGNORED`` directories below a watched one never counts.
+Three differences. Where several includes match, uvicorn obeys the one that a set happens to give first. An excluded
+directory may be given as a relative path, which uvicorn compares with absolute ones in vain. What is in ``IGNORED``
+directories below a watched one never counts.
 """
 
 from __future__ import annotations
@@ -64,14 +65,12 @@ class FileFilter(Record):
         excluded: Iterable[PurePath] = (),
     ) -> FileFilter:
         """The filter of what was given: with the defaults that are not taken back."""
-        includes, excludes = tuple(includes), tuple(excludes)
+        excludes = tuple(excludes)
+        wanted = tuple(one for one in includes if one not in excludes)
         return cls(
             roots=tuple(roots),
-            includes=(
-                *(one for one in INCLUDES if one not in excludes),
-                *(one for one in includes if one not in excludes),
-            ),
-            excludes=(*(one for one in EXCLUDES if one not in includes), *excludes),
+            includes=(*(one for one in INCLUDES if one not in excludes), *wanted),
+            excludes=(*(one for one in EXCLUDES if one not in wanted), *excludes),
             excluded=tuple(excluded),
         )
 
@@ -81,10 +80,8 @@ class FileFilter(Record):
         root = next((one for one in self.roots if one in path.parents), None)
         if root is None or not IGNORED.isdisjoint(path.relative_to(root).parts[:-1]):
             return False
-        for pattern in self.includes:
-            if path.match(pattern):
-                return name.endswith(pattern) or not self._is_excluded(path)
-        return False
+        matching = [one for one in self.includes if path.match(one)]
+        return any(name.endswith(one) for one in matching) or (bool(matching) and not self._is_excluded(path))
 
     def _is_excluded(self, path: PurePath) -> bool:
         return any(one in path.parents for one in self.excluded) or any(path.match(one) for one in self.excludes)
