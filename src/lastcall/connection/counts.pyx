@@ -2,12 +2,12 @@
 """How many responses there were, how many of them failed, and how long they took: what a worker tells its parent."""
 
 cimport cython
-from libc.math cimport frexp
 from libc.string cimport memset
 
-cdef double FIRST = 0.0005      # seconds: the upper bound of the first bucket; three more double it
-cdef double THIRD = 2.0 ** (-2 / 3.0)       # one and two thirds of the way from 1/2 to 1, on a logarithmic scale
-cdef double TWO_THIRDS = 2.0 ** (-1 / 3.0)
+cdef double[BUCKETS - 1] BOUNDS     # those of channel.messages.LATENCY_BUCKETS, which need not be imported for one process
+cdef int _n
+for _n in range(BUCKETS - 1):
+    BOUNDS[_n] = 0.0005 * 2.0 ** (_n / 3.0)
 
 
 @cython.final
@@ -20,16 +20,18 @@ cdef class ResponseCounts:
         memset(self.buckets, 0, sizeof(self.buckets))
 
     cdef void add(self, bint failed, double seconds) noexcept:
-        cdef int at = 0
-        cdef double mantissa
+        cdef int low = 0
+        cdef int high = BUCKETS - 1
+        cdef int middle
         self.served += 1
         self.errors += failed
-        if seconds > FIRST:
-            # seconds/FIRST is mantissa * 2**at, with a mantissa from 0.5 on and below 1.
-            mantissa = frexp(seconds / FIRST, &at)
-            at = 3 * (at - 1) + (mantissa > 0.5) + (mantissa > THIRD) + (mantissa > TWO_THIRDS)
-            at = min(at, BUCKETS - 1)
-        self.buckets[at] += 1
+        while low < high:
+            middle = (low + high) // 2
+            if seconds > BOUNDS[middle]:
+                low = middle + 1
+            else:
+                high = middle
+        self.buckets[low] += 1
 
     def count(self, bint failed, double seconds):
         """Add a response that began ``seconds`` after its request; ``failed``: it was an error of the server's side."""
