@@ -159,6 +159,7 @@ def false_alarms(kind: str) -> int:
 POWER_RUNS = 100
 ERRORS = (0.0, 0.01, 0.05, 0.1)
 RATIOS = (1.3, 1.4, 1.5, 1.75, 2.0, 2.5, 3.0)
+"""Tried; the page has the smallest that is found in 90 % of the runs."""
 SPREADS = (0.1, 0.7, 1.2)
 
 
@@ -170,8 +171,3 @@ def found_errors(errors: float) -> float:
 def found_slow(ratio: float, spread: float) -> float:
     """Share of canaries found that are so many times slower, at 1 000 requests."""
     return rolled_back(Traffic(slower=ratio, spread=spread), POWER_RUNS) / POWER_RUNS
-
-
-def smallest_ratio(spread: float) -> float:
-    """The smallest of ``RATIOS`` that is found in 90 % of the runs."""
-    return next(ratio for ratio in RATIOS if found_slow(ratio, spread) >= 0.9)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from testing.clock import Stopwatch
-from testing.fleet import Service, alive
+from testing.service import Service, alive
 from testing.peer import eventually
 
 LONG = ("--timeout-graceful-shutdown", "30", "--timeout-interrupt", "30")
@@ -110,7 +110,7 @@ def test_the_third_signal_works_where_the_parents_loop_hangs(tmp_path: Path) -> 
     options = ["app:app", *TWO, "--port", "0", "--control-socket", str(tmp_path / "c.sock")]
     with ServerProcess(options, None, None, tmp_path, command=command) as process:
         process.wait_ready()
-        from testing.fleet import children  # noqa: PLC0415
+        from testing.service import children  # noqa: PLC0415
 
         workers = children(process.pid)
         assert len(workers) == 2

@@ -128,10 +128,14 @@ class Ready(Message):
 
 
 class Failed(Message):
-    """The start failed; the worker ends with ``code``. ``reason`` is one line."""
+    """The start failed; the worker ends with ``code``. ``reason`` is one line.
+
+    ``text`` is all that there is to say, with the traceback: the parent says it, once for all workers that fail so.
+    """
 
     reason: str
     code: int
+    text: str = ""
 
 
 class RetireMe(Message):

@@ -21,12 +21,16 @@ def main() -> NoReturn:
 def _work(descriptor: int) -> int:
     from lastcall.base.errors import LastcallError  # noqa: PLC0415 - not before signals are quiet
     from lastcall.channel.blocking import send_now  # noqa: PLC0415
-    from lastcall.channel.messages import Failed  # noqa: PLC0415
+    from lastcall.channel.messages import ChannelError, Failed  # noqa: PLC0415
     from lastcall.cli.run import collector_waits, tell  # noqa: PLC0415
     from lastcall.worker.boot import configure, receive_orders  # noqa: PLC0415
 
     parent = os.getppid()
-    orders = receive_orders(descriptor)
+    try:
+        orders = receive_orders(descriptor)
+    except (ChannelError, OSError) as error:
+        print("Error: the parent is not to be understood:", error, file=sys.stderr)
+        return 1
     if orders is None:
         return 0
     try:
@@ -36,7 +40,7 @@ def _work(descriptor: int) -> int:
             from lastcall.worker.process import run_worker  # noqa: PLC0415
     except LastcallError as error:
         code = tell(error)
-        send_now(orders.channel, Failed(str(error).partition("\n")[0], code))
+        send_now(orders.channel, Failed(str(error).splitlines()[0], code))
         return code
     return run_worker(orders, config, Parentage(parent), tell=tell)
 

@@ -131,11 +131,8 @@ cdef class HTTPService(AppRuntime):
         if cycle.method not in ("GET", "HEAD"):
             status, body = 405, b"Method Not Allowed\n"
             headers.append(ALLOW)
-        elif (
-            path == self.ready_path
-            and self.drain.phase >= ANNOUNCED
-            and not self.drain.service_goes_on
-            and self.drain.mover is None
+        elif path == self.ready_path and self.drain.phase >= ANNOUNCED and not (
+            self.drain.service_goes_on or self.drain.mover is not None
         ):
             status, body = 503, b"stopping\n"
         elif path == self.ready_path and self.lifespan_died:

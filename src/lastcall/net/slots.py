@@ -354,38 +354,48 @@ class Slots:
         """
         slots = cls(binds, backlog)
         slots._claimed = False
-        given = iter(fds)
+        given = list(fds)
         try:
-            for entry in state["groups"]:
-                members = {int(slot): _adopted(next(given), Owner.OURS) for slot in entry["slots"]}
-                first = next(iter(members))
-                group = slots._groups[int(entry["bind"])] = Group(first, members[first], backlog)
-                group.listeners = members
-                group.order = list(members) if state["listening"] else []
-            for entry in state["shared"]:
-                owner = Owner.INHERITED if entry["given"] else Owner.OURS
-                listener = slots._shared[int(entry["bind"])] = _adopted(next(given), owner)
-                listener.path = str(entry["path"])
-                listener.inode = None if entry["inode"] is None else (int(entry["inode"][0]), int(entry["inode"][1]))
-            spread = state["spread"]
-            slots._spread = Spread(frozenset(spread["away"]), spread["favoured"], float(spread["share"]))
-            slots._numbers = [int(slot) for slot in state["slots"]]
-            slots.listening = bool(state["listening"])
-        except (KeyError, TypeError, ValueError, StopIteration, OSError) as exc:
+            slots._take_over(state, given)
+            if given:
+                raise ValueError(f"{len(given)} descriptors too many")
+        except (KeyError, TypeError, ValueError, IndexError, OSError) as exc:
             slots.let_go()
             for fd in given:
-                os.close(fd)
+                with contextlib.suppress(OSError):
+                    os.close(fd)
             raise StartupError(f"the listeners of the old parent cannot be used: {exc!r}") from exc
         return slots
+
+    def _take_over(self, state: dict[str, Any], given: list[int]) -> None:
+        """Be as ``state`` says, and take the descriptors out of ``given``, in order."""
+        self.listening = bool(state["listening"])
+        for entry in state["groups"]:
+            for slot in entry["slots"]:
+                listener = _adopted(given, Owner.OURS)
+                group = self._groups.get(entry["bind"])
+                if group is None:
+                    group = self._groups[entry["bind"]] = Group(slot, listener, self._backlog)
+                group.listeners[slot] = listener
+                group.order += [slot] if self.listening else []
+        for entry in state["shared"]:
+            listener = self._shared[entry["bind"]] = _adopted(given, Owner.INHERITED if entry["given"] else Owner.OURS)
+            listener.path, inode = entry["path"], entry["inode"]
+            listener.inode = None if inode is None else (inode[0], inode[1])
+        spread = state["spread"]
+        self._spread = Spread(frozenset(spread["away"]), spread["favoured"], spread["share"])
+        self._numbers = list(state["slots"])
 
     def claim(self) -> None:
         """We serve now: the listeners are ours, to close and to remove."""
         self._claimed = True
 
 
-def _adopted(fd: int, owner: Owner) -> Listener:
-    os.set_inheritable(fd, False)
-    return Listener(socket.socket(fileno=fd), owner)
+def _adopted(given: list[int], owner: Owner) -> Listener:
+    os.set_inheritable(given[0], False)
+    sock = socket.socket(fileno=given[0])  # fails for what is no socket, and leaves it open
+    del given[0]
+    return Listener(sock, owner)
 
 
 def _queue_length(sock: socket.socket) -> int:

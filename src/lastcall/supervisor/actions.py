@@ -56,7 +56,7 @@ class HandOver(Action):
 
 
 class Drain(Action):
-    """The final stop of one worker, whatever it was told before; ``Emptied`` follows. It may come again, ``interactive``."""
+    """The final stop of one worker, whatever it was told before; ``Emptied`` follows. It may come again."""
 
     worker: int
     cause: str

@@ -48,7 +48,7 @@ class Fleet:
     """The deciding half of the supervisor. Times are seconds on one monotonic clock.
 
     After each ``handle``, and after ``start``, the caller asks ``next_deadline()`` and tells ``TimePassed`` when it has
-    come. After ``Leave`` nothing more comes back.
+    come. After ``Leave`` nothing more comes back but refusals.
     """
 
     def __init__(self, policy: FleetPolicy, now: float, make_judge: MakeJudge | None = None) -> None:
@@ -78,7 +78,8 @@ class Fleet:
     def handle(self, event: on.Event, now: float) -> list[do.Action]:
         """Take an event, and return what is to be done now, in this order."""
         if self._left:
-            return []
+            request = getattr(event, "request", None)
+            return [] if request is None else [do.Settled(request, False, "The service has stopped.")]
         return self._turn(now, lambda: HANDLERS[type(event)](self, event))
 
     def next_deadline(self) -> float:

@@ -79,7 +79,8 @@ class Seams(Record):
 
     ``on_first`` is called when the first worker accepts, ``on_accepting`` with how many do when that changes, ``show``
     with how far a stop has come, ``on_stop`` with its cause, and whether somebody waits, when it begins.
-    ``close_doors`` closes the listeners for good.
+    ``on_failure`` is given why a worker could not start, with its traceback. ``close_doors`` closes the listeners for
+    good.
     """
 
     doors: Doors
@@ -88,6 +89,7 @@ class Seams(Record):
     on_first: Callable[[], object]
     on_accepting: Callable[[int], object]
     on_stop: Callable[[str, bool], object]
+    on_failure: Callable[[str], object]
     close_doors: Callable[[], object]
     show: Callable[[Any], object]
 
@@ -113,6 +115,7 @@ class Parent:
         self._accepting = False
         self._adding: dict[int, set[int]] = {}  # slot: workers that have not answered yet
         self._closing: dict[int, set[int]] = {}
+        self._said: tuple[int, str] = (0, "")
         self._requests = 0
         self._waiting: dict[int, asyncio.Future[Outcome]] = {}
         self._censuses: dict[int, Callable[[Worker, messages.Census], object]] = {}
@@ -232,6 +235,7 @@ class Parent:
                 self.tell(events.BecameReady(number))
             case messages.Failed():
                 worker.reason = message.reason
+                self._say_once(worker.generation, message.text)
             case messages.RetireMe():
                 self.tell(events.WantsToRetire(number, message.cause))
             case messages.Accepting():
@@ -252,6 +256,12 @@ class Parent:
             case messages.Progress():
                 if self.stopping:
                     self._seams.show(progress_of([one.progress for one in self.workers if one.progress is not None]))
+
+    def _say_once(self, generation: int, text: str) -> None:
+        """Why a start has failed, with its traceback: all workers of a generation fail alike."""
+        if text and (generation, text) != self._said:
+            self._said = (generation, text)
+            self._seams.on_failure(text)
 
     def _accepts(self, worker: Worker, message: messages.Accepting) -> None:
         worker.accepts = bool(message.slots)

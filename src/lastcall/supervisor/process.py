@@ -82,7 +82,7 @@ def run_supervisor(config: Config, *, tell: Callable[[LastcallError], int], fina
         signals.install()
         loop = asyncio.new_event_loop()
         try:
-            process = _Process(config, settings, signals, guard, view, own, notifier)
+            process = _Process(config, settings, signals, guard, view, own, notifier, tell)
             code = loop.run_until_complete(process.serve())
         finally:
             guard.bound_the_end()
@@ -111,6 +111,7 @@ class _Process:
         view: StopView,
         own: OwnProcess,
         notifier: Notifier,
+        tell: Callable[[LastcallError], int],
     ) -> None:
         self._config = config
         self._settings = settings
@@ -119,6 +120,7 @@ class _Process:
         self._view = view
         self._own = own
         self._notifier = notifier
+        self._tell = tell
         self._report_file: ReportFile | None = report_file(config.options.stop.report)
         self._cause = ""
         self._ordered = math.inf
@@ -175,6 +177,7 @@ class _Process:
             on_first=self._say_where,
             on_accepting=self._accepting,
             on_stop=self._stopping,
+            on_failure=lambda text: self._tell(StartupError(text)),
             close_doors=self._close_doors,
             show=self._view.progress,
         )

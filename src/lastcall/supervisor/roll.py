@@ -198,13 +198,11 @@ class Roll:
         trial = self._trial
         if trial is not None and self.stage in CANARY:
             self._advance_trial(trial)
-        if (
-            self._current is not None
-            and self._current.successor is None
-            and self._current.generation == self.generation
-        ):
+        current = self._current
+        if current is not None and current.successor is None:
             self._current = None
-            self.take(Turn.SERVES)
+            if current.generation == self.generation:
+                self.take(Turn.SERVES)
         if self.stage in (Stage.FIRST, Stage.ROLLING) and self._current is None:
             self._next()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from lastcall.base.errors import ConfigError, LastcallError
+from lastcall.base.errors import ConfigError, LastcallError, StartupError
 from lastcall.base.exit_code import ExitCode
 from lastcall.channel.blocking import hung_up
 from lastcall.server.process import run_process
@@ -27,7 +27,7 @@ def run_worker(
 ) -> int:
     """Serve until the parent says otherwise; the exit code, as of a process without a parent.
 
-    ``tell`` is given an error of the start, and returns its exit code; the parent hears of it in a line.
+    An error of the start is told to the parent, or else given to ``tell``, which returns its exit code.
     """
     worker = Worker(orders, config, parentage)
     leave_to_parent()
@@ -36,14 +36,20 @@ def run_worker(
         return ExitCode.STOPPED
 
     def told(error: LastcallError) -> int:
-        code = tell(error)
-        worker.failed(in_a_line(error), code)
-        return code
+        code = error.exit_code if isinstance(error, StartupError) else ExitCode.USAGE
+        lines = error.errors if isinstance(error, ConfigError) else (error,)
+        # All workers fail alike, and the parent says it once.
+        if worker.failed(in_a_line(error), code, "\n".join(map(str, lines))):
+            return code
+        return tell(error)
 
     return run_process(config, tell=told, final=True, parent=worker)
 
 
 def in_a_line(error: LastcallError) -> str:
-    """What is wrong, without the traceback that may follow it."""
-    first = error.errors[0] if isinstance(error, ConfigError) else error
-    return str(first).partition("\n")[0]
+    """What is wrong, without the traceback that may follow it, but with the words of the exception."""
+    first, *rest = str(error.errors[0] if isinstance(error, ConfigError) else error).splitlines()
+    before, _, name = first.rpartition(": ")
+    if rest and before and rest[-1].startswith(f"{name}: "):
+        return f"{before}: {rest[-1]}"
+    return first

@@ -141,9 +141,9 @@ class Worker:
 
     # -- when no loop runs ----------------------------------------------------------------------------------------
 
-    def failed(self, reason: str, code: int) -> None:
-        """The start has failed: tell the parent, in a line."""
-        send_now(self._last, messages.Failed(reason, code), LAST_WORDS)
+    def failed(self, reason: str, code: int, text: str) -> bool:
+        """The start has failed: tell the parent, in a line and with all that there is; whether it can be told."""
+        return send_now(self._last, messages.Failed(reason, code, text), LAST_WORDS)
 
     # -- orders ---------------------------------------------------------------------------------------------------
 

@@ -55,7 +55,7 @@ def histogram(*buckets: int) -> tuple[int, ...]:
     return tuple(buckets.count(bucket) for bucket in range(BUCKETS))
 
 
-# -- under the null hypothesis no bet is expected to win ----------------------------------------------------------------
+# -- under the null hypothesis no bet is expected to win --------------------------------------------------------------
 
 
 @pytest.mark.parametrize("odds", ODDS)
@@ -77,7 +77,7 @@ def test_the_mean_of_an_error_bet_is_at_most_one_for_every_number_of_failures(od
 def test_the_mean_of_a_latency_bet_is_at_most_one_for_every_way_to_deal_the_requests(
     pooled: tuple[int, ...], n: int
 ) -> None:
-    """Every choice of who is the canary's is as probable; the old ones are a tolerated bucket faster, the worst case."""
+    """Every choice of who is the canary's is as probable; it is slower by what is tolerated, the worst case."""
     means = [0.0] * len(SLOWNESS)
     deals = list(combinations(range(len(pooled)), n))
     for deal in deals:
