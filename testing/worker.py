@@ -29,7 +29,18 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from lastcall.channel.frames import Frames, frame
-from lastcall.channel.messages import Accept, Accepting, Boot, Census, CensusWanted, Hello, Message, Ready, decode, encode
+from lastcall.channel.messages import (
+    Accept,
+    Accepting,
+    Boot,
+    Census,
+    CensusWanted,
+    Hello,
+    Message,
+    Ready,
+    decode,
+    encode,
+)
 from lastcall.config import Config
 
 SECONDS = 20.0
@@ -283,11 +294,9 @@ class WorkerProcess:
         sock.connect(self.private_path)
         return sock
 
-    def get(self, path: str, sock: socket.socket | None = None) -> bytes:
-        """The whole response of one request; on a connection of its own unless ``sock`` is given."""
-        with contextlib.ExitStack() as stack:
-            if sock is None:
-                sock = stack.enter_context(self.connect())
+    def get(self, path: str, *, private: bool = False) -> bytes:
+        """The whole response of one request, of a client's or (``private``) of the parent's own."""
+        with self.connect_private() if private else self.connect() as sock:
             sock.settimeout(SECONDS)
             sock.sendall(b"GET %s HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n" % path.encode())
             data = b""

@@ -21,9 +21,9 @@ def test_it_is_ready_and_lets_nobody_in_but_its_parent(make: Make) -> None:
     worker = make()
     assert worker.expect(Hello).pid == worker.pid
     worker.expect(Ready)
-    with worker.connect() as client, worker.connect_private() as private:
+    with worker.connect() as client:
         client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
-        assert worker.get("/", private).startswith(b"HTTP/1.1 200")
+        assert worker.get("/", private=True).startswith(b"HTTP/1.1 200")
         client.settimeout(0.3)
         with pytest.raises(TimeoutError):
             client.recv(1)

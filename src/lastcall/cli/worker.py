@@ -13,7 +13,7 @@ from typing import NoReturn
 def main() -> NoReturn:
     """Entry point. Always ends in ``SystemExit`` with one of the exit codes."""
     _be_quiet()
-    if len(sys.argv) != 2 or not sys.argv[1].isdigit():  # noqa: PLR2004
+    if len(sys.argv) != 2 or not sys.argv[1].isdigit():
         raise SystemExit("lastcall's workers are started by lastcall itself: lastcall APP --workers N")
     raise SystemExit(_work(int(sys.argv[1])))
 

@@ -95,8 +95,8 @@ class ShutdownController:
         self._generators.on_end = self.wake
         self._turns_left = LAST_TURNS
         self._closing_until = math.inf
-        # All of them: cause, level, interactive. Orders come from other threads and from signal handlers, which may interrupt
-        # each other anywhere: nothing but an append is safe without a lock, and a lock could be held below a handler.
+        # All of them: cause, level, interactive. They come from other threads and from signal handlers, which may
+        # interrupt each other anywhere: nothing but an append is safe without a lock, for which no handler can wait.
         self._orders: list[tuple[str, int, bool]] = []
         self._heard = False  # whether the loop has turned since the first
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -23,14 +23,14 @@ class OwnProcess:
     """What ``--user``, ``--group``, ``--umask``, ``--pidfile`` and ``--proc-title`` ask for.
 
     Making it sets the mask and the title, and finds out whom to become: what is wrong with that is a ConfigError.
-    ``role`` stands behind the title, where there are several processes. ``worker``: pidfile and report are the parent's.
+    ``role`` stands behind the title, where there are several processes.
     """
 
-    def __init__(self, options: ServerOptions, role: str = "", *, worker: bool = False) -> None:
+    def __init__(self, options: ServerOptions, role: str = "") -> None:
         process = options.process
         self.identity = find_identity(process)
-        self._report = None if worker else options.stop.report
-        self._pidfile = None if worker or process.pidfile is None else PidFile(process.pidfile)
+        self._report = options.stop.report
+        self._pidfile = None if process.pidfile is None else PidFile(process.pidfile)
         set_title(process, role)
         set_umask(process)
 

@@ -35,20 +35,24 @@ class Serving(Record):
 class Parent(Protocol):
     """The link to a parent, at the worker's end. All of it but ``decides`` is called in the loop's thread.
 
-    ``pid`` is the parent's process. ``listeners`` are those that it has given; their number changes.
+    ``pid`` is the parent's process, ``role`` what this one is called behind ``--proc-title``.
     """
 
     pid: int
+    role: str
 
     @property
     def listeners(self) -> list[Listener]:
-        """Those that are open."""
+        """The listeners that it has given: the same list at each call, whose length may change."""
 
     def decides(self, signum: int) -> bool:
         """Whether a signal that has come is the parent's to answer, and counts for nothing here. In the handler."""
 
     def begin(self, controller: ShutdownController) -> None:
-        """The loop runs: hear the parent's orders from now on, and give them to ``controller``."""
+        """The loop runs, and the process is who it is to be: hear the parent's orders from now on, for ``controller``.
+
+        Called before the application is imported.
+        """
 
     def doors(self, serving: Serving) -> Doors:
         """The doors: nobody but the parent itself is let in before it says so."""

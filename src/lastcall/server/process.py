@@ -13,13 +13,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from lastcall.asgi.loading import prepare
 from lastcall.base.errors import LastcallError, StartupError
 from lastcall.base.exit_code import ExitCode
 from lastcall.base.lineage import exit_code
+from lastcall.base.record import replace
 from lastcall.drain.ladder import TEARDOWN, Budgets, Phase, State, signal_times, time_left
 from lastcall.observe.logs import configure_logging
 from lastcall.server import sigaction, watchdog
@@ -35,6 +35,7 @@ from lastcall.systemd.activation import take_sockets
 from lastcall.systemd.notify import Notifier, take_place
 
 if TYPE_CHECKING:
+    from lastcall.base.options import ServerOptions
     from lastcall.base.progress import Progress
     from lastcall.config import Config
     from lastcall.server.parent import Parent
@@ -71,11 +72,12 @@ def run_process(
             "lastcall serves in this process already, and owns it until that call returns: "
             "for a server beside it use Server(Config(...)).run() in a thread"
         )
-    own = OwnProcess(config.options, "" if parent is None else "worker", worker=parent is not None)
+    own = OwnProcess(config.options) if parent is None else OwnProcess(_without_files(config.options), parent.role)
     place, activation = take_place(os.environ, os.getpid()), take_sockets(os.environ, os.getpid())
     prepare(config.options.app)
     configure_logging(config.options.log)
-    config = on_systemds_sockets(config, activation)
+    if parent is None:
+        config = on_systemds_sockets(config, activation)
     manager = ServiceManager(Notifier(place))
     guard = ProcessGuard(
         budgets_of(config.options.stop),
@@ -124,6 +126,11 @@ def run_process(
             guard.stop()
         guard.thaw()
     return code
+
+
+def _without_files(options: ServerOptions) -> ServerOptions:
+    """The options of a worker: pidfile and report are its parent's."""
+    return replace(options, process=replace(options.process, pidfile=None), stop=replace(options.stop, report=None))
 
 
 def _run(loop: asyncio.AbstractEventLoop, server: Server, handler: SignalHandler, guard: ProcessGuard) -> int:
@@ -260,9 +267,6 @@ class ProcessGuard:
         """Tell the watchdog what to remove, and become who the process is to be."""
         self.own_sockets(files)
         self._own.become(files)
-        if self._parent:
-            with suppress(OSError):
-                sigaction.end_with_parent(signal.SIGTERM)  # again: a change of identity takes it back, prctl(2)
 
     def own_sockets(self, files: list[tuple[str, tuple[int, int]]]) -> None:
         """Tell the watchdog what to remove."""

@@ -73,9 +73,7 @@ class Server:
     any loop. ``addresses`` are the real ones, port 0 too. ``parent`` is for lastcall's own workers.
     """
 
-    def __init__(
-        self, config: Config, *, install_signal_handlers: bool = True, parent: Parent | None = None
-    ) -> None:
+    def __init__(self, config: Config, *, install_signal_handlers: bool = True, parent: Parent | None = None) -> None:
         self.config = config
         self.started = False
         self.importing = False
@@ -301,15 +299,7 @@ class Server:
         try:
             if self._handler is not None:
                 awake.enter_context(waking(loop))
-            if self._parent is not None:
-                self._parent.begin(self._controller)
-            else:
-                for warning in self.config.warnings:
-                    logger.warning("%s", warning)
-            self._listeners = self._bind(sockets)
-            if guard is not None:
-                self._view.also = guard.progress
-                guard.bound_sockets([(one.path, one.inode) for one in self._listeners if one.inode is not None])
+            self._begin(sockets)
             app = self._load()
             lifespan = None if app is None else await self._start_lifespan(app)
             if app is None or lifespan is None:
@@ -336,10 +326,21 @@ class Server:
             if self._parent is not None:
                 self._parent.end()
 
-    def _bind(self, sockets: Sequence[socket.socket] | None) -> list[Listener]:
-        if self._parent is not None:
-            return self._parent.listeners
-        return bind(self.config.options.net.binds) if sockets is None else [adopt(sock) for sock in sockets]
+    def _begin(self, sockets: Sequence[socket.socket] | None) -> None:
+        """What comes before anything of the application: addresses, identity, the link to a parent."""
+        parent, guard = self._parent, self._guard
+        if parent is None:
+            for warning in self.config.warnings:
+                logger.warning("%s", warning)
+            binds = self.config.options.net.binds
+            self._listeners = bind(binds) if sockets is None else [adopt(sock) for sock in sockets]
+        else:
+            self._listeners = parent.listeners
+        if guard is not None:
+            self._view.also = guard.progress
+            guard.bound_sockets([(one.path, one.inode) for one in self._listeners if one.inode is not None])
+        if parent is not None:
+            parent.begin(self._controller)
 
     def _make_report_file(self) -> ReportFile | None:
         return report_file(self.config.options.stop.report) if self._parent is None else None

@@ -55,9 +55,9 @@ class SignalHandler:
 
     A bound method and not ``loop.add_signal_handler``: libraries look for ``signal.getsignal(SIGTERM).__self__`` and
     its ``should_exit`` (sse-starlette polls it). ``should_exit`` turns true when what still runs is about to be
-    cancelled, not at the signal. ``kept(signum)``, if given, says of each signal that comes whether somebody else answers
-    it, so that it does not count. The third signal, and the second in the start, are the watchdog's, in a process of our
-    own; in another they do no more than the second does.
+    cancelled, not at the signal. The third signal, and the second in the start, are the watchdog's, in a process of our
+    own; in another they do no more than the second does. ``kept(signum)``, if given, says of each signal that comes
+    whether somebody else answers it, so that it does not count.
     """
 
     def __init__(self, server: Obeys, kept: Callable[[int], bool] | None = None) -> None:

@@ -15,7 +15,7 @@ from lastcall.channel.messages import Boot, ChannelError
 from lastcall.config import Config
 
 NUMBER = "LASTCALL_WORKER_ID"
-"""The variable that tells the application which worker it is in. The parent sets it; two workers never have the same."""
+"""The variable that tells the application which worker it is in. The parent sets it; no two have the same."""
 
 DESCRIPTORS_FIRST = 2
 """The page of heartbeats, and the private listener; then come the slots' listeners."""

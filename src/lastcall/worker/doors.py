@@ -10,22 +10,27 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
+from lastcall.base.options import BindSpec
 from lastcall.base.record import Record
 from lastcall.channel.messages import SHARED
-from lastcall.net.binding import adopt
+from lastcall.net.binding import adopt, passed
 from lastcall.net.listener import Owner
+from lastcall.net.steering import drop_newcomers
 from lastcall.server.guarding import guarded
 
 if TYPE_CHECKING:
-    from lastcall.base.options import BindSpec
     from lastcall.connection.stream import Connection, Stream
     from lastcall.net.listener import Listener
     from lastcall.server.parent import Serving
 
 EMPTYING = 0.05
 """Seconds between two looks at a slot's queue that is to be empty before its listeners are closed."""
+
+FOREIGN = BindSpec("fd")
+"""Of listeners that others than this service may have."""
 
 TRIES = 40
 """Looks after which they are closed all the same: the parent's copy is the last."""
@@ -67,15 +72,19 @@ class SlotDoors:
             if self.closed:
                 os.close(fd)
                 continue
-            listener = adopt(socket.socket(fileno=fd), Owner.INHERITED if slot == SHARED else Owner.SLOT)
-            outside = 0 <= bind < len(self._binds) and self._binds[bind].kind == "fd"
+            spec = self._binds[bind] if 0 <= bind < len(self._binds) else FOREIGN
+            # Of the shared ones only unix sockets are surely nobody else's: systemd's are not in the configuration.
+            outside = slot == SHARED and spec.kind != "unix"
+            listener = passed(fd, FOREIGN if outside else spec, slot=slot != SHARED)
+            listener.sock.setblocking(False)
+            listener.key = bind
             if self._serving is not None:
                 self._serving.prepare(listener, self._serving.service)
             self._held.append(Held(slot, listener, outside))
             self.listeners.append(listener)
 
     def accept(self, slots: tuple[int, ...]) -> tuple[int, ...]:
-        """Accept from the listeners of exactly these slots; return which of them there are, and can be accepted from."""
+        """Accept from the listeners of exactly these slots; return those that can be accepted from."""
         if self.closed or self.leaving:
             return ()
         there = {held.slot for held in self._held}
@@ -144,7 +153,7 @@ class SlotDoors:
         if self._parent_is_gone:
             for held in self._held:
                 if not held.outside:
-                    guarded(lambda held=held: serving.driver.shut(held.listener), "a listener")  # type: ignore[misc]
+                    guarded(partial(_shut, held.listener.sock), "a listener")
         inside = {held.slot for held in self._held if not held.outside}
         self._watch(outside=False)
         self._accepting = tuple(slot for slot in self._accepting if slot in inside)
@@ -157,19 +166,26 @@ class SlotDoors:
             return
         for held in self._held:
             if held.slot in self._accepting and not held.outside:
-                guarded(lambda held=held: serving.driver.empty(held.listener), "an accept queue")  # type: ignore[misc]
+                guarded(partial(serving.driver.empty, held.listener), "an accept queue")
         guarded(serving.driver.accept_backlog, "the private listener's queue")
         self.closed = True
         self._close(list(self.listeners))
         self._on_closed()
 
-    # -- private --------------------------------------------------------------------------------------------------
+    # -- for others -----------------------------------------------------------------------------------------------
+
+    @property
+    def by_key(self) -> dict[int, Listener]:
+        """For each address, by its place in the configuration, a listener of it."""
+        return {held.listener.key: held.listener for held in self._held if held.listener.key is not None}
 
     @property
     def visitors(self) -> set[Connection]:
         """The parent's own connections, those that are open."""
         self._visitors = {connection for connection in self._visitors if not connection.stream.closed}
         return self._visitors
+
+    # -- private --------------------------------------------------------------------------------------------------
 
     def _watch(self, *, outside: bool = True) -> None:
         """Have the driver accept from those that are to be accepted from now."""
@@ -187,3 +203,11 @@ class SlotDoors:
                 self.listeners.remove(listener)
             listener.sock.close()  # and not shut down: others hold it
         self._held = [held for held in self._held if held.listener not in listeners]
+
+
+def _shut(sock: socket.socket) -> None:
+    """Let in only those who wait already, at a listener that is this service's alone: as its parent would have done."""
+    if sock.family == socket.AF_UNIX:
+        sock.shutdown(socket.SHUT_RD)  # Linux still gives out who is in the queue
+    else:
+        drop_newcomers(sock)

@@ -1,35 +1,88 @@
-"""Connections that move house: what a worker passes on to another, and what it takes."""
+"""Connections that move house: what a worker passes on to another, and what it takes (``net.moving``)."""
 
 from __future__ import annotations
 
 import os
+import socket
 from typing import TYPE_CHECKING
 
+from lastcall.net.moving import Adopter, Mover
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lastcall.net.listener import Listener
     from lastcall.server.parent import Serving
 
 
 class Moves:
-    """The movers and adopters of one worker, and what they came to. Descriptors are ours from the call on."""
+    """The movers and adopters of one worker. Descriptors are ends of a ``moving_pair()``, and ours from the call on.
+
+    ``moved`` and ``adopted`` count connections.
+    """
 
     def __init__(self) -> None:
-        self.moved = 0
-        self.adopted = 0
+        self._serving: Serving | None = None
+        self._movers: list[Mover] = []
+        self._adopters: list[Adopter] = []
 
-    def adopt(self, serving: Serving, descriptor: int) -> None:
-        """Take what another worker passes through ``descriptor``."""
-        os.close(descriptor)
+    @property
+    def moved(self) -> int:
+        """Connections that another worker has got from this one."""
+        return 0 if self._serving is None else self._serving.driver.moved
 
-    def retire(self, serving: Serving, descriptor: int) -> None:
-        """Pass on every connection that is or falls idle; from now on none is told to close."""
-        os.close(descriptor)
+    @property
+    def adopted(self) -> int:
+        """Connections that this worker has got from others."""
+        return 0 if self._serving is None else self._serving.driver.adopted
 
-    def hand_over(self, serving: Serving, descriptor: int, share: float) -> None:
+    def serve(self, serving: Serving) -> None:
+        """What connections are passed from, and come to."""
+        self._serving = serving
+
+    def adopt(self, descriptor: int, listeners: Mapping[int, Listener]) -> None:
+        """Take what another worker passes; ``listeners`` by the keys that all workers have for them."""
+        serving = self._serving
+        if serving is None:
+            os.close(descriptor)
+            return
+        self._adopters = [one for one in self._adopters if not one.ended]
+        sock = socket.socket(fileno=descriptor)
+        self._adopters.append(Adopter(serving.driver, listeners, sock, serving.service.scheduler.loop))
+
+    def retire(self, descriptor: int) -> None:
+        """Pass on every connection that is or falls idle; from now on none of them is told to close."""
+        if (mover := self._mover(descriptor)) is not None:
+            mover.move_all()
+
+    def hand_over(self, descriptor: int, share: float) -> None:
         """Pass on ``share`` (0 to 1) of those that are idle, and go on."""
-        os.close(descriptor)
+        if (mover := self._mover(descriptor)) is not None:
+            mover.move_share(share)
 
     def stay(self) -> None:
-        """The successor is about to stop, too: pass on nothing more."""
+        """The others stop, too: pass on nothing more."""
+        for mover in self._movers:
+            mover.stop()
+
+    def close(self) -> None:
+        """The loop is about to end."""
+        for mover in self._movers:
+            mover.close()
+        for adopter in self._adopters:
+            adopter.close()
 
     def let_go(self) -> None:
         """In a forked child: close our copies."""
+        for one in (*self._movers, *self._adopters):
+            one.let_go()
+
+    def _mover(self, descriptor: int) -> Mover | None:
+        serving = self._serving
+        if serving is None:
+            os.close(descriptor)
+            return None
+        self._movers = [one for one in self._movers if not one.ended]
+        mover = Mover(serving.driver, socket.socket(fileno=descriptor), serving.service.scheduler.loop)
+        self._movers.append(mover)
+        return mover

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from lastcall.base.errors import ConfigError, LastcallError, StartupError
 from lastcall.base.exit_code import ExitCode
-from lastcall.channel.blocking import hung_up
 from lastcall.server.process import run_process
 from lastcall.worker.parentage import Parentage
 from lastcall.worker.signals import leave_to_parent
@@ -31,9 +30,6 @@ def run_worker(
     """
     worker = Worker(orders, config, parentage)
     leave_to_parent()
-    parentage.end_with_it()
-    if hung_up(orders.channel):
-        return ExitCode.STOPPED
 
     def told(error: LastcallError) -> int:
         code = error.exit_code if isinstance(error, StartupError) else ExitCode.USAGE

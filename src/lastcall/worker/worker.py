@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lastcall.base.record import replace
 from lastcall.channel import messages
-from lastcall.channel.blocking import send_now
+from lastcall.channel.blocking import hung_up, send_now
 from lastcall.channel.endpoint import Endpoint
 from lastcall.worker.census import before_serving, census_of
 from lastcall.worker.doors import SlotDoors
@@ -49,6 +49,7 @@ class Worker:
     def __init__(self, orders: Orders, config: Config, parentage: Parentage) -> None:
         boot = orders.boot
         self.pid = parentage.pid
+        self.role = f"worker {boot.worker}"
         self._parentage = parentage
         self._channel = orders.channel
         self._last = orders.channel.dup()  # for what is said when the loop has ended
@@ -100,12 +101,16 @@ class Worker:
         self._controller = controller
         self._loop = loop = asyncio.get_running_loop()
         unblock()
+        self._parentage.end_with_it()
         self._heartbeat.start(loop)
         self._endpoint = Endpoint(self._channel, self._received, self._lost)
         self._say(messages.Hello(os.getpid()))
+        if hung_up(self._channel):  # before the import, which hears of nothing but signals
+            self._lost(None)
 
     def doors(self, serving: Serving) -> Doors:
         self._serving = serving
+        self._moves.serve(serving)
         self._doors.serve(serving)
         return self._doors
 
@@ -130,6 +135,7 @@ class Worker:
 
     def end(self) -> None:
         self._heartbeat.stop()
+        self._moves.close()
         if self._endpoint is not None:
             self._endpoint.finish(LAST_WORDS)
 
@@ -188,11 +194,11 @@ class Worker:
 
     def _adopt(self, _order: messages.Adopt, descriptors: list[int]) -> None:
         if self._serving is not None and not self._stopping:
-            self._moves.adopt(self._serving, descriptors.pop())
+            self._moves.adopt(descriptors.pop(), self._doors.by_key)
 
     def _hand_over(self, order: messages.HandOver, descriptors: list[int]) -> None:
         if self._serving is not None and not self._stopping:
-            self._moves.hand_over(self._serving, descriptors.pop(), order.share)
+            self._moves.hand_over(descriptors.pop(), order.share)
 
     def _retire(self, order: messages.Retire, descriptors: list[int]) -> None:
         """Only this worker stops: others serve, so that nobody has to be warned that the service goes (no delay)."""
@@ -203,7 +209,7 @@ class Worker:
             if order.successor:
                 self._doors.leave()
                 if descriptors:
-                    self._moves.retire(serving, descriptors.pop())
+                    self._moves.retire(descriptors.pop())
             else:
                 self._when_closed(messages.Emptied())
         if order.successor or serving is None:

@@ -18,6 +18,10 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         return
     if path == "/block":
         time.sleep(float(scope["query_string"] or b"1"))
+    if path == "/midway":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"so far", "more_body": True})
+        raise RuntimeError("midway")
     if path == "/raise":
         raise RuntimeError("as asked")
     if path == "/stubborn":

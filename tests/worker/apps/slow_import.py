@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from app import app
+from app import app  # type: ignore[import-not-found]
 
 print("importing", flush=True)
 time.sleep(float(os.environ.get("IMPORT_SECONDS", "60")))
