@@ -36,16 +36,22 @@ STATUS = {
 }
 
 
+# The machine may have services of its own in /run/lastcall.
+PREPARED = "from lastcall.supervisor import runtime_dir; runtime_dir.RUN = {run!r}; import sys; "
+MAIN = "from lastcall.cli.main import main; main()"
+
+
 class Command:
     """``lastcall ctl …`` in an environment where only the services of this test are found."""
 
     def __init__(self, runtime: Path) -> None:
+        self.prepared = PREPARED.format(run=str(runtime / "run"))
         kept = {name: value for name, value in os.environ.items() if not name.startswith("LASTCALL_")}
         self.env = {**kept, "XDG_RUNTIME_DIR": str(runtime), "TMPDIR": str(runtime), "COLUMNS": "120", "TERM": "xterm"}
 
-    def start(self, *words: str, stdout: int = subprocess.PIPE, python: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    def start(self, *words: str, stdout: int = subprocess.PIPE, first: str = "") -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, *(python or ("-m", "lastcall")), "ctl", *words],
+            [sys.executable, "-c", self.prepared + first + MAIN, "ctl", *words],
             env=self.env,
             stdin=subprocess.DEVNULL,
             stdout=stdout,
@@ -101,10 +107,10 @@ def test_what_a_client_has_sent_cannot_steer_the_terminal(ctl: Command, parent: 
     assert all(character.isprintable() or character == "\n" for character in shown)
 
 
-def on_terminal(ctl: Command, *words: str, python: tuple[str, ...] = ()) -> str:
+def on_terminal(ctl: Command, *words: str, first: str = "") -> str:
     """What the command writes to a terminal; stops it when it has written a whole view, if it does not itself."""
     ours, theirs = pty.openpty()
-    process = ctl.start(*words, stdout=theirs, python=python)
+    process = ctl.start(*words, stdout=theirs, first=first)
     os.close(theirs)
     written = b""
     try:
@@ -137,10 +143,10 @@ def test_on_a_terminal_the_table_is_drawn_and_watch_draws_it_again(ctl: Command,
 
 
 def test_without_rich_the_table_is_plain_text_on_a_terminal_too(ctl: Command, parent: Serving) -> None:
-    program = "import sys; sys.modules['rich'] = None; from lastcall.cli.main import main; main()"
-    once = on_terminal(ctl, "status", python=("-c", program))
+    first = "sys.modules['rich'] = None; "
+    once = on_terminal(ctl, "status", first=first)
     assert once.replace("\r\n", "\n") == plain(status_view({**STATUS, "version": "0.1.0"})) + "\n"
-    assert on_terminal(ctl, "status", "--watch", "--every", "0.1", python=("-c", program)).count("draining") >= 2
+    assert on_terminal(ctl, "status", "--watch", "--every", "0.1", first=first).count("draining") >= 2
 
 
 def test_watch_is_a_document_per_line_for_machines(ctl: Command, parent: Serving) -> None:
@@ -224,7 +230,9 @@ def test_so_is_its_sudden_death(ctl: Command, tmp_path: Path, name: str, code: i
 
         def die() -> None:
             client, _ = listening.accept()
-            client.recv(65536)
+            request = b""
+            while not request.endswith(b"}"):
+                request += client.recv(65536)
             client.sendall(b'HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n11\r\n{"event":"taken"}\r\n')
             client.close()
 

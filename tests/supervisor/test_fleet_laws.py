@@ -95,7 +95,9 @@ class FleetMachine(RuleBasedStateMachine):
         """Some of what waits happens, as it does where all is well."""
         world = self.world
         for _ in range(steps):
-            sims = [one for one in world.sims.values() if one.pending or (not one.ready and one.number not in self.boots)]
+            sims = [
+                one for one in world.sims.values() if one.pending or (not one.ready and one.number not in self.boots)
+            ]
             sims += [one for one in world.sims.values() if finish and one.told and not one.pending]
             if world.slot_events and data.draw(st.booleans()):
                 world.next_slot_event()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lastcall.supervisor import runtime_dir
 from lastcall.supervisor.runtime_dir import default_paths, find, name_of, places, prepared
 from testing.control import serving
 
@@ -136,6 +137,7 @@ def test_root_finds_everybodys_where_it_has_none_itself(tmp_path: Path, temporar
 
 def test_two_services_of_one_name_both_get_a_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr(runtime_dir, "RUN", str(tmp_path / "run"))
     with serving(name="8000") as first, serving(name="8000") as second:
         assert first.path == f"{tmp_path}/lastcall/8000.sock"
         assert second.path == f"{tmp_path}/lastcall/8000-{os.getpid()}.sock"

@@ -111,7 +111,7 @@ LOOKS: Final = ("status", "inflight")
 
 
 class ControlApp:
-    """The ASGI application. ``time()`` is in seconds; ``drain(text)`` ends the answers that are still under way."""
+    """The ASGI application. ``end(text)`` ends the answers that are still under way."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -129,6 +129,11 @@ class ControlApp:
             await _answer(send, 200, {"service": "lastcall", "version": __version__, "api": VERSION})
         else:
             await _refuse(send, 404, f"nothing is at /{name}: there are {', '.join((*LOOKS, *ORDERS))}")
+
+    @property
+    def under_way(self) -> int:
+        """How many orders are not settled."""
+        return len(self._orders)
 
     def end(self, text: str) -> None:
         """Tell whoever waits for an order that this service ends, before it is settled."""

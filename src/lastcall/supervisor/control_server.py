@@ -38,6 +38,9 @@ CONNECTIONS_AT_MOST: Final = 32
 BACKLOG: Final = 128
 MODE: Final = 0o600
 
+SETTLE_SECONDS: Final = 0.1
+"""At the end, for orders that are just being settled: that to stop, above all."""
+
 HTTP: Final = HTTPOptions(
     timeout_header=5.0,
     timeout_body=5.0,
@@ -94,6 +97,7 @@ class ControlServer:
         driver, self._driver = self._driver, None
         self._listener.unlink()
         driver.stop_accepting()
+        await _until(lambda: not self._app.under_way, SETTLE_SECONDS)
         self._app.end("the service has ended")
         await _until(lambda: not self._tasks.count, grace)
         for task in self._tasks.snapshot():

@@ -189,6 +189,8 @@ class _Process:
         return ControlServer(self._service, path, name=name, replace=bool(inherited))
 
     def _open_control(self) -> None:
+        addresses = list(self._slots.urls)
+        self._service.facts = {"app": str(self._config.app), "addresses": addresses, "pid": os.getpid()}
         self._control.start()
         self._upgrade.control = self._control.path
 
@@ -205,7 +207,8 @@ class _Process:
             logger.info("Changed: %s", described(paths))
             self._service.files_changed()
 
-        watcher = Watcher(options.reload, [one for one in (options.app.env_file,) if one], changed)
+        named = [one for one in (options.app.env_file, options.log.config) if isinstance(one, str | os.PathLike)]
+        watcher = Watcher(options.reload, named, changed)
         watcher.start()
         logger.info("Watching for changes in %s", ", ".join(watcher.directories))
         try:

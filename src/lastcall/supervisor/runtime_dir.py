@@ -21,7 +21,8 @@ SUFFIX: Final = ".sock"
 PATH_AT_MOST: Final = 107
 """Bytes of a unix socket's path, unix(7): ``sun_path`` has 108 with the last zero."""
 
-_RUN: Final = "/run"
+RUN = "/run"
+"""Of the machine, hier(7); the tests have one of their own."""
 
 
 class Found(Record):
@@ -32,11 +33,12 @@ class Found(Record):
     uid: int
 
 
-def places(environ: Mapping[str, str], uid: int, *, run: str = _RUN) -> list[str]:
+def places(environ: Mapping[str, str], uid: int, *, run: str | None = None) -> list[str]:
     """The directories in which a service of ``uid`` may have its control socket, the best first.
 
     ``/run/lastcall`` is root's own, and somebody else's where a unit says ``RuntimeDirectory=lastcall``.
     """
+    run = RUN if run is None else run
     found = []
     session = environ.get("XDG_RUNTIME_DIR", "")
     if os.path.isabs(session):  # XDG Base Directory Specification: others are invalid, and ignored
@@ -67,7 +69,9 @@ def _is_private(directory: str, uid: int) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_uid == uid and not status.st_mode & 0o022
 
 
-def default_paths(name: str, environ: Mapping[str, str], uid: int, pid: int, *, run: str = _RUN) -> Iterator[str]:
+def default_paths(
+    name: str, environ: Mapping[str, str], uid: int, pid: int, *, run: str | None = None
+) -> Iterator[str]:
     """Paths for a service's socket, to be tried in order: by its name, then, if that is taken, with the pid too."""
     for directory in places(environ, uid, run=run):
         for chosen in (name, f"{name}-{pid}"):
@@ -87,8 +91,9 @@ def name_of(addresses: Sequence[tuple[str, int] | str], pid: int) -> str:
     return str(pid)
 
 
-def find(environ: Mapping[str, str], uid: int, *, run: str = _RUN) -> list[Found]:
+def find(environ: Mapping[str, str], uid: int, *, run: str | None = None) -> list[Found]:
     """The sockets on which a service of ``uid`` listens; for root, where it has none, those of everybody."""
+    run = RUN if run is None else run
     found = _find_in(places(environ, uid, run=run), uid)
     if uid != 0 or found:
         return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,6 +43,7 @@ class ParentService:
     ) -> None:
         self.config = config
         self.facts: dict[str, Any] = {}  # for the status: what does not change
+        self._since = time.monotonic()
         self._parent = parent
         self._policy = policy
         self._upgrader = upgrader
@@ -60,7 +62,8 @@ class ParentService:
 
     def status(self) -> dict[str, Any]:
         """The fleet's own, and what does not change."""
-        return {**self.facts, **self._parent.fleet.status(asyncio.get_running_loop().time())}
+        age = time.monotonic() - self._since
+        return {**self.facts, "age": age, **self._parent.fleet.status(asyncio.get_running_loop().time())}
 
     async def inflight(self) -> list[dict[str, Any]]:
         """What runs in all workers, longest first; workers that do not answer in time are left out."""
