@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from lastcall.base.errors import ConfigError, LastcallError
+from lastcall.base.errors import ConfigError, LastcallError, StartupError
+from lastcall.channel.blocking import send_now
+from lastcall.channel.messages import Failed
 from lastcall.server.process import run_process
 from lastcall.worker.parentage import Parentage
 from lastcall.worker.signals import leave_to_parent
@@ -27,7 +29,12 @@ def run_worker(
 
     ``tell`` is given an error of the start, and returns its exit code; the parent hears of it in a line.
     """
-    worker = Worker(orders, config, parentage)
+    try:
+        worker = Worker(orders, config, parentage)
+    except (OSError, ValueError) as exc:
+        error = StartupError(f"the parent's descriptors are of no use: {exc}")
+        send_now(orders.channel, Failed(str(error), code := tell(error)))
+        return code
     leave_to_parent()
 
     def told(error: LastcallError) -> int:
