@@ -1,4 +1,4 @@
-"""What the fleet has the parent do. Records, without behaviour; they are carried out in order (``supervisor.parent``)."""
+"""What the fleet has the parent do: records, without behaviour, carried out in order by ``supervisor.parent``."""
 
 from __future__ import annotations
 
@@ -82,14 +82,14 @@ class Kill(Action):
 
 
 class OpenSlot(Action):
-    """Make the listeners of a new slot and give running workers copies; ``SlotOpened`` follows. ``share`` as in Steer."""
+    """Make a new slot's listeners, give running workers copies; ``SlotOpened`` follows. ``share`` as in Steer."""
 
     slot: int
     share: float | None = None
 
 
 class CloseSlot(Action):
-    """Steer newcomers away from the slot, have all holders empty and close it, then close ours; ``SlotClosed`` follows."""
+    """Steer newcomers away from the slot, have all holders empty and close it, then we; ``SlotClosed`` follows."""
 
     slot: int
 

@@ -128,7 +128,7 @@ class WantsToRetire(Event):
 
 
 class Exited(Event):
-    """The process is gone: its exit code, or minus the signal's number. ``reason``: what it said before, if anything."""
+    """The process is gone: its exit code, or minus the signal's number. ``reason``: what it has said of it."""
 
     worker: int
     code: int
