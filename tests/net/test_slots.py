@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import os
 import resource
@@ -93,7 +92,6 @@ def spread(slots: Slots, count: int, index: int = 0) -> dict[int, int]:
 
 
 def open_files() -> set[str]:
-    gc.collect()
     found = set()
     for entry in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
@@ -430,12 +428,12 @@ def test_a_canary_stays_what_it_is_while_another_slot_is_removed(make: Callable[
     slots.add(3, 0.0)
     slots.remove(0)
     assert spread(slots, 500) == {1: pytest.approx(250, abs=62), 2: pytest.approx(250, abs=62), 3: 0}
-    slots.steer(3, 0.2)
-    assert 120 <= spread(slots, 1000)[3] <= 280
+    slots.steer(3, 0.05)
+    assert 10 <= spread(slots, 1000)[3] <= 95
     slots.add(4)
     found = spread(slots, 1000)
-    assert 120 <= found[3] <= 280
-    assert min(found[slot] for slot in (1, 2, 4)) >= 180
+    assert 10 <= found[3] <= 95
+    assert min(found[slot] for slot in (1, 2, 4)) >= 235
 
 
 @pytest.mark.parametrize("slot", [0, 1, 2])
@@ -502,9 +500,13 @@ def test_a_program_that_the_kernel_refuses_changes_nothing(
     slots = make(2)
     with monkeypatch.context() as patch:
         patch.setattr(steering, "program", lambda count, **_: ((0xFFFF, 0, 0, 0),))
-        for act in (lambda: slots.steer(0, 0.5), lambda: slots.steer_away(0)):
-            with pytest.raises(LastcallError, match="cannot steer"):
-                act()
+        with pytest.raises(LastcallError, match="cannot steer"):
+            slots.steer(0, 0.5)
+        with pytest.raises(LastcallError, match="cannot steer"):
+            slots.steer_away(0)
+        with pytest.raises(LastcallError, match="cannot steer"):
+            slots.add(2)
+    assert slots.numbers == (0, 1)
     assert all(number > 350 for number in spread(slots, 1000).values())
 
 

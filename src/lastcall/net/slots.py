@@ -26,6 +26,9 @@ from lastcall.net import steering
 from lastcall.net.binding import beside, bind, check_alone
 from lastcall.net.listener import Address, Listener, Owner
 
+HANDSHAKE_SECONDS = 1.2
+"""After which a handshake is over that had begun: a lost SYN-ACK or ACK is sent again after a second (RFC 6298)."""
+
 TCP_INFO_SIZE = 104
 TCPI_UNACKED = slice(24, 28)
 """Of a listener: the length of its accept queue (tcp_get_info in net/ipv4/tcp.c)."""
@@ -166,7 +169,7 @@ class Slots:
     def add(self, slot: int, share: float | None = None) -> None:
         """Make the listeners of one more slot, which gets ``share`` (0 to 1) of new connections; None: as the others.
 
-        Raises StartupError, and nothing has changed. All slots of an address are one user's (socket(7)): this fails
+        Raises LastcallError, mostly StartupError, and nothing has changed. All slots of an address are one user's (socket(7)): this fails
         once the process has another identity than when it bound.
         """
         if slot in self._numbers:
@@ -179,7 +182,7 @@ class Slots:
                 for group in self._groups.values():
                     group.open(slot)
             self._numbers.append(slot)
-            self.steer(slot, share)
+            self._steer(before if share is None else Spread(before.away, slot, share))
         except BaseException:
             self._spread = before
             if slot in self._numbers:
@@ -202,8 +205,8 @@ class Slots:
     def steer_away(self, slot: int) -> None:
         """Send nobody new to a slot. Raises ValueError if nobody would be left.
 
-        A client that has sent its SYN before finishes its handshake here, a round trip or, where a packet was lost, a
-        second later: wait for so long before the queue is emptied for the last time.
+        A client that has sent its SYN before finishes its handshake here, a round trip later, or where a packet was
+        lost a second: wait for HANDSHAKE_SECONDS before the holders empty the queue for the last time.
         """
         self._known(slot)
         old = self._spread
