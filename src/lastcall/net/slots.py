@@ -26,6 +26,9 @@ from lastcall.net import steering
 from lastcall.net.binding import beside, bind, check_alone
 from lastcall.net.listener import Address, Listener, Owner
 
+HANDSHAKE_SECONDS = 1.2
+"""After which a handshake is over that had begun: a lost SYN-ACK or ACK is sent again after a second (RFC 6298)."""
+
 TCP_INFO_SIZE = 104
 TCPI_UNACKED = slice(24, 28)
 """Of a listener: the length of its accept queue (tcp_get_info in net/ipv4/tcp.c)."""
@@ -166,7 +169,7 @@ class Slots:
     def add(self, slot: int, share: float | None = None) -> None:
         """Make the listeners of one more slot, which gets ``share`` (0 to 1) of new connections; None: as the others.
 
-        Raises StartupError, and nothing has changed. All slots of an address are one user's (socket(7)): this fails
+        Raises LastcallError, mostly StartupError, and nothing has changed. All slots of an address are one user's (socket(7)): this fails
         once the process has another identity than when it bound.
         """
         if slot in self._numbers:
@@ -179,7 +182,7 @@ class Slots:
                 for group in self._groups.values():
                     group.open(slot)
             self._numbers.append(slot)
-            self.steer(slot, share)
+            self._steer(before if share is None else Spread(before.away, slot, share))
         except BaseException:
             self._spread = before
             if slot in self._numbers:
@@ -202,8 +205,8 @@ class Slots:
     def steer_away(self, slot: int) -> None:
         """Send nobody new to a slot. Raises ValueError if nobody would be left.
 
-        A client that has sent its SYN before finishes its handshake here, a round trip or, where a packet was lost, a
-        second later: wait for so long before the queue is emptied for the last time.
+        A client that has sent its SYN before finishes its handshake here, a round trip later, or where a packet was
+        lost a second: wait for HANDSHAKE_SECONDS before the holders empty the queue for the last time.
         """
         self._known(slot)
         old = self._spread
@@ -354,38 +357,48 @@ class Slots:
         """
         slots = cls(binds, backlog)
         slots._claimed = False
-        given = iter(fds)
+        given = list(fds)
         try:
-            for entry in state["groups"]:
-                members = {int(slot): _adopted(next(given), Owner.OURS) for slot in entry["slots"]}
-                first = next(iter(members))
-                group = slots._groups[int(entry["bind"])] = Group(first, members[first], backlog)
-                group.listeners = members
-                group.order = list(members) if state["listening"] else []
-            for entry in state["shared"]:
-                owner = Owner.INHERITED if entry["given"] else Owner.OURS
-                listener = slots._shared[int(entry["bind"])] = _adopted(next(given), owner)
-                listener.path = str(entry["path"])
-                listener.inode = None if entry["inode"] is None else (int(entry["inode"][0]), int(entry["inode"][1]))
-            spread = state["spread"]
-            slots._spread = Spread(frozenset(spread["away"]), spread["favoured"], float(spread["share"]))
-            slots._numbers = [int(slot) for slot in state["slots"]]
-            slots.listening = bool(state["listening"])
-        except (KeyError, TypeError, ValueError, StopIteration, OSError) as exc:
+            slots._take_over(state, given)
+            if given:
+                raise ValueError(f"{len(given)} descriptors too many")
+        except (KeyError, TypeError, ValueError, IndexError, OSError) as exc:
             slots.let_go()
             for fd in given:
-                os.close(fd)
+                with contextlib.suppress(OSError):
+                    os.close(fd)
             raise StartupError(f"the listeners of the old parent cannot be used: {exc!r}") from exc
         return slots
+
+    def _take_over(self, state: dict[str, Any], given: list[int]) -> None:
+        """Be as ``state`` says, and take the descriptors out of ``given``, in order."""
+        self.listening = bool(state["listening"])
+        for entry in state["groups"]:
+            for slot in entry["slots"]:
+                listener = _adopted(given, Owner.OURS)
+                group = self._groups.get(entry["bind"])
+                if group is None:
+                    group = self._groups[entry["bind"]] = Group(slot, listener, self._backlog)
+                group.listeners[slot] = listener
+                group.order += [slot] if self.listening else []
+        for entry in state["shared"]:
+            listener = self._shared[entry["bind"]] = _adopted(given, Owner.INHERITED if entry["given"] else Owner.OURS)
+            listener.path, inode = entry["path"], entry["inode"]
+            listener.inode = None if inode is None else (inode[0], inode[1])
+        spread = state["spread"]
+        self._spread = Spread(frozenset(spread["away"]), spread["favoured"], spread["share"])
+        self._numbers = list(state["slots"])
 
     def claim(self) -> None:
         """We serve now: the listeners are ours, to close and to remove."""
         self._claimed = True
 
 
-def _adopted(fd: int, owner: Owner) -> Listener:
-    os.set_inheritable(fd, False)
-    return Listener(socket.socket(fileno=fd), owner)
+def _adopted(given: list[int], owner: Owner) -> Listener:
+    os.set_inheritable(given[0], False)
+    sock = socket.socket(fileno=given[0])  # fails for what is no socket, and leaves it open
+    del given[0]
+    return Listener(sock, owner)
 
 
 def _queue_length(sock: socket.socket) -> int:
