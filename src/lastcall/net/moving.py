@@ -473,7 +473,7 @@ class Adopter(_Side):
         for fd, (key, client, fresh, left, *_) in zip(descriptors, records, strict=False):
             try:
                 before = driver.take_over(fd, self._listeners[key], client, fresh, left, before)
-            except (OSError, ValueError):
+            except Exception:  # whatever is wrong with one, the others are ours alone by now
                 logger.exception("lastcall: a connection could not be taken over")
                 continue
             self.adopted += 1
