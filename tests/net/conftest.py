@@ -12,7 +12,10 @@ import pytest
 
 from lastcall.server.loops import loop_factory
 from testing.driving import Bench
+from testing.moving import connect, pair, start
 from testing.running import Lines, Running, running, server_log
+
+__all__ = ["connect", "driver", "log", "loop", "pair", "serve", "start"]
 
 Serve = Callable[..., Running]
 

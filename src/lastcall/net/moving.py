@@ -63,7 +63,7 @@ ROOM_SECONDS = 0.1
 
 FIRST_WAIT_SECONDS = 0.05
 WAITS = 6
-"""Where the kernel takes no more descriptors for now, the predecessor waits so often, each time twice as long."""
+"""Where descriptors do not get through for now, the predecessor waits so often, each time twice as long."""
 
 _READ = 65536
 _SPACE = socket.CMSG_SPACE(BATCH * array.array("i").itemsize)
@@ -72,8 +72,10 @@ _PASSING = frozenset({errno.ETOOMANYREFS, errno.EAGAIN, errno.ENOBUFS, errno.ENO
 
 
 def moving_pair() -> tuple[socket.socket, socket.socket]:
-    """The two ends that a Mover and an Adopter need. Who passes them on must close its own copies of both: the death of
-    one side is heard of by the end of the socket."""
+    """The two ends that a Mover and an Adopter need.
+
+    Who passes them on must close its own copies of both: the end of the socket tells of the death of a side.
+    """
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
@@ -187,6 +189,8 @@ class Mover(_Side):
         responses are disconnected, and where moving fails. ``drain.moved`` counts with ``moved``.
         """
         self._begin()
+        if self._ended:  # the successor was gone before
+            return
         self._all = self._retiring = True
         self._drain.mover = self
         for connection in self._driver.connections:
@@ -200,6 +204,8 @@ class Mover(_Side):
         Those that get a request before it is their turn stay.
         """
         self._begin()
+        if self._ended:
+            return 0
         idle = [connection for connection in self._driver.connections if connection.movable]
         count = min(len(idle), int(share * len(idle) + 0.5))
         # Evenly from all of them: neighbours may have come together, from the same client.
@@ -229,20 +235,21 @@ class Mover(_Side):
         if self._leave():
             for one in self._take():
                 self._driver.drop(one.connection)
-            self._finish("")
+            self._finish()
 
     # -- the end --------------------------------------------------------------------------------------------------
 
     def _end(self, failed: str) -> None:
         """Close our end; what is on its way is served here again."""
-        if self._leave():
+        if not self._ended:
+            self.failed = failed
+            self._leave()
             self._put_back(self._take())
-            self._finish(failed)
+            self._finish()
 
-    def _finish(self, failed: str) -> None:
-        self.failed = failed
-        if failed:
-            logger.warning("Idle connections no longer move to the successor: %s", failed)
+    def _finish(self) -> None:
+        if self.failed:
+            logger.warning("Idle connections no longer move to the successor: %s", self.failed)
         self._offered.clear()
         if self._retiring:
             self._retiring = False
@@ -275,7 +282,7 @@ class Mover(_Side):
     def _pump(self) -> None:
         """Pass one message on, if it is time for one: the loop's other work gets its turn after each."""
         self._pumping = False
-        if self._ended or self._on_their_way or self._timer is not None:
+        if self._ended or not self._begun or self._on_their_way or self._timer is not None:
             return
         if self._offered:
             if self._room is None:
@@ -304,14 +311,20 @@ class Mover(_Side):
             self._sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)], socket.MSG_NOSIGNAL)
         except OSError as exc:
             self._put_back(batch)
-            if exc.errno not in _PASSING or self._waits == WAITS:
-                self._end(exc.strerror or str(exc))
+            if exc.errno in _PASSING:
+                self._wait(exc.strerror or str(exc))
             else:
-                self._timer = self._loop.call_later(FIRST_WAIT_SECONDS * 2**self._waits, self._try_again)
-                self._waits += 1
+                self._end(exc.strerror or str(exc))
         else:
             self._on_their_way = batch
-            self._waits = 0
+
+    def _wait(self, reason: str) -> None:
+        """What could not be passed is served here meanwhile: at once again would be never a chance to read."""
+        if self._waits == WAITS:
+            self._end(reason)
+        elif not self._ended:
+            self._timer = self._loop.call_later(FIRST_WAIT_SECONDS * 2**self._waits, self._try_again)
+            self._waits += 1
 
     def _try_again(self) -> None:
         self._timer = None
@@ -374,7 +387,11 @@ class Mover(_Side):
         self._driver.moved += count
         if self._all:
             self._drain.moved += count
-        self._put_back(batch[received:])
+        if missing := batch[received:]:
+            self._put_back(missing)
+            self._wait(f"{len(missing)} of {len(batch)} descriptors were not received")
+        else:
+            self._waits = 0
 
 
 class Adopter(_Side):
@@ -466,7 +483,7 @@ class Adopter(_Side):
         for fd, (key, client, fresh, left, *_) in zip(descriptors, records, strict=False):
             try:
                 before = driver.take_over(fd, self._listeners[key], client, fresh, left, before)
-            except (OSError, ValueError):
+            except Exception:  # whatever is wrong with one, the others are ours alone by now
                 logger.exception("lastcall: a connection could not be taken over")
                 continue
             self.adopted += 1

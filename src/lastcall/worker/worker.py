@@ -12,6 +12,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from lastcall.base.lost_workers import add_lost
 from lastcall.base.record import replace
 from lastcall.channel import messages
 from lastcall.channel.blocking import hung_up, send_now
@@ -60,6 +61,7 @@ class Worker(Parent):
         self._doors = SlotDoors(orders.private, config.options.net.binds, self._doors_closed)
         self._doors.add(boot.slots, boot.binds, orders.listeners)
         self._moves = Moves()
+        add_lost(boot.lost_workers)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._endpoint: Endpoint | None = None
         self._controller: ShutdownController | None = None
@@ -75,6 +77,7 @@ class Worker(Parent):
             messages.HandOver: self._hand_over,
             messages.Drain: self._drain,
             messages.Force: self._force,
+            messages.LostWorkers: lambda order, _: add_lost(order.names),
             messages.CensusWanted: self._census,
         }
 
