@@ -494,6 +494,18 @@ def test_slots_can_be_changed_before_they_listen(make: Callable[..., Slots]) -> 
     assert all(number > 300 for number in spread(slots, 1000).values())
 
 
+@pytest.mark.parametrize("slot", [0, 2])
+def test_slots_can_be_steered_before_they_listen(make: Callable[..., Slots], slot: int) -> None:
+    slots = make(3, listen=False)
+    slots.steer_away(slot)
+    slots.listen()
+    assert spread(slots, 200)[slot] == 0
+    slots = make(3, listen=False)
+    slots.steer(slot, 0.05)
+    slots.listen()
+    assert 10 <= spread(slots, 1000)[slot] <= 95
+
+
 def test_a_program_that_the_kernel_refuses_changes_nothing(
     make: Callable[..., Slots], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,7 +76,8 @@ class Group:
             check_alone(list(self.listeners.values()))
         except OSError as exc:
             raise StartupError(f"cannot listen on {self.one.url}: {_reason(exc)}") from exc
-        for slot in self.listeners:
+        # Those with a share of their own come last: until they listen there is somebody to send everybody else to.
+        for slot in sorted(self.listeners, key=lambda slot: slot in spread.away or slot == spread.favoured):
             self.open(slot)
             self.steer(spread)
 
@@ -90,7 +91,7 @@ class Group:
         """Spread new connections so from now on; raises LastcallError if the kernel refuses, and the old way holds."""
         if self.order:
             try:
-                steering.steer(self.one.sock, spread.program(self.order))
+                steering.steer(self.listeners[self.order[0]].sock, spread.program(self.order))
             except OSError as exc:
                 raise LastcallError(f"cannot steer connections on {self.one.url}: {_reason(exc)}") from exc
 
@@ -169,8 +170,8 @@ class Slots:
     def add(self, slot: int, share: float | None = None) -> None:
         """Make the listeners of one more slot, which gets ``share`` (0 to 1) of new connections; None: as the others.
 
-        Raises LastcallError, mostly StartupError, and nothing has changed. All slots of an address are one user's (socket(7)): this fails
-        once the process has another identity than when it bound.
+        Raises LastcallError, mostly StartupError, and nothing has changed. All slots of an address are one user's
+        (socket(7)): this fails once the process has another identity than when it bound.
         """
         if slot in self._numbers:
             raise ValueError(f"there is a slot {slot} already")
