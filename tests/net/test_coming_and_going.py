@@ -238,7 +238,9 @@ def test_the_parent_says_when_a_slot_listens(bench: Bench) -> None:
                 Peer(sock.getsockname())
 
 
-def test_a_listener_may_be_closed_while_its_event_is_on_its_way(bench: Bench, slot: Slot) -> None:
+def test_a_listener_may_be_closed_while_its_event_is_on_its_way(
+    bench: Bench, slot: Slot, caplog: pytest.LogCaptureFixture
+) -> None:
     """And its number be given to a connection in the same turn."""
     with ExitStack() as stack:
         closing, stays = slot(), slot()
@@ -269,3 +271,4 @@ def test_a_listener_may_be_closed_while_its_event_is_on_its_way(bench: Bench, sl
         assert [peer.answer().status for peer in peers] == [200] * 3
         assert lost.ended() == "RST"
         assert os.readlink(f"/proc/self/fd/{number}").startswith("socket:"), "a connection has the number"
+        assert caplog.messages == []

@@ -63,7 +63,7 @@ ROOM_SECONDS = 0.1
 
 FIRST_WAIT_SECONDS = 0.05
 WAITS = 6
-"""Where the kernel takes no more descriptors for now, the predecessor waits so often, each time twice as long."""
+"""Where descriptors do not get through for now, the predecessor waits so often, each time twice as long."""
 
 _READ = 65536
 _SPACE = socket.CMSG_SPACE(BATCH * array.array("i").itemsize)
@@ -311,14 +311,20 @@ class Mover(_Side):
             self._sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)], socket.MSG_NOSIGNAL)
         except OSError as exc:
             self._put_back(batch)
-            if exc.errno not in _PASSING or self._waits == WAITS:
-                self._end(exc.strerror or str(exc))
+            if exc.errno in _PASSING:
+                self._wait(exc.strerror or str(exc))
             else:
-                self._timer = self._loop.call_later(FIRST_WAIT_SECONDS * 2**self._waits, self._try_again)
-                self._waits += 1
+                self._end(exc.strerror or str(exc))
         else:
             self._on_their_way = batch
-            self._waits = 0
+
+    def _wait(self, reason: str) -> None:
+        """What could not be passed is served here meanwhile: at once again would be never a chance to read."""
+        if self._waits == WAITS:
+            self._end(reason)
+        elif not self._ended:
+            self._timer = self._loop.call_later(FIRST_WAIT_SECONDS * 2**self._waits, self._try_again)
+            self._waits += 1
 
     def _try_again(self) -> None:
         self._timer = None
@@ -381,7 +387,11 @@ class Mover(_Side):
         self._driver.moved += count
         if self._all:
             self._drain.moved += count
-        self._put_back(batch[received:])
+        if missing := batch[received:]:
+            self._put_back(missing)
+            self._wait(f"{len(missing)} of {len(batch)} descriptors were not received")
+        else:
+            self._waits = 0
 
 
 class Adopter(_Side):
@@ -473,7 +483,7 @@ class Adopter(_Side):
         for fd, (key, client, fresh, left, *_) in zip(descriptors, records, strict=False):
             try:
                 before = driver.take_over(fd, self._listeners[key], client, fresh, left, before)
-            except (OSError, ValueError):
+            except Exception:  # whatever is wrong with one, the others are ours alone by now
                 logger.exception("lastcall: a connection could not be taken over")
                 continue
             self.adopted += 1

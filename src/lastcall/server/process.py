@@ -269,6 +269,8 @@ class ProcessGuard:
     def ready(self) -> None:
         """The server serves: what start-up made stays for good, and the collector need not look at it again."""
         self._plan(Phase.SERVING)
+        if self._parent:
+            watchdog.begin_anew()  # a SIGTERM that was too late to interrupt the start asks for a successor
         if self._gc_freeze:
             gc.collect()
             self._frozen = self._final or gc.get_freeze_count() == 0

@@ -463,9 +463,8 @@ class Server:
         lifespan.on_death = lambda: self._lifespan_died(service)
         if lifespan.failed_while_serving:  # already
             lifespan.on_death()
-        driver = make_driver(
-            options.net.driver, scheduler, service.drain, limit=connection_limit(options.net.limit_connections)
-        )
+        limit = connection_limit(options.net.limit_connections, len(self._listeners))
+        driver = make_driver(options.net.driver, scheduler, service.drain, limit=limit)
         stack.callback(driver.close)
         self._driver, self._service = driver, service
         doors: Doors
