@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import array
 import errno
+import select
 import socket
 import struct
 import sys
@@ -111,6 +112,17 @@ def drop_newcomers(sock: socket.socket) -> bool:
     except OSError:
         return False
     return True
+
+
+def is_shut(sock: socket.socket) -> bool:
+    """Whether nobody new gets in at a listener, by whoever's doing: ``drop_newcomers``, or SHUT_RD of a unix socket."""
+    if sys.platform != "linux":
+        return False
+    if sock.family == socket.AF_UNIX:
+        waiting = select.poll()
+        waiting.register(sock, select.POLLRDHUP)
+        return bool(waiting.poll(0))
+    return bool(sock.getsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, 8 * len(SYN_ONLY)))  # SO_GET_FILTER is the same
 
 
 def _attach(sock: socket.socket, option: int, steps: Sequence[Instruction]) -> None:
