@@ -19,6 +19,7 @@ from __future__ import annotations
 import array
 import contextlib
 import errno
+import select
 import socket
 import struct
 import sys
@@ -119,6 +120,17 @@ def let_newcomers_in(sock: socket.socket) -> None:
     """Undo ``drop_newcomers``, whoever did it; nothing where nobody has."""
     with contextlib.suppress(OSError):  # ENOENT: there is no filter
         sock.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+
+
+def is_shut(sock: socket.socket) -> bool:
+    """Whether nobody new gets in at a listener, by whoever's doing: ``drop_newcomers``, or SHUT_RD of a unix socket."""
+    if sys.platform != "linux":
+        return False
+    if sock.family == socket.AF_UNIX:
+        waiting = select.poll()
+        waiting.register(sock, select.POLLRDHUP)
+        return bool(waiting.poll(0))
+    return bool(sock.getsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, 8 * len(SYN_ONLY)))  # SO_GET_FILTER is the same
 
 
 def _attach(sock: socket.socket, option: int, steps: Sequence[Instruction]) -> None:
