@@ -35,6 +35,7 @@ from lastcall.systemd.notify import Notifier, take_place
 if TYPE_CHECKING:
     from lastcall.base.progress import Progress
     from lastcall.config import Config
+    from lastcall.server.guard import Guard
 
 logger = logging.getLogger("lastcall.error")
 
@@ -91,7 +92,7 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
                     raise
                 return server.interrupted().exit_code
             try:
-                code = _run(loop, server, handler, guard)
+                code = run_server(loop, server, handler, guard)
             finally:
                 end = time.monotonic() + TEARDOWN
                 guard.bound_the_end()
@@ -112,7 +113,7 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
     return code
 
 
-def _run(loop: asyncio.AbstractEventLoop, server: Server, handler: SignalHandler, guard: ProcessGuard) -> int:
+def run_server(loop: asyncio.AbstractEventLoop, server: Server, handler: SignalHandler, guard: Guard) -> int:
     """Run the server to its end, whatever comes out of the loop before; the exit code.
 
     SystemExit and KeyboardInterrupt are an order to stop like any other, and a SystemExit's code counts if the server's
