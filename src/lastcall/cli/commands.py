@@ -42,7 +42,7 @@ COMPANIONS: Final[Mapping[str, Companion]] = {
 
 
 OWN: Final[Mapping[str, str]] = {
-    "migrate": "Print what a command line of uvicorn, gunicorn or fastapi is for lastcall, and what changes.",
+    "migrate": "Print what the command line of another ASGI server is for lastcall, and what changes.",
 }
 """Commands of this package, and what they are for."""
 
