@@ -9,7 +9,9 @@ import re
 import click
 import pytest
 
+from lastcall.cli.migrate_granian import FLAGS as GRANIAN
 from lastcall.cli.migrate_gunicorn import FLAGS as GUNICORN
+from lastcall.cli.migrate_hypercorn import FLAGS as HYPERCORN
 from lastcall.config.options import OPTIONS
 from lastcall_doctor.cli import doctor_command
 from lastcall_drill.cli.main import drill_group
@@ -35,7 +37,7 @@ FLAGS |= flags_of(doctor_command) | flags_of(drill_group)
 VARIABLES = {option.env for option in OPTIONS.values() if option.env} | {"LASTCALL_APP", "LASTCALL_ONCE_STORE", MARK}
 # Of other programs: curl, docker, mypy, timeout.
 FOREIGN = {"--unix-socket", "--init", "--stop-timeout", "--strict", "--preserve-status", "--pwprompt", "--owner"}
-FOREIGN |= {flag for flag in GUNICORN if flag.startswith("--")}  # which lastcall migrate and the doctor know
+FOREIGN |= {flag for flag in (*GUNICORN, *HYPERCORN, *GRANIAN) if flag.startswith("--")}  # which lastcall migrate and the doctor know
 FOREIGN |= {
     "--no-deps",
     "--wheel-dir",
