@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from lastcall.base.progress import Progress
     from lastcall.config import Config
     from lastcall.server.parent import Parent
+    from lastcall.server.guard import Guard
 
 logger = logging.getLogger("lastcall.error")
 
@@ -108,7 +109,8 @@ def run_process(
                     raise
                 return server.interrupted().exit_code
             try:
-                code = _run(loop, server, handler, guard, parent)
+                with listening(loop, _other_signals(server, parent)):
+                    code = run_server(loop, server, handler, guard)
             finally:
                 end = time.monotonic() + TEARDOWN
                 guard.bound_the_end()
@@ -134,13 +136,7 @@ def _without_files(options: ServerOptions) -> ServerOptions:
     return replace(options, process=replace(options.process, pidfile=None), stop=replace(options.stop, report=None))
 
 
-def _run(
-    loop: asyncio.AbstractEventLoop,
-    server: Server,
-    handler: SignalHandler,
-    guard: ProcessGuard,
-    parent: Parent | None,
-) -> int:
+def run_server(loop: asyncio.AbstractEventLoop, server: Server, handler: SignalHandler, guard: Guard) -> int:
     """Run the server to its end, whatever comes out of the loop before; the exit code.
 
     SystemExit and KeyboardInterrupt are an order to stop like any other, and a SystemExit's code counts if the server's
@@ -163,8 +159,7 @@ def _run(
             server.loop_failed(exc)
 
     serving = asyncio.Task(server.serve_under(handler, guard=guard), loop=loop)
-    with listening(loop, _other_signals(server, parent)):
-        run_until_done(loop, serving, came_out)
+    run_until_done(loop, serving, came_out)
     return max(code, serving.result().exit_code)
 
 

@@ -311,7 +311,7 @@ class Parent:
 
     def _spawn(self, action: actions.Spawn) -> None:
         try:
-            self.workers.spawn(action.worker, action.slot, action.generation, self._seams.doors, self.slots, ())
+            self.workers.spawn(action.worker, action.slot, action.generation, self._seams.doors, self.slots)
         except OSError as exc:
             self.tell(events.SpawnFailed(action.worker, exc.strerror or str(exc)))
 

@@ -8,13 +8,15 @@ import signal
 import socket
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Protocol
 
+from lastcall.base.lost_workers import worker_name
 from lastcall.channel.endpoint import Endpoint
 from lastcall.channel.frames import DESCRIPTORS_AT_MOST
-from lastcall.channel.messages import SHARED, AddListeners, Boot, ChannelError, Goodbye, Hello, Message, Progress
+from lastcall.channel.messages import SHARED, AddListeners, Boot, ChannelError, Goodbye, Hello, LostWorkers, Message, Progress
 from lastcall.server import watchdog
 from lastcall.server.process import STACKS_SIGNAL
 from lastcall.supervisor.beats import Beats, resident
@@ -24,6 +26,9 @@ from lastcall.supervisor.spawn import Process, start_worker
 PRIVATE_BACKLOG = 16
 
 GENERATIONS_KEPT = 3
+
+DEAD_KEPT = 256
+"""Workers that have died, of which those that come later are told."""
 
 
 class Listeners(Protocol):
@@ -98,6 +103,7 @@ class Workers:
         self._on_exit = on_exit
         self._all: dict[int, Worker] = {}
         self._directory = ""
+        self._dead: deque[str] = deque(maxlen=DEAD_KEPT)
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(tuple(self._all.values()))
@@ -110,7 +116,7 @@ class Workers:
         return self._all.get(number)
 
     def spawn(
-        self, number: int, slot: int, generation: int, listeners: Listeners, slots: Sequence[int], lost: Sequence[str]
+        self, number: int, slot: int, generation: int, listeners: Listeners, slots: Sequence[int]
     ) -> Worker:
         """Start a worker, with copies of the listeners of ``slots``; raises OSError, and leaves nothing then."""
         place = self.beats.take()
@@ -119,7 +125,7 @@ class Workers:
             with socket.socket(socket.AF_UNIX) as private:
                 private.bind(worker.path)
                 private.listen(PRIVATE_BACKLOG)
-                self._start(worker, private, _copies(listeners, slots), lost)
+                self._start(worker, private, _copies(listeners, slots))
         except BaseException:
             self._clear(worker)
             raise
@@ -127,9 +133,7 @@ class Workers:
         self._tell_watchdog()
         return worker
 
-    def _start(
-        self, worker: Worker, private: socket.socket, copies: list[tuple[int, int, int]], lost: Sequence[str]
-    ) -> None:
+    def _start(self, worker: Worker, private: socket.socket, copies: list[tuple[int, int, int]]) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             worker.endpoint = Endpoint(
@@ -148,7 +152,7 @@ class Workers:
                     worker.place,
                     tuple(slot for slot, _, _ in first),
                     tuple(bind for _, bind, _ in first),
-                    tuple(lost),
+                    tuple(self._dead),
                 ),
                 [self.beats.fd, private.fileno(), *(fd for _, _, fd in first)],
             )
@@ -225,7 +229,15 @@ class Workers:
             worker.endpoint.read_rest()
         self._clear(worker)
         self._all.pop(worker.number, None)
+        if worker.hello and worker.goodbye is None:
+            self._tell_of_death(worker_name(str(worker.number), worker.pid))
         self._on_exit(worker)
+
+    def _tell_of_death(self, name: str) -> None:
+        """The others need not wait for the end of leases that it held."""
+        self._dead.append(name)
+        for other in self:
+            other.send(LostWorkers((name,)))
 
     def _clear(self, worker: Worker) -> None:
         if worker.endpoint is not None:
