@@ -296,7 +296,9 @@ def _server_options(app: object, values: Mapping[str, Any]) -> ServerOptions:
             excludes=values["reload_excludes"] or (),
             delay=values["reload_delay"],
         ),
-        process=ProcessOptions(title=values["proc_title"], **_pick(values, ("user", "group", "umask", "pidfile", "chdir"))),
+        process=ProcessOptions(
+            title=values["proc_title"], **_pick(values, ("user", "group", "umask", "pidfile", "chdir"))
+        ),
         **_pick(values, ("loop", "gc_freeze", "limit_max_requests_jitter")),
     )
 

@@ -67,9 +67,7 @@ FLEET: Final = (
         kind=SocketPath(optional=True),
         default=None,
         group="Workers",
-        help=(
-            "Unix socket for `lastcall ctl`; by default in the runtime directory of the user. The start says where."
-        ),
+        help=("Unix socket for `lastcall ctl`; by default in the runtime directory of the user. The start says where."),
     ),
     # -- Canary --------------------------------------------------------------------------------------------------
     Option(
