@@ -22,7 +22,7 @@ from lastcall.net.listener import Listener, Owner
 from lastcall.net.slots import Slots
 from lastcall.net.steering import drop_newcomers, is_shut
 from lastcall.server.loops import loop_factory
-from lastcall.server.server import http1_protocol
+from lastcall.server.parts import http1_protocol
 from testing.driving import Bench
 from testing.peer import Peer
 

@@ -76,7 +76,8 @@ def test_no_request_fails_while_it_rolls(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "broken", ["import no_such_module", "def syntax(:\n", "import os\nos._exit(9)", "raise SystemExit(0)"],
+    "broken",
+    ["import no_such_module", "def syntax(:\n", "import os\nos._exit(9)", "raise SystemExit(0)"],
     ids=["import", "syntax", "exit", "SystemExit"],
 )
 def test_a_deploy_that_cannot_boot_changes_nothing(tmp_path: Path, broken: str) -> None:

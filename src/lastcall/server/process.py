@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from lastcall.base.options import ServerOptions
     from lastcall.base.progress import Progress
     from lastcall.config import Config
-    from lastcall.server.parent import Parent
     from lastcall.server.guard import Guard
+    from lastcall.server.parent import Parent
 
 logger = logging.getLogger("lastcall.error")
 

@@ -143,7 +143,7 @@ class Inheritance:
         self.on_alone: Callable[[], object] = lambda: None
 
     async def take(self, binds: Sequence[BindSpec]) -> tuple[State, list[int], str]:
-        """The listeners, which are the caller's from now on, and the path of the predecessor's control socket; raises StartupError."""
+        """The listeners, which are the caller's from now on, and where the control socket is; raises StartupError."""
         self._all = asyncio.get_running_loop().create_future()
         self._endpoint = Endpoint(self._sock, self._heard, self._lost)
         last = await self._all

@@ -16,7 +16,17 @@ from typing import Protocol
 from lastcall.base.lost_workers import worker_name
 from lastcall.channel.endpoint import Endpoint
 from lastcall.channel.frames import DESCRIPTORS_AT_MOST
-from lastcall.channel.messages import SHARED, AddListeners, Boot, ChannelError, Goodbye, Hello, LostWorkers, Message, Progress
+from lastcall.channel.messages import (
+    SHARED,
+    AddListeners,
+    Boot,
+    ChannelError,
+    Goodbye,
+    Hello,
+    LostWorkers,
+    Message,
+    Progress,
+)
 from lastcall.server import watchdog
 from lastcall.server.process import STACKS_SIGNAL
 from lastcall.supervisor.beats import Beats, resident
@@ -115,9 +125,7 @@ class Workers:
         """The worker of that number; None if it is gone."""
         return self._all.get(number)
 
-    def spawn(
-        self, number: int, slot: int, generation: int, listeners: Listeners, slots: Sequence[int]
-    ) -> Worker:
+    def spawn(self, number: int, slot: int, generation: int, listeners: Listeners, slots: Sequence[int]) -> Worker:
         """Start a worker, with copies of the listeners of ``slots``; raises OSError, and leaves nothing then."""
         place = self.beats.take()
         worker = Worker(number, slot, generation, place, self._private_path(number))
@@ -187,6 +195,12 @@ class Workers:
             worker.signal(STACKS_SIGNAL)
             return True
         return False
+
+    def hang_up(self) -> None:
+        """End all channels, which is an order to drain."""
+        for worker in self:
+            if worker.endpoint is not None:
+                worker.endpoint.close()
 
     def kill_all(self) -> None:
         """SIGKILL, for those that are left."""
