@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
+import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from testing.peer import Peer, eventually
 from testing.service import Service, alive
+from testing.strangers import for_strangers
 
 TWO = ("--workers", "2")
 
@@ -85,11 +89,12 @@ def test_stacks_of_all_workers(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
 def test_workers_become_another_user_and_none_outlives_the_parent(tmp_path: Path) -> None:
-    os.chmod(tmp_path, 0o755)
-    for directory in tmp_path.parents:
-        if directory.stat().st_uid == 0 and directory.is_relative_to("/tmp/"):
-            os.chmod(directory, 0o755)
-    with Service(tmp_path, *TWO, "--user", "nobody") as service:
+    place = Path(tempfile.mkdtemp())  # that others can reach, unlike those of pytest
+    place.chmod(0o755)
+    python = (*for_strangers(), sys.executable)
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, place)
+        service = stack.enter_context(Service(place, *TWO, "--user", "nobody", python=python))
         workers = service.wait_workers(2)
         assert {os.stat(f"/proc/{pid}").st_uid for pid in workers} != {0}
         assert order(service, "scale", workers=3)[0] == 200
