@@ -85,11 +85,13 @@ class SlotDoors(Doors):
             self.listeners.append(listener)
 
     def accept(self, slots: tuple[int, ...]) -> tuple[int, ...]:
-        """Accept from the listeners of exactly these slots; return those that can be accepted from."""
+        """Accept from the listeners of exactly these slots; return those that are accepted from.
+
+        A slot without listeners of its own is one of them: all that the service listens on is shared then.
+        """
         if self.closed or self.leaving:
             return ()
-        there = {held.slot for held in self._held}
-        self._accepting = tuple(slot for slot in slots if slot in there)
+        self._accepting = slots
         self._watch()
         return self._accepting
 
