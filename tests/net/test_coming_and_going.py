@@ -17,7 +17,7 @@ from lastcall.connection.stream import Stream
 from lastcall.drain.ladder import Phase
 from lastcall.net.listener import Listener, Owner
 from lastcall.server.loops import loop_factory
-from lastcall.server.server import http1_protocol
+from lastcall.server.parts import http1_protocol
 from testing.driving import Bench
 from testing.peer import Peer
 

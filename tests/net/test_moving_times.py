@@ -16,7 +16,7 @@ from lastcall.connection.stream import Connection
 from lastcall.net.driver import Driver
 from lastcall.net.listener import Listener
 from lastcall.net.reactor import Reactor
-from lastcall.server.server import http1_protocol
+from lastcall.server.parts import http1_protocol
 from testing.memory import GET, Bench, answering
 
 GRAIN = 0.06  # no timeout is more exact than the timer of all of them

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lastcall.base.errors import ConfigError, LastcallError, StartupError
+from lastcall.base.exit_code import ExitCode
 from lastcall.channel.blocking import send_now
 from lastcall.channel.messages import Failed
 from lastcall.server.process import run_process
@@ -42,7 +43,11 @@ def run_worker(
         worker.failed(in_a_line(error), code)
         return code
 
-    return run_process(config, tell=told, final=True, parent=worker)
+    try:
+        return run_process(config, tell=told, final=True, parent=worker)
+    except Exception as exc:
+        worker.failed(f"an unexpected error: {type(exc).__name__}: {exc}".partition("\n")[0], ExitCode.ERROR)
+        raise
 
 
 def in_a_line(error: LastcallError) -> str:

@@ -94,6 +94,7 @@ class Worker(Parent):
         The watchdog, which counts on its own, has the same rule.
         """
         if not self._parentage.alive:
+            self._orphaned()
             return False
         if signum == signal.SIGTERM:
             if self._serving is None:
@@ -175,15 +176,20 @@ class Worker(Parent):
     def _lost(self, error: ChannelError | None) -> None:
         """Nobody is left who could give orders, or tell of the stop: that is an order, and the log gets its lines."""
         assert self._controller is not None, "the loop runs"
-        gone = not self._parentage.alive
-        if gone:
-            self._doors.orphaned()
+        if gone := not self._parentage.alive:
+            self._orphaned()
         if error is not None:
             logger.error("The channel to the parent broke: %s", error)
         elif not self._controller.ordered:
             logger.error("The parent %s: stopping.", "is gone" if gone else "has closed the channel")
         self._controller.level = logging.INFO
         self._order("parent-lost")
+
+    def _orphaned(self) -> None:
+        """Nobody shuts the door for us, nor tells of the stop. Also in a handler, which may come before the channel."""
+        self._doors.orphaned()
+        if self._controller is not None:
+            self._controller.level = logging.INFO
 
     def _order(self, cause: str, level: int = 1, *, interactive: bool = False) -> None:
         assert self._controller is not None, "the loop runs"
