@@ -51,8 +51,14 @@ def successor(start: Start, fault: str = "none") -> Iterator[tuple[Any, Any, Pro
     old = start("old")
     ours, theirs = moving_pair()
     command = [sys.executable, "-m", "testing.adopting", str(theirs.fileno()), fault]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, pass_fds=[theirs.fileno()], encoding="utf-8", **pipes) as process:
+    with subprocess.Popen(
+        command,
+        pass_fds=[theirs.fileno()],
+        encoding="utf-8",
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
         theirs.close()
         try:
             yield old, mover(old, ours), Process(process)
@@ -112,7 +118,7 @@ def test_one_with_few_descriptors_takes_as_many_as_it_can(connect: Connect, star
         ask(old, sending.move_all)
         eventually(lambda: sending.moved > 0)
         found = [who(peer) for peer in peers]
-        assert 0 < found.count("process") <= adopting.FREE
+        assert 0 < found.count("process") < 20
         assert found.count("old") == 20 - found.count("process")
         assert {peer.get().headers.get("connection") for peer in peers} == {None}
         assert process.account()["adopted"] == found.count("process")

@@ -14,7 +14,7 @@ from lastcall.connection.stream cimport Connection, Stream
 from lastcall.drain.state cimport DRAINING, DrainState
 from lastcall.net.listener cimport INHERITED, OURS, Listener
 
-from lastcall.net.steering import drop_newcomers
+from lastcall.net.steering import drop_newcomers, is_shut
 
 cdef extern from "sys/socket.h" nogil:
     """
@@ -197,7 +197,7 @@ cdef class Driver:
         self.scheduler.begin()
         deadline = self.scheduler.now + ACCEPT_WAITING_SECONDS
         try:
-            while self.accept(listener) and self.scheduler.tick() < deadline:
+            while self.accept(listener) and (listener.shut or self.scheduler.tick() < deadline):
                 pass
             emptied = self.found_empty
         finally:
@@ -208,6 +208,14 @@ cdef class Driver:
         """Accept no more from this one; do so before it is closed. It stays open: it belongs to the caller."""
         if listener in self.listeners:
             self._leave(listener)
+
+    def shut(self, Listener listener not None):
+        """Let in only those who wait already, at a listener of a parent that is gone: as it would have done itself."""
+        if listener.sock.family == socket.AF_UNIX:
+            listener.shut = shutdown(listener.fd, SHUT_RD) == 0
+        else:
+            drop_newcomers(listener.sock)      # it stays readable, and is accepted from as before
+        self._update()
 
     def stop_accepting(self):
         """Accept no more. The listeners stay open: they belong to the caller."""
@@ -255,13 +263,15 @@ cdef class Driver:
         cdef Listener listener
         cdef Py_ssize_t before = len(self.streams)
         cdef double deadline
+        cdef bint bounded
         self.scheduler.begin()
         deadline = self.scheduler.now + ACCEPT_WAITING_SECONDS
         try:
             for listener in self.listeners:
                 # Bounded: a flood of new clients could fill the queue as fast as it is emptied. Where nobody new gets
                 # in, the queue is the bound: who is left in it would be reset by the close.
-                while self.accept(listener) and (listener.shut or self.scheduler.tick() < deadline):
+                bounded = listener.shut or (listener.owner > INHERITED and is_shut(listener.sock))
+                while self.accept(listener) and (bounded or self.scheduler.tick() < deadline):
                     pass
         finally:
             self.scheduler.end()

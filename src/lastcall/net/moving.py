@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from lastcall.connection.stream import Connection
-    from lastcall.net.driver import Driver, Known
+    from lastcall.net.driver import Driver
     from lastcall.net.listener import Listener
 
 logger = logging.getLogger("lastcall.error")
@@ -87,6 +87,17 @@ def free_descriptors() -> int:
     # Linux 6.2 and later say how many there are without listing them, which takes milliseconds for thousands.
     open_now = os.stat("/proc/self/fd").st_size or len(os.listdir("/proc/self/fd"))
     return max(0, soft - open_now)
+
+
+Address = tuple[str, int] | None
+"""A client's; None on a unix socket."""
+
+Known = tuple[int, Address, bool, float | None]
+"""What is said of a connection: its listener's key, its client, whether it has never had a request, and the seconds
+until its timeout is due (None: it has none)."""
+
+Lifted = tuple[int, float, Known]
+"""What ``Driver.lift`` gives."""
 
 
 class _Side:
@@ -129,7 +140,7 @@ class _Side:
         return True
 
 
-class _Lifted:
+class _Passed:
     """A connection that is on its way."""
 
     __slots__ = ("at", "connection", "fd", "known")
@@ -170,7 +181,7 @@ class Mover(_Side):
         self._all = False  # move_all() was called
         self._retiring = False  # and is not over
         self._offered: dict[Connection, None] = {}  # in order
-        self._on_their_way: list[_Lifted] = []
+        self._on_their_way: list[_Passed] = []
         self._pumping = False
         self._waits = 0
 
@@ -294,16 +305,16 @@ class Mover(_Side):
         if not self._retiring and (not self._offered or self._room == 0):
             self._end("the successor has no descriptors left" if self._offered else "")
 
-    def _lift(self, most: int) -> Iterator[_Lifted]:
+    def _lift(self, most: int) -> Iterator[_Passed]:
         while most > 0 and self._offered:
             connection = next(iter(self._offered))
             del self._offered[connection]
             lifted = self._driver.lift(connection, self._keys)
             if lifted is not None:
                 most -= 1
-                yield _Lifted(connection, *lifted)
+                yield _Passed(connection, *lifted)
 
-    def _pass(self, batch: list[_Lifted]) -> None:
+    def _pass(self, batch: list[_Passed]) -> None:
         batch.sort(key=lambda one: one.at)  # the order in which the successor files them
         descriptors = array.array("i", [one.fd for one in batch])
         data = json.dumps([one.known for one in batch], separators=(",", ":")).encode()
@@ -330,11 +341,11 @@ class Mover(_Side):
         self._timer = None
         self._schedule()
 
-    def _take(self) -> list[_Lifted]:
+    def _take(self) -> list[_Passed]:
         batch, self._on_their_way = self._on_their_way, []
         return batch
 
-    def _put_back(self, batch: list[_Lifted]) -> None:
+    def _put_back(self, batch: list[_Passed]) -> None:
         """Serve what did not arrive, and try it again later."""
         drain = self._drain
         for one in batch:

@@ -307,6 +307,12 @@ class Slots:
             else:
                 steering.drop_newcomers(listener.sock)
 
+    def open_door(self) -> None:
+        """Let newcomers in again, where workers of a parent that was killed have shut the door behind it."""
+        for listener in self._all():
+            if listener.owner == Owner.OURS and listener.sock.family != socket.AF_UNIX:
+                steering.let_newcomers_in(listener.sock)
+
     def close(self) -> None:
         """Stop listening, whoever has copies; remove the files of unix sockets that are still ours."""
         if not self._claimed:

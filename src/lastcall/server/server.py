@@ -181,6 +181,10 @@ class Server:
         self.start_interrupted |= self.importing
         self._controller.give_order(name, level)
 
+    def hung_up(self) -> None:
+        """The terminal is gone that the process was started on: stop, as by SIGINT."""
+        self._controller.give_order("SIGHUP", interactive=True)
+
     def loop_failed(self, exc: BaseException) -> None:
         """An exception came out of the event loop, which is about to run on: cancel what runs, and stop."""
         self._controller.fail(exc)

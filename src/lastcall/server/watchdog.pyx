@@ -10,8 +10,8 @@ that the server is in, how long the stop can take that the first signal orders, 
 Python does hear, it says by ``bound()`` how long it takes from then on.
 
 When the time is over, and at the third signal, the thread ends the process: it removes the unix sockets that are ours
-(``own_sockets``), has ``faulthandler`` write the stacks of all threads, writes the report that was rendered beforehand
-(``draft``), and leaves by ``_exit``. The stacks are written by a thread of their own that is not waited for without
+(``own_sockets``), has ``faulthandler`` write the stacks of all threads, has the workers of a parent write theirs and
+kills them (``own_children``), writes the report that was rendered beforehand (``draft``), and leaves by ``_exit``. The stacks are written by a thread of their own that is not waited for without
 limit: reading the stacks of threads that run can crash, and a full pipe would block.
 
 Two services more. A signal that Python has not heard of after a moment may have come just before a call that blocks:
@@ -29,6 +29,7 @@ from libc.stdint cimport uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memset
 from posix.stat cimport lstat, struct_stat
+from posix.types cimport pid_t
 from posix.unistd cimport _exit, close, getpid, getppid, read, unlink, write
 
 import os
@@ -54,6 +55,8 @@ cdef extern from "pthread.h" nogil:
 
 cdef extern from "signal.h" nogil:
     const int SIGBUS
+    const int SIGKILL
+    int kill(pid_t pid, int signum)
 
 cdef extern from "poll.h" nogil:
     cdef struct pollfd:
@@ -76,12 +79,14 @@ cdef extern from * nogil:
 
 cdef enum:
     SOCKETS = 32        # unix sockets that are remembered
+    CHILDREN = 4096
     REMINDERS = 3       # times that the main thread is interrupted for one signal
 
 cdef double LOOK = 0.25         # seconds between two looks at the clock while there is a deadline
 cdef double STOOD_STILL = 1.0   # more than so many between two looks: the process did not run
 cdef double REMINDER = 0.1      # seconds in which Python hears of a signal, unless something keeps it from that
 cdef double STACKS = 1.0        # at most so many for the stacks
+cdef double THEIR_STACKS = 0.3  # and for those of the children, which run while they are waited for
 
 BLOCKED_START = 0.5
 """Seconds after a stop order in which a start-up that does not block has let the event loop turn."""
@@ -92,6 +97,10 @@ cdef struct Socket:
     const char* path
     uint64_t device
     uint64_t inode
+
+cdef struct Child:
+    pid_t pid
+    bint has_stacks     # it writes its stacks when it is asked to, by the signal that we use ourselves
 
 cdef struct Plan:
     double first        # seconds from a first signal to the end; infinity: it sets no deadline
@@ -116,6 +125,8 @@ cdef struct Watch:
     double stood_still      # until when the process stood still, last; 0: it never did
     Socket sockets[SOCKETS]
     int count
+    Child children[CHILDREN]
+    int child_count
     const char* path        # of the report; NULL: none
     const char* fresh
     const char* document    # without its end, which says how the process ended
@@ -287,11 +298,27 @@ cdef void leave(int code, const char* outcome, const char* words, double now) no
             if load(&dumped):
                 break
             poll(NULL, 0, 10)
+    kill_children()
     finish()
 
 
 @cython.linetrace(False)
+cdef void kill_children() noexcept nogil:
+    """Have the children write their stacks, then kill them. None is reaped before it is taken from the list."""
+    cdef int i
+    cdef bint asked = False
+    for i in range(watch.child_count):
+        if watch.children[i].has_stacks and watch.stacks > 0:
+            asked |= kill(watch.children[i].pid, watch.stacks) == 0
+    if asked:
+        poll(NULL, 0, <int>(THEIR_STACKS * 1000))
+    for i in range(watch.child_count):
+        kill(watch.children[i].pid, SIGKILL)
+
+
+@cython.linetrace(False)
 cdef void on_crash(int signum) noexcept nogil:
+    kill_children()
     finish()
 
 
@@ -481,6 +508,23 @@ def own_sockets(files):
         watch.count += 1
     pthread_mutex_unlock(&lock)
     _kept["sockets"] = kept
+
+
+def own_children(children):
+    """The processes to kill with this one: (pid, whether it has registered its stacks by the signal of ``start()``).
+
+    A child must be taken from the list before it is reaped, lest its number be somebody else's when it comes to that.
+    """
+    if running != getpid():
+        return
+    kept = list(children)[:CHILDREN]
+    pthread_mutex_lock(&lock)
+    watch.child_count = 0
+    for pid, has_stacks in kept:
+        watch.children[watch.child_count].pid = pid
+        watch.children[watch.child_count].has_stacks = has_stacks
+        watch.child_count += 1
+    pthread_mutex_unlock(&lock)
 
 
 def draft(bytes path, bytes fresh, bytes document):

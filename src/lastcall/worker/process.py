@@ -28,7 +28,7 @@ def run_worker(
 ) -> int:
     """Serve until the parent says otherwise; the exit code, as of a process without a parent.
 
-    ``tell`` is given an error of the start, and returns its exit code; the parent hears of it in a line.
+    An error of the start is told to the parent, or else given to ``tell``, which returns its exit code.
     """
     try:
         worker = Worker(orders, config, parentage)
@@ -39,9 +39,12 @@ def run_worker(
     leave_to_parent()
 
     def told(error: LastcallError) -> int:
-        code = tell(error)
-        worker.failed(in_a_line(error), code)
-        return code
+        code = error.exit_code if isinstance(error, StartupError) else ExitCode.USAGE
+        lines = error.errors if isinstance(error, ConfigError) else (error,)
+        # All workers fail alike, and the parent says it once.
+        if worker.failed(in_a_line(error), code, "\n".join(map(str, lines))):
+            return code
+        return tell(error)
 
     try:
         return run_process(config, tell=told, final=True, parent=worker)

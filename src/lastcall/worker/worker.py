@@ -134,7 +134,7 @@ class Worker(Parent):
     def progress(self, progress: Progress | None) -> None:
         if progress is not None:
             left = max(0.0, progress.left) if progress.left < math.inf else None
-            named = tuple(f"{one.name} {one.seconds:.0f} s" for one in progress.oldest)
+            named = tuple({"name": one.name, "kind": one.kind, "age": one.seconds} for one in progress.oldest)
             self._say(messages.Progress(progress.phase, left, progress.count, named))
 
     def stopped(self, report: StopReport) -> None:
@@ -154,9 +154,9 @@ class Worker(Parent):
 
     # -- when no loop runs ----------------------------------------------------------------------------------------
 
-    def failed(self, reason: str, code: int) -> None:
-        """The start has failed: tell the parent, in a line."""
-        send_now(self._last, messages.Failed(reason, code), LAST_WORDS)
+    def failed(self, reason: str, code: int, text: str) -> bool:
+        """The start has failed: tell the parent, in a line and with all that there is; whether it can be told."""
+        return send_now(self._last, messages.Failed(reason, code, text), LAST_WORDS)
 
     # -- orders ---------------------------------------------------------------------------------------------------
 
