@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lastcall.base.lost_workers import add_lost
 from lastcall.base.record import replace
 from lastcall.channel import messages
-from lastcall.channel.blocking import hung_up, send_now
+from lastcall.channel.blocking import hung_up
 from lastcall.channel.endpoint import Endpoint
 from lastcall.server.guarding import guarded
 from lastcall.server.parent import Parent
@@ -56,7 +56,6 @@ class Worker(Parent):
         self.role = f"worker {boot.worker}"
         self._parentage = parentage
         self._channel = orders.channel
-        self._last = orders.channel.dup()  # for what is said when the loop has ended
         self._heartbeat = Heartbeat(orders.page, boot.beat)
         self._doors = SlotDoors(orders.private, config.options.net.binds, self._doors_closed)
         self._doors.add(boot.slots, boot.binds, orders.listeners)
@@ -149,14 +148,7 @@ class Worker(Parent):
     def let_go(self) -> None:
         if self._endpoint is not None:
             self._endpoint.let_go()
-        self._last.close()
         self._moves.let_go()
-
-    # -- when no loop runs ----------------------------------------------------------------------------------------
-
-    def failed(self, reason: str, code: int, text: str) -> bool:
-        """The start has failed: tell the parent, in a line and with all that there is; whether it can be told."""
-        return send_now(self._last, messages.Failed(reason, code, text), LAST_WORDS)
 
     # -- orders ---------------------------------------------------------------------------------------------------
 
