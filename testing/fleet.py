@@ -234,6 +234,8 @@ class World:
         event = sim.pending.popleft()
         if isinstance(event, on.AcceptsNow):
             sim.accepts = frozenset(event.slots)
+        if isinstance(event, on.BecameReady):
+            sim.deaf = False  # it has just sent a message
         if isinstance(event, on.Emptied | on.StoppedAccepting):
             sim.emptied = True
         if isinstance(event, on.SmokeDone) and not event.failure:
