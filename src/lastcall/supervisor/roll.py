@@ -169,7 +169,7 @@ class Roll:
     def interrupt(self, why: str) -> None:
         """The service ends."""
         if self.stage not in FINAL:
-            self._failure = self._failure or why
+            self._failure = why
             self.take(Turn.END)
 
     def approve(self) -> bool:
@@ -282,11 +282,11 @@ class Roll:
         if self.stage is Stage.FINISHED:
             return f"Reloaded: generation {self.generation} serves, after {self._crew.now - self._began:.1f} s."
         head = f"Reload failed: {self._failure}. " if self.stage is not Stage.INTERRUPTED else f"{self._failure}. "
-        if self.stage is Stage.UNCHANGED:
-            return head + "No worker was replaced."
         slots = self._crew.regular()
         new = [slot.index for slot in slots if slot.generation == self.generation]
         old = [slot.index for slot in slots if slot.generation < self.generation]
+        if not new:
+            return head + "No worker was replaced."
         return head + f"Slots {_numbers(new)} run generation {self.generation}, slots {_numbers(old)} an older one."
 
     def _generations(self) -> dict[str, object]:
