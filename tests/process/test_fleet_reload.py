@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from contextlib import ExitStack
@@ -57,6 +56,9 @@ def test_no_request_fails_while_it_rolls(tmp_path: Path) -> None:
                         peer = None
             except Exception as exc:
                 failed.append(exc)
+            finally:
+                if peer is not None:
+                    peer.close()
 
         threads = [threading.Thread(target=ask, args=(number % 2 == 0,)) for number in range(8)]
         for thread in threads:
@@ -147,4 +149,3 @@ def test_a_process_that_ignores_hang_ups_goes_on_to(tmp_path: Path) -> None:
         assert "--supervise" not in service.process.stderr
     finally:
         service.__exit__()
-    assert os.getpid()

@@ -55,6 +55,10 @@ class Decides(Protocol):
 class Doors(Listeners, Protocol):
     """``net.slots.Slots``: the listening sockets of the service."""
 
+    @property
+    def listening(self) -> bool:
+        """Whether it was done already."""
+
     def listen(self) -> None:
         """Let the first client in; raises StartupError, or OSError."""
 
@@ -111,7 +115,6 @@ class Parent:
         self._timer: asyncio.TimerHandle | None = None
         self._look_timer: asyncio.TimerHandle | None = None
         self._looks = 0
-        self._listening = False
         self._accepting = False
         self._adding: dict[int, set[int]] = {}  # slot: workers that have not answered yet
         self._closing: dict[int, set[int]] = {}
@@ -308,7 +311,7 @@ class Parent:
 
     def _spawn(self, action: actions.Spawn) -> None:
         try:
-            self.workers.spawn(action.worker, action.slot, action.generation, self._seams.doors, self.slots, ())
+            self.workers.spawn(action.worker, action.slot, action.generation, self._seams.doors, self.slots)
         except OSError as exc:
             self.tell(events.SpawnFailed(action.worker, exc.strerror or str(exc)))
 
@@ -333,8 +336,7 @@ class Parent:
         task.add_done_callback(self._tasks.discard)
 
     def _set_accepting(self, action: actions.SetAccepting) -> None:
-        if action.slots and not self._listening:
-            self._listening = True
+        if action.slots and not self._seams.doors.listening:
             try:
                 self._seams.doors.listen()
             except (OSError, StartupError) as exc:

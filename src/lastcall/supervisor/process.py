@@ -157,6 +157,7 @@ class _Process:
         """The listeners: made, or inherited from the parent before; and the path of its control socket."""
         net = self._config.options.net
         if self._inheritance is not None:
+            self._inheritance.on_alone = self._alone
             state, fds, control = await self._inheritance.take(net.binds)
             return Slots.inherited(net.binds, net.backlog, state, fds), control
         slots = Slots(net.binds, net.backlog)
@@ -294,6 +295,12 @@ class _Process:
         return code
 
     # -- an upgrade -----------------------------------------------------------------------------------------------
+
+    def _alone(self, again: float = 0.5, tries: int = 60) -> None:
+        """The old parent was killed: its workers, which drain for a while, shut the door, since they know of no heir."""
+        self._slots.open_door()
+        if tries > 0 and not self._parent.stopping:
+            asyncio.get_running_loop().call_later(again, self._alone, again, tries - 1)
 
     def _successor_serves(self, pid: int) -> None:
         self._own.hand_pidfile_over()
