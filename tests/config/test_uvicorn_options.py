@@ -81,6 +81,10 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
 
 
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    """An application that no import string names."""
+
+
 def make(**keywords: Any) -> Config:
     return Config("app:app", **keywords)
 
@@ -141,8 +145,6 @@ def test_what_asks_for_nothing_that_is_missing_is_accepted(name: str, value: obj
 @pytest.mark.parametrize(
     ("name", "value", "missing"),
     [
-        ("workers", 2, "more than one worker"),
-        ("reload", True, "reloading"),
         ("http", "zttp", "own HTTP"),
         ("http", "package:Protocol", "own HTTP"),
         ("http", object, "own HTTP"),
@@ -207,15 +209,66 @@ def test_web_concurrency_of_one(text: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert make().warnings == []
 
 
-@pytest.mark.parametrize("text", ["4", "auto"])
-def test_more_web_concurrency_is_a_warning(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_web_concurrency_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", " 4 ")
+    assert make().options.workers.count == 4
+    assert make().options.workers.supervised
+    assert make(workers=None).workers == 4, "uvicorn's default, spelled out"
+    assert make(workers=1).workers == 1, "who says how many workers does not mean the variable"
+    assert not make(workers=1).options.workers.supervised
+    assert make().warnings == []
+    assert Config.from_command("app:app", {}, {"WEB_CONCURRENCY": "3"}).workers == 3
+    assert on_command("workers", "2", WEB_CONCURRENCY="3").workers == 2
+    assert Config.from_command("app:app", {}, {"WEB_CONCURRENCY": "3", "LASTCALL_WORKERS": "2"}).workers == 2
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "many", "2.5", "1 2"])
+def test_a_wrong_web_concurrency(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEB_CONCURRENCY", text)
-    config = make()
+    with pytest.raises(ConfigError) as caught:
+        make()
+    assert (caught.value.option, caught.value.value) == ("WEB_CONCURRENCY", text)
+    assert make(workers=2).workers == 2, "it is not looked at"
+
+
+def test_an_object_is_served_by_one_process_whatever_the_platform_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "4")
+    config = Config(application)
     assert config.workers == 1
-    assert len(config.warnings) == 1
-    assert f"WEB_CONCURRENCY={text}" in config.warnings[0]
-    assert make(workers=1).warnings == [], "who says how many workers does not mean the variable"
-    assert len(Config.from_command("app:app", {}, {"WEB_CONCURRENCY": text}).warnings) == 1
+    assert not config.options.workers.supervised
+    (warning,) = config.warnings
+    assert "WEB_CONCURRENCY=4" in warning
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"workers": 2},
+        {"workers": "auto"},
+        {"reload": True},
+        {"supervise": True},
+        {"canary": True},
+        {"limit_worker_age": 60},
+        {"limit_worker_rss": "1G"},
+    ],
+)
+def test_workers_import_the_application_themselves(keywords: dict[str, Any]) -> None:
+    assert make(**keywords).app == "app:app"
+    with pytest.raises(ConfigError, match="import string") as caught:
+        Config(application, **keywords)
+    assert [caught.value.option] == list(keywords)
+    assert Config(application, workers=1).workers == 1
+
+
+def test_reload_has_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = make(reload=True, workers=4)
+    assert (config.workers, config.options.workers.supervised) == (1, True)
+    (warning,) = config.warnings
+    assert "workers=4" in warning
+    assert make(reload=True, workers=1).warnings == []
+    monkeypatch.setenv("WEB_CONCURRENCY", "4")
+    (warning,) = make(reload=True).warnings
+    assert "WEB_CONCURRENCY=4" in warning
 
 
 @pytest.mark.parametrize("value", ["*", "127.0.0.1", ["10.0.0.0/8"]])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from lastcall.base.errors import ConfigError
 from lastcall.base.options import (
@@ -21,7 +21,7 @@ from lastcall.base.options import (
     StopOptions,
     WorkerOptions,
 )
-from lastcall.base.record import Record
+from lastcall.base.record import Record, replace
 from lastcall.base.types import ASGIApp
 from lastcall.config.cpus import available_cpus
 from lastcall.config.environment import unread_variables
@@ -33,7 +33,7 @@ from lastcall.config.resolve import Given, did_you_mean, from_environment, from_
 if TYPE_CHECKING:
     from lastcall.config.keywords import ConfigKeywords
 
-_SUPERVISING = ("workers", "reload", "canary", "supervise", "limit_worker_age", "limit_worker_rss")
+_SUPERVISING: Final = ("workers", "reload", "canary", "supervise", "limit_worker_age", "limit_worker_rss")
 """Options that ask for a parent, and so for an application that another process can import."""
 
 
@@ -77,7 +77,8 @@ class Config:
     def from_command(cls, app: str, flags: Mapping[str, Given], environ: Mapping[str, str]) -> Config:
         """Return the Config of a command line: ``flags`` by option name, then ``environ``, then the defaults."""
         config = cls.__new__(cls)
-        config._settle(app, from_environment(environ) | dict(flags), _wrong_app(app, "APP"), environ, command=True)
+        given = from_environment(environ) | dict(flags)
+        config._settle(app, given, _wrong_app(app, "APP"), environ, command=True)
         config.warnings.extend(unread_variables(environ))
         return config
 
@@ -96,6 +97,18 @@ class Config:
         config = cls.__new__(cls)
         app: Any = origin.app
         config._settle(app, dict(origin.given), _wrong_app(app, "APP"), environ, command=origin.command)
+        return config
+
+    @property
+    def says_where(self) -> bool:
+        """Whether somebody has said where to listen; else sockets that the service manager has opened are served."""
+        return any(name in self._given for name in ("bind", "host", "port", "uds", "fd"))
+
+    def listening_on(self, binds: tuple[BindSpec, ...]) -> Config:
+        """The same with other listeners."""
+        config = type(self).__new__(type(self))
+        config.__dict__.update(self.__dict__)
+        config.__dict__["options"] = replace(self.options, net=replace(self.options.net, binds=binds))
         return config
 
     def __getattr__(self, name: str) -> Any:
@@ -180,9 +193,8 @@ def _settle_workers(
     environ: Mapping[str, str],
 ) -> list[ConfigError]:
     """Make a number of ``workers``; return what cannot be."""
-    wrong: list[ConfigError] = []
     spelled, workers = "workers", values["workers"]
-    if "workers" in given:
+    if workers is not None:
         spelled = given["workers"].spelled
     elif text := environ.get("WEB_CONCURRENCY", "").strip():
         spelled = "WEB_CONCURRENCY"
@@ -190,23 +202,23 @@ def _settle_workers(
             workers = OPTIONS["workers"].kind.read(text)
         except UnusableValueError as error:
             return [ConfigError(spelled, text, error.expected)]
+        if workers != 1 and not isinstance(app, str):
+            # Platforms set it for all that run there, and a server inside a program may be one of them.
+            warnings.append(
+                f"{spelled}={text} has no effect: only an application given as module:attribute has workers"
+            )
+            workers = 1
     if values["reload"] and workers not in (None, 1):
         warnings.append(f"{spelled}={workers} has no effect beside reload: one worker is started")
         workers = 1
+    asks = [name for name in _SUPERVISING if values[name] is True or values[name] not in (None, False, 1, math.inf)]
+    if asks and not isinstance(app, str):
+        one = given[asks[0]]
+        string = "the application as an import string (module:attribute) beside it: workers import it themselves"
+        return [ConfigError(one.spelled, one.raw, string)]
     values["workers"] = available_cpus() if workers == "auto" else workers or 1
-    supervised = values["workers"] > 1 or any(values[name] for name in ("supervise", "reload", "canary"))
-    supervised |= values["limit_worker_age"] < math.inf or values["limit_worker_rss"] is not None
-    values["supervise"] = supervised
-    if supervised and not isinstance(app, str):
-        why = next((name for name in _SUPERVISING if name in given), spelled)
-        wrong.append(
-            ConfigError(
-                given[why].spelled if why in given else why,
-                given[why].raw if why in given else workers,
-                "the application as an import string (module:attribute) beside it: workers import it themselves",
-            )
-        )
-    return wrong
+    values["supervise"] = values["workers"] > 1 or any(name != "workers" for name in asks)
+    return []
 
 
 def _server_options(app: object, values: Mapping[str, Any]) -> ServerOptions:

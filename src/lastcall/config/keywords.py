@@ -126,5 +126,6 @@ class ConfigKeywords(TypedDict, total=False):
     ssl_context_factory: Callable[..., Any] | None
     h11_max_incomplete_event_size: int | None
     reset_contextvars: bool
+    daemon: bool
     timeout_notify: float
     callback_notify: Callable[..., Any] | None

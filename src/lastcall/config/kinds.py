@@ -25,7 +25,8 @@ LOG_LEVELS = ("critical", "error", "warning", "info", "debug", "trace")
 
 _DIGITS = re.compile(r"[0-9]{1,19}")
 _SIZE = re.compile(r"([0-9]{1,19})([KkMmGg]?)")
-_OCTAL_MODE = re.compile(r"(0o)?[0-7]{1,4}")
+_OCTAL_MODE = re.compile(r"(0o|0)?[0-7]{1,3}")
+_DECIMAL = re.compile(r"[0-9]{0,10}\.?[0-9]{1,20}")
 _IMPORT_STRING = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _NO_HOST = re.compile(r"[\s\0/\[\]]")
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%[^:]+)?")
@@ -444,9 +445,11 @@ class Fraction(Kind):
     def convert(self, value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise self.refusal()
+        if isinstance(value, str) and not _DECIMAL.fullmatch(value.strip()):
+            raise self.refusal()
         try:
             share = float(value)
-        except (ValueError, OverflowError):
+        except OverflowError:
             raise self.refusal() from None
         if not 0.0 < share < 1.0:  # NaN is neither
             raise self.refusal()

@@ -35,6 +35,7 @@ _OF_THE_SERVER = frozenset(
 _MODE = re.compile(r"(?P<path>.*),mode=(?P<mode>[^,]*)")
 _OCTAL = re.compile(r"[0-7]{3}|0o?[0-7]{3}")
 _PORT = re.compile(r"[0-9]{1,5}")
+_STATUS = re.compile(r"[1-5][0-9]{2}")
 
 
 class Strings(Kind):
@@ -96,7 +97,10 @@ class Binds(Kind):
 
 
 class Smokes(Kind):
-    """Smoke checks: ``PATH`` or ``PATH=STATUS``, read into pairs of path and status."""
+    """Smoke checks: ``PATH`` or ``PATH=STATUS``, read into pairs of path and status.
+
+    A path may have a query. One that ends like a status needs the status too: ``/search?size=200=200``.
+    """
 
     repeatable: bool = True
 
@@ -119,13 +123,14 @@ class Smokes(Kind):
 
     def _check(self, text: str) -> tuple[str, int]:
         path, equals, status = text.rpartition("=")
-        if not (equals and status.isascii() and status.isdigit()):
-            path, status = text, "200"  # "=" may stand in a query, too
+        wanted = int(status) if _STATUS.fullmatch(status) else 0
+        if not equals or not (status.isascii() and status.isdigit()) or ("?" in path and not wanted):
+            path, wanted = text, 200  # "=" may stand in a query, too: /search?page=2
         if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path or "#" in path:
             raise UnusableValueError(self.expected, text)
-        if not 100 <= int(status) <= 599:
+        if not wanted:
             raise UnusableValueError("a status from 100 to 599", text)
-        return path, int(status)
+        return path, wanted
 
 
 class Headers(Kind):

@@ -186,6 +186,20 @@ UNSUPPORTED: Final = (
         help="A fresh context for each request. Any value: every request has a context of its own in lastcall.",
     ),
     Option(
+        name="daemon",
+        short="-D",
+        kind=Switch(form="single"),
+        default=False,
+        group="Later",
+        help="Going into the background, which gunicorn and hypercorn do. Refused: systemd does it better.",
+        only=Only(
+            (False,),
+            "a server in the foreground",
+            "a service manager keeps it in the background, starts it again and has its log "
+            "(docs/how-to/stop-under-systemd.md)",
+        ),
+    ),
+    Option(
         name="timeout_notify",
         flag=None,
         kind=Seconds(),

@@ -15,7 +15,7 @@ import copy
 import io
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from lastcall.base.errors import ConfigError
@@ -308,6 +308,7 @@ class StopView:
     """SIGINT has come. Called in its handler."""
 
     def __init__(self) -> None:
+        self.also: Callable[[Progress | None], None] | None = None  # who else is told
         self._terminal: Terminal | None = None
         self._lists = False  # whether messages, and so the list, belong there
         self._ordered = False
@@ -325,6 +326,8 @@ class StopView:
             self._terminal.show(progress)
         elif progress is not None:
             logging.getLogger("lastcall.error").info("%s", progress)
+        if self.also is not None:
+            self.also(progress)
 
     def close(self) -> None:
         """The stop is over. May be called again, and in a signal handler."""

@@ -24,7 +24,7 @@ from typing import Final
 
 from lastcall.supervisor import actions as do
 from lastcall.supervisor.attendance import Door, Slot
-from lastcall.supervisor.crew import ERROR, INFO, Crew, Failure
+from lastcall.supervisor.crew import ERROR, INFO, WARNING, Crew, Failure
 from lastcall.supervisor.events import ReloadOrdered
 from lastcall.supervisor.life import Life, Worker
 from lastcall.supervisor.policy import DRAINING_MOST
@@ -224,7 +224,8 @@ class Roll:
             if trial.verdict is not None:
                 self.report = dict(trial.verdict.report)
                 if trial.verdict.verdict == PROMOTE:
-                    self._crew.say(INFO, f"The canary is promoted: {trial.verdict.reason}.")
+                    level = WARNING if self.report.get("warning") else INFO
+                    self._crew.say(level, f"The canary is promoted: {trial.verdict.reason}.")
                     self.take(Turn.PROMOTED)
                 else:
                     self._fail(trial.verdict.reason)
@@ -270,9 +271,12 @@ class Roll:
                 self._trial.clear_away()
             crew.out.append(do.Notify("READY"))
         ok, text = self.stage is Stage.FINISHED, self._text()
+        if self._trial is not None:
+            text += self._trial.distributions()
         if self.stage is not Stage.INTERRUPTED:
             crew.say(INFO if ok else ERROR, text)
-        report = {**self.report, "outcome": self.stage.value, "reason": self._failure, **self._generations()}
+        reason = self._failure or self.report.get("reason", "")
+        report = {**self.report, "outcome": self.stage.value, "reason": reason, **self._generations()}
         for request in self.requests:
             crew.settle(request, ok, text, report)
 
