@@ -217,7 +217,10 @@ class Crew:
         """Where a successor says that it accepts, it is the holder, and its predecessor drains."""
         for slot in list(self.slots.values()):
             successor = slot.successor
+            # One that is late again waits until its event loop turns: its predecessor may still be at work.
             if successor is not None and slot.index in successor.accepts and successor.life is Life.SERVING:
+                if not successor.on_time:
+                    continue
                 predecessor, slot.holder, slot.successor = slot.holder, successor, None
                 slot.generation = successor.generation
                 if predecessor is not None and predecessor is not successor:

@@ -278,7 +278,7 @@ class Fleet:
             text = "No reload is under way." if roll is None else "It is being rolled back already."
             self.crew.settle(event.request, roll is not None, text)
             return
-        untouched = roll.stage is not Stage.ROLLING
+        untouched = roll.untouched
         roll.refuse()
         text = "Rolled back." if untouched else "Workers were replaced already: the reload is stopped where it stands."
         self.crew.settle(event.request, untouched, text)
