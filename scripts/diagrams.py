@@ -19,12 +19,14 @@ from typing import TypeVar
 from lastcall.asgi import lifespan
 from lastcall.connection import http1
 from lastcall.drain import ladder
+from lastcall.supervisor.canary import run as canary
 
 DOCS = Path(__file__).parents[1] / "docs"
 PLACES = {
     "ladder": DOCS / "explanation" / "drain.md",
     "lifespan": DOCS / "explanation" / "architecture.md",
     "http1": DOCS / "explanation" / "architecture.md",
+    "canary": DOCS / "explanation" / "canary.md",
 }
 
 S = TypeVar("S", bound=Enum)
@@ -61,7 +63,18 @@ def http1_diagram() -> str:
     return _mermaid(["    [*] --> AWAIT_HEAD", *moves, "    CLOSED --> [*]"])
 
 
-DIAGRAMS = {"ladder": ladder_diagram, "lifespan": lifespan_diagram, "http1": http1_diagram}
+def canary_diagram() -> str:
+    """Return the procedure of a canary."""
+    ends = [f"    {state.name} --> [*]" for state in canary.State if state in canary.FINAL]
+    return _mermaid(["    [*] --> HOLD", *arrows(canary.TRANSITIONS), *ends])
+
+
+DIAGRAMS = {
+    "ladder": ladder_diagram,
+    "lifespan": lifespan_diagram,
+    "http1": http1_diagram,
+    "canary": canary_diagram,
+}
 
 
 def with_diagram(page: str, name: str) -> str:

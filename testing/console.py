@@ -227,4 +227,6 @@ def _environment(directory: Path) -> dict[str, str]:
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
         "CURL_HOME": str(directory),
         "PYTHONUNBUFFERED": "1",
+        # Of each page's own service: `lastcall ctl` would find those of other tests, too.
+        "LASTCALL_CONTROL_SOCKET": str(directory / "control.sock"),
     }

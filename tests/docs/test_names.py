@@ -9,6 +9,7 @@ import re
 import click
 import pytest
 
+from lastcall.cli.ctl import ctl
 from lastcall.cli.migrate_granian import FLAGS as GRANIAN
 from lastcall.cli.migrate_gunicorn import FLAGS as GUNICORN
 from lastcall.cli.migrate_hypercorn import FLAGS as HYPERCORN
@@ -33,7 +34,7 @@ def flags_of(command: click.Command) -> set[str]:
 
 
 FLAGS = {flag for option in OPTIONS.values() for flag in option.flags} | {"--help", "--version"} | flags_of(once)
-FLAGS |= flags_of(doctor_command) | flags_of(drill_group)
+FLAGS |= flags_of(doctor_command) | flags_of(drill_group) | flags_of(ctl)
 VARIABLES = {option.env for option in OPTIONS.values() if option.env} | {"LASTCALL_APP", "LASTCALL_ONCE_STORE", MARK}
 # Of other programs: curl, docker, mypy, timeout.
 FOREIGN = {"--unix-socket", "--init", "--stop-timeout", "--strict", "--preserve-status", "--pwprompt", "--owner"}

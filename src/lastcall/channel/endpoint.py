@@ -5,7 +5,9 @@ from __future__ import annotations
 import array
 import asyncio
 import os
+import select
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -55,13 +57,29 @@ class Endpoint:
         return len(self._unsent)
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
-        """Send, or keep what cannot be sent now. After the loss of the other side this does nothing."""
+        """Send, or keep what cannot be sent now. After the loss of the other side this does nothing.
+
+        Raises OSError, and sends nothing, where no descriptors are free.
+        """
         if self._closed:
             return
         data = frame(encode(message), len(descriptors))
-        self._unsent.append((data, [os.dup(fd) for fd in descriptors]))
+        copies: list[int] = []
+        try:
+            for fd in descriptors:
+                copies.append(os.dup(fd))
+        except OSError:
+            for fd in copies:
+                os.close(fd)
+            raise
+        self._unsent.append((data, copies))
         if not self._writing:
             self._write()
+
+    def read_rest(self) -> None:
+        """Take what has come and was not read yet: for the last words of one that has ended."""
+        while not self._closed and self._readable():
+            pass
 
     def close(self) -> None:
         """Close; what is unsent is lost. ``on_lost`` is not called."""
@@ -73,6 +91,14 @@ class Endpoint:
             self._loop.remove_writer(self._sock)
         self._sock.close()
         self._close_descriptors()
+
+    def finish(self, timeout: float) -> None:
+        """Send what is unsent, waiting at most ``timeout`` seconds for the other side, then close."""
+        end = time.monotonic() + timeout
+        while self._unsent and not self._closed and (left := end - time.monotonic()) > 0:
+            select.select([], [self._sock], [], left)
+            self._write()
+        self.close()
 
     def let_go(self) -> None:
         """In a forked child: close our copies, and touch no loop."""
@@ -93,16 +119,17 @@ class Endpoint:
             self.close()
             self._on_lost(error)
 
-    def _readable(self) -> None:
+    def _readable(self) -> bool:
+        """Read once; whether there may be more."""
         try:
             data, ancillary, flags, _ = self._sock.recvmsg(
                 _READ, socket.CMSG_SPACE(DESCRIPTORS_AT_MOST * _INT), getattr(socket, "MSG_CMSG_CLOEXEC", 0)
             )
         except (BlockingIOError, InterruptedError):
-            return
+            return False
         except OSError:
             self._lose(None)
-            return
+            return False
         for level, kind, content in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 found = array.array("i")
@@ -110,10 +137,10 @@ class Endpoint:
                 self._received.extend(found)
         if flags & socket.MSG_CTRUNC:
             self._lose(ChannelError("descriptors are missing: too few are free in this process"))
-            return
+            return False
         if not data:
             self._lose(None)
-            return
+            return False
         try:
             for content, count in self._frames.feed(data):
                 message = decode(content)
@@ -121,9 +148,10 @@ class Endpoint:
                     raise ChannelError(f"{count} descriptors were announced, and {len(self._received)} came")
                 self._on_message(message, [self._received.popleft() for _ in range(count)])
                 if self._closed:
-                    return
+                    return False
         except ChannelError as exc:
             self._lose(exc)
+        return not self._closed
 
     def _write(self) -> None:
         while self._unsent and not self._closed:

@@ -14,6 +14,7 @@ DESCRIPTORS_AT_MOST = 250
 """With one frame; Linux takes 253 in one message (SCM_MAX_FD)."""
 
 _HEAD = struct.Struct("!IB")
+HEAD_SIZE = _HEAD.size
 
 
 def frame(data: bytes, descriptors: int = 0) -> bytes:
@@ -21,6 +22,19 @@ def frame(data: bytes, descriptors: int = 0) -> bytes:
     if len(data) > LARGEST or descriptors > DESCRIPTORS_AT_MOST:
         raise ChannelError(f"a frame of {len(data)} bytes with {descriptors} descriptors is too large")
     return _HEAD.pack(len(data), descriptors) + data
+
+
+def head_of(data: bytes | bytearray) -> tuple[int, int]:
+    """The length and the number of descriptors that a frame's first ``HEAD_SIZE`` bytes announce.
+
+    Raises ChannelError for more than there can be.
+    """
+    length: int
+    descriptors: int
+    length, descriptors = _HEAD.unpack_from(data)
+    if length > LARGEST or descriptors > DESCRIPTORS_AT_MOST:
+        raise ChannelError(f"a frame of {length} bytes with {descriptors} descriptors is too large")
+    return length, descriptors
 
 
 class Frames:
@@ -33,9 +47,7 @@ class Frames:
         """Take bytes; yield every frame that is complete by now. Raises ChannelError for a length that is too large."""
         self._data += data
         while len(self._data) >= _HEAD.size:
-            length, descriptors = _HEAD.unpack_from(self._data)
-            if length > LARGEST or descriptors > DESCRIPTORS_AT_MOST:
-                raise ChannelError(f"a frame of {length} bytes with {descriptors} descriptors is too large")
+            length, descriptors = head_of(self._data)
             end = _HEAD.size + length
             if len(self._data) < end:
                 return

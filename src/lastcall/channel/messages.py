@@ -35,7 +35,7 @@ class Boot(Message):
     ``settings`` is a pickle in base64 of the configuration's source (``supervisor.settings``), ``sys_path`` the
     parent's. ``beat`` is this worker's place, in doubles, in the page of heartbeats. ``slots`` and ``binds`` say of
     each listener behind it which slot and which of the configured addresses it belongs to. ``accept``: the slots to
-    accept on as soon as the worker is told to (``Accept``); until then on none but the private listener.
+    accept on as soon as the worker is told to (``Accept``); until then on none but the private listener. ``lost_workers`` as in ``LostWorkers``.
     Descriptors: the page of heartbeats (a memfd), the private unix listener (smoke checks, census), the listeners.
     """
 
@@ -47,7 +47,7 @@ class Boot(Message):
     beat: int
     slots: tuple[int, ...]
     binds: tuple[int, ...]
-    lost_leases: tuple[str, ...] = ()
+    lost_workers: tuple[str, ...] = ()
 
 
 class Accept(Message):
@@ -107,6 +107,12 @@ class Force(Message):
     cause: str
 
 
+class LostWorkers(Message):
+    """Workers of this service that have died (``base.lost_workers.worker_name``): nobody holds what they held."""
+
+    names: tuple[str, ...]
+
+
 class CensusWanted(Message):
     """Asks for a ``Census`` with the same number. ``tasks``: with what runs, by name."""
 
@@ -128,10 +134,14 @@ class Ready(Message):
 
 
 class Failed(Message):
-    """The start failed; the worker ends with ``code``. ``reason`` is one line."""
+    """The start failed; the worker ends with ``code``. ``reason`` is one line.
+
+    ``text`` is all that there is to say, with the traceback: the parent says it, once for all workers that fail so.
+    """
 
     reason: str
     code: int
+    text: str = ""
 
 
 class RetireMe(Message):
@@ -170,8 +180,9 @@ class Census(Message):
     """What the worker has done since its start, and does now.
 
     ``in_flight`` by kind; ``served`` responses, of them ``errors`` with 5xx; ``latency``: counts of responses by time
-    from head to end, in the buckets of ``LATENCY_BUCKETS`` (seconds; the last is what took longer); ``rss`` in bytes;
-    ``moved`` and ``adopted`` connections.
+    from the request's head to the response's, in the buckets of ``LATENCY_BUCKETS`` (the last is what took longer), so
+    that neither streams nor clients that read slowly count as slow; ``rss`` in bytes; ``moved`` and ``adopted``
+    connections. Requests of the private listener (smoke checks) are in none of these.
     ``tasks``: what runs, longest first, as ``{"method", "path", "kind", "age", "client"}``; empty unless asked for.
     """
 
@@ -188,12 +199,15 @@ class Census(Message):
 
 
 class Progress(Message):
-    """Each second of a drain: the phase, what is left (seconds; None: no limit), what runs, longest first."""
+    """Each second of a drain: the phase, what is left (seconds; None: no limit), what runs, longest first.
+
+    ``tasks`` are the first of ``in_flight``: ``{"name", "kind", "age"}``, the age in seconds.
+    """
 
     phase: str
     left: float | None
     in_flight: int
-    tasks: tuple[str, ...] = ()
+    tasks: tuple[dict[str, Any], ...] = ()
 
 
 class Goodbye(Message):
@@ -203,8 +217,34 @@ class Goodbye(Message):
     moved: int = 0
 
 
-LATENCY_BUCKETS = tuple(0.0005 * 2**n for n in range(18))
-"""Upper bounds in seconds: 0.5 ms to 65 s, each twice the one before."""
+# -- from one parent to the next (an upgrade) ------------------------------------------------------------------------
+
+
+class Inherit(Message):
+    """The listeners of the service, for a successor of the parent. ``more``: another such message follows.
+
+    ``state`` is what ``net.slots`` makes of them, empty in all messages but the first; ``addresses`` are those of the
+    configuration, in order, as text; ``control`` is the path of the control socket, "" where there is none.
+    Descriptors: the listeners, or the next of them.
+    """
+
+    state: dict[str, Any]
+    addresses: tuple[str, ...]
+    control: str
+    more: bool
+
+
+class Serving(Message):
+    """The new parent's workers accept: the old ones may go."""
+
+    pid: int
+
+
+LATENCY_BUCKETS = tuple(0.0005 * 2 ** (n / 3) for n in range(52))
+"""Upper bounds in seconds: 0.5 ms to 65 s, three for each doubling: a difference of one bucket is 26 % at most.
+
+The canary's test tolerates a bucket (``supervisor.canary.verdict``); with wider ones it could not tell 3 times slower.
+"""
 
 
 def _subclasses() -> dict[str, type[Message]]:

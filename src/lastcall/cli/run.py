@@ -48,11 +48,14 @@ def serve(configure: Callable[[], Config], *, final: bool = True) -> int:
     """
     try:
         config = configure()
+        run_it: Callable[..., int]
         with collector_waits(freeze=final and config.options.gc_freeze):
             # Here and not above: `lastcall --help` and a wrong option need not wait for the server to be imported.
-            from lastcall.server.process import run_process  # noqa: PLC0415
-
-        return run_process(config, tell=tell, final=final)
+            if config.options.workers.supervised:
+                from lastcall.supervisor.process import run_supervisor as run_it  # noqa: PLC0415
+            else:
+                from lastcall.server.process import run_process as run_it  # noqa: PLC0415
+        return run_it(config, tell=tell, final=final)
     except LastcallError as error:
         return tell(error)
     except KeyboardInterrupt:

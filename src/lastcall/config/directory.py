@@ -9,6 +9,25 @@ from lastcall.config.kinds import UnusableValueError
 from lastcall.config.options import OPTIONS
 
 
+def _here() -> str:
+    """The working directory, by the name under which it was entered if the shell has told that (pwd -L of POSIX)."""
+    logical = os.environ.get("PWD", "")
+    try:
+        if os.path.isabs(logical) and os.path.samefile(logical, "."):
+            return logical
+        return os.getcwd()
+    except OSError:
+        return ""  # it is gone
+
+
+_started_in = _here()
+
+
+def started_in() -> str | None:
+    """The directory in which this process was started, for another one like it; None if that is not known."""
+    return _started_in or None
+
+
 def enter_directory(value: object, spelled: str) -> str:
     """Go to the directory that ``spelled`` (a flag, variable or keyword) names; return its absolute path.
 

@@ -19,22 +19,27 @@ from lastcall.asgi.loading import prepare
 from lastcall.base.errors import LastcallError, StartupError
 from lastcall.base.exit_code import ExitCode
 from lastcall.base.lineage import exit_code
+from lastcall.base.record import replace
 from lastcall.drain.ladder import TEARDOWN, Budgets, Phase, State, signal_times, time_left
 from lastcall.observe.logs import configure_logging
 from lastcall.server import sigaction, watchdog
 from lastcall.server.loops import make_loop, refuse_running_loop, run_until_done
 from lastcall.server.manager import ServiceManager
+from lastcall.server.other_signals import HangUp, listening
 from lastcall.server.own_process import OwnProcess, on_systemds_sockets
+from lastcall.server.parts import budgets_of
 from lastcall.server.process_end import ProcessEnd
-from lastcall.server.server import Server, budgets_of
+from lastcall.server.server import Server
 from lastcall.server.signals import SignalHandler
 from lastcall.server.teardown import close_loop
 from lastcall.systemd.activation import take_sockets
 from lastcall.systemd.notify import Notifier, take_place
 
 if TYPE_CHECKING:
+    from lastcall.base.options import ServerOptions
     from lastcall.base.progress import Progress
     from lastcall.config import Config
+    from lastcall.server.parent import Parent
     from lastcall.server.guard import Guard
 
 logger = logging.getLogger("lastcall.error")
@@ -46,7 +51,9 @@ STACKS_SIGNAL: int = getattr(signal, "SIGRTMAX", 0) and signal.SIGRTMAX - 3
 """The signal by which ``faulthandler`` is asked for the stacks, without the GIL; 0 where there are no such signals."""
 
 
-def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: bool) -> int:
+def run_process(
+    config: Config, *, tell: Callable[[LastcallError], int], final: bool, parent: Parent | None = None
+) -> int:
     """Serve in this process until it is told to stop; return the exit code.
 
     Owns the event loop, the signal handlers and the teardown. ``tell`` is given the ConfigError or StartupError that
@@ -54,6 +61,8 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
 
     ``final``: nothing but the end of the process follows. Then the signal handlers and the watchdog stay, so that the
     end, ``atexit`` functions included, is bounded and never that of a signal. Otherwise both are gone on return.
+
+    ``parent``: this is a worker, whose parent binds, and gives the orders.
 
     Does not return, but ends the process, where threads or child processes would keep it from ending. Before anything
     is done, raises RuntimeError in a running event loop and while another call owns this process, and the errors of a
@@ -65,15 +74,23 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
             "lastcall serves in this process already, and owns it until that call returns: "
             "for a server beside it use Server(Config(...)).run() in a thread"
         )
-    own = OwnProcess(config.options)
+    own = OwnProcess(config.options) if parent is None else OwnProcess(_without_files(config.options), parent.role)
     place, activation = take_place(os.environ, os.getpid()), take_sockets(os.environ, os.getpid())
     prepare(config.options.app)
     configure_logging(config.options.log)
-    config = on_systemds_sockets(config, activation)
+    if parent is None:
+        config = on_systemds_sockets(config, activation)
     manager = ServiceManager(Notifier(place))
-    guard = ProcessGuard(budgets_of(config.options.stop), own, manager, gc_freeze=config.options.gc_freeze, final=final)
-    server = Server(config)
-    handler = SignalHandler(server)
+    guard = ProcessGuard(
+        budgets_of(config.options.stop),
+        own,
+        manager,
+        gc_freeze=config.options.gc_freeze,
+        final=final,
+        parent=0 if parent is None else parent.pid,
+    )
+    server = Server(config, parent=parent)
+    handler = SignalHandler(server, None if parent is None else parent.decides)
     if final:
         # The first to be registered is the last to be called: the application's functions still have the handlers.
         atexit.register(handler.ignore)
@@ -92,7 +109,8 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
                     raise
                 return server.interrupted().exit_code
             try:
-                code = run_server(loop, server, handler, guard)
+                with listening(loop, _other_signals(server, parent)):
+                    code = run_server(loop, server, handler, guard)
             finally:
                 end = time.monotonic() + TEARDOWN
                 guard.bound_the_end()
@@ -111,6 +129,11 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
             guard.stop()
         guard.thaw()
     return code
+
+
+def _without_files(options: ServerOptions) -> ServerOptions:
+    """The options of a worker: pidfile and report are its parent's."""
+    return replace(options, process=replace(options.process, pidfile=None), stop=replace(options.stop, report=None))
 
 
 def run_server(loop: asyncio.AbstractEventLoop, server: Server, handler: SignalHandler, guard: Guard) -> int:
@@ -140,6 +163,27 @@ def run_server(loop: asyncio.AbstractEventLoop, server: Server, handler: SignalH
     return max(code, serving.result().exit_code)
 
 
+def _other_signals(server: Server, parent: Parent | None) -> dict[int, Callable[[], object]]:
+    """What the signals are answered with that only a parent can obey. A worker hears of them by its own means."""
+    if parent is not None or not hasattr(signal, "SIGHUP"):
+        return {}
+    hang_up = HangUp()
+
+    def hung_up() -> None:
+        if hang_up.is_the_end():
+            server.hung_up()
+        else:
+            logger.warning("SIGHUP has no effect: a reload needs a parent process, which --supervise starts")
+
+    def upgrade() -> None:
+        logger.warning("SIGUSR2 has no effect: an upgrade needs a parent process, which --supervise starts")
+
+    handlers: dict[int, Callable[[], object]] = {signal.SIGUSR2: upgrade}
+    if not hang_up.ignored:
+        handlers[signal.SIGHUP] = hung_up
+    return handlers
+
+
 def _hush(loop: asyncio.AbstractEventLoop, told: BaseException) -> None:
     """Keep the loop from reporting ``told`` as never retrieved when its task is destroyed, maybe at the very end."""
     earlier = loop.get_exception_handler()
@@ -159,13 +203,21 @@ class ProcessGuard:
     """What only a process of our own may do for its server: the watchdog, and the garbage collector's settings."""
 
     def __init__(
-        self, budgets: Budgets, own: OwnProcess, manager: ServiceManager, *, gc_freeze: bool, final: bool
+        self,
+        budgets: Budgets,
+        own: OwnProcess,
+        manager: ServiceManager,
+        *,
+        gc_freeze: bool,
+        final: bool,
+        parent: int = 0,
     ) -> None:
         self._budgets = budgets
         self._own = own
         self._manager = manager
         self._gc_freeze = gc_freeze
         self._final = final
+        self._parent = parent
         self._bounded = False
         self._frozen = False
         self._stacks = 0
@@ -186,7 +238,7 @@ class ProcessGuard:
             self._stacks = STACKS_SIGNAL
             faulthandler.register(self._stacks, file=where, all_threads=True)
         try:
-            watchdog.start(where, self._stacks)
+            watchdog.start(where, self._stacks, self._parent)
         except OSError as exc:
             raise StartupError(f"cannot start the watchdog's thread: {exc.strerror}") from exc
         self._started = True
@@ -212,6 +264,8 @@ class ProcessGuard:
     def ready(self) -> None:
         """The server serves: what start-up made stays for good, and the collector need not look at it again."""
         self._plan(Phase.SERVING)
+        if self._parent:
+            watchdog.begin_anew()  # a SIGTERM that was too late to interrupt the start asks for a successor
         if self._gc_freeze:
             gc.collect()
             self._frozen = self._final or gc.get_freeze_count() == 0

@@ -1,4 +1,4 @@
-"""What the fleet has the parent do. Records, without behaviour; they are carried out in order (``supervisor.parent``)."""
+"""What the fleet has the parent do. Records, without behaviour; ``supervisor.parent`` carries them out in order."""
 
 from __future__ import annotations
 
@@ -24,14 +24,22 @@ class Smoke(Action):
 
 
 class SetAccepting(Action):
-    """Have the worker accept on exactly these slots (``channel.messages.Accept``)."""
+    """Have the worker accept on exactly these slots (``channel.messages.Accept``); ``AcceptsNow`` follows.
+
+    ``SHARED`` is among them for those that accept from the listeners of all, where the policy says that there are any.
+    The first one of a service is the time to ``listen()``.
+    """
 
     worker: int
     slots: tuple[int, ...]
 
 
 class Retire(Action):
-    """Have the worker drain, with ``successor`` (a worker's number) to pass connections to, or None: as in a stop."""
+    """Have the worker drain; ``StoppedAccepting`` follows. ``successor``: the worker to pass connections to, by number.
+
+    None: idle connections are closed as in a stop. In both cases somebody else accepts from the listeners from now on,
+    so it does not empty them. It may come again, to hurry with ``short``.
+    """
 
     worker: int
     cause: str
@@ -48,7 +56,7 @@ class HandOver(Action):
 
 
 class Drain(Action):
-    """The final stop of one worker."""
+    """The final stop of one worker, whatever it was told before; ``Emptied`` follows. It may come again."""
 
     worker: int
     cause: str
@@ -82,14 +90,17 @@ class Kill(Action):
 
 
 class OpenSlot(Action):
-    """Make the listeners of a new slot and give running workers copies; ``SlotOpened`` follows. ``share`` as in Steer."""
+    """Make the listeners of a new slot and give running workers copies; ``SlotOpened`` or ``SlotFailed`` follows.
+
+    ``share`` as in Steer.
+    """
 
     slot: int
     share: float | None = None
 
 
 class CloseSlot(Action):
-    """Steer newcomers away from the slot, have all holders empty and close it, then close ours; ``SlotClosed`` follows."""
+    """Steer newcomers away, have all holders empty and close the slot, then close ours; ``SlotClosed`` follows."""
 
     slot: int
 
@@ -103,6 +114,10 @@ class Steer(Action):
 
 class ShutDoor(Action):
     """The final stop: let nobody new in, at every listener that only this service holds."""
+
+
+class CloseListeners(Action):
+    """All workers have emptied and closed their copies, or are gone: close ours."""
 
 
 class Settled(Action):

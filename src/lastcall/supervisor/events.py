@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from lastcall.base.record import Record
 from lastcall.channel.messages import Census
+from lastcall.supervisor.policy import FleetPolicy
 
 
 class Event(Record):
@@ -33,12 +34,15 @@ class ForceOrdered(Event):
 class ReloadOrdered(Event):
     """Roll to a new generation. ``request`` is whose answer it is (``Settled``). ``development``: files have changed.
 
-    ``canary``: through the canary first. The acting side has read the configuration already, and it is usable.
+    ``canary``: through the canary first. The acting side has read the configuration already, and it is usable:
+    ``policy`` is what it says now, None: what it said before. Workers of a generation that has not been spawned before
+    get the configuration that was read last.
     """
 
     request: int
     canary: bool = False
     development: bool = False
+    policy: FleetPolicy | None = None
 
 
 class ScaleOrdered(Event):
@@ -61,7 +65,7 @@ class RollBackOrdered(Event):
 
 
 class UpgradeReady(Event):
-    """A new parent serves on the same listeners: drain, and leave it the clients."""
+    """A new parent serves on the same listeners: drain, leave it the clients, and close no door."""
 
 
 # -- from workers -----------------------------------------------------------------------------------------------------
@@ -128,7 +132,7 @@ class WantsToRetire(Event):
 
 
 class Exited(Event):
-    """The process is gone: its exit code, or minus the signal's number. ``reason``: what it said before, if anything."""
+    """The process is gone: its exit code, or minus the signal's number. ``reason``: what it said before, if it did."""
 
     worker: int
     code: int
@@ -154,6 +158,13 @@ class SlotOpened(Event):
     """The listeners of a new slot listen, and every worker has its copies."""
 
     slot: int
+
+
+class SlotFailed(Event):
+    """The listeners of a new slot could not be made (descriptors, addresses); nothing of them is left."""
+
+    slot: int
+    reason: str
 
 
 class SlotClosed(Event):

@@ -1,1 +1,1 @@
-"""One worker of a fleet: a server whose listeners, orders and end come from a parent, over the channel."""
+"""A worker: one server in an interpreter of its own, under a parent that binds, watches and gives the orders."""

@@ -1,0 +1,317 @@
+"""The process of the parent: its event loop, its signals, what it says, and its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import math
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from lastcall.base.errors import LastcallError, StartupError
+from lastcall.base.exit_code import ExitCode
+from lastcall.base.record import replace
+from lastcall.drain.ladder import Phase
+from lastcall.net.slots import Slots
+from lastcall.observe.logs import StopView, configure_logging
+from lastcall.server import watchdog
+from lastcall.server.loops import refuse_running_loop
+from lastcall.server.manager import ServiceManager
+from lastcall.server.own_process import OwnProcess, on_systemds_sockets
+from lastcall.server.parts import budgets_of
+from lastcall.server.process import ProcessGuard
+from lastcall.server.report_file import ReportFile, report_file
+from lastcall.server.teardown import close_loop
+from lastcall.supervisor.canary.smoke import checks_for, smoke
+from lastcall.supervisor.control_server import ControlServer
+from lastcall.supervisor.events import UpgradeReady
+from lastcall.supervisor.fleet import Fleet
+from lastcall.supervisor.parent import Parent, Seams
+from lastcall.supervisor.policy import KILL_MARGIN, FleetPolicy
+from lastcall.supervisor.report import merged
+from lastcall.supervisor.runtime_dir import name_of
+from lastcall.supervisor.service import ParentService
+from lastcall.supervisor.settings import pack
+from lastcall.supervisor.signals import Signals
+from lastcall.supervisor.upgrade import Inheritance, Upgrade, inheritance
+from lastcall.systemd.activation import take_sockets
+from lastcall.systemd.notify import Notifier, take_place
+
+if TYPE_CHECKING:
+    from lastcall.config import Config
+    from lastcall.supervisor.workers import Worker
+
+logger = logging.getLogger("lastcall.error")
+
+
+def run_supervisor(config: Config, *, tell: Callable[[LastcallError], int], final: bool) -> int:
+    """Serve by workers under this process until it is told to stop; return the exit code.
+
+    The arguments are those of ``server.process.run_process``. The application is not imported here, and the event loop
+    is asyncio's, whatever ``--loop`` says: that is for workers.
+
+    Before anything is done, raises RuntimeError in a running event loop and while another call owns this process, and
+    ConfigError for a configuration that no other process could have.
+    """
+    refuse_running_loop()
+    if watchdog.is_running():
+        raise RuntimeError("lastcall serves in this process already, and owns it until that call returns")
+    settings = pack(config)
+    own = OwnProcess(config.options, "parent")
+    place, activation = take_place(os.environ, os.getpid()), take_sockets(os.environ, os.getpid())
+    configure_logging(config.options.log)
+    config = on_systemds_sockets(config, activation)
+    notifier = Notifier(place)
+    # The kill timers of workers give them a moment more than their longest stop, and the parent ends after them.
+    budgets = budgets_of(config.options.stop)
+    budgets = replace(budgets, lifespan_shutdown=budgets.lifespan_shutdown + KILL_MARGIN)
+    guard = ProcessGuard(budgets, own, ServiceManager(notifier), gc_freeze=config.options.gc_freeze, final=final)
+    view = StopView()
+    view.also = guard.progress
+    signals = Signals(on_interrupt=view.interrupted)
+    if final:
+        atexit.register(signals.handler.ignore)
+    code: int = ExitCode.STOPPED
+    try:
+        guard.start()
+        signals.install()
+        loop = asyncio.new_event_loop()
+        try:
+            process = _Process(config, settings, signals, guard, view, own, notifier, tell)
+            code = loop.run_until_complete(process.serve())
+        finally:
+            guard.bound_the_end()
+            close_loop(loop)
+    except LastcallError as error:
+        code = max(code, tell(error))
+    finally:
+        view.close()
+        own.end()
+        if not final:
+            signals.handler.restore()
+            guard.stop()
+        guard.thaw()
+    return code
+
+
+class _Process:
+    """One run of the parent, from the addresses to the report."""
+
+    def __init__(
+        self,
+        config: Config,
+        settings: str,
+        signals: Signals,
+        guard: ProcessGuard,
+        view: StopView,
+        own: OwnProcess,
+        notifier: Notifier,
+        tell: Callable[[LastcallError], int],
+    ) -> None:
+        self._config = config
+        self._settings = settings
+        self._signals = signals
+        self._guard = guard
+        self._view = view
+        self._own = own
+        self._notifier = notifier
+        self._tell = tell
+        self._report_file: ReportFile | None = report_file(config.options.stop.report)
+        self._cause = ""
+        self._ordered = math.inf
+        self._inheritance: Inheritance | None = inheritance(os.environ)
+
+    async def serve(self) -> int:
+        """Everything; the exit code. Raises StartupError where it cannot be done."""
+        for warning in self._config.warnings:
+            logger.warning("%s", warning)
+        if self._inheritance is None:
+            self._own.take_pidfile()
+        with ExitStack() as stack:
+            self._slots, inherited_control = await self._bind()
+            self._upgrade = Upgrade(self._config.options.net.binds, self._slots.handover, self._successor_serves)
+            stack.callback(self._upgrade.close)
+            stack.callback(self._close_doors)
+            fleet = Fleet(self._policy(self._config), time.monotonic())
+            self._parent = Parent(fleet, self._seams(), self._settings, self._slots.numbers)
+            stack.callback(self._parent.close)
+            self._service = ParentService(self._parent, self._config, policy=self._policy, upgrader=self._upgrade.run)
+            self._control = self._make_control(inherited_control)
+            if self._inheritance is None:
+                self._open_control()
+            try:
+                with self._signals.obeyed(self._service), self._watching():
+                    self._parent.begin(fleet.start(time.monotonic()))
+                    return self._report(await self._parent.done)
+            finally:
+                await self._control.close()
+
+    # -- the start ------------------------------------------------------------------------------------------------
+
+    async def _bind(self) -> tuple[Slots, str]:
+        """The listeners: made, or inherited from the parent before; and the path of its control socket."""
+        net = self._config.options.net
+        if self._inheritance is not None:
+            self._inheritance.on_alone = self._alone
+            state, fds, control = await self._inheritance.take(net.binds)
+            return Slots.inherited(net.binds, net.backlog, state, fds), control
+        slots = Slots(net.binds, net.backlog)
+        slots.bind(FleetPolicy.of(self._config.options, jitter=random.random).count)
+        self._guard.own_sockets(slots.files)
+        return slots, ""
+
+    def _policy(self, config: Config) -> FleetPolicy:
+        policy = FleetPolicy.of(config.options, jitter=random.random, shared=bool(self._slots.shared))
+        # What was scaled stays so in an upgrade: a slot that is there must not be without a worker.
+        return policy if self._inheritance is None else replace(policy, count=len(self._slots.numbers))
+
+    def _seams(self) -> Seams:
+        return Seams(
+            doors=self._slots,
+            smoke=self._smoke,
+            notify=self._notify,
+            on_first=self._say_where,
+            on_accepting=self._accepting,
+            on_stop=self._stopping,
+            on_failure=lambda text: self._tell(StartupError(text)),
+            close_doors=self._close_doors,
+            show=self._view.progress,
+        )
+
+    def _make_control(self, inherited: str) -> ControlServer:
+        path = inherited or self._config.options.workers.control
+        name = name_of(self._slots.addresses, os.getpid())
+        return ControlServer(self._service, path, name=name, replace=bool(inherited))
+
+    def _open_control(self) -> None:
+        addresses = list(self._slots.urls)
+        self._service.facts = {"app": str(self._config.app), "addresses": addresses, "pid": os.getpid()}
+        self._control.start()
+        self._upgrade.control = self._control.path
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        """Where ``--reload`` is given, watch the files."""
+        options = self._config.options
+        if not options.reload.wanted:
+            yield
+            return
+        from lastcall.supervisor.watch import Watcher, described  # noqa: PLC0415 - for development only
+
+        def changed(paths: list[str]) -> None:
+            logger.info("Changed: %s", described(paths))
+            self._service.files_changed()
+
+        named = [one for one in (options.app.env_file, options.log.config) if isinstance(one, str | os.PathLike)]
+        watcher = Watcher(options.reload, named, changed)
+        watcher.start()
+        logger.info("Watching for changes in %s", ", ".join(watcher.directories))
+        try:
+            yield
+        finally:
+            watcher.stop()
+
+    async def _smoke(self, worker: Worker) -> str:
+        options = self._service.config.options
+        old = next((one for one in self._parent.workers if one.accepts and one.generation < worker.generation), None)
+        checks = await checks_for(options.canary.smoke, options.http.health_path, None if old is None else old.path)
+        return await smoke(worker.path, checks)
+
+    def _notify(self, state: str, status: str) -> None:
+        """READY for the first time, and STOPPING, are the guard's."""
+        if state == "READY":
+            self._notifier.ready(status or "Serving")
+        elif state == "RELOADING":
+            self._notifier.reloading(status or "Reloading")
+        elif status:
+            self._notifier.status(status)
+
+    def _accepting(self, count: int) -> None:
+        """So many workers accept. In an upgrade, all that there are to be: this is the service from now on."""
+        if count < len(self._slots.numbers) or self._inheritance is None or self._parent.stopping:
+            return
+        inheritance, self._inheritance = self._inheritance, None
+        try:
+            self._own.take_pidfile(instead_of=os.getppid())
+            self._open_control()
+        except StartupError as exc:
+            if not self._parent.done.done():
+                self._parent.done.set_exception(exc)
+            return
+        self._slots.claim()
+        self._guard.own_sockets(self._slots.files)
+        inheritance.serving()
+
+    def _say_where(self) -> None:
+        self._guard.ready()
+        for url in self._slots.urls:
+            logger.info("lastcall running on %s (Press CTRL+C to quit)", url)
+        count = self._config.options.workers.count
+        control = f"; lastcall ctl --socket {self._control.path}" if self._control.path else ""
+        logger.info("%d worker%s%s", count, "" if count == 1 else "s", control)
+        budgets = budgets_of(self._config.options.stop)
+        worst = budgets.worst_case()
+        if worst < math.inf:
+            logger.info("A stop takes at most %g s (after Ctrl-C: %g s)", worst, budgets.worst_case(interactive=True))
+        else:
+            logger.info("A stop has no limit: one of its timeouts is none")
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    def _stopping(self, cause: str, interactive: bool) -> None:
+        self._ordered = time.monotonic()
+        self._cause = cause
+        self._view.ordered()
+        self._guard.entered(Phase.DRAINING)
+        self._guard.own_sockets([])
+        self._upgrade.give_up()
+        self._draft()
+        worst = budgets_of(self._config.options.stop).worst_case(interactive=interactive)
+        self._guard.bound(worst + KILL_MARGIN)
+
+    def _draft(self) -> None:
+        if self._report_file is not None:
+            self._report_file.draft(merged(self._cause, ExitCode.ERROR, 0.0, self._parent.ends))
+
+    def _report(self, code: int) -> int:
+        """Say, and write, how it ended."""
+        self._view.close()
+        seconds = time.monotonic() - self._ordered
+        if seconds < 0:  # no stop was ordered: it could not start
+            return code
+        report = merged(self._cause, code, seconds, self._parent.ends)
+        logger.log(logging.WARNING if report.cut else logging.INFO, "%s", report)
+        if self._report_file is not None:
+            try:
+                self._report_file.write(report)
+            except OSError as exc:
+                path = self._config.options.stop.report
+                logger.error("The report of the stop could not be written to %s: %s", path, exc.strerror)
+        return code
+
+    # -- an upgrade -----------------------------------------------------------------------------------------------
+
+    def _alone(self, again: float = 0.5, tries: int = 60) -> None:
+        """The old parent was killed: its workers, which drain for a while, shut the door, since they know of no heir."""
+        self._slots.open_door()
+        if tries > 0 and not self._parent.stopping:
+            asyncio.get_running_loop().call_later(again, self._alone, again, tries - 1)
+
+    def _successor_serves(self, pid: int) -> None:
+        self._own.hand_pidfile_over()
+        self._guard.own_sockets([])
+        self._notifier.main_pid(pid)
+        self._notifier.close()
+        self._parent.tell(UpgradeReady())
+
+    def _close_doors(self) -> None:
+        """Close the listeners, or, where a successor has them, our copies: closing would shut them down for it too."""
+        if self._upgrade.handed_over:
+            self._slots.let_go()
+        else:
+            self._slots.close()

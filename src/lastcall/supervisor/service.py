@@ -1,0 +1,176 @@
+"""What people order, by signal or ``lastcall ctl``: looked at, given to the fleet, and answered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from lastcall.base.errors import ConfigError
+from lastcall.channel.messages import Census
+from lastcall.config import Config
+from lastcall.supervisor import events
+from lastcall.supervisor.control import Outcome
+from lastcall.supervisor.settings import pack
+
+if TYPE_CHECKING:
+    from lastcall.supervisor.parent import Parent
+    from lastcall.supervisor.policy import FleetPolicy
+    from lastcall.supervisor.workers import Worker
+
+logger = logging.getLogger("lastcall.error")
+
+CENSUS_SECONDS: Final = 2.0
+"""How long workers are waited for that are asked what they do: one whose loop is blocked does not answer."""
+
+
+class ParentService:
+    """The orders, for the control socket (``control.Service``) and for signals (``signals.Orders``).
+
+    ``upgrader()`` carries an upgrade out, ``policy(config)`` is what a configuration is to the fleet.
+    """
+
+    def __init__(
+        self,
+        parent: Parent,
+        config: Config,
+        *,
+        policy: Callable[[Config], FleetPolicy],
+        upgrader: Callable[[], Awaitable[Outcome]],
+    ) -> None:
+        self.config = config
+        self.facts: dict[str, Any] = {}  # for the status: what does not change
+        self._since = time.monotonic()
+        self._parent = parent
+        self._policy = policy
+        self._upgrader = upgrader
+        self._tasks: set[asyncio.Future[Any]] = set()
+        self._orders: Mapping[str, Callable[..., Awaitable[Outcome]]] = {
+            "reload": self._reload,
+            "promote": lambda: parent.order(events.PromoteOrdered),
+            "rollback": lambda: parent.order(events.RollBackOrdered),
+            "scale": self._scale,
+            "stop": self._stop,
+            "stacks": self._stacks,
+            "upgrade": self._upgrade,
+        }
+
+    # -- for the control socket -----------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """The fleet's own, and what does not change."""
+        age = time.monotonic() - self._since
+        return {**self.facts, "age": age, **self._parent.fleet.status(asyncio.get_running_loop().time())}
+
+    async def inflight(self) -> list[dict[str, Any]]:
+        """What runs in all workers, longest first; workers that do not answer in time are left out."""
+        found: list[dict[str, Any]] = []
+        waiting = {worker.number for worker in self._parent.workers if worker.hello}
+        done = asyncio.Event()
+
+        def told(worker: Worker, census: Census) -> None:
+            found.extend({"worker": worker.number, **task} for task in census.tasks)
+            waiting.discard(worker.number)
+            if not waiting:
+                done.set()
+
+        questions = [self._parent.ask(number, told, tasks=True) for number in waiting]
+        if questions:
+            try:
+                async with asyncio.timeout(CENSUS_SECONDS):
+                    await done.wait()
+            except TimeoutError:
+                pass
+            finally:
+                for question in questions:
+                    self._parent.forget(question)
+        return sorted(found, key=lambda task: -float(task.get("age", 0.0)))
+
+    async def order(self, name: str, /, **arguments: Any) -> Outcome:
+        """One of ``control.ORDERS``; returns when it is settled."""
+        return await self._orders[name](**arguments)
+
+    # -- by signals -----------------------------------------------------------------------------------------------
+
+    def stop_signal(self, name: str, level: int) -> None:
+        """The first signal, or the second."""
+        interactive = name in ("SIGINT", "SIGHUP")
+        self._parent.tell(events.ForceOrdered(name) if level >= 2 else events.StopOrdered(name, interactive))
+
+    def reload(self) -> None:
+        """SIGHUP."""
+        self._by_signal(self._reload())
+
+    def scale_by(self, more: int) -> None:
+        """SIGTTIN, SIGTTOU."""
+        self._by_signal(self._scale(max(1, self._parent.fleet.wanted + more)))
+
+    def upgrade(self) -> None:
+        """SIGUSR2."""
+        self._by_signal(self._upgrade())
+
+    def files_changed(self) -> None:
+        """The watcher of ``--reload``."""
+        self._by_signal(self._reload(development=True))
+
+    def _by_signal(self, order: Awaitable[Outcome]) -> None:
+        """Nobody waits for the answer, so the log gets it."""
+
+        async def log() -> None:
+            outcome = await order
+            if outcome.text:
+                logger.log(logging.INFO if outcome.ok else logging.ERROR, "%s", outcome.text)
+
+        task = asyncio.ensure_future(log())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # -- one by one -----------------------------------------------------------------------------------------------
+
+    async def _reload(self, *, canary: bool = False, development: bool = False) -> Outcome:
+        try:
+            config = Config.from_origin(self.config.origin, os.environ)
+            settings = pack(config)
+        except ConfigError as exc:
+            return Outcome(False, f"Not reloaded: {exc}")
+        if (refusal := _unchangeable(self.config, config)) is not None:
+            return Outcome(False, f"Not reloaded: {refusal}")
+        self.config = config
+        self._parent.workers.settings = settings
+        wanted = canary or (config.options.canary.wanted and not development)
+        policy = self._policy(config)
+        return await self._parent.order(lambda request: events.ReloadOrdered(request, wanted, development, policy))
+
+    async def _scale(self, workers: int) -> Outcome:
+        return await self._parent.order(lambda request: events.ScaleOrdered(request, workers))
+
+    async def _stop(self, *, force: bool = False) -> Outcome:
+        self._parent.tell(events.StopOrdered("ctl"))
+        if force:
+            self._parent.tell(events.ForceOrdered("ctl"))
+        code = await asyncio.shield(self._parent.done)
+        return Outcome(True, f"Stopped; exit code {code}")
+
+    async def _stacks(self) -> Outcome:
+        asked = sum(self._parent.workers.write_stacks(worker) for worker in self._parent.workers)
+        which = "1 worker writes its stacks" if asked == 1 else f"{asked} workers write their stacks"
+        return Outcome(asked > 0, f"{which} to standard error")
+
+    async def _upgrade(self) -> Outcome:
+        if self._parent.stopping:
+            return Outcome(False, "Not upgraded: the service stops")
+        return await self._upgrader()
+
+
+def _unchangeable(old: Config, new: Config) -> str | None:
+    """Why ``new`` cannot come by a reload; None if it can. The parent has the listeners, and they stay."""
+    before, after = old.options.net.binds, new.options.net.binds
+    if before == after:
+        return None
+    return (
+        f"the addresses have changed from {', '.join(map(str, before))} to {', '.join(map(str, after))}, "
+        "which takes a restart"
+    )

@@ -1,0 +1,191 @@
+"""The next parent: started from what is installed now, it takes the listeners over, and says when it serves.
+
+The old one starts it with its own command line, working directory and environment, and one end of a socketpair, and
+sends it the listeners. Both accept from them until the new one's workers do; then the old one drains. What goes wrong
+before that changes nothing: the new parent ends, and the old one serves on. If the old one is killed before that, the
+new one has all that it needs, and goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, MutableMapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from lastcall.base.errors import StartupError
+from lastcall.channel.endpoint import Endpoint
+from lastcall.channel.frames import DESCRIPTORS_AT_MOST
+from lastcall.channel.messages import ChannelError, Inherit, Message, Serving
+from lastcall.config.directory import started_in
+from lastcall.supervisor.control import Outcome
+from lastcall.supervisor.spawn import Process, start
+
+if TYPE_CHECKING:
+    from lastcall.base.options import BindSpec
+
+logger = logging.getLogger("lastcall.error")
+
+VARIABLE: Final = "LASTCALL_UPGRADE"
+"""In the environment of a new parent: the descriptor at which its predecessor waits."""
+
+State = dict[str, Any]
+"""What ``net.slots`` needs to know of the listeners, as JSON."""
+
+
+class Upgrade:
+    """The old parent's side. ``listeners()`` are what the successor gets, ``serving(pid)`` is called when it serves."""
+
+    def __init__(
+        self,
+        binds: Sequence[BindSpec],
+        listeners: Callable[[], tuple[State, list[int]]],
+        serving: Callable[[int], object],
+    ) -> None:
+        self.control = ""
+        self._binds = binds
+        self._listeners = listeners
+        self._serving = serving
+        self._process: Process | None = None
+        self._endpoint: Endpoint | None = None
+        self._answer: asyncio.Future[Outcome] | None = None
+        self.handed_over = False
+
+    async def run(self) -> Outcome:
+        """Start the successor; returns when it serves, or has failed."""
+        if self._answer is not None:
+            return Outcome(False, "Not upgraded: an upgrade is under way, or done")
+        if os.getpid() == 1:
+            return Outcome(False, "Not upgraded: this is process 1, with whose end a container ends; restart that")
+        self._answer = asyncio.get_running_loop().create_future()
+        try:
+            self._start()
+        except OSError as exc:
+            self._settle(Outcome(False, f"Not upgraded: the new parent could not be started: {exc.strerror or exc}"))
+        outcome = await asyncio.shield(self._answer)
+        if not outcome.ok:
+            self._answer = None
+        return outcome
+
+    def give_up(self) -> None:
+        """The service stops: a successor that does not serve yet has nothing to take over."""
+        if self._process is not None and not self.handed_over:
+            self._process.send(signal.SIGTERM)
+            self._settle(Outcome(False, "Not upgraded: the service stops"))
+
+    def close(self) -> None:
+        """This process ends; a successor that serves goes on."""
+        if self._process is not None:
+            self._process.forget()
+        if self._endpoint is not None:
+            self._endpoint.close()
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._endpoint = Endpoint(ours, self._heard, self._lost)
+            state, fds = self._listeners()
+            addresses = tuple(map(str, self._binds))
+            for at in range(0, len(fds), DESCRIPTORS_AT_MOST):
+                end = at + DESCRIPTORS_AT_MOST
+                self._endpoint.send(Inherit({} if at else state, addresses, self.control, end < len(fds)), fds[at:end])
+            fd = theirs.fileno()
+            self._process = start(
+                [sys.executable, *sys.orig_argv[1:]],
+                self._ended,
+                environ={**os.environ, VARIABLE: str(fd)},
+                descriptors=(fd,),
+                cwd=started_in(),
+            )
+        logger.info("Upgrading: the new parent is process %d", self._process.pid)
+
+    def _heard(self, message: Message, descriptors: list[int]) -> None:
+        for fd in descriptors:
+            os.close(fd)
+        if isinstance(message, Serving) and self._process is not None:
+            self.handed_over = True
+            self._settle(Outcome(True, f"Upgraded: process {message.pid} serves, and this one drains"))
+            self._serving(message.pid)
+
+    def _lost(self, error: ChannelError | None) -> None:
+        if error is not None and self._process is not None:
+            self._process.send(signal.SIGKILL)
+
+    def _ended(self, code: int) -> None:
+        if self._endpoint is not None:
+            self._endpoint.read_rest()
+            self._endpoint.close()
+        how = f"exit code {code}" if code >= 0 else f"{signal.Signals(-code).name}"
+        if not self.handed_over:
+            self._settle(Outcome(False, f"Not upgraded: the new parent has ended with {how}; this one serves on"))
+        self._process = self._endpoint = None
+
+    def _settle(self, outcome: Outcome) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(outcome)
+
+
+class Inheritance:
+    """The new parent's side: ``take()`` gets the listeners, ``serving()`` tells the predecessor that it may go."""
+
+    def __init__(self, fd: int) -> None:
+        self._sock = socket.socket(fileno=fd)
+        self._sock.set_inheritable(False)
+        self._endpoint: Endpoint | None = None
+        self._state: State = {}
+        self._fds: list[int] = []
+        self._all: asyncio.Future[Inherit] | None = None
+        self._told = False
+        self.on_alone: Callable[[], object] = lambda: None
+
+    async def take(self, binds: Sequence[BindSpec]) -> tuple[State, list[int], str]:
+        """The listeners, which are the caller's from now on, and the path of the predecessor's control socket; raises StartupError."""
+        self._all = asyncio.get_running_loop().create_future()
+        self._endpoint = Endpoint(self._sock, self._heard, self._lost)
+        last = await self._all
+        if last.addresses != tuple(map(str, binds)):
+            for fd in self._fds:
+                os.close(fd)
+            raise StartupError(
+                f"the addresses have changed from {', '.join(last.addresses)} to {', '.join(map(str, binds))}, "
+                "which takes a restart"
+            )
+        return self._state, self._fds, last.control
+
+    def serving(self) -> None:
+        """The workers accept."""
+        self._told = True
+        if self._endpoint is not None:
+            self._endpoint.send(Serving(os.getpid()))
+
+    def _heard(self, message: Message, descriptors: list[int]) -> None:
+        if isinstance(message, Inherit) and self._all is not None:
+            self._state = self._state or message.state
+            self._fds += descriptors
+            if not message.more and not self._all.done():
+                self._all.set_result(message)
+
+    def _lost(self, error: ChannelError | None) -> None:
+        if self._all is not None and not self._all.done():
+            self._all.set_exception(StartupError(f"the old parent is gone{f': {error}' if error else ''}"))
+            return
+        if error is not None:
+            logger.error("The old parent said what is no message: %s", error)
+        if not self._told:
+            logger.warning("The old parent is gone before this one served: going on alone")
+            self.on_alone()
+
+
+def inheritance(environ: MutableMapping[str, str]) -> Inheritance | None:
+    """What a predecessor left for this process; None where there is none. The variable is taken away."""
+    text = environ.pop(VARIABLE, "")
+    if not text:
+        return None
+    try:
+        return Inheritance(int(text))
+    except (ValueError, OSError) as exc:
+        raise StartupError(f"{VARIABLE} is set, and says nothing that is of use: {exc}") from exc

@@ -1,0 +1,131 @@
+"""Workers and parents that die, or hang."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from testing.peer import Peer, eventually
+from testing.service import Service, alive
+
+TWO = ("--workers", "2")
+
+
+def test_a_killed_worker_is_replaced_and_who_waited_is_answered(tmp_path: Path) -> None:
+    with Service(tmp_path, *TWO) as service, ExitStack() as stack:
+        one, other = service.wait_workers(2)
+        for pid in (one, other):
+            os.kill(pid, signal.SIGSTOP)
+        # They wait in the queues of both slots, of which nobody accepts.
+        peers = [stack.enter_context(service.connect()) for _ in range(20)]
+        for peer in peers:
+            peer.request("/pid")
+        os.kill(one, signal.SIGKILL)
+        os.kill(other, signal.SIGCONT)
+        found = {int(peer.answer().body) for peer in peers}
+        assert one not in found
+        pids = service.wait_workers(2)
+        assert one not in pids
+        assert other in pids
+        assert service.process.stop() == 0
+
+
+def test_killing_again_and_again_fails_no_fresh_connection(tmp_path: Path) -> None:
+    with Service(tmp_path, *TWO) as service:
+        service.wait_workers(2)
+        for _ in range(5):
+            os.kill(service.workers[0], signal.SIGKILL)
+            for _ in range(20):
+                with service.connect() as peer:
+                    peer.sock.settimeout(10)
+                    try:
+                        assert peer.get("/generation").body == b"1"
+                    except (ConnectionResetError, EOFError):
+                        # accepted by the one that was being killed: its connections go with it
+                        continue
+            service.wait_workers(2)
+        assert service.process.stop() == 0
+
+
+def test_no_worker_outlives_a_killed_parent(tmp_path: Path) -> None:
+    with Service(tmp_path, *TWO) as service:
+        workers = service.wait_workers(2)
+        with service.connect() as peer:
+            peer.request("/slow/1")
+            assert service.process._stdout.wait(lambda text: "slow began" in text, 10)
+            service.signal(signal.SIGKILL)
+            # They drain: who is being served is served.
+            assert peer.answer().body == b"1"
+        eventually(lambda: not any(map(alive, workers)))
+
+
+def test_no_booting_worker_outlives_a_killed_parent(tmp_path: Path) -> None:
+    with Service(tmp_path, *TWO, extra="print('boots', flush=True)\ntime.sleep(60)", ready=False) as service:
+        assert service.process._stdout.wait(lambda text: text.count("boots") == 2, 10)
+        workers = service.workers
+        assert len(workers) == 2
+        service.signal(signal.SIGKILL)
+        eventually(lambda: not any(map(alive, workers)))
+
+
+def test_a_worker_that_is_told_to_go_is_replaced_first(tmp_path: Path) -> None:
+    with Service(tmp_path, *TWO) as service, service.connect() as peer:
+        pid = int(peer.get("/pid").body)
+        service.wait_workers(2)
+        os.kill(pid, signal.SIGTERM)
+        eventually(lambda: not alive(pid))
+        answer = peer.get("/pid")  # it has moved
+        assert int(answer.body) != pid
+        service.wait_workers(2)
+        assert service.process.stop() == 0
+
+
+def test_a_worker_whose_loop_hangs_is_covered_and_then_replaced(tmp_path: Path) -> None:
+    with Service(tmp_path, *TWO, "--timeout-worker-stall", "3") as service, service.connect() as peer:
+        pid = int(peer.get("/pid").body)
+        service.wait_workers(2)
+        peer.request("/block/60")
+        assert service.process._stdout.wait(lambda text: "block began" in text, 10)
+        # The other one accepts from its slot, too.
+        for _ in range(20):
+            assert int(service.ask("/pid")) != pid
+        service.wait_for("answer_block")  # its stacks
+        eventually(lambda: not alive(pid), 20)
+        service.wait_workers(2)
+        assert service.process.stop() == 0
+
+
+def test_recycling_by_requests_loses_nobody(tmp_path: Path) -> None:
+    with Service(tmp_path, *TWO, "--limit-max-requests", "50") as service, service.connect() as peer:
+        first = set(service.workers)
+
+        def replaced() -> bool:
+            for _ in range(20):
+                assert peer.get("/pid").status == 200
+                assert service.get("/pid").status == 200
+            return not first & set(service.workers)
+
+        eventually(replaced, 20)
+        assert service.process.stop() == 0
+
+
+def test_a_worker_that_never_becomes_ready_is_given_up(tmp_path: Path) -> None:
+    with Service(tmp_path, *TWO) as service:
+        old = service.wait_workers(2)
+        service.deploy(extra="import time\ntime.sleep(60)")
+        with Peer(str(service.control)) as peer:
+            peer.request("/reload", "Accept: application/json", method="POST")
+            service.process.wait_for("(?i)reloading")
+            time.sleep(0.5)
+            with Peer(str(service.control)) as other:
+                assert json.loads(other.get("/status").body)["state"] == "reloading"
+                other.request("/rollback", "Accept: application/json", method="POST")
+                assert other.answer().status == 200
+            answer = peer.answer()
+            assert answer.status == 409, answer
+        assert service.pids() == old
+        assert service.process.stop() == 0

@@ -1,0 +1,110 @@
+"""Another parent takes the listeners over."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+from testing.peer import Peer, eventually
+from testing.service import Service, alive, children
+
+TWO = ("--workers", "2")
+
+
+def new_parent(service: Service) -> int:
+    """The child that is no worker, once it is there."""
+    found: list[int] = []
+
+    def there() -> bool:
+        found[:] = [
+            pid for pid in service.workers if b"lastcall.cli.worker" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+        return bool(found)
+
+    eventually(there)
+    return found[0]
+
+
+def test_an_upgrade_serves_all_the_time(tmp_path: Path) -> None:
+    pidfile = tmp_path / "service.pid"
+    with Service(tmp_path, *TWO, "--pidfile", str(pidfile)) as service:
+        old = service.wait_workers(2)
+        address = service.address
+        service.deploy(generation="2")
+        service.signal(signal.SIGUSR2)
+        fresh = new_parent(service)
+        try:
+            while service.process.returncode is None:
+                with Peer(address) as peer:
+                    assert peer.get("/generation").status == 200
+            assert service.process.returncode == 0
+            assert not any(map(alive, old))
+            assert int(pidfile.read_text()) == fresh
+            for _ in range(20):
+                with Peer(address) as peer:
+                    assert peer.get("/generation").body == b"2"
+            with Peer(str(service.control)) as peer:
+                assert json.loads(peer.get("/status").body)["state"] == "serving"
+            workers = children(fresh)
+            os.kill(fresh, signal.SIGTERM)
+            eventually(lambda: not any(map(alive, [fresh, *workers])))
+            assert not pidfile.exists()
+            assert not service.control.exists()
+        finally:
+            if alive(fresh):
+                os.kill(fresh, signal.SIGKILL)
+
+
+def test_a_new_parent_that_cannot_start_changes_nothing(tmp_path: Path) -> None:
+    with Service(tmp_path, *TWO) as service, service.connect() as peer:
+        old = service.wait_workers(2)
+        service.deploy(text="import no_such_module")
+        service.signal(signal.SIGUSR2)
+        service.wait_for("Not upgraded")
+        assert service.pids() == old
+        assert peer.get("/generation").body == b"1"
+        service.deploy(generation="2")
+        with Peer(str(service.control)) as control:
+            assert control.get("/status").status == 200
+        assert service.process.stop() == 0
+
+
+def test_a_stop_during_an_upgrade_ends_both(tmp_path: Path) -> None:
+    with Service(tmp_path, *TWO) as service:
+        service.wait_workers(2)
+        service.deploy(extra="print('boots', flush=True)\ntime.sleep(60)")
+        service.signal(signal.SIGUSR2)
+        fresh = new_parent(service)
+        assert service.process._stdout.wait(lambda text: "boots" in text, 10)
+        time.sleep(0.2)
+        everybody = [fresh, *children(fresh), *service.workers]
+        assert service.process.stop() == 0
+        eventually(lambda: not any(map(alive, everybody)))
+
+
+def test_the_new_parent_goes_on_where_the_old_one_is_killed(tmp_path: Path) -> None:
+    with Service(tmp_path, *TWO) as service:
+        old = service.wait_workers(2)
+        address = service.address
+        service.deploy(generation="2", extra="print('boots', flush=True)\ntime.sleep(1)")
+        service.signal(signal.SIGUSR2)
+        fresh = new_parent(service)
+        assert service.process._stdout.wait(lambda text: "boots" in text, 10)
+        os.kill(service.process.pid, signal.SIGKILL)
+        try:
+            eventually(lambda: not any(map(alive, old)))
+
+            def answered() -> bool:
+                with Peer(address) as peer:
+                    return peer.get("/generation").body == b"2"
+
+            eventually(answered)
+            workers = children(fresh)
+            os.kill(fresh, signal.SIGTERM)
+            eventually(lambda: not any(map(alive, [fresh, *workers])))
+        finally:
+            if alive(fresh):
+                os.kill(fresh, signal.SIGKILL)
