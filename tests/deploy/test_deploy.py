@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from lastcall.cli.flags import given_flags
 from lastcall.cli.main import serve_command
 from lastcall.config import Config
-from lastcall.server.server import budgets_of
+from lastcall.server.parts import budgets_of
 from lastcall_doctor import facts_machine
 from lastcall_doctor.cli import doctor_command
 from lastcall_doctor.facts import Machine

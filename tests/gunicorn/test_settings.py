@@ -14,7 +14,7 @@ gunicorn_config = pytest.importorskip("gunicorn.config")
 from lastcall.base.errors import ConfigError  # noqa: E402
 from lastcall.config import Config  # noqa: E402
 from lastcall.gunicorn import OWNED, RESERVE, WITHOUT_EFFECT, budgets, configure, exit_code  # noqa: E402
-from lastcall.server.server import budgets_of  # noqa: E402
+from lastcall.server.parts import budgets_of  # noqa: E402
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:

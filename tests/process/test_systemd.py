@@ -82,7 +82,9 @@ def test_the_watchdog_hears_of_a_loop_that_turns(start: Start, manager: Manager)
 def test_a_start_that_fails_is_not_ready(start: Start, manager: Manager) -> None:
     server = start("whoami:nothing", env={"NOTIFY_SOCKET": manager.address}, ready=False)
     assert server.wait() == 3
-    assert all("READY" not in message for message in manager.rest())
+    messages = manager.rest()
+    assert all("READY" not in message for message in messages)
+    assert messages[-1]["STATUS"].startswith("Error: "), "systemctl status says why"
 
 
 def test_a_manager_that_is_away(start: Start, tmp_path: Path) -> None:

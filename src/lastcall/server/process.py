@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from lastcall.base.options import ServerOptions
     from lastcall.base.progress import Progress
     from lastcall.config import Config
-    from lastcall.server.parent import Parent
     from lastcall.server.guard import Guard
+    from lastcall.server.parent import Parent
 
 logger = logging.getLogger("lastcall.error")
 
@@ -119,8 +119,10 @@ def run_process(
                     code = max(code, ExitCode.ABANDONED)
                     server.amend(code, "there are tasks that do not end")
         except LastcallError as error:
+            manager.failed(error)
             code = max(code, tell(error))
         finally:
+            own.end()  # before what may end the process
             process_end.leave_threads(end, code)
     finally:
         own.end()
