@@ -189,3 +189,29 @@ def test_sockets_of_another_kind(start: Start, tmp_path: Path) -> None:
             assert server.wait() == 3
     assert server.stderr.startswith("Error: cannot listen on fd://3")
     assert server.stderr.count("\n") == 1
+
+
+# -- A parent and its workers -----------------------------------------------------------------------------------------
+
+
+def test_a_parent_speaks_for_its_workers(start: Start, manager: Manager) -> None:
+    server = start("whoami:app", "--workers", "2", env={"NOTIFY_SOCKET": manager.address}, ready=False)
+    manager.wait_for("READY")
+    server.wait_ready()
+    with Peer(server.addresses[0]) as peer:
+        assert json.loads(peer.get().body)["systemd"] == []
+    assert server.stop() == 0
+    messages = manager.rest()
+    (stopping,) = [n for n, message in enumerate(messages) if "STOPPING" in message]
+    assert all("READY" not in message for message in messages[stopping:])
+
+
+def test_workers_share_the_sockets_of_systemd(activated: Start, tmp_path: Path) -> None:
+    path = str(tmp_path / "app.sock")
+    server = activated([path], "--workers", "2")
+    eventually(lambda: answers(path))
+    for _ in range(5):
+        with Peer(path) as peer:
+            assert json.loads(peer.get().body)["systemd"] == []
+    assert server.stop() == 0
+    assert os.path.exists(path)
