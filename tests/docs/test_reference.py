@@ -43,7 +43,7 @@ OF_OTHER_PACKAGES = {
         "starting",
         "under_parent",
     },
-    "Config": {"from_command"},
+    "Config": {"from_command", "from_origin", "listening_on", "origin", "says_where"},
 }
 
 

@@ -119,8 +119,10 @@ def run_process(
                     code = max(code, ExitCode.ABANDONED)
                     server.amend(code, "there are tasks that do not end")
         except LastcallError as error:
+            manager.failed(error)
             code = max(code, tell(error))
         finally:
+            own.end()  # before what may end the process
             process_end.leave_threads(end, code)
     finally:
         own.end()
