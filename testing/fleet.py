@@ -1,8 +1,8 @@
 """A simulated service around a ``Fleet``: workers that answer in any order, and what must hold after each event.
 
-``World`` carries actions out as the parent and its workers would: each worker hears its orders in order, and its answers
-wait in ``pending`` until they are delivered. ``World.tell`` checks the laws of the fleet after each event; ``settle``
-lets everything that waits happen, as in a service that is well.
+``World`` carries actions out as the parent and its workers would: each worker hears its orders in order, and its
+answers wait in ``pending`` until they are delivered. ``World.tell`` checks the laws of the fleet after each event;
+``settle`` lets everything that waits happen, as in a service that is well.
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ class Sim:
         self.clean = False
         self.told = ""
         self.deaf = False
+        self.emptied = False
         self.pending: deque[on.Event] = deque([on.Booted(number, 1000 + number)])
         self.accepts: frozenset[int] = frozenset()
         self.ordered: frozenset[int] = frozenset()
@@ -109,6 +110,7 @@ class World:
         self.log: list[tuple[float, do.Action]] = []
         self.stopped_at = math.inf
         self.left: int | None = None
+        self.upgraded = False
         self.requests = 0
         self._perform(self.fleet.start(self.now))
 
@@ -151,7 +153,9 @@ class World:
     def generations(self) -> dict[int, int]:
         """The generation of each slot's worker that serves."""
         return {
-            one["slot"]: self.sims[one["worker"]].generation for one in self.status["slots"] if one["worker"] is not None
+            one["slot"]: self.sims[one["worker"]].generation
+            for one in self.status["slots"]
+            if one["worker"] is not None
         }
 
     # -- telling ------------------------------------------------------------------------------------------------------
@@ -175,6 +179,8 @@ class World:
 
     def tell(self, event: on.Event) -> None:
         """Tell an event, do what comes of it, and check the laws."""
+        if isinstance(event, on.UpgradeReady) and self.stopped_at == math.inf:
+            self.upgraded = True
         if isinstance(event, on.ForceOrdered | on.UpgradeReady):
             self.stopped_at = min(self.stopped_at, self.now)
         if isinstance(event, on.Exited):
@@ -228,6 +234,8 @@ class World:
         event = sim.pending.popleft()
         if isinstance(event, on.AcceptsNow):
             sim.accepts = frozenset(event.slots)
+        if isinstance(event, on.Emptied | on.StoppedAccepting):
+            sim.emptied = True
         if isinstance(event, on.SmokeDone) and not event.failure:
             sim.clean = True
         self.tell(event)
@@ -277,8 +285,9 @@ class World:
             self.log.append((self.now, action))
             if (number := getattr(action, "worker", None)) is not None and not isinstance(action, do.Spawn):
                 assert number in self.sims, f"{action} names a worker that is gone"
-                assert not self.sims[number].told == "kill", f"{action} names a worker that was killed"
-            DO.get(type(action), lambda world, action: None)(self, action)
+                assert self.sims[number].told != "kill", f"{action} names a worker that was killed"
+            if (carry_out := DO.get(type(action))) is not None:
+                carry_out(self, action)
         self._check()
 
     def _spawn(self, action: do.Spawn) -> None:
@@ -358,6 +367,17 @@ class World:
         if action.state == "STOPPING":
             self.stopped_at = min(self.stopped_at, self.now)
 
+    def _shut_door(self, action: do.ShutDoor) -> None:
+        assert not self.upgraded, "the new parent's door"
+        assert self.stopped_at < math.inf
+        assert len(self.actions(do.ShutDoor)) == 1
+
+    def _close_listeners(self, action: do.CloseListeners) -> None:
+        assert not self.upgraded, "the new parent's listeners"
+        assert len(self.actions(do.CloseListeners)) == 1
+        waiting = [sim for sim in self.sims.values() if sim.told == "drain" and not sim.emptied]
+        assert not waiting, "somebody has not emptied its queues"
+
     def _leave(self, action: do.Leave) -> None:
         assert not self.sims, "the parent leaves before its workers"
         assert self.left is None
@@ -371,9 +391,7 @@ class World:
         if able:
             for slot in self.slots - self.closing:
                 assert self._heard(slot) is None or self.attendants(slot), f"nobody accepts from slot {slot}"
-        replacing = [
-            one for one in self.status["slots"] if one["worker"] is not None and one["successor"] is not None
-        ]
+        replacing = [one for one in self.status["slots"] if one["worker"] is not None and one["successor"] is not None]
         assert len(replacing) <= 1, "two slots at once"
         drains = [sim for sim in self.sims.values() if sim.told == "retire"]
         assert len([sim for sim in drains if self._cause(sim) == "reload" and sim.clean]) <= DRAINING_MOST
@@ -399,4 +417,6 @@ DO: dict[type[do.Action], Callable[[World, Any], None]] = {
     do.Settled: World._settled,
     do.Leave: World._leave,
     do.Notify: World._notify,
+    do.ShutDoor: World._shut_door,
+    do.CloseListeners: World._close_listeners,
 }

@@ -142,8 +142,10 @@ class Service:
             self.process.wait_ready()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
         workers = self.workers
+        if kind is not None:  # pytest shows it with the failure
+            print(self.process.stderr)
         self.process.kill()
         # No orphan outlives the parent: who is left drains, and has seconds for that in these tests.
         eventually(lambda: not any(map(alive, workers)))

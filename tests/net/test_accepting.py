@@ -203,9 +203,7 @@ def test_after_stop_accepting_nobody_is_accepted(bench: Bench) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a filter of Linux")
-@pytest.mark.parametrize(
-    ("owner", "instructions"), [(Owner.OURS, 4), (Owner.INHERITED, 0), (Owner.SLOT, 0), (Owner.SHARED, 0)]
-)
+@pytest.mark.parametrize("owner", Owner)
 def test_only_a_listener_of_our_own_drops_newcomers(bench: Bench, owner: Owner) -> None:
     """An inherited one is others' too, and of slots and shared ones the parent stops the newcomers."""
     with socket.create_server(("127.0.0.1", 0)) as sock:

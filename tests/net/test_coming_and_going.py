@@ -6,6 +6,7 @@ import logging
 import os
 import resource
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
@@ -13,11 +14,15 @@ from pathlib import Path
 
 import pytest
 
+from lastcall.base.options import BindSpec
 from lastcall.connection.stream import Stream
 from lastcall.drain.ladder import Phase
+from lastcall.net.binding import passed
 from lastcall.net.listener import Listener, Owner
+from lastcall.net.slots import Slots
+from lastcall.net.steering import drop_newcomers, is_shut
 from lastcall.server.loops import loop_factory
-from lastcall.server.server import http1_protocol
+from lastcall.server.parts import http1_protocol
 from testing.driving import Bench
 from testing.peer import Peer
 
@@ -121,6 +126,30 @@ def test_under_a_flood_emptying_ends_and_says_so(driver: str, loop: str) -> None
         bench.close()
 
 
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
+def test_where_the_parent_lets_nobody_in_the_queue_is_emptied_however_long_it_takes(
+    driver: str, loop: str, family: int, tmp_path: Path
+) -> None:
+    bench = Bench(driver, loop_factory(loop)(), clock=count(1000.0).__next__)
+    with socket.socket(family) as sock, ExitStack() as stack:
+        sock.bind(("127.0.0.1", 0) if family == socket.AF_INET else str(tmp_path / "socket"))
+        sock.listen(200)
+        copy = stack.enter_context(sock.dup())
+        bench.listen(sock, Owner.SLOT if family == socket.AF_INET else Owner.SHARED)
+        assert not is_shut(sock)
+        for _ in range(150):
+            stack.enter_context(Peer(sock.getsockname()))
+        if family == socket.AF_INET:
+            assert drop_newcomers(copy)
+        else:
+            copy.shutdown(socket.SHUT_RD)
+        assert is_shut(sock)
+        bench.stop_new_connections()
+        assert len(bench.driver) == 150
+        bench.driver.accept_backlog()
+        bench.close()
+
+
 def test_at_the_limit_a_queue_is_not_empty_and_nobody_is_let_in(driver: str, loop: str) -> None:
     bench = Bench(driver, loop_factory(loop)(), limit=2)
     with ExitStack() as stack:
@@ -164,6 +193,39 @@ def test_without_descriptors_a_queue_is_not_empty_and_accepting_goes_on_later(
         assert bench.driver.empty(one)
         bench.close()
     assert len([record for record in caplog.records if "accept failed" in record.message]) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="programs that choose a listener are Linux's")
+def test_a_neighbour_covers_a_slot_without_a_worker(bench: Bench) -> None:
+    spec = BindSpec("tcp", host="127.0.0.1", port=0)
+    slots = Slots((spec,), 100)
+    with ExitStack() as stack:
+        stack.callback(slots.close)
+        slots.bind(2)
+        copies = [passed(os.dup(fd), spec, slot=True) for number in (0, 1) for _, fd in slots.descriptors(number)]
+        for copy in copies:
+            stack.callback(copy.close)
+            copy.protocol = http1_protocol(bench.service, copy)
+        bench.driver.accept_from(copies[:1])
+        turns(bench, 2)  # nobody listens yet
+        slots.listen()
+        bench.driver.accept_from(copies[:1])
+        peers = [stack.enter_context(Peer(address(copies[0]))) for _ in range(40)]
+        own = turns(bench)
+        assert own + slots.waiting(1) == 40
+        assert 0 < own < 40
+        bench.driver.accept_from(copies)
+        turns(bench)
+        assert len(bench.driver) == 40
+        for peer in peers:
+            peer.request()
+        for _ in range(12):
+            bench.turn()
+        assert {peer.answer().status for peer in peers} == {200}
+        bench.driver.accept_from(copies[:1])  # the slot has its worker again
+        for _ in range(20):
+            stack.enter_context(Peer(address(copies[0])))
+        assert turns(bench) + slots.waiting(1) == 20
 
 
 @SHARES
@@ -238,7 +300,9 @@ def test_the_parent_says_when_a_slot_listens(bench: Bench) -> None:
                 Peer(sock.getsockname())
 
 
-def test_a_listener_may_be_closed_while_its_event_is_on_its_way(bench: Bench, slot: Slot) -> None:
+def test_a_listener_may_be_closed_while_its_event_is_on_its_way(
+    bench: Bench, slot: Slot, caplog: pytest.LogCaptureFixture
+) -> None:
     """And its number be given to a connection in the same turn."""
     with ExitStack() as stack:
         closing, stays = slot(), slot()
@@ -269,3 +333,4 @@ def test_a_listener_may_be_closed_while_its_event_is_on_its_way(bench: Bench, sl
         assert [peer.answer().status for peer in peers] == [200] * 3
         assert lost.ended() == "RST"
         assert os.readlink(f"/proc/self/fd/{number}").startswith("socket:"), "a connection has the number"
+        assert caplog.messages == []

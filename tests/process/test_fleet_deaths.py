@@ -102,10 +102,14 @@ def test_a_worker_whose_loop_hangs_is_covered_and_then_replaced(tmp_path: Path) 
 def test_recycling_by_requests_loses_nobody(tmp_path: Path) -> None:
     with Service(tmp_path, *TWO, "--limit-max-requests", "50") as service, service.connect() as peer:
         first = set(service.workers)
-        for _ in range(300):
-            assert peer.get("/pid").status == 200
-            assert service.get("/pid").status == 200
-        eventually(lambda: not first & set(service.workers))
+
+        def replaced() -> bool:
+            for _ in range(20):
+                assert peer.get("/pid").status == 200
+                assert service.get("/pid").status == 200
+            return not first & set(service.workers)
+
+        eventually(replaced, 20)
         assert service.process.stop() == 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from contextlib import ExitStack
@@ -57,6 +56,9 @@ def test_no_request_fails_while_it_rolls(tmp_path: Path) -> None:
                         peer = None
             except Exception as exc:
                 failed.append(exc)
+            finally:
+                if peer is not None:
+                    peer.close()
 
         threads = [threading.Thread(target=ask, args=(number % 2 == 0,)) for number in range(8)]
         for thread in threads:
@@ -74,7 +76,8 @@ def test_no_request_fails_while_it_rolls(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "broken", ["import no_such_module", "def syntax(:\n", "import os\nos._exit(9)", "raise SystemExit(0)"],
+    "broken",
+    ["import no_such_module", "def syntax(:\n", "import os\nos._exit(9)", "raise SystemExit(0)"],
     ids=["import", "syntax", "exit", "SystemExit"],
 )
 def test_a_deploy_that_cannot_boot_changes_nothing(tmp_path: Path, broken: str) -> None:
@@ -147,4 +150,3 @@ def test_a_process_that_ignores_hang_ups_goes_on_to(tmp_path: Path) -> None:
         assert "--supervise" not in service.process.stderr
     finally:
         service.__exit__()
-    assert os.getpid()

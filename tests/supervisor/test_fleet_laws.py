@@ -95,9 +95,11 @@ class FleetMachine(RuleBasedStateMachine):
         """Some of what waits happens, as it does where all is well."""
         world = self.world
         for _ in range(steps):
-            sims = [one for one in world.sims.values() if one.pending or (not one.ready and one.number not in self.boots)]
+            sims = [
+                one for one in world.sims.values() if one.pending or (not one.ready and one.number not in self.boots)
+            ]
             sims += [one for one in world.sims.values() if finish and one.told and not one.pending]
-            if world.slot_events and data.draw(st.booleans()):
+            if world.slot_events and data.draw(st.integers(0, 1)):
                 world.next_slot_event()
             elif (sim := self.pick(data, found=sims)) is not None:
                 if sim.pending:

@@ -52,6 +52,15 @@ def test_served_and_errors(make: Make) -> None:
 
 
 @pytest.mark.slow
+def test_a_stream_that_lasts_is_not_slow(make: Make) -> None:
+    worker = make().serving()
+    assert worker.get("/stream").endswith(b"end\n\r\n0\r\n\r\n"), "two seconds"
+    latency = worker.census().latency
+    assert sum(latency) == 1
+    assert sum(latency[: bisect_left(LATENCY_BUCKETS, 2.0)]) == 1, "its head came at once"
+
+
+@pytest.mark.slow
 def test_what_runs_by_kind_and_by_name(make: Make) -> None:
     worker = make().serving()
     with worker.connect() as waiting, worker.connect() as streaming, worker.connect_private() as private:

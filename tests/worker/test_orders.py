@@ -250,7 +250,7 @@ def test_a_drain_waits_for_what_runs_and_says_how_far_it_is(make: Make) -> None:
         assert (progress.phase, progress.in_flight) == ("DRAINING", 1)
         assert progress.left is not None
         assert 10 < progress.left < 20
-        assert progress.tasks[0].startswith("GET /stream")
+        assert progress.tasks[0]["name"].startswith("GET /stream")
         assert rest(client).endswith(b"end\n\r\n0\r\n\r\n")
     worker.expect(Goodbye)
     assert worker.heard(Emptied)

@@ -36,6 +36,7 @@ class Boot(Message):
     parent's. ``beat`` is this worker's place, in doubles, in the page of heartbeats. ``slots`` and ``binds`` say of
     each listener behind it which slot and which of the configured addresses it belongs to. ``accept``: the slots to
     accept on as soon as the worker is told to (``Accept``); until then on none but the private listener.
+    ``lost_workers`` as in ``LostWorkers``.
     Descriptors: the page of heartbeats (a memfd), the private unix listener (smoke checks, census), the listeners.
     """
 
@@ -47,7 +48,7 @@ class Boot(Message):
     beat: int
     slots: tuple[int, ...]
     binds: tuple[int, ...]
-    lost_leases: tuple[str, ...] = ()
+    lost_workers: tuple[str, ...] = ()
 
 
 class Accept(Message):
@@ -105,6 +106,12 @@ class Force(Message):
     """Cancel what still runs: a second signal."""
 
     cause: str
+
+
+class LostWorkers(Message):
+    """Workers of this service that have died (``base.lost_workers.worker_name``): nobody holds what they held."""
+
+    names: tuple[str, ...]
 
 
 class CensusWanted(Message):

@@ -55,7 +55,7 @@ OWN: Final[Mapping[str, Own]] = {
     "migrate": Own(
         "lastcall.cli.migrate",
         "migrate",
-        "Print what a command line of uvicorn, gunicorn or fastapi is for lastcall, and what changes.",
+        "Print what the command line of another ASGI server is for lastcall, and what changes.",
     ),
 }
 """Commands of this package. They are not for serving, so each is imported when it is called."""

@@ -2,7 +2,7 @@ cimport cython
 
 
 cdef enum:
-    BUCKETS = 19        # as many as channel.messages.LATENCY_BUCKETS has, and one for what took longer
+    BUCKETS = 53        # as many as channel.messages.LATENCY_BUCKETS has, and one for what took longer
 
 
 @cython.final

@@ -2,35 +2,39 @@
 """How many responses there were, how many of them failed, and how long they took: what a worker tells its parent."""
 
 cimport cython
-from libc.math cimport frexp
 from libc.string cimport memset
 
-cdef double FIRST = 0.0005      # seconds: the upper bound of the first bucket; each next one is twice as wide
+cdef double[BUCKETS - 1] BOUNDS     # those of channel.messages.LATENCY_BUCKETS, which need not be imported for one process
+cdef int _n
+for _n in range(BUCKETS - 1):
+    BOUNDS[_n] = 0.0005 * 2.0 ** (_n / 3.0)
 
 
 @cython.final
 cdef class ResponseCounts:
-    """Counts of one worker since its start. ``latency`` has them by time from head to end: up to 0.5 ms, 1 ms, 2 ms, and so
-    on to 65 s, then what took longer."""
+    """Counts of one worker since its start. ``latency`` has them by time from the request's head to the response's, in
+    the buckets of ``channel.messages.LATENCY_BUCKETS``: neither a stream that lasts nor a client that reads slowly is
+    slow."""
 
     def __cinit__(self):
         memset(self.buckets, 0, sizeof(self.buckets))
 
     cdef void add(self, bint failed, double seconds) noexcept:
-        cdef int at = 0
-        cdef double mantissa
+        cdef int low = 0
+        cdef int high = BUCKETS - 1
+        cdef int middle
         self.served += 1
         self.errors += failed
-        if seconds > FIRST:
-            # seconds/FIRST is mantissa * 2**at, with a mantissa from 0.5 on: at or below 2**at. At 0.5 it is 2**(at - 1).
-            mantissa = frexp(seconds / FIRST, &at)
-            if mantissa == 0.5:
-                at -= 1
-            at = min(at, BUCKETS - 1)
-        self.buckets[at] += 1
+        while low < high:
+            middle = (low + high) // 2
+            if seconds > BOUNDS[middle]:
+                low = middle + 1
+            else:
+                high = middle
+        self.buckets[low] += 1
 
     def count(self, bint failed, double seconds):
-        """Add a response that took ``seconds`` from its head to its end; ``failed``: it was an error of the server's side."""
+        """Add a response that began ``seconds`` after its request; ``failed``: it was an error of the server's side."""
         self.add(failed, seconds)
 
     @property

@@ -196,6 +196,8 @@ cdef class HTTP1Cycle(HTTPCycle):
         at[1] = c"\n"
         out.end += at + 2 - start
         self.started = True
+        if connection.service.counts is not None:
+            self.answered = scheduler.tick()
         self.response_begun()
         return 0
 

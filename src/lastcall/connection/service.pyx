@@ -148,7 +148,7 @@ cdef class HTTPService(AppRuntime):
         """Count a response, unless its end says nothing of the application: its client has left, or it was we who cut it."""
         cdef bint whole = cycle.whole()
         if whole or (cycle.ended and cycle.incomplete and not (cycle.cancelled or cycle.disconnected)):
-            self.counts.add(not whole or cycle.head.status >= 500, self.scheduler.tick() - cycle.since)
+            self.counts.add(not whole or cycle.head.status >= 500, cycle.answered - cycle.since)
         return 0
 
     cdef int record(self, HTTPCycle cycle, object client, str http_version) except -1:

@@ -3,7 +3,7 @@ from typing import Any, Protocol, final
 from lastcall.drain.ladder import MARGIN as MARGIN
 from lastcall.drain.ladder import Phase
 
-class Mover(Protocol):
+class _Mover(Protocol):
     def offer(self, connection: Any, /) -> object: ...
     def stop(self) -> object: ...
 
@@ -17,7 +17,7 @@ class DrainState:
     listeners_closed: bool
     refusing: bool
     service_goes_on: bool
-    mover: Mover | None
+    mover: _Mover | None
     moved: int
     def __init__(self, phase: Phase = ...) -> None: ...
     @property

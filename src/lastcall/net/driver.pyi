@@ -4,10 +4,7 @@ from lastcall.connection.scheduler import Scheduler
 from lastcall.connection.stream import Connection, Stream
 from lastcall.drain.state import DrainState
 from lastcall.net.listener import Listener
-
-Address = tuple[str, int] | None
-Known = tuple[int, Address, bool, float | None]
-Lifted = tuple[int, float, Known]
+from lastcall.net.moving import Address, Lifted
 
 STARVED_SECONDS: float
 COMPLAINT_SECONDS: float

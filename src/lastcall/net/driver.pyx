@@ -14,7 +14,7 @@ from lastcall.connection.stream cimport Connection, Stream
 from lastcall.drain.state cimport DRAINING, DrainState
 from lastcall.net.listener cimport INHERITED, OURS, Listener
 
-from lastcall.net.steering import drop_newcomers
+from lastcall.net.steering import drop_newcomers, is_shut
 
 cdef extern from "sys/socket.h" nogil:
     """
@@ -197,7 +197,7 @@ cdef class Driver:
         self.scheduler.begin()
         deadline = self.scheduler.now + ACCEPT_WAITING_SECONDS
         try:
-            while self.accept(listener) and self.scheduler.tick() < deadline:
+            while self.accept(listener) and (listener.shut or self.scheduler.tick() < deadline):
                 pass
             emptied = self.found_empty
         finally:
@@ -263,13 +263,15 @@ cdef class Driver:
         cdef Listener listener
         cdef Py_ssize_t before = len(self.streams)
         cdef double deadline
+        cdef bint bounded
         self.scheduler.begin()
         deadline = self.scheduler.now + ACCEPT_WAITING_SECONDS
         try:
             for listener in self.listeners:
                 # Bounded: a flood of new clients could fill the queue as fast as it is emptied. Where nobody new gets
                 # in, the queue is the bound: who is left in it would be reset by the close.
-                while self.accept(listener) and (listener.shut or self.scheduler.tick() < deadline):
+                bounded = listener.shut or (listener.owner > INHERITED and is_shut(listener.sock))
+                while self.accept(listener) and (bounded or self.scheduler.tick() < deadline):
                     pass
         finally:
             self.scheduler.end()

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from lastcall.connection.stream import Connection
-    from lastcall.net.driver import Driver, Known
+    from lastcall.net.driver import Driver
     from lastcall.net.listener import Listener
 
 logger = logging.getLogger("lastcall.error")
@@ -63,7 +63,7 @@ ROOM_SECONDS = 0.1
 
 FIRST_WAIT_SECONDS = 0.05
 WAITS = 6
-"""Where the kernel takes no more descriptors for now, the predecessor waits so often, each time twice as long."""
+"""Where descriptors do not get through for now, the predecessor waits so often, each time twice as long."""
 
 _READ = 65536
 _SPACE = socket.CMSG_SPACE(BATCH * array.array("i").itemsize)
@@ -87,6 +87,17 @@ def free_descriptors() -> int:
     # Linux 6.2 and later say how many there are without listing them, which takes milliseconds for thousands.
     open_now = os.stat("/proc/self/fd").st_size or len(os.listdir("/proc/self/fd"))
     return max(0, soft - open_now)
+
+
+Address = tuple[str, int] | None
+"""A client's; None on a unix socket."""
+
+Known = tuple[int, Address, bool, float | None]
+"""What is said of a connection: its listener's key, its client, whether it has never had a request, and the seconds
+until its timeout is due (None: it has none)."""
+
+Lifted = tuple[int, float, Known]
+"""What ``Driver.lift`` gives."""
 
 
 class _Side:
@@ -129,7 +140,7 @@ class _Side:
         return True
 
 
-class _Lifted:
+class _Passed:
     """A connection that is on its way."""
 
     __slots__ = ("at", "connection", "fd", "known")
@@ -170,7 +181,7 @@ class Mover(_Side):
         self._all = False  # move_all() was called
         self._retiring = False  # and is not over
         self._offered: dict[Connection, None] = {}  # in order
-        self._on_their_way: list[_Lifted] = []
+        self._on_their_way: list[_Passed] = []
         self._pumping = False
         self._waits = 0
 
@@ -294,16 +305,16 @@ class Mover(_Side):
         if not self._retiring and (not self._offered or self._room == 0):
             self._end("the successor has no descriptors left" if self._offered else "")
 
-    def _lift(self, most: int) -> Iterator[_Lifted]:
+    def _lift(self, most: int) -> Iterator[_Passed]:
         while most > 0 and self._offered:
             connection = next(iter(self._offered))
             del self._offered[connection]
             lifted = self._driver.lift(connection, self._keys)
             if lifted is not None:
                 most -= 1
-                yield _Lifted(connection, *lifted)
+                yield _Passed(connection, *lifted)
 
-    def _pass(self, batch: list[_Lifted]) -> None:
+    def _pass(self, batch: list[_Passed]) -> None:
         batch.sort(key=lambda one: one.at)  # the order in which the successor files them
         descriptors = array.array("i", [one.fd for one in batch])
         data = json.dumps([one.known for one in batch], separators=(",", ":")).encode()
@@ -311,24 +322,30 @@ class Mover(_Side):
             self._sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)], socket.MSG_NOSIGNAL)
         except OSError as exc:
             self._put_back(batch)
-            if exc.errno not in _PASSING or self._waits == WAITS:
-                self._end(exc.strerror or str(exc))
+            if exc.errno in _PASSING:
+                self._wait(exc.strerror or str(exc))
             else:
-                self._timer = self._loop.call_later(FIRST_WAIT_SECONDS * 2**self._waits, self._try_again)
-                self._waits += 1
+                self._end(exc.strerror or str(exc))
         else:
             self._on_their_way = batch
-            self._waits = 0
+
+    def _wait(self, reason: str) -> None:
+        """What could not be passed is served here meanwhile: at once again would be never a chance to read."""
+        if self._waits == WAITS:
+            self._end(reason)
+        elif not self._ended:
+            self._timer = self._loop.call_later(FIRST_WAIT_SECONDS * 2**self._waits, self._try_again)
+            self._waits += 1
 
     def _try_again(self) -> None:
         self._timer = None
         self._schedule()
 
-    def _take(self) -> list[_Lifted]:
+    def _take(self) -> list[_Passed]:
         batch, self._on_their_way = self._on_their_way, []
         return batch
 
-    def _put_back(self, batch: list[_Lifted]) -> None:
+    def _put_back(self, batch: list[_Passed]) -> None:
         """Serve what did not arrive, and try it again later."""
         drain = self._drain
         for one in batch:
@@ -381,7 +398,11 @@ class Mover(_Side):
         self._driver.moved += count
         if self._all:
             self._drain.moved += count
-        self._put_back(batch[received:])
+        if missing := batch[received:]:
+            self._put_back(missing)
+            self._wait(f"{len(missing)} of {len(batch)} descriptors were not received")
+        else:
+            self._waits = 0
 
 
 class Adopter(_Side):
@@ -473,7 +494,7 @@ class Adopter(_Side):
         for fd, (key, client, fresh, left, *_) in zip(descriptors, records, strict=False):
             try:
                 before = driver.take_over(fd, self._listeners[key], client, fresh, left, before)
-            except (OSError, ValueError):
+            except Exception:  # whatever is wrong with one, the others are ours alone by now
                 logger.exception("lastcall: a connection could not be taken over")
                 continue
             self.adopted += 1

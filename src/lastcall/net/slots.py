@@ -26,6 +26,9 @@ from lastcall.net import steering
 from lastcall.net.binding import beside, bind, check_alone
 from lastcall.net.listener import Address, Listener, Owner
 
+HANDSHAKE_SECONDS = 1.2
+"""After which a handshake is over that had begun: a lost SYN-ACK or ACK is sent again after a second (RFC 6298)."""
+
 TCP_INFO_SIZE = 104
 TCPI_UNACKED = slice(24, 28)
 """Of a listener: the length of its accept queue (tcp_get_info in net/ipv4/tcp.c)."""
@@ -73,7 +76,8 @@ class Group:
             check_alone(list(self.listeners.values()))
         except OSError as exc:
             raise StartupError(f"cannot listen on {self.one.url}: {_reason(exc)}") from exc
-        for slot in self.listeners:
+        # Those with a share of their own come last: until they listen there is somebody to send everybody else to.
+        for slot in sorted(self.listeners, key=lambda slot: slot in spread.away or slot == spread.favoured):
             self.open(slot)
             self.steer(spread)
 
@@ -87,7 +91,7 @@ class Group:
         """Spread new connections so from now on; raises LastcallError if the kernel refuses, and the old way holds."""
         if self.order:
             try:
-                steering.steer(self.one.sock, spread.program(self.order))
+                steering.steer(self.listeners[self.order[0]].sock, spread.program(self.order))
             except OSError as exc:
                 raise LastcallError(f"cannot steer connections on {self.one.url}: {_reason(exc)}") from exc
 
@@ -166,8 +170,8 @@ class Slots:
     def add(self, slot: int, share: float | None = None) -> None:
         """Make the listeners of one more slot, which gets ``share`` (0 to 1) of new connections; None: as the others.
 
-        Raises StartupError, and nothing has changed. All slots of an address are one user's (socket(7)): this fails
-        once the process has another identity than when it bound.
+        Raises LastcallError, mostly StartupError, and nothing has changed. All slots of an address are one user's
+        (socket(7)): this fails once the process has another identity than when it bound.
         """
         if slot in self._numbers:
             raise ValueError(f"there is a slot {slot} already")
@@ -179,7 +183,7 @@ class Slots:
                 for group in self._groups.values():
                     group.open(slot)
             self._numbers.append(slot)
-            self.steer(slot, share)
+            self._steer(before if share is None else Spread(before.away, slot, share))
         except BaseException:
             self._spread = before
             if slot in self._numbers:
@@ -202,8 +206,8 @@ class Slots:
     def steer_away(self, slot: int) -> None:
         """Send nobody new to a slot. Raises ValueError if nobody would be left.
 
-        A client that has sent its SYN before finishes its handshake here, a round trip or, where a packet was lost, a
-        second later: wait for so long before the queue is emptied for the last time.
+        A client that has sent its SYN before finishes its handshake here, a round trip later, or where a packet was
+        lost a second: wait for HANDSHAKE_SECONDS before the holders empty the queue for the last time.
         """
         self._known(slot)
         old = self._spread
@@ -302,6 +306,12 @@ class Slots:
                     listener.sock.shutdown(socket.SHUT_RD)
             else:
                 steering.drop_newcomers(listener.sock)
+
+    def open_door(self) -> None:
+        """Let newcomers in again, where workers of a parent that was killed have shut the door behind it."""
+        for listener in self._all():
+            if listener.owner == Owner.OURS and listener.sock.family != socket.AF_UNIX:
+                steering.let_newcomers_in(listener.sock)
 
     def close(self) -> None:
         """Stop listening, whoever has copies; remove the files of unix sockets that are still ours."""

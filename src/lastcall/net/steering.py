@@ -17,7 +17,9 @@ No privilege is needed for any of this.
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
+import select
 import socket
 import struct
 import sys
@@ -27,6 +29,7 @@ Instruction = tuple[int, int, int, int]
 """``struct sock_filter`` of <linux/filter.h>: code, jump if true, jump if false, operand."""
 
 SO_ATTACH_FILTER = 26
+SO_DETACH_FILTER = 27
 SO_ATTACH_REUSEPORT_CBPF = 51
 """Of <asm-generic/socket.h>, which holds for all common architectures. The module ``socket`` does not have them."""
 
@@ -111,6 +114,23 @@ def drop_newcomers(sock: socket.socket) -> bool:
     except OSError:
         return False
     return True
+
+
+def let_newcomers_in(sock: socket.socket) -> None:
+    """Undo ``drop_newcomers``, whoever did it; nothing where nobody has."""
+    with contextlib.suppress(OSError):  # ENOENT: there is no filter
+        sock.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+
+
+def is_shut(sock: socket.socket) -> bool:
+    """Whether nobody new gets in at a listener, by whoever's doing: ``drop_newcomers``, or SHUT_RD of a unix socket."""
+    if sys.platform != "linux":
+        return False
+    if sock.family == socket.AF_UNIX:
+        waiting = select.poll()
+        waiting.register(sock, select.POLLRDHUP)
+        return bool(waiting.poll(0))
+    return bool(sock.getsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, 8 * len(SYN_ONLY)))  # SO_GET_FILTER is the same
 
 
 def _attach(sock: socket.socket, option: int, steps: Sequence[Instruction]) -> None:

@@ -90,7 +90,8 @@ class ShutdownController:
         self._drain = signal.state
         self._callbacks = callbacks
         self._nonzero_on_cut = nonzero_on_cut
-        self._level = level  # of what is said in each stop
+        self.level = level
+        """Of what the log gets to hear in every stop."""
         self._generators = ClosingGenerators() if generators is None else generators
         self._generators.on_end = self.wake
         self._turns_left = LAST_TURNS
@@ -255,7 +256,7 @@ class ShutdownController:
         report = self._report(work)
         work.service.scheduler.access.flush()  # the lines of what was cut belong before the last one
         # Also for who reads warnings only: what no policy has asked for is to be seen.
-        logger.log(logging.WARNING if report.cut else self._level, "%s", report)
+        logger.log(logging.WARNING if report.cut else self.level, "%s", report)
         self._callbacks.on_report(report)
         self._hand_draft(report)
         if self._cancelled:
@@ -286,7 +287,7 @@ class ShutdownController:
         code = max(self._lifespan_code, ExitCode.ERROR if self._failures else ExitCode.STOPPED, self.least_code)
         word = self._lifespan_word
         ended = f"the server served; lifespan {word}; exit code {code}" if word else "the application had started."
-        logger.log(self._level, "Stopped (%s) before %s", cause, ended)
+        logger.log(self.level, "Stopped (%s) before %s", cause, ended)
         report = StopReport(cause, code, sum(self._phases.values()), word or "not started", self._phases)
         self._callbacks.on_report(report)
         self._hand_draft(report)
@@ -377,7 +378,7 @@ class ShutdownController:
             if self.state.phase < Phase.CANCELLING:
                 left = time_left(self.state, now, self.budgets)
                 sooner = "Stopping sooner (SIGINT): done within %g s.%s"
-                logger.log(self._level, sooner, round(left, 1), self._ask_again(work))
+                logger.log(self.level, sooner, round(left, 1), self._ask_again(work))
             self._bound_the_rest()
         for action in actions:
             guarded(partial(self._acts[action], work), action.value)
@@ -401,7 +402,7 @@ class ShutdownController:
         work.driver.on_closed = self.wake
         left = time_left(self.state, self._time(), self.budgets)
         logger.log(
-            self._level,
+            self.level,
             "Stopping (%s): %d request%s in flight, %s.%s",
             self.state.cause,
             tasks.count,

@@ -26,7 +26,7 @@ class Doors(Protocol):
         """The linger is over: accept who waits, then close what is ours."""
 
 
-class OwnDoors:
+class OwnDoors(Doors):
     """The doors of a process without a parent. ``prepare(listener)`` says what is spoken behind each."""
 
     def __init__(

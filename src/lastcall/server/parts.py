@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 RESERVED_DESCRIPTORS = 64
 """Descriptors kept free of client connections: listeners, logs, the application's own files and pools."""
 
+LISTENERS_RESERVED = 8
+"""How many of them are for listeners."""
+
 
 def budgets_of(stop: StopOptions) -> Budgets:
     """The budgets of the ladder, as the options have them."""
@@ -85,9 +88,11 @@ def max_requests(limit: int | None, jitter: int, randint: Callable[[int, int], i
     return limit + randint(0, jitter)
 
 
-def connection_limit(limit: int | None) -> int:
-    """``--limit-connections``, by default what the descriptor limit leaves."""
+def connection_limit(limit: int | None, listeners: int = 0) -> int:
+    """``--limit-connections``, by default what the descriptor limit leaves; workers have the listeners of all slots."""
     if limit is not None:
         return limit
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 1 << 30 if soft == resource.RLIM_INFINITY else max(1, soft - RESERVED_DESCRIPTORS)
+    if soft == resource.RLIM_INFINITY:
+        return 1 << 30
+    return max(1, soft - RESERVED_DESCRIPTORS - max(0, listeners - LISTENERS_RESERVED))

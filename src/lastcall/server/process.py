@@ -25,6 +25,7 @@ from lastcall.observe.logs import configure_logging
 from lastcall.server import sigaction, watchdog
 from lastcall.server.loops import make_loop, refuse_running_loop, run_until_done
 from lastcall.server.manager import ServiceManager
+from lastcall.server.other_signals import HangUp, listening
 from lastcall.server.own_process import OwnProcess, on_systemds_sockets
 from lastcall.server.parts import budgets_of
 from lastcall.server.process_end import ProcessEnd
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from lastcall.base.options import ServerOptions
     from lastcall.base.progress import Progress
     from lastcall.config import Config
+    from lastcall.server.guard import Guard
     from lastcall.server.parent import Parent
 
 logger = logging.getLogger("lastcall.error")
@@ -107,7 +109,8 @@ def run_process(
                     raise
                 return server.interrupted().exit_code
             try:
-                code = _run(loop, server, handler, guard)
+                with listening(loop, _other_signals(server, parent)):
+                    code = run_server(loop, server, handler, guard)
             finally:
                 end = time.monotonic() + TEARDOWN
                 guard.bound_the_end()
@@ -133,7 +136,7 @@ def _without_files(options: ServerOptions) -> ServerOptions:
     return replace(options, process=replace(options.process, pidfile=None), stop=replace(options.stop, report=None))
 
 
-def _run(loop: asyncio.AbstractEventLoop, server: Server, handler: SignalHandler, guard: ProcessGuard) -> int:
+def run_server(loop: asyncio.AbstractEventLoop, server: Server, handler: SignalHandler, guard: Guard) -> int:
     """Run the server to its end, whatever comes out of the loop before; the exit code.
 
     SystemExit and KeyboardInterrupt are an order to stop like any other, and a SystemExit's code counts if the server's
@@ -158,6 +161,27 @@ def _run(loop: asyncio.AbstractEventLoop, server: Server, handler: SignalHandler
     serving = asyncio.Task(server.serve_under(handler, guard=guard), loop=loop)
     run_until_done(loop, serving, came_out)
     return max(code, serving.result().exit_code)
+
+
+def _other_signals(server: Server, parent: Parent | None) -> dict[int, Callable[[], object]]:
+    """What the signals are answered with that only a parent can obey. A worker hears of them by its own means."""
+    if parent is not None or not hasattr(signal, "SIGHUP"):
+        return {}
+    hang_up = HangUp()
+
+    def hung_up() -> None:
+        if hang_up.is_the_end():
+            server.hung_up()
+        else:
+            logger.warning("SIGHUP has no effect: a reload needs a parent process, which --supervise starts")
+
+    def upgrade() -> None:
+        logger.warning("SIGUSR2 has no effect: an upgrade needs a parent process, which --supervise starts")
+
+    handlers: dict[int, Callable[[], object]] = {signal.SIGUSR2: upgrade}
+    if not hang_up.ignored:
+        handlers[signal.SIGHUP] = hung_up
+    return handlers
 
 
 def _hush(loop: asyncio.AbstractEventLoop, told: BaseException) -> None:
@@ -240,6 +264,8 @@ class ProcessGuard:
     def ready(self) -> None:
         """The server serves: what start-up made stays for good, and the collector need not look at it again."""
         self._plan(Phase.SERVING)
+        if self._parent:
+            watchdog.begin_anew()  # a SIGTERM that was too late to interrupt the start asks for a successor
         if self._gc_freeze:
             gc.collect()
             self._frozen = self._final or gc.get_freeze_count() == 0

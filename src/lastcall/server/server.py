@@ -181,6 +181,10 @@ class Server:
         self.start_interrupted |= self.importing
         self._controller.give_order(name, level)
 
+    def hung_up(self) -> None:
+        """The terminal is gone that the process was started on: stop, as by SIGINT."""
+        self._controller.give_order("SIGHUP", interactive=True)
+
     def loop_failed(self, exc: BaseException) -> None:
         """An exception came out of the event loop, which is about to run on: cancel what runs, and stop."""
         self._controller.fail(exc)
@@ -459,9 +463,8 @@ class Server:
         lifespan.on_death = lambda: self._lifespan_died(service)
         if lifespan.failed_while_serving:  # already
             lifespan.on_death()
-        driver = make_driver(
-            options.net.driver, scheduler, service.drain, limit=connection_limit(options.net.limit_connections)
-        )
+        limit = connection_limit(options.net.limit_connections, len(self._listeners))
+        driver = make_driver(options.net.driver, scheduler, service.drain, limit=limit)
         stack.callback(driver.close)
         self._driver, self._service = driver, service
         doors: Doors

@@ -449,6 +449,16 @@ def plan(double first, double interrupt, double second, *, double restart, int c
         ring(bell[1])
 
 
+def begin_anew():
+    """The start is over, and signals mean something else: those that came in it have been answered, or were no orders."""
+    if running == getpid():
+        pthread_mutex_lock(&lock)
+        asked_nothing(&watch.asked)
+        watch.deadline = INFINITY
+        watch.ordered = watch.looked = 0
+        pthread_mutex_unlock(&lock)
+
+
 def leaves_at_second():
     """Whether it ends the process at a second signal, as in the start."""
     cdef bint found = False

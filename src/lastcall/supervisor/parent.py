@@ -1,4 +1,4 @@
-"""The parent in its event loop: what happens becomes events, what the fleet decides is done. Nothing is decided here."""
+"""The parent in its event loop: what happens becomes events, what the fleet decides is done."""
 
 from __future__ import annotations
 
@@ -31,8 +31,22 @@ LOOK: Final = 0.5
 LOOKS_PER_MEASURE: Final = 6
 """Each so many looks the memory of the workers is looked at, too."""
 
+LOOK_AT_END: Final = 0.02
+KILLED_SECONDS: Final = 1.0
+"""For the system to end those that were killed."""
+
 PAUSE: Final = 1.0
 """Seconds after a mistake of ours until the fleet is asked again, lest it make the same one without an end."""
+
+
+EVENTS: Final[dict[type[Message], Callable[[int, Any], Event]]] = {
+    messages.Hello: lambda number, message: events.Booted(number, message.pid),
+    messages.Ready: lambda number, _: events.BecameReady(number),
+    messages.RetireMe: lambda number, message: events.WantsToRetire(number, message.cause),
+    messages.StoppedAccepting: lambda number, _: events.StoppedAccepting(number),
+    messages.Emptied: lambda number, _: events.Emptied(number),
+}
+"""What a worker says that is an event as it is."""
 
 
 class Decides(Protocol):
@@ -54,6 +68,10 @@ class Decides(Protocol):
 
 class Doors(Listeners, Protocol):
     """``net.slots.Slots``: the listening sockets of the service."""
+
+    @property
+    def listening(self) -> bool:
+        """Whether it was done already."""
 
     def listen(self) -> None:
         """Let the first client in; raises StartupError, or OSError."""
@@ -103,15 +121,16 @@ class Parent:
         self.done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.ends: list[WorkerEnd] = []  # of those that the final stop has ended
         self.stopping = False
+        self.error: StartupError | None = None
         self.slots: list[int] = list(slots)
         self._seams = seams
         self._loop = asyncio.get_running_loop()
         self._events: deque[Event] = deque()
         self._busy = False
+        self._deaf = False
         self._timer: asyncio.TimerHandle | None = None
         self._look_timer: asyncio.TimerHandle | None = None
         self._looks = 0
-        self._listening = False
         self._accepting = False
         self._adding: dict[int, set[int]] = {}  # slot: workers that have not answered yet
         self._closing: dict[int, set[int]] = {}
@@ -152,6 +171,8 @@ class Parent:
 
     def tell(self, event: Event) -> None:
         """Something has happened. What it leads to is done at once, or, inside an action, after that."""
+        if self._deaf:
+            return
         self._events.append(event)
         if self._busy:
             return
@@ -186,6 +207,22 @@ class Parent:
         self._waiting[self._requests] = answer
         self.tell(make(self._requests))
         return answer
+
+    def fail(self, error: StartupError) -> None:
+        """The service cannot go on as it began: stop it; ``error`` is why."""
+        self.error = self.error or error
+        self.tell(events.StopOrdered("start failed"))
+
+    async def end_workers(self, seconds: float) -> None:
+        """Where it comes to no stop in order: let the workers drain, and kill those that are left after ``seconds``."""
+        self._deaf = True
+        self.workers.hang_up()
+        for patience in (seconds, KILLED_SECONDS):
+            end = self._loop.time() + patience
+            while len(self.workers) and self._loop.time() < end:
+                await asyncio.sleep(LOOK_AT_END)
+                self.workers.look()
+            self.workers.kill_all()
 
     def close(self) -> None:
         """Let go of everything. Workers that are left lose the channel, and drain."""
@@ -227,35 +264,31 @@ class Parent:
     # -- what workers say -----------------------------------------------------------------------------------------
 
     def _heard(self, worker: Worker, message: Message) -> None:
-        number = worker.number
+        """Answers that somebody waits for first; what is left is an event, or nothing."""
         match message:
-            case messages.Hello():
-                self.tell(events.Booted(number, message.pid))
-            case messages.Ready():
-                self.tell(events.BecameReady(number))
-            case messages.Failed():
-                worker.reason = message.reason
-                self._say_once(worker.generation, message.text)
-            case messages.RetireMe():
-                self.tell(events.WantsToRetire(number, message.cause))
-            case messages.Accepting():
-                self._accepts(worker, message)
-            case messages.Added():
-                for slot in message.slots:
-                    self._answered(self._adding, slot, number)
-            case messages.SlotClosed():
-                self.tell(events.SlotReleased(number, message.slot))
-                self._answered(self._closing, message.slot, number)
-            case messages.StoppedAccepting():
-                self.tell(events.StoppedAccepting(number))
-            case messages.Emptied():
-                self.tell(events.Emptied(number))
             case messages.Census():
                 if (told := self._censuses.pop(message.number, None)) is not None:
                     told(worker, message)
             case messages.Progress():
-                if self.stopping:
-                    self._seams.show(progress_of([one.progress for one in self.workers if one.progress is not None]))
+                self._show_progress()
+            case messages.Failed():
+                worker.reason = message.reason
+                self._say_once(worker.generation, message.text)
+            case messages.Added():
+                for slot in message.slots:
+                    self._answered(self._adding, slot, worker.number)
+            case messages.SlotClosed():
+                self.tell(events.SlotReleased(worker.number, message.slot))
+                self._answered(self._closing, message.slot, worker.number)
+            case messages.Accepting():
+                self._accepts(worker, message)
+            case _:
+                if (make := EVENTS.get(type(message))) is not None:
+                    self.tell(make(worker.number, message))
+
+    def _show_progress(self) -> None:
+        if self.stopping:
+            self._seams.show(progress_of([one.progress for one in self.workers if one.progress is not None]))
 
     def _say_once(self, generation: int, text: str) -> None:
         """Why a start has failed, with its traceback: all workers of a generation fail alike."""
@@ -279,7 +312,7 @@ class Parent:
                 self._answered(waiting, slot, worker.number)
         if self.stopping:
             self.ends.append(worker.end())
-            self._seams.show(progress_of([one.progress for one in self.workers if one.progress is not None]))
+            self._show_progress()
         self.tell(events.Exited(worker.number, 0 if code is None else code, worker.reason))
 
     def _answered(self, waiting: dict[int, set[int]], slot: int, number: int) -> None:
@@ -308,7 +341,7 @@ class Parent:
 
     def _spawn(self, action: actions.Spawn) -> None:
         try:
-            self.workers.spawn(action.worker, action.slot, action.generation, self._seams.doors, self.slots, ())
+            self.workers.spawn(action.worker, action.slot, action.generation, self._seams.doors, self.slots)
         except OSError as exc:
             self.tell(events.SpawnFailed(action.worker, exc.strerror or str(exc)))
 
@@ -333,14 +366,13 @@ class Parent:
         task.add_done_callback(self._tasks.discard)
 
     def _set_accepting(self, action: actions.SetAccepting) -> None:
-        if action.slots and not self._listening:
-            self._listening = True
+        if action.slots and not self._seams.doors.listening:
             try:
                 self._seams.doors.listen()
             except (OSError, StartupError) as exc:
-                error = exc if isinstance(exc, StartupError) else StartupError(f"cannot listen: {exc.strerror or exc}")
-                if not self.done.done():
-                    self.done.set_exception(error)
+                self.fail(
+                    exc if isinstance(exc, StartupError) else StartupError(f"cannot listen: {exc.strerror or exc}")
+                )
                 return
         self._send(action.worker, messages.Accept(action.slots))
 

@@ -11,12 +11,12 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from lastcall.base.errors import LastcallError, StartupError
 from lastcall.base.exit_code import ExitCode
-from lastcall.base.record import replace
-from lastcall.drain.ladder import Phase
+from lastcall.base.record import Record, replace
+from lastcall.drain.ladder import Phase, after_grace
 from lastcall.net.slots import Slots
 from lastcall.observe.logs import StopView, configure_logging
 from lastcall.server import watchdog
@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from lastcall.supervisor.workers import Worker
 
 logger = logging.getLogger("lastcall.error")
+
+OPEN_DOOR_PAUSE: Final = 0.5
+OPEN_DOOR_TRIES: Final = 20
 
 
 def run_supervisor(config: Config, *, tell: Callable[[LastcallError], int], final: bool) -> int:
@@ -82,7 +85,7 @@ def run_supervisor(config: Config, *, tell: Callable[[LastcallError], int], fina
         signals.install()
         loop = asyncio.new_event_loop()
         try:
-            process = _Process(config, settings, signals, guard, view, own, notifier, tell)
+            process = _Process(config, settings, _Given(signals, guard, view, own, notifier, tell))
             code = loop.run_until_complete(process.serve())
         finally:
             guard.bound_the_end()
@@ -99,6 +102,17 @@ def run_supervisor(config: Config, *, tell: Callable[[LastcallError], int], fina
     return code
 
 
+class _Given(Record):
+    """What the process has before its loop: see ``run_supervisor``."""
+
+    signals: Signals
+    guard: ProcessGuard
+    view: StopView
+    own: OwnProcess
+    notifier: Notifier
+    tell: Callable[[LastcallError], int]
+
+
 class _Process:
     """One run of the parent, from the addresses to the report."""
 
@@ -106,22 +120,18 @@ class _Process:
         self,
         config: Config,
         settings: str,
-        signals: Signals,
-        guard: ProcessGuard,
-        view: StopView,
-        own: OwnProcess,
-        notifier: Notifier,
-        tell: Callable[[LastcallError], int],
+        given: _Given,
     ) -> None:
         self._config = config
         self._settings = settings
-        self._signals = signals
-        self._guard = guard
-        self._view = view
-        self._own = own
-        self._notifier = notifier
-        self._tell = tell
+        self._signals = given.signals
+        self._guard = given.guard
+        self._view = given.view
+        self._own = given.own
+        self._notifier = given.notifier
+        self._tell = given.tell
         self._report_file: ReportFile | None = report_file(config.options.stop.report)
+        self._scaled = 0  # the number of slots that a predecessor has left
         self._cause = ""
         self._ordered = math.inf
         self._inheritance: Inheritance | None = inheritance(os.environ)
@@ -147,8 +157,15 @@ class _Process:
             try:
                 with self._signals.obeyed(self._service), self._watching():
                     self._parent.begin(fleet.start(time.monotonic()))
-                    return self._report(await self._parent.done)
+                    code = self._report(await self._parent.done)
+                if self._parent.error is not None:
+                    raise self._parent.error
+                return code
             finally:
+                if len(self._parent.workers):  # a mistake of ours has come up
+                    budgets = budgets_of(self._config.options.stop)
+                    worst = budgets.worst_case()
+                    await self._parent.end_workers(worst if worst < math.inf else after_grace(budgets))
                 await self._control.close()
 
     # -- the start ------------------------------------------------------------------------------------------------
@@ -157,8 +174,11 @@ class _Process:
         """The listeners: made, or inherited from the parent before; and the path of its control socket."""
         net = self._config.options.net
         if self._inheritance is not None:
+            self._inheritance.on_alone = self._alone
             state, fds, control = await self._inheritance.take(net.binds)
-            return Slots.inherited(net.binds, net.backlog, state, fds), control
+            slots = Slots.inherited(net.binds, net.backlog, state, fds)
+            self._scaled = len(slots.numbers)
+            return slots, control
         slots = Slots(net.binds, net.backlog)
         slots.bind(FleetPolicy.of(self._config.options, jitter=random.random).count)
         self._guard.own_sockets(slots.files)
@@ -167,7 +187,8 @@ class _Process:
     def _policy(self, config: Config) -> FleetPolicy:
         policy = FleetPolicy.of(config.options, jitter=random.random, shared=bool(self._slots.shared))
         # What was scaled stays so in an upgrade: a slot that is there must not be without a worker.
-        return policy if self._inheritance is None else replace(policy, count=len(self._slots.numbers))
+        same = config.options.workers.count == self._config.options.workers.count
+        return replace(policy, count=self._scaled) if self._scaled and same else policy
 
     def _seams(self) -> Seams:
         return Seams(
@@ -239,8 +260,7 @@ class _Process:
             self._own.take_pidfile(instead_of=os.getppid())
             self._open_control()
         except StartupError as exc:
-            if not self._parent.done.done():
-                self._parent.done.set_exception(exc)
+            self._parent.fail(exc)
             return
         self._slots.claim()
         self._guard.own_sockets(self._slots.files)
@@ -252,6 +272,7 @@ class _Process:
             logger.info("lastcall running on %s (Press CTRL+C to quit)", url)
         count = self._config.options.workers.count
         control = f"; lastcall ctl --socket {self._control.path}" if self._control.path else ""
+        count = self._scaled or count
         logger.info("%d worker%s%s", count, "" if count == 1 else "s", control)
         budgets = budgets_of(self._config.options.stop)
         worst = budgets.worst_case()
@@ -294,6 +315,12 @@ class _Process:
         return code
 
     # -- an upgrade -----------------------------------------------------------------------------------------------
+
+    def _alone(self, tries: int = OPEN_DOOR_TRIES) -> None:
+        """The old parent was killed. Its workers drain for a while, and shut the door: they know of no heir."""
+        self._slots.open_door()
+        if tries > 1 and not self._parent.stopping:
+            asyncio.get_running_loop().call_later(OPEN_DOOR_PAUSE, self._alone, tries - 1)
 
     def _successor_serves(self, pid: int) -> None:
         self._own.hand_pidfile_over()

@@ -35,7 +35,10 @@ _PHASES: Final = tuple(phase.name for phase in Phase)
 
 
 class WorkerEnd(Record):
-    """How one worker ended: the report of its ``Goodbye`` (None: it sent none), its exit code, minus a signal's number."""
+    """How one worker ended: the report of its ``Goodbye`` (None: it sent none), and ``code``.
+
+    That is its exit code, or minus the number of the signal that has ended it.
+    """
 
     worker: int
     slot: int

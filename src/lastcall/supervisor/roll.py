@@ -24,7 +24,7 @@ from typing import Final
 
 from lastcall.supervisor import actions as do
 from lastcall.supervisor.attendance import Door, Slot
-from lastcall.supervisor.crew import ERROR, INFO, Crew, Failure
+from lastcall.supervisor.crew import ERROR, INFO, WARNING, Crew, Failure
 from lastcall.supervisor.events import ReloadOrdered
 from lastcall.supervisor.life import COMING, Life, Worker
 from lastcall.supervisor.policy import DRAINING_MOST
@@ -169,7 +169,7 @@ class Roll:
     def interrupt(self, why: str) -> None:
         """The service ends."""
         if self.stage not in FINAL:
-            self._failure = self._failure or why
+            self._failure = why
             self.take(Turn.END)
 
     def approve(self) -> bool:
@@ -217,7 +217,8 @@ class Roll:
             if trial.verdict is not None:
                 self.report = dict(trial.verdict.report)
                 if trial.verdict.verdict == PROMOTE:
-                    self._crew.say(INFO, f"The canary is promoted: {trial.verdict.reason}.")
+                    level = WARNING if self.report.get("warning") else INFO
+                    self._crew.say(level, f"The canary is promoted: {trial.verdict.reason}.")
                     self.take(Turn.PROMOTED)
                 else:
                     self._fail(trial.verdict.reason)
@@ -264,9 +265,12 @@ class Roll:
                 self._trial.clear_away()
             crew.out.append(do.Notify("READY"))
         ok, text = self.stage is Stage.FINISHED, self._text()
+        if self._trial is not None:
+            text += self._trial.distributions()
         if self.stage is not Stage.INTERRUPTED:
             crew.say(INFO if ok else ERROR, text)
-        report = {**self.report, "outcome": self.stage.value, "reason": self._failure, **self._generations()}
+        reason = self._failure or self.report.get("reason", "")
+        report = {**self.report, "outcome": self.stage.value, "reason": reason, **self._generations()}
         for request in self.requests:
             crew.settle(request, ok, text, report)
 
@@ -278,11 +282,11 @@ class Roll:
         if self.stage is Stage.FINISHED:
             return f"Reloaded: generation {self.generation} serves, after {self._crew.now - self._began:.1f} s."
         head = f"Reload failed: {self._failure}. " if self.stage is not Stage.INTERRUPTED else f"{self._failure}. "
-        if self.stage is Stage.UNCHANGED:
-            return head + "No worker was replaced."
         slots = self._crew.regular()
         new = [slot.index for slot in slots if slot.generation == self.generation]
         old = [slot.index for slot in slots if slot.generation < self.generation]
+        if not new:
+            return head + "No worker was replaced."
         return head + f"Slots {_numbers(new)} run generation {self.generation}, slots {_numbers(old)} an older one."
 
     def _generations(self) -> dict[str, object]:

@@ -66,12 +66,17 @@ class Stopping:
             if self._crew.ready_once:  # else nobody has listened yet
                 self._crew.out.append(do.ShutDoor())
 
+    def _hurry_door(self) -> None:
+        """End the delay, if the door is not shut yet."""
+        if self._door_at < math.inf:
+            self._door_at = self._crew.now
+            self._shut_door()
+
     def again(self, cause: str, *, interactive: bool) -> None:
         """A first signal, where a stop is under way: nothing but what a SIGINT hurries."""
         if interactive and not self.ending.interactive and not self.forced:
             self.ending = Ending(cause, True, self.ending.upgrade, self.ending.code)
-            self._door_at = min(self._door_at, self._crew.now)
-            self._shut_door()
+            self._hurry_door()
             for worker in list(self._crew.workers.values()):
                 if worker.life in GOING:
                     self._tell(worker)
@@ -81,8 +86,7 @@ class Stopping:
         if self.forced:
             return
         self.forced = True
-        self._door_at = min(self._door_at, self._crew.now) if not self.ending.upgrade else math.inf
-        self._shut_door()
+        self._hurry_door()
         for worker in list(self._crew.workers.values()):
             if worker.life in GOING:
                 self._crew.force(worker, cause)

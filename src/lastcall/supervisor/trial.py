@@ -77,6 +77,7 @@ class Trial:
         self._asked: set[int] = set()
         self._answers: dict[int, Census] = {}
         self._look_until = math.inf
+        self._said: object = None  # the state of the judge that was told last
         self.options = crew.policy.canary
         self.slot = Slot(max(crew.slots, default=-1) + 1, generation, extra=True)
         crew.slots[self.slot.index] = self.slot
@@ -124,11 +125,19 @@ class Trial:
             self._look_until = math.inf
             canary = self._answers.pop(worker.number, None)
             self.verdict = self._judge.take(canary, self._answers, now)
+            self._say_where(self._judge.status(now))
         if self.verdict is None and self._look_until == math.inf and now >= self._judge.next_deadline():
             self._answers = {}
             self._asked = {worker.number, *(one.number for one in self.old)}
             self._look_until = now + ANSWER
             self._crew.out += [do.TakeCensus(number) for number in sorted(self._asked)]
+
+    def _say_where(self, status: dict[str, object]) -> None:
+        """Say it once when the hold is extended, or a person is waited for."""
+        state, reason = status.get("state"), status.get("reason")
+        if self.verdict is None and reason and state != self._said:
+            self._said = state
+            self._crew.say(20, f"The canary: {reason}.")
 
     def answer(self, worker: int, census: Census) -> None:
         """Take what a worker has done until now."""
@@ -185,6 +194,14 @@ class Trial:
         if self._judge is None or self.verdict is not None:
             return math.inf
         return self._look_until if self._look_until < math.inf else self._judge.next_deadline()
+
+    def distributions(self) -> str:
+        """What both sides have answered, in lines for people; nothing where no client came."""
+        if self.verdict is None or "canary" not in self.verdict.report:
+            return ""
+        from lastcall.supervisor.canary.report import distributions  # noqa: PLC0415 - most rolls have no canary
+
+        return "\n" + distributions(self.verdict.report)
 
     def status(self, now: float) -> dict[str, object]:
         """Where it stands, as JSON."""

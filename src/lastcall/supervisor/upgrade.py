@@ -139,9 +139,11 @@ class Inheritance:
         self._state: State = {}
         self._fds: list[int] = []
         self._all: asyncio.Future[Inherit] | None = None
+        self._told = False
+        self.on_alone: Callable[[], object] = lambda: None
 
     async def take(self, binds: Sequence[BindSpec]) -> tuple[State, list[int], str]:
-        """The listeners, which are the caller's from now on, and the path of the predecessor's control socket; raises StartupError."""
+        """The listeners, which are the caller's from now on, and where the control socket is; raises StartupError."""
         self._all = asyncio.get_running_loop().create_future()
         self._endpoint = Endpoint(self._sock, self._heard, self._lost)
         last = await self._all
@@ -156,6 +158,7 @@ class Inheritance:
 
     def serving(self) -> None:
         """The workers accept."""
+        self._told = True
         if self._endpoint is not None:
             self._endpoint.send(Serving(os.getpid()))
 
@@ -169,8 +172,12 @@ class Inheritance:
     def _lost(self, error: ChannelError | None) -> None:
         if self._all is not None and not self._all.done():
             self._all.set_exception(StartupError(f"the old parent is gone{f': {error}' if error else ''}"))
-        elif error is not None:
+            return
+        if error is not None:
             logger.error("The old parent said what is no message: %s", error)
+        if not self._told:
+            logger.warning("The old parent is gone before this one served: going on alone")
+            self.on_alone()
 
 
 def inheritance(environ: MutableMapping[str, str]) -> Inheritance | None:

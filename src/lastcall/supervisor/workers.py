@@ -1,4 +1,4 @@
-"""The worker processes as the parent has them: what each was started with, what it has said, and how it is told things."""
+"""The worker processes as the parent has them: what each was started with, what it has said, how it is told things."""
 
 from __future__ import annotations
 
@@ -8,13 +8,25 @@ import signal
 import socket
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Protocol
 
+from lastcall.base.lost_workers import worker_name
 from lastcall.channel.endpoint import Endpoint
 from lastcall.channel.frames import DESCRIPTORS_AT_MOST
-from lastcall.channel.messages import SHARED, AddListeners, Boot, ChannelError, Goodbye, Hello, Message, Progress
+from lastcall.channel.messages import (
+    SHARED,
+    AddListeners,
+    Boot,
+    ChannelError,
+    Goodbye,
+    Hello,
+    LostWorkers,
+    Message,
+    Progress,
+)
 from lastcall.server import watchdog
 from lastcall.server.process import STACKS_SIGNAL
 from lastcall.supervisor.beats import Beats, resident
@@ -24,6 +36,9 @@ from lastcall.supervisor.spawn import Process, start_worker
 PRIVATE_BACKLOG = 16
 
 GENERATIONS_KEPT = 3
+
+DEAD_KEPT = 256
+"""Workers that have died, of which those that come later are told."""
 
 
 class Listeners(Protocol):
@@ -46,6 +61,7 @@ class Worker:
         self.generation = generation
         self.place = place  # in the page of heartbeats
         self.path = path  # of its private socket
+        self.rss = 0
         self.hello = False  # it runs our code, and has registered its stacks
         self.accepts = False  # from anything but its private socket
         self.reason = ""  # why its start failed
@@ -97,6 +113,7 @@ class Workers:
         self._on_exit = on_exit
         self._all: dict[int, Worker] = {}
         self._directory = ""
+        self._dead: deque[str] = deque(maxlen=DEAD_KEPT)
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(tuple(self._all.values()))
@@ -108,9 +125,7 @@ class Workers:
         """The worker of that number; None if it is gone."""
         return self._all.get(number)
 
-    def spawn(
-        self, number: int, slot: int, generation: int, listeners: Listeners, slots: Sequence[int], lost: Sequence[str]
-    ) -> Worker:
+    def spawn(self, number: int, slot: int, generation: int, listeners: Listeners, slots: Sequence[int]) -> Worker:
         """Start a worker, with copies of the listeners of ``slots``; raises OSError, and leaves nothing then."""
         place = self.beats.take()
         worker = Worker(number, slot, generation, place, self._private_path(number))
@@ -118,7 +133,7 @@ class Workers:
             with socket.socket(socket.AF_UNIX) as private:
                 private.bind(worker.path)
                 private.listen(PRIVATE_BACKLOG)
-                self._start(worker, private, _copies(listeners, slots), lost)
+                self._start(worker, private, _copies(listeners, slots))
         except BaseException:
             self._clear(worker)
             raise
@@ -126,9 +141,7 @@ class Workers:
         self._tell_watchdog()
         return worker
 
-    def _start(
-        self, worker: Worker, private: socket.socket, copies: list[tuple[int, int, int]], lost: Sequence[str]
-    ) -> None:
+    def _start(self, worker: Worker, private: socket.socket, copies: list[tuple[int, int, int]]) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             worker.endpoint = Endpoint(
@@ -147,7 +160,7 @@ class Workers:
                     worker.place,
                     tuple(slot for slot, _, _ in first),
                     tuple(bind for _, bind, _ in first),
-                    tuple(lost),
+                    tuple(self._dead),
                 ),
                 [self.beats.fd, private.fileno(), *(fd for _, _, fd in first)],
             )
@@ -163,12 +176,17 @@ class Workers:
                 worker.process.look()
 
     def measure(self, now: float, *, memory: bool) -> list[tuple[int, float, int]]:
-        """Of each that has begun to beat: its number, seconds since the last beat, bytes that it holds (0: not asked)."""
+        """Of each that has begun to beat: its number, the seconds since the last beat, the bytes that it holds.
+
+        ``memory``: look at these, too; else they are what they were.
+        """
         found = []
         for worker in self:
             age = self.beats.age(worker.place, now)
             if age is not None:
-                found.append((worker.number, age, resident(worker.pid) if memory else 0))
+                if memory:
+                    worker.rss = resident(worker.pid)
+                found.append((worker.number, age, worker.rss))
         return found
 
     def write_stacks(self, worker: Worker) -> bool:
@@ -177,6 +195,12 @@ class Workers:
             worker.signal(STACKS_SIGNAL)
             return True
         return False
+
+    def hang_up(self) -> None:
+        """End all channels, which is an order to drain."""
+        for worker in self:
+            if worker.endpoint is not None:
+                worker.endpoint.close()
 
     def kill_all(self) -> None:
         """SIGKILL, for those that are left."""
@@ -219,7 +243,15 @@ class Workers:
             worker.endpoint.read_rest()
         self._clear(worker)
         self._all.pop(worker.number, None)
+        if worker.hello and worker.goodbye is None:
+            self._tell_of_death(worker_name(str(worker.number), worker.pid))
         self._on_exit(worker)
+
+    def _tell_of_death(self, name: str) -> None:
+        """The others need not wait for the end of leases that it held."""
+        self._dead.append(name)
+        for other in self:
+            other.send(LostWorkers((name,)))
 
     def _clear(self, worker: Worker) -> None:
         if worker.endpoint is not None:

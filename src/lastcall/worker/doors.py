@@ -19,6 +19,7 @@ from lastcall.channel.messages import SHARED
 from lastcall.net.binding import adopt, passed
 from lastcall.net.listener import Owner
 from lastcall.net.steering import drop_newcomers
+from lastcall.server.doors import Doors
 from lastcall.server.guarding import guarded
 
 if TYPE_CHECKING:
@@ -44,10 +45,10 @@ class Held(Record):
     outside: bool
 
 
-class SlotDoors:
+class SlotDoors(Doors):
     """See the module. ``binds`` are the configured addresses.
 
-    Implements ``server.doors.Doors``. ``listeners`` is every listener that is open, the private one among them.
+    ``listeners`` is every listener that is open, the private one among them.
     ``on_closed()`` is called when the stop has closed the doors.
     """
 
@@ -124,7 +125,7 @@ class SlotDoors:
         """The parent is gone, and with it whoever would have shut the door: the stop that follows does it."""
         self._parent_is_gone = True
 
-    # -- server.doors.Doors ---------------------------------------------------------------------------------------
+    # -- as Doors ------------------------------------------------------------------------------------------------
 
     def serve(self, serving: Serving) -> None:
         """What stands behind the doors, before they are opened."""

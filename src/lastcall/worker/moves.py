@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from typing import TYPE_CHECKING
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
     from lastcall.net.listener import Listener
     from lastcall.server.parent import Serving
+
+
+logger = logging.getLogger("lastcall.error")
 
 
 class Moves:
@@ -48,7 +52,11 @@ class Moves:
             return
         self._adopters = [one for one in self._adopters if not one.ended]
         sock = socket.socket(fileno=descriptor)
-        self._adopters.append(Adopter(serving.driver, listeners, sock, serving.service.scheduler.loop))
+        try:
+            self._adopters.append(Adopter(serving.driver, listeners, sock, serving.service.scheduler.loop))
+        except (OSError, ValueError) as exc:
+            sock.close()  # of which the other side hears
+            logger.error("No connections are taken over: %s", exc)
 
     def retire(self, descriptor: int) -> None:
         """Pass on every connection that is or falls idle; from now on none of them is told to close."""
@@ -83,6 +91,12 @@ class Moves:
             os.close(descriptor)
             return None
         self._movers = [one for one in self._movers if not one.ended]
-        mover = Mover(serving.driver, socket.socket(fileno=descriptor), serving.service.scheduler.loop)
+        sock = socket.socket(fileno=descriptor)
+        try:
+            mover = Mover(serving.driver, sock, serving.service.scheduler.loop)
+        except (OSError, ValueError) as exc:
+            sock.close()
+            logger.error("No connections move to another worker: %s", exc)
+            return None
         self._movers.append(mover)
         return mover

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from lastcall.base.errors import ConfigError, LastcallError, StartupError
 from lastcall.base.exit_code import ExitCode
+from lastcall.channel.blocking import send_now
+from lastcall.channel.messages import Failed
 from lastcall.server.process import run_process
 from lastcall.worker.parentage import Parentage
 from lastcall.worker.signals import leave_to_parent
@@ -28,7 +30,12 @@ def run_worker(
 
     An error of the start is told to the parent, or else given to ``tell``, which returns its exit code.
     """
-    worker = Worker(orders, config, parentage)
+    try:
+        worker = Worker(orders, config, parentage)
+    except (OSError, ValueError) as exc:
+        error = StartupError(f"the parent's descriptors are of no use: {exc}")
+        send_now(orders.channel, Failed(str(error), code := tell(error)))
+        return code
     leave_to_parent()
 
     def told(error: LastcallError) -> int:

@@ -9,12 +9,16 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from lastcall.base.lost_workers import add_lost
 from lastcall.base.record import replace
 from lastcall.channel import messages
 from lastcall.channel.blocking import hung_up, send_now
 from lastcall.channel.endpoint import Endpoint
+from lastcall.server.guarding import guarded
+from lastcall.server.parent import Parent
 from lastcall.worker.census import before_serving, census_of
 from lastcall.worker.doors import SlotDoors
 from lastcall.worker.heartbeat import Heartbeat
@@ -39,8 +43,8 @@ LAST_WORDS = 1.0
 """Seconds that are waited at the end for a parent that does not read."""
 
 
-class Worker:
-    """One worker, between its parent and its server. Implements ``server.parent.Parent``.
+class Worker(Parent):
+    """One worker, between its parent and its server.
 
     Made before the loop runs, with the descriptors that came with ``Boot``, which are its own from then on. Raises
     OSError or ValueError for descriptors that are not what they should be.
@@ -57,6 +61,7 @@ class Worker:
         self._doors = SlotDoors(orders.private, config.options.net.binds, self._doors_closed)
         self._doors.add(boot.slots, boot.binds, orders.listeners)
         self._moves = Moves()
+        add_lost(boot.lost_workers)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._endpoint: Endpoint | None = None
         self._controller: ShutdownController | None = None
@@ -72,10 +77,11 @@ class Worker:
             messages.HandOver: self._hand_over,
             messages.Drain: self._drain,
             messages.Force: self._force,
+            messages.LostWorkers: lambda order, _: add_lost(order.names),
             messages.CensusWanted: self._census,
         }
 
-    # -- server.parent.Parent -------------------------------------------------------------------------------------
+    # -- as Parent, for the server -------------------------------------------------------------------------------------
 
     @property
     def listeners(self) -> list[Listener]:
@@ -159,21 +165,24 @@ class Worker:
 
     def _received(self, message: Message, descriptors: list[int]) -> None:
         act = self._acts.get(type(message))
-        try:
-            if act is None:
-                logger.error("lastcall: a worker has no use for %s; please report this", type(message).__name__)
-            else:
-                act(message, descriptors)
-        finally:
-            for fd in descriptors:  # those that nobody has taken out
-                os.close(fd)
+        if act is None:
+            logger.error("lastcall: a worker has no use for %s; please report this", type(message).__name__)
+        else:
+            guarded(partial(act, message, descriptors), f"the order {type(message).__name__}")
+        for fd in descriptors:  # those that nobody has taken out
+            os.close(fd)
 
     def _lost(self, error: ChannelError | None) -> None:
-        """Nobody is left who could give orders: that is one."""
+        """Nobody is left who could give orders, or tell of the stop: that is an order, and the log gets its lines."""
+        assert self._controller is not None, "the loop runs"
+        gone = not self._parentage.alive
+        if gone:
+            self._doors.orphaned()
         if error is not None:
             logger.error("The channel to the parent broke: %s", error)
-        if not self._parentage.alive:
-            self._doors.orphaned()
+        elif not self._controller.ordered:
+            logger.error("The parent %s: stopping.", "is gone" if gone else "has closed the channel")
+        self._controller.level = logging.INFO
         self._order("parent-lost")
 
     def _order(self, cause: str, level: int = 1, *, interactive: bool = False) -> None:

@@ -257,7 +257,7 @@ def test_whatever_comes_the_decision_is_reached_within_ten_holds(
     assert fleet.lasted <= HOLDS_AT_MOST * hold + 1e-6
     assert decision.verdict in ("promote", "roll back")
     assert json.loads(json.dumps(decision.report, allow_nan=False)) == decision.report
-    assert len(report.text(decision.report).splitlines()) == 3
+    assert len(report.distributions(decision.report).splitlines()) == 2
 
 
 @given(dice, dice, st.integers(1, 300))

@@ -34,12 +34,6 @@ def make(
     }
 
 
-def failed_smoke(failure: str) -> dict[str, Any]:
-    """The report of a canary that never got a client: ``failure`` is what ``smoke`` returned."""
-    reason = f"smoke check failed: {failure}"
-    return {"verdict": "roll back", "reason": reason, "warning": "", "state": "smoke", "smoke": failure}
-
-
 def side(counts: Counts) -> dict[str, Any]:
     """One side's distribution."""
     return {
@@ -65,13 +59,9 @@ def percentile(latency: tuple[int, ...], percent: int) -> float:
     return math.nan
 
 
-def text(report: dict[str, Any]) -> str:
-    """The report for people: the verdict and why, then the two distributions."""
-    lines = [f"Canary: {report['verdict'] or report['state']}" + (f": {report['reason']}" if report["reason"] else "")]
-    if "canary" in report:
-        lines[0] += f" ({report['seconds']:.0f} s)"
-        lines += [_row("canary", report["canary"]), _row("old generation", report["old"])]
-    return "\n".join(lines)
+def distributions(report: dict[str, Any]) -> str:
+    """Both sides for people, one below the other."""
+    return "\n".join([_row("canary", report["canary"]), _row("old generation", report["old"])])
 
 
 def worse(evidence: Evidence, kind: str) -> str:

@@ -214,9 +214,11 @@ class CanaryRun:
             case Input.REFUSED:
                 return "refused"
             case Input.TOO_FEW:
-                return report.too_few(evidence, self._options.min_requests)
+                return f"{report.too_few(evidence, self._options.min_requests)}, so the hold is extended"
             case _:
-                return f"{self._warning}, but none failed" if self._warning else report.no_worse(evidence)
+                good = f"{self._warning}, but none failed" if self._warning else report.no_worse(evidence)
+                asked = "; waiting for `lastcall ctl promote` or `lastcall ctl rollback`"
+                return good + (asked if found is Input.ASK else "")
 
     def _report(self, verdict: str, now: float) -> dict[str, object]:
         return report.make(
