@@ -153,6 +153,11 @@ class ServerProcess:
         assert match is not None
         return match
 
+    @property
+    def waited(self) -> float:
+        """Seconds that its main thread has waited for a processor, as last seen."""
+        return 0.0 if self._watched is None else self._watched.waited
+
     def signal(self, number: int) -> None:
         """Send a signal to the process, and to no other."""
         self._running.send_signal(number)
