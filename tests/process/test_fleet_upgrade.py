@@ -8,6 +8,8 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from testing.peer import Peer, eventually
 from testing.service import Service, alive, children
 
@@ -105,6 +107,63 @@ def test_the_new_parent_goes_on_where_the_old_one_is_killed(tmp_path: Path) -> N
             workers = children(fresh)
             os.kill(fresh, signal.SIGTERM)
             eventually(lambda: not any(map(alive, [fresh, *workers])))
+        finally:
+            if alive(fresh):
+                os.kill(fresh, signal.SIGKILL)
+
+
+HALF = """
+# One worker of the new parent serves already, and the other one never will.
+if GENERATION == "2" and int(os.environ["LASTCALL_WORKER_ID"].rpartition("-")[2]) % 2 == 0:
+    print("boots", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("address", ["tcp", "unix"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_new_parent_that_ends_half_way_leaves_the_doors_open(tmp_path: Path, address: str, number: int) -> None:
+    bind = () if address == "tcp" else ("--bind", f"unix:{tmp_path}/app.sock")
+    with Service(tmp_path, *TWO, *bind) as service:
+        where = service.address if address == "tcp" else str(tmp_path / "app.sock")
+
+        def answers() -> set[bytes]:
+            found = set()
+            for _ in range(20):
+                with Peer(where) as peer:
+                    found.add(peer.get("/generation").body)
+            return found
+
+        service.deploy(generation="2", extra=HALF)
+        service.signal(signal.SIGUSR2)
+        fresh = new_parent(service)
+        assert service.process._stdout.wait(lambda text: "boots" in text, 10)
+        eventually(lambda: b"2" in answers())
+        everybody = [fresh, *children(fresh)]
+        os.kill(fresh, number)
+        service.wait_for("Not upgraded: the new parent has ended")
+        eventually(lambda: not any(map(alive, everybody)))
+        assert answers() == {b"1"}
+        assert service.process.stop() == 0
+
+
+def test_the_new_parent_goes_on_with_a_unix_socket_of_a_killed_one(tmp_path: Path) -> None:
+    path = str(tmp_path / "app.sock")
+    with Service(tmp_path, *TWO, "--bind", f"unix:{path}") as service:
+        old = service.workers
+        service.deploy(generation="2", extra="print('boots', flush=True)\ntime.sleep(1)")
+        service.signal(signal.SIGUSR2)
+        fresh = new_parent(service)
+        assert service.process._stdout.wait(lambda text: "boots" in text, 10)
+        os.kill(service.process.pid, signal.SIGKILL)
+        try:
+            eventually(lambda: not any(map(alive, old)))
+            with Peer(path) as peer:
+                assert peer.get("/generation").body == b"2"
+            everybody = [fresh, *children(fresh)]
+            os.kill(fresh, signal.SIGTERM)
+            eventually(lambda: not any(map(alive, everybody)))
+            assert not os.path.exists(path)
         finally:
             if alive(fresh):
                 os.kill(fresh, signal.SIGKILL)

@@ -36,7 +36,7 @@ class Boot(Message):
     parent's. ``beat`` is this worker's place, in doubles, in the page of heartbeats. ``slots`` and ``binds`` say of
     each listener behind it which slot and which of the configured addresses it belongs to. ``accept``: the slots to
     accept on as soon as the worker is told to (``Accept``); until then on none but the private listener.
-    ``lost_workers`` as in ``LostWorkers``.
+    ``lost_workers`` as in ``LostWorkers``, ``alone`` as in ``Alone``.
     Descriptors: the page of heartbeats (a memfd), the private unix listener (smoke checks, census), the listeners.
     """
 
@@ -49,6 +49,7 @@ class Boot(Message):
     slots: tuple[int, ...]
     binds: tuple[int, ...]
     lost_workers: tuple[str, ...] = ()
+    alone: bool = True
 
 
 class Accept(Message):
@@ -112,6 +113,15 @@ class LostWorkers(Message):
     """Workers of this service that have died (``base.lost_workers.worker_name``): nobody holds what they held."""
 
     names: tuple[str, ...]
+
+
+class Alone(Message):
+    """Whether only this parent has the listeners, or, in an upgrade, another one too, which goes on with them.
+
+    A worker that loses its parent shuts the door only if it was alone.
+    """
+
+    alone: bool
 
 
 class CensusWanted(Message):

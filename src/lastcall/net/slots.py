@@ -305,7 +305,10 @@ class Slots:
 
         TCP clients hear nothing and try again a second later, elsewhere; those of a unix socket do not find its file,
         or are refused. Sockets that were given to us are left alone. What was shut shows in the workers' copies too.
+        Before ``claim()`` this does nothing: the old parent serves.
         """
+        if not self._claimed:
+            return
         for listener in self._all():
             if listener.owner != Owner.OURS:
                 continue

@@ -144,12 +144,18 @@ class _Process:
             self._own.take_pidfile()
         with ExitStack() as stack:
             self._slots, inherited_control = await self._bind()
-            self._upgrade = Upgrade(self._config.options.net.binds, self._slots.handover, self._successor_serves)
+            self._upgrade = Upgrade(
+                self._config.options.net.binds,
+                self._slots.handover,
+                self._successor_serves,
+                lambda alone: self._parent.workers.share_doors(alone=alone),
+            )
             stack.callback(self._upgrade.close)
             stack.callback(self._close_doors)
             fleet = Fleet(self._policy(self._config), time.monotonic())
             self._parent = Parent(fleet, self._seams(), self._settings, self._slots.numbers)
             stack.callback(self._parent.close)
+            self._parent.workers.share_doors(alone=self._inheritance is None)
             self._service = ParentService(self._parent, self._config, policy=self._policy, upgrader=self._upgrade.run)
             self._control = self._make_control(inherited_control)
             if self._inheritance is None:
@@ -262,9 +268,14 @@ class _Process:
         except StartupError as exc:
             self._parent.fail(exc)
             return
+        self._claim()
+        inheritance.serving()
+
+    def _claim(self) -> None:
+        """The listeners are ours from now on: to shut, to close and to remove."""
         self._slots.claim()
         self._guard.own_sockets(self._slots.files)
-        inheritance.serving()
+        self._parent.workers.share_doors(alone=True)
 
     def _say_where(self) -> None:
         self._guard.ready()
@@ -317,7 +328,9 @@ class _Process:
     # -- an upgrade -----------------------------------------------------------------------------------------------
 
     def _alone(self, tries: int = OPEN_DOOR_TRIES) -> None:
-        """The old parent was killed. Its workers drain for a while, and shut the door: they know of no heir."""
+        """The old parent was killed. A worker of it that has not heard of us yet, drains, and shuts the door."""
+        if tries == OPEN_DOOR_TRIES and not self._parent.stopping:
+            self._claim()
         self._slots.open_door()
         if tries > 1 and not self._parent.stopping:
             asyncio.get_running_loop().call_later(OPEN_DOOR_PAUSE, self._alone, tries - 1)

@@ -38,18 +38,23 @@ State = dict[str, Any]
 
 
 class Upgrade:
-    """The old parent's side. ``listeners()`` are what the successor gets, ``serving(pid)`` is called when it serves."""
+    """The old parent's side. ``listeners()`` are what the successor gets, ``serving(pid)`` is called when it serves.
+
+    ``alone(yes)`` is told whether this parent alone has the listeners: not while there is a successor.
+    """
 
     def __init__(
         self,
         binds: Sequence[BindSpec],
         listeners: Callable[[], tuple[State, list[int]]],
         serving: Callable[[int], object],
+        alone: Callable[[bool], object],
     ) -> None:
         self.control = ""
         self._binds = binds
         self._listeners = listeners
         self._serving = serving
+        self._tell_alone = alone
         self._process: Process | None = None
         self._endpoint: Endpoint | None = None
         self._answer: asyncio.Future[Outcome] | None = None
@@ -62,14 +67,27 @@ class Upgrade:
         if os.getpid() == 1:
             return Outcome(False, "Not upgraded: this is process 1, with whose end a container ends; restart that")
         self._answer = asyncio.get_running_loop().create_future()
+        self._tell_alone(False)
         try:
             self._start()
-        except OSError as exc:
-            self._settle(Outcome(False, f"Not upgraded: the new parent could not be started: {exc.strerror or exc}"))
+        except Exception as exc:
+            if not isinstance(exc, OSError):
+                logger.exception("lastcall: internal error in an upgrade; please report this")
+            if self._endpoint is not None:
+                self._endpoint.close()
+                self._endpoint = None
+            reason = getattr(exc, "strerror", None) or exc
+            self._settle(Outcome(False, f"Not upgraded: the new parent could not be started: {reason}"))
         outcome = await asyncio.shield(self._answer)
         if not outcome.ok:
             self._answer = None
+            self._tell_alone(True)
         return outcome
+
+    @property
+    def under_way(self) -> bool:
+        """Whether somebody else has the listeners, too: they have to stay as they are."""
+        return self._answer is not None
 
     def give_up(self) -> None:
         """The service stops: a successor that does not serve yet has nothing to take over."""

@@ -19,6 +19,7 @@ from lastcall.channel.frames import DESCRIPTORS_AT_MOST
 from lastcall.channel.messages import (
     SHARED,
     AddListeners,
+    Alone,
     Boot,
     ChannelError,
     Goodbye,
@@ -107,6 +108,7 @@ class Workers:
         on_exit: Callable[[Worker], None],
     ) -> None:
         self.settings = settings
+        self._alone = True
         self._settings: dict[int, str] = {}  # by generation, the last ones
         self.beats = Beats()
         self._on_message = on_message
@@ -161,6 +163,7 @@ class Workers:
                     tuple(slot for slot, _, _ in first),
                     tuple(bind for _, bind, _ in first),
                     tuple(self._dead),
+                    self._alone,
                 ),
                 [self.beats.fd, private.fileno(), *(fd for _, _, fd in first)],
             )
@@ -195,6 +198,12 @@ class Workers:
             worker.signal(STACKS_SIGNAL)
             return True
         return False
+
+    def share_doors(self, *, alone: bool) -> None:
+        """Tell all, also those that come, whether only this parent has the listeners (``messages.Alone``)."""
+        self._alone = alone
+        for worker in self:
+            worker.send(Alone(alone))
 
     def hang_up(self) -> None:
         """End all channels, which is an order to drain."""

@@ -49,7 +49,8 @@ class SlotDoors(Doors):
     """See the module. ``binds`` are the configured addresses.
 
     ``listeners`` is every listener that is open, the private one among them.
-    ``on_closed()`` is called when the stop has closed the doors.
+    ``on_closed()`` is called when the stop has closed the doors. ``alone``: no other parent has the slots' listeners, so
+    that nobody is left to answer there if ours is gone.
     """
 
     def __init__(self, private: int, binds: Sequence[BindSpec], on_closed: Callable[[], object]) -> None:
@@ -57,6 +58,7 @@ class SlotDoors(Doors):
         self.listeners: list[Listener] = [self._private]
         self.closed = False
         self.leaving = False
+        self.alone = True
         self._held: list[Held] = []
         self._binds = binds
         self._accepting: tuple[int, ...] = ()
@@ -154,7 +156,7 @@ class SlotDoors(Doors):
         serving = self._serving
         if serving is None or self.leaving:
             return
-        if self._parent_is_gone:
+        if self._parent_is_gone and self.alone:
             for held in self._held:
                 if not held.outside:
                     guarded(partial(_shut, held.listener.sock), "a listener")

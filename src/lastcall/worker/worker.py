@@ -58,6 +58,7 @@ class Worker(Parent):
         self._channel = orders.channel
         self._heartbeat = Heartbeat(orders.page, boot.beat)
         self._doors = SlotDoors(orders.private, config.options.net.binds, self._doors_closed)
+        self._doors.alone = boot.alone
         self._doors.add(boot.slots, boot.binds, orders.listeners)
         self._moves = Moves()
         add_lost(boot.lost_workers)
@@ -76,6 +77,7 @@ class Worker(Parent):
             messages.HandOver: self._hand_over,
             messages.Drain: self._drain,
             messages.Force: self._force,
+            messages.Alone: self._set_alone,
             messages.LostWorkers: lambda order, _: add_lost(order.names),
             messages.CensusWanted: self._census,
         }
@@ -231,6 +233,9 @@ class Worker(Parent):
             self._serving.service.drain.service_goes_on = False
         self._when_closed(messages.Emptied())
         self._order(order.cause, interactive=order.interactive)
+
+    def _set_alone(self, order: messages.Alone, _descriptors: list[int]) -> None:
+        self._doors.alone = order.alone
 
     def _force(self, order: messages.Force, _descriptors: list[int]) -> None:
         self._order(order.cause, 2)
