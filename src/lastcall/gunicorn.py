@@ -225,9 +225,9 @@ class _Guard:
 
 def exit_code(code: int, *, served: bool) -> int:
     """What gunicorn is told: 3 and 4 would stop the whole service, which one worker's end must not once it served."""
-    if not served:
-        return code
-    return ExitCode.ERROR if code in (ExitCode.STARTUP, ExitCode.LIFESPAN) else code
+    if code == ExitCode.LIFESPAN:
+        return ExitCode.ERROR
+    return ExitCode.ERROR if served and code == ExitCode.STARTUP else code
 
 
 def configure(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import resource
 import socket
 import threading
 from collections.abc import Callable
@@ -157,3 +158,31 @@ def test_the_end_is_not_held_by_a_side_that_does_not_read() -> None:
         b.close()
 
     asyncio.run(main())
+
+
+def test_the_last_words_leave_by_a_descriptor_beyond_1024() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard != resource.RLIM_INFINITY and hard < 2048:
+        pytest.skip("needs 2048 descriptors")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(2048, before[0]), hard))
+
+    async def main() -> None:
+        a, b = socket.socketpair()
+        with b:
+            near = Endpoint(socket.socket(fileno=fcntl.fcntl(a.fileno(), fcntl.F_DUPFD_CLOEXEC, 1500)), drop, drop)
+            a.close()
+            for _ in range(40):
+                near.send(Force("x" * 30000))
+            assert near.unsent
+            near.finish(0.05)
+            assert near.closed
+
+    try:
+        asyncio.run(main())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def drop(*_: object) -> None:
+    """Nobody wants it."""

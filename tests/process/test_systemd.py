@@ -17,6 +17,7 @@ import pytest
 from testing.manager import Manager
 from testing.peer import Peer, eventually
 from testing.process import ServerProcess
+from testing.service import Service, alive, children
 from tests.process.conftest import APPS, Start, answers, open_stream
 
 
@@ -215,3 +216,77 @@ def test_workers_share_the_sockets_of_systemd(activated: Start, tmp_path: Path) 
             assert json.loads(peer.get().body)["systemd"] == []
     assert server.stop() == 0
     assert os.path.exists(path)
+
+
+def test_a_service_on_the_sockets_of_systemd_is_reloaded_and_upgraded(activated: Start, tmp_path: Path) -> None:
+    path = str(tmp_path / "app.sock")
+    server = activated([path], "--workers", "2")
+    eventually(lambda: answers(path))
+    server.wait_ready()
+    server.signal(signal.SIGHUP)
+    server.wait_for("Reloaded: generation 2")
+    fresh = upgraded(upgraded(server.pid))
+    try:
+        with Peer(path) as peer:
+            assert peer.get().status == 200
+    finally:
+        os.kill(fresh, signal.SIGTERM)
+        eventually(lambda: not alive(fresh))
+    assert os.path.exists(path), "it is systemd's"
+
+
+def upgraded(pid: int) -> int:
+    """Upgrade the parent ``pid``, and wait until it has left; the new parent."""
+    before = set(children(pid))
+    os.kill(pid, signal.SIGUSR2)
+    found: list[int] = []
+
+    def there() -> bool:
+        found[:] = [
+            one
+            for one in set(children(pid)) - before
+            if b"lastcall.cli.worker" not in Path(f"/proc/{one}/cmdline").read_bytes()
+        ]
+        return bool(found)
+
+    eventually(there)
+    eventually(lambda: not alive(pid))
+    return found[0]
+
+
+def test_after_an_upgrade_the_new_parent_is_the_service(start: Start, manager: Manager) -> None:
+    env = {"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "200000"}
+    server = start("whoami:app", "--workers", "2", env=env)
+    manager.wait_for("READY")
+    server.signal(signal.SIGUSR2)
+    fresh = int(manager.wait_for("MAINPID")["MAINPID"])
+    try:
+        assert fresh != server.pid
+        manager.wait_for("READY")
+        eventually(lambda: "WATCHDOG" in manager.wait_for("WATCHDOG") and not alive(server.pid))
+        assert server.returncode == 0
+        manager.wait_for("WATCHDOG")
+        assert all("STOPPING" not in message for message in manager.rest())
+    finally:
+        os.kill(fresh, signal.SIGTERM)
+    manager.wait_for("STOPPING")
+    eventually(lambda: not alive(fresh))
+
+
+def test_a_new_parent_that_fails_tells_the_manager_nothing(tmp_path: Path, manager: Manager) -> None:
+    with Service(tmp_path, "--workers", "2", env={"NOTIFY_SOCKET": manager.address}) as service:
+        manager.wait_for("READY")
+        service.deploy(text="import no_such_module")
+        service.signal(signal.SIGUSR2)
+        service.wait_for("Not upgraded")
+        manager.messages.clear()
+        manager.rest()
+        assert [message for message in manager.messages if "STATUS" not in message] == []
+        assert all("rror" not in message["STATUS"] for message in manager.messages)
+        assert service.process.stop() == 0
+
+
+def test_a_fleet_that_cannot_start_says_why(start: Start, manager: Manager) -> None:
+    server = start("whoami:nothing", "--workers", "2", env={"NOTIFY_SOCKET": manager.address}, ready=False)
+    assert server.wait() == 3
+    assert any("Error: " in message.get("STATUS", "") for message in manager.rest()), "systemctl status says why"

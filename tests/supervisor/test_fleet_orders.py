@@ -387,3 +387,24 @@ def test_the_policy_is_made_of_the_options() -> None:
     assert policy.kill_after() == 29.0
     development = ServerOptions(workers=WorkerOptions(count=4), reload=ReloadOptions(wanted=True))
     assert FleetPolicy.of(development, jitter=lambda: 0.0).count == 1
+
+
+def test_what_moves_listeners_is_known() -> None:
+    """Another parent must not be given them meanwhile."""
+    world = service(FleetPolicy(count=2))
+    assert not world.fleet.moves_listeners
+    world.scale(3)
+    assert world.fleet.moves_listeners
+    world.settle()
+    assert not world.fleet.moves_listeners
+    world.reload()
+    assert not world.fleet.moves_listeners
+    world.reload(canary=True)
+    assert world.fleet.moves_listeners, "it follows"
+    world.settle()
+    assert world.fleet.roll is not None
+    assert world.fleet.moves_listeners
+    world.judges[-1].says = "roll back"
+    world.pass_time(5.0)
+    world.settle()
+    assert not world.fleet.moves_listeners

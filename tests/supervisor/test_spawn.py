@@ -91,7 +91,7 @@ def test_a_program_that_is_not_there(tmp_path: Path) -> None:
 
 def test_what_systemd_says_to_the_parent_is_not_for_workers() -> None:
     environ = {"NOTIFY_SOCKET": "/n", "LISTEN_FDS": "1", "LISTEN_PID": "5", "WATCHDOG_USEC": "9", "PATH": "/bin"}
-    assert worker_environment(environ, 4) == {"PATH": "/bin", "LASTCALL_WORKER_ID": "4"}
+    assert worker_environment(environ, "host-4") == {"PATH": "/bin", "LASTCALL_WORKER_ID": "host-4"}
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,9 @@ class Endpoint:
         """Send what is unsent, waiting at most ``timeout`` seconds for the other side, then close."""
         end = time.monotonic() + timeout
         while self._unsent and not self._closed and (left := end - time.monotonic()) > 0:
-            select.select([], [self._sock], [], left)
+            writable = select.poll()  # select() refuses descriptors from 1024 on
+            writable.register(self._sock, select.POLLOUT)
+            writable.poll(left * 1000.0)
             self._write()
         self.close()
 

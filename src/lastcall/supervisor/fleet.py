@@ -69,6 +69,14 @@ class Fleet:
         """The number of slots that was ordered last: what TTIN and TTOU count from."""
         return self.scaling.wanted
 
+    @property
+    def moves_listeners(self) -> str:
+        """What is under way, or waits, that makes or closes listeners; empty: they stay as they are."""
+        if (self.roll is not None and self.roll.trial is not None) or any(one.canary for one in self._following):
+            return "a canary is under way"
+        scaling = self.scaling.moving or self.scaling.wanted != len(self.crew.regular())
+        return "slots are being opened or closed" if scaling else ""
+
     def start(self, now: float) -> list[do.Action]:
         """Begin: the slots are bound already, and get their workers."""
         for index in range(self.crew.policy.count):

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
-from lastcall.base.errors import StartupError
+from lastcall.base.errors import LastcallError, StartupError
 from lastcall.base.record import Record
 from lastcall.channel import messages
 from lastcall.channel.messages import Message
@@ -61,6 +61,10 @@ class Decides(Protocol):
     @property
     def wanted(self) -> int:
         """The number of slots that was ordered last."""
+
+    @property
+    def moves_listeners(self) -> str:
+        """What is under way that makes or closes listeners; empty: nothing."""
 
     def status(self, now: float) -> dict[str, Any]:
         """The state of the service, as JSON."""
@@ -198,7 +202,10 @@ class Parent:
             return
         self.stopping = True
         cause = "upgrade" if isinstance(event, events.UpgradeReady) else event.cause
-        self._seams.on_stop(cause, isinstance(event, events.StopOrdered) and event.interactive)
+        try:
+            self._seams.on_stop(cause, isinstance(event, events.StopOrdered) and event.interactive)
+        except Exception:  # the stop has to come all the same
+            logger.exception("lastcall: internal error at the beginning of a stop; please report this")
 
     def order(self, make: Callable[[int], Event]) -> asyncio.Future[Outcome]:
         """Give an order; the answer comes when it is settled. ``make(request)`` is the event."""
@@ -329,9 +336,16 @@ class Parent:
         if waiting is self._adding:
             self.tell(events.SlotOpened(slot))
         else:
-            self._seams.doors.remove(slot)
+            self._remove(slot)
             self.slots.remove(slot)
             self.tell(events.SlotClosed(slot))
+
+    def _remove(self, slot: int) -> None:
+        """Close the listeners of a slot. Where that fails, the fleet has to go on all the same."""
+        try:
+            self._seams.doors.remove(slot)
+        except (LastcallError, OSError, ValueError) as exc:
+            logger.error("The listeners of slot %d could not be closed: %s", slot, exc)
 
     # -- what the fleet wants -------------------------------------------------------------------------------------
 
@@ -342,8 +356,10 @@ class Parent:
     def _spawn(self, action: actions.Spawn) -> None:
         try:
             self.workers.spawn(action.worker, action.slot, action.generation, self._seams.doors, self.slots)
-        except OSError as exc:
-            self.tell(events.SpawnFailed(action.worker, exc.strerror or str(exc)))
+        except Exception as exc:
+            if not isinstance(exc, OSError):
+                logger.exception("lastcall: internal error in %r; please report this", action)
+            self.tell(events.SpawnFailed(action.worker, getattr(exc, "strerror", None) or str(exc)))
 
     def _smoke(self, action: actions.Smoke) -> None:
         worker = self.workers.get(action.worker)
@@ -369,10 +385,9 @@ class Parent:
         if action.slots and not self._seams.doors.listening:
             try:
                 self._seams.doors.listen()
-            except (OSError, StartupError) as exc:
-                self.fail(
-                    exc if isinstance(exc, StartupError) else StartupError(f"cannot listen: {exc.strerror or exc}")
-                )
+            except (OSError, LastcallError) as exc:
+                reason = f"cannot listen: {getattr(exc, 'strerror', None) or exc}"
+                self.fail(exc if isinstance(exc, StartupError) else StartupError(reason))
                 return
         self._send(action.worker, messages.Accept(action.slots))
 
@@ -425,7 +440,7 @@ class Parent:
         slot, doors = action.slot, self._seams.doors
         try:
             doors.add(slot, action.share)
-        except (OSError, StartupError) as exc:
+        except (OSError, LastcallError, ValueError) as exc:
             self.tell(events.SlotFailed(slot, getattr(exc, "strerror", None) or str(exc)))
             return
         copies = [(slot, bind, fd) for bind, fd in doors.descriptors(slot)]
@@ -438,15 +453,17 @@ class Parent:
             del self._adding[slot]
             for worker in self.workers:
                 worker.send(messages.CloseSlot(slot))
-            doors.steer_away(slot)
-            doors.remove(slot)
+            self._remove(slot)
             self.tell(events.SlotFailed(slot, exc.strerror or str(exc)))
             return
         self.slots.append(slot)
         self._go_on(self._adding, slot)
 
     def _close_slot(self, action: actions.CloseSlot) -> None:
-        self._seams.doors.steer_away(action.slot)
+        try:
+            self._seams.doors.steer_away(action.slot)
+        except (LastcallError, OSError, ValueError) as exc:  # it is closed all the same
+            logger.error("Clients cannot be steered away from slot %d: %s", action.slot, exc)
         self._closing[action.slot] = {worker.number for worker in self.workers}
         for worker in self.workers:
             worker.send(messages.CloseSlot(action.slot))

@@ -38,9 +38,9 @@ from lastcall.supervisor.runtime_dir import name_of
 from lastcall.supervisor.service import ParentService
 from lastcall.supervisor.settings import pack
 from lastcall.supervisor.signals import Signals
-from lastcall.supervisor.upgrade import Inheritance, Upgrade, inheritance
+from lastcall.supervisor.upgrade import VARIABLE, Inheritance, Upgrade, inheritance
 from lastcall.systemd.activation import take_sockets
-from lastcall.systemd.notify import Notifier, take_place
+from lastcall.systemd.notify import Notifier, Place, take_place
 
 if TYPE_CHECKING:
     from lastcall.config import Config
@@ -69,11 +69,12 @@ def run_supervisor(config: Config, *, tell: Callable[[LastcallError], int], fina
     place, activation = take_place(os.environ, os.getpid()), take_sockets(os.environ, os.getpid())
     configure_logging(config.options.log)
     config = on_systemds_sockets(config, activation)
-    notifier = Notifier(place)
+    notifier = Notifier(place, held=VARIABLE in os.environ)
     # The kill timers of workers give them a moment more than their longest stop, and the parent ends after them.
     budgets = budgets_of(config.options.stop)
     budgets = replace(budgets, lifespan_shutdown=budgets.lifespan_shutdown + KILL_MARGIN)
-    guard = ProcessGuard(budgets, own, ServiceManager(notifier), gc_freeze=config.options.gc_freeze, final=final)
+    manager = ServiceManager(notifier)
+    guard = ProcessGuard(budgets, own, manager, gc_freeze=config.options.gc_freeze, final=final)
     view = StopView()
     view.also = guard.progress
     signals = Signals(on_interrupt=view.interrupted)
@@ -85,12 +86,13 @@ def run_supervisor(config: Config, *, tell: Callable[[LastcallError], int], fina
         signals.install()
         loop = asyncio.new_event_loop()
         try:
-            process = _Process(config, settings, _Given(signals, guard, view, own, notifier, tell))
+            process = _Process(config, settings, _Given(signals, guard, view, own, place, notifier, tell))
             code = loop.run_until_complete(process.serve())
         finally:
             guard.bound_the_end()
             close_loop(loop)
     except LastcallError as error:
+        manager.failed(error)
         code = max(code, tell(error))
     finally:
         view.close()
@@ -109,6 +111,7 @@ class _Given(Record):
     guard: ProcessGuard
     view: StopView
     own: OwnProcess
+    place: Place
     notifier: Notifier
     tell: Callable[[LastcallError], int]
 
@@ -128,6 +131,7 @@ class _Process:
         self._guard = given.guard
         self._view = given.view
         self._own = given.own
+        self._place = given.place
         self._notifier = given.notifier
         self._tell = given.tell
         self._report_file: ReportFile | None = report_file(config.options.stop.report)
@@ -149,6 +153,7 @@ class _Process:
                 self._slots.handover,
                 self._successor_serves,
                 lambda alone: self._parent.workers.share_doors(alone=alone),
+                self._place.variables,
             )
             stack.callback(self._upgrade.close)
             stack.callback(self._close_doors)
@@ -156,7 +161,7 @@ class _Process:
             self._parent = Parent(fleet, self._seams(), self._settings, self._slots.numbers)
             stack.callback(self._parent.close)
             self._parent.workers.share_doors(alone=self._inheritance is None)
-            self._service = ParentService(self._parent, self._config, policy=self._policy, upgrader=self._upgrade.run)
+            self._service = ParentService(self._parent, self._config, policy=self._policy, upgrader=self._upgrade)
             self._control = self._make_control(inherited_control)
             if self._inheritance is None:
                 self._open_control()
@@ -181,7 +186,8 @@ class _Process:
         net = self._config.options.net
         if self._inheritance is not None:
             self._inheritance.on_alone = self._alone
-            state, fds, control = await self._inheritance.take(net.binds)
+            self._config, state, fds, control = await self._inheritance.take(self._config)
+            net = self._config.options.net
             slots = Slots.inherited(net.binds, net.backlog, state, fds)
             self._scaled = len(slots.numbers)
             return slots, control
@@ -204,7 +210,7 @@ class _Process:
             on_first=self._say_where,
             on_accepting=self._accepting,
             on_stop=self._stopping,
-            on_failure=lambda text: self._tell(StartupError(text)),
+            on_failure=self._say_failure,
             close_doors=self._close_doors,
             show=self._view.progress,
         )
@@ -257,6 +263,12 @@ class _Process:
         elif status:
             self._notifier.status(status)
 
+    def _say_failure(self, text: str) -> None:
+        """A worker could not start. As long as none has, ``systemctl status`` says why."""
+        self._tell(StartupError(text))
+        if not self._slots.listening:
+            self._notifier.status(f"Error: {text.partition(chr(10))[0]}")
+
     def _accepting(self, count: int) -> None:
         """So many workers accept. In an upgrade, all that there are to be: this is the service from now on."""
         if count < len(self._slots.numbers) or self._inheritance is None or self._parent.stopping:
@@ -269,6 +281,9 @@ class _Process:
             self._parent.fail(exc)
             return
         self._claim()
+        self._notifier.begin()
+        self._notifier.main_pid(os.getpid())
+        self._notifier.ready("Serving")
         inheritance.serving()
 
     def _claim(self) -> None:

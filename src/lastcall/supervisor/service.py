@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from lastcall.base.errors import ConfigError
 from lastcall.channel.messages import Census
@@ -27,10 +27,21 @@ CENSUS_SECONDS: Final = 2.0
 """How long workers are waited for that are asked what they do: one whose loop is blocked does not answer."""
 
 
+class Upgrader(Protocol):
+    """``upgrade.Upgrade``."""
+
+    @property
+    def under_way(self) -> bool:
+        """Whether another parent has the listeners, too: then they have to stay as they are."""
+
+    async def run(self) -> Outcome:
+        """Upgrade; returns when that is done, or has failed."""
+
+
 class ParentService:
     """The orders, for the control socket (``control.Service``) and for signals (``signals.Orders``).
 
-    ``upgrader()`` carries an upgrade out, ``policy(config)`` is what a configuration is to the fleet.
+    ``upgrader`` carries an upgrade out, ``policy(config)`` is what a configuration is to the fleet.
     """
 
     def __init__(
@@ -39,7 +50,7 @@ class ParentService:
         config: Config,
         *,
         policy: Callable[[Config], FleetPolicy],
-        upgrader: Callable[[], Awaitable[Outcome]],
+        upgrader: Upgrader,
     ) -> None:
         self.config = config
         self.facts: dict[str, Any] = {}  # for the status: what does not change
@@ -131,8 +142,12 @@ class ParentService:
     # -- one by one -----------------------------------------------------------------------------------------------
 
     async def _reload(self, *, canary: bool = False, development: bool = False) -> Outcome:
+        if self._upgrader.under_way:
+            return Outcome(False, "Not reloaded: an upgrade is under way")
         try:
             config = Config.from_origin(self.config.origin, os.environ)
+            if not config.says_where:  # the service manager has, once
+                config = config.listening_on(self.config.options.net.binds)
             settings = pack(config)
         except ConfigError as exc:
             return Outcome(False, f"Not reloaded: {exc}")
@@ -145,6 +160,8 @@ class ParentService:
         return await self._parent.order(lambda request: events.ReloadOrdered(request, wanted, development, policy))
 
     async def _scale(self, workers: int) -> Outcome:
+        if self._upgrader.under_way:
+            return Outcome(False, "Not scaled: an upgrade is under way")
         return await self._parent.order(lambda request: events.ScaleOrdered(request, workers))
 
     async def _stop(self, *, force: bool = False) -> Outcome:
@@ -162,7 +179,9 @@ class ParentService:
     async def _upgrade(self) -> Outcome:
         if self._parent.stopping:
             return Outcome(False, "Not upgraded: the service stops")
-        return await self._upgrader()
+        if busy := self._parent.fleet.moves_listeners:
+            return Outcome(False, f"Not upgraded: {busy}")
+        return await self._upgrader.run()
 
 
 def _unchangeable(old: Config, new: Config) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ from typing import Any
 MODULE = "lastcall.cli.worker"
 
 NUMBER = "LASTCALL_WORKER_ID"
-"""The variable that tells the application which worker it is in. No two workers of a service ever have the same."""
+"""The variable that tells the application which worker it is in (``worker_id``)."""
 
 _PARENTS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 """Variables by which systemd speaks to the process that it has started, and to no other (sd_notify(3))."""
@@ -85,10 +86,24 @@ class Process:
             self._pidfd = -1
 
 
-def start_worker(number: int, channel: int, on_exit: Callable[[int], None]) -> Process:
-    """Start worker ``number`` with the descriptor ``channel``, its end of the channel; raises OSError."""
+def worker_id(service: str, number: int) -> str:
+    """What worker ``number`` is called; ``service`` is ``service_id()``."""
+    return f"{service}-{number}"
+
+
+def service_id() -> str:
+    """A name that no other run of any service has, on any host.
+
+    Whoever shares something with other hosts, leases in a database say, knows its workers apart by it. In a container
+    process numbers do not do: they are the same in each.
+    """
+    return f"{socket.gethostname()}-{os.urandom(4).hex()}"
+
+
+def start_worker(name: str, channel: int, on_exit: Callable[[int], None]) -> Process:
+    """Start the worker ``name`` (``worker_id``), whose end of the channel is ``channel``; raises OSError."""
     command = [sys.executable, *interpreter_flags(), "-m", MODULE, str(channel)]
-    return start(command, on_exit, environ=worker_environment(os.environ, number), descriptors=(channel,))
+    return start(command, on_exit, environ=worker_environment(os.environ, name), descriptors=(channel,))
 
 
 def start(
@@ -115,10 +130,10 @@ def start(
     return Process(popen, on_exit)
 
 
-def worker_environment(environ: Mapping[str, str], number: int) -> dict[str, str]:
-    """The environment of worker ``number``."""
+def worker_environment(environ: Mapping[str, str], name: str) -> dict[str, str]:
+    """The environment of the worker ``name``."""
     kept = {name: value for name, value in environ.items() if name not in _PARENTS}
-    return {**kept, NUMBER: str(number)}
+    return {**kept, NUMBER: name}
 
 
 def interpreter_flags() -> list[str]:

@@ -11,13 +11,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import signal
 import socket
 import sys
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from lastcall.base.errors import StartupError
+from lastcall.base.options import BindSpec
 from lastcall.channel.endpoint import Endpoint
 from lastcall.channel.frames import DESCRIPTORS_AT_MOST
 from lastcall.channel.messages import ChannelError, Inherit, Message, Serving
@@ -26,7 +28,7 @@ from lastcall.supervisor.control import Outcome
 from lastcall.supervisor.spawn import Process, start
 
 if TYPE_CHECKING:
-    from lastcall.base.options import BindSpec
+    from lastcall.config import Config
 
 logger = logging.getLogger("lastcall.error")
 
@@ -40,7 +42,8 @@ State = dict[str, Any]
 class Upgrade:
     """The old parent's side. ``listeners()`` are what the successor gets, ``serving(pid)`` is called when it serves.
 
-    ``alone(yes)`` is told whether this parent alone has the listeners: not while there is a successor.
+    ``alone(yes)`` is told whether this parent alone has the listeners: not while there is a successor. ``environ`` is
+    what the successor gets beside the variables of this process: those of the service manager, which were taken out.
     """
 
     def __init__(
@@ -49,12 +52,14 @@ class Upgrade:
         listeners: Callable[[], tuple[State, list[int]]],
         serving: Callable[[int], object],
         alone: Callable[[bool], object],
+        environ: Mapping[str, str],
     ) -> None:
         self.control = ""
         self._binds = binds
         self._listeners = listeners
         self._serving = serving
         self._tell_alone = alone
+        self._environ = environ
         self._process: Process | None = None
         self._endpoint: Endpoint | None = None
         self._answer: asyncio.Future[Outcome] | None = None
@@ -115,7 +120,7 @@ class Upgrade:
             self._process = start(
                 [sys.executable, *sys.orig_argv[1:]],
                 self._ended,
-                environ={**os.environ, VARIABLE: str(fd)},
+                environ={**os.environ, **self._environ, VARIABLE: str(fd)},
                 descriptors=(fd,),
                 cwd=started_in(),
             )
@@ -160,11 +165,17 @@ class Inheritance:
         self._told = False
         self.on_alone: Callable[[], object] = lambda: None
 
-    async def take(self, binds: Sequence[BindSpec]) -> tuple[State, list[int], str]:
-        """The listeners, which are the caller's from now on, and where the control socket is; raises StartupError."""
+    async def take(self, config: Config) -> tuple[Config, State, list[int], str]:
+        """The listeners, which are the caller's from now on, and where the control socket is; raises StartupError.
+
+        The configuration comes back with the sockets of the service manager, where the predecessor had those.
+        """
         self._all = asyncio.get_running_loop().create_future()
         self._endpoint = Endpoint(self._sock, self._heard, self._lost)
         last = await self._all
+        if not config.says_where and (found := _given(last.addresses)):
+            config = config.listening_on(found)
+        binds = config.options.net.binds
         if last.addresses != tuple(map(str, binds)):
             for fd in self._fds:
                 os.close(fd)
@@ -172,7 +183,7 @@ class Inheritance:
                 f"the addresses have changed from {', '.join(last.addresses)} to {', '.join(map(str, binds))}, "
                 "which takes a restart"
             )
-        return self._state, self._fds, last.control
+        return config, self._state, self._fds, last.control
 
     def serving(self) -> None:
         """The workers accept."""
@@ -196,6 +207,12 @@ class Inheritance:
         if not self._told:
             logger.warning("The old parent is gone before this one served: going on alone")
             self.on_alone()
+
+
+def _given(addresses: Sequence[str]) -> tuple[BindSpec, ...]:
+    """The addresses where all are descriptors: the numbers that they had in the first parent of all."""
+    found = [re.fullmatch(r"fd://(\d{1,9})", one) for one in addresses]
+    return tuple(BindSpec("fd", fd=int(one[1])) for one in found if one) if all(found) else ()
 
 
 def inheritance(environ: MutableMapping[str, str]) -> Inheritance | None:

@@ -32,7 +32,7 @@ from lastcall.server import watchdog
 from lastcall.server.process import STACKS_SIGNAL
 from lastcall.supervisor.beats import Beats, resident
 from lastcall.supervisor.report import WorkerEnd
-from lastcall.supervisor.spawn import Process, start_worker
+from lastcall.supervisor.spawn import Process, service_id, start_worker, worker_id
 
 PRIVATE_BACKLOG = 16
 
@@ -62,6 +62,7 @@ class Worker:
         self.generation = generation
         self.place = place  # in the page of heartbeats
         self.path = path  # of its private socket
+        self.name = ""  # LASTCALL_WORKER_ID
         self.rss = 0
         self.hello = False  # it runs our code, and has registered its stacks
         self.accepts = False  # from anything but its private socket
@@ -109,6 +110,7 @@ class Workers:
     ) -> None:
         self.settings = settings
         self._alone = True
+        self._service = service_id()
         self._settings: dict[int, str] = {}  # by generation, the last ones
         self.beats = Beats()
         self._on_message = on_message
@@ -129,8 +131,10 @@ class Workers:
 
     def spawn(self, number: int, slot: int, generation: int, listeners: Listeners, slots: Sequence[int]) -> Worker:
         """Start a worker, with copies of the listeners of ``slots``; raises OSError, and leaves nothing then."""
+        path = self._private_path(number)
         place = self.beats.take()
-        worker = Worker(number, slot, generation, place, self._private_path(number))
+        worker = Worker(number, slot, generation, place, path)
+        worker.name = worker_id(self._service, number)
         try:
             with socket.socket(socket.AF_UNIX) as private:
                 private.bind(worker.path)
@@ -169,7 +173,9 @@ class Workers:
             )
             for at in range(len(first), len(copies), DESCRIPTORS_AT_MOST):
                 send_listeners(worker, copies[at : at + DESCRIPTORS_AT_MOST])
-            worker.process = start_worker(worker.number, theirs.fileno(), lambda code: self._exited(worker))
+            worker.process = start_worker(
+                worker_id(self._service, worker.number), theirs.fileno(), lambda code: self._exited(worker)
+            )
         worker.process.before_reaping = lambda: self._tell_watchdog(without=worker)
 
     def look(self) -> None:
@@ -253,7 +259,7 @@ class Workers:
         self._clear(worker)
         self._all.pop(worker.number, None)
         if worker.hello and worker.goodbye is None:
-            self._tell_of_death(worker_name(str(worker.number), worker.pid))
+            self._tell_of_death(worker_name(worker.name, worker.pid))
         self._on_exit(worker)
 
     def _tell_of_death(self, name: str) -> None:
@@ -282,7 +288,8 @@ class Workers:
         return self._settings[generation]
 
     def _private_path(self, number: int) -> str:
-        if not self._directory:
+        # A service may run for longer than what cleans the temporary directory leaves there.
+        if not os.path.isdir(self._directory):
             self._directory = tempfile.mkdtemp(prefix="lastcall-")  # 0700
         return os.path.join(self._directory, str(number))
 

@@ -33,6 +33,12 @@ class Place(Record):
     address: str = ""
     watchdog: float = math.inf
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """What ``take_place`` has taken, for a process that is to be the service from some time on."""
+        watched = {"WATCHDOG_USEC": str(round(self.watchdog * 1e6))} if self.watchdog < math.inf else {}
+        return {"NOTIFY_SOCKET": self.address, **watched} if self.address else {}
+
 
 def take_place(environ: MutableMapping[str, str], pid: int) -> Place:
     """Take ``NOTIFY_SOCKET``, ``WATCHDOG_USEC`` and ``WATCHDOG_PID`` out of the environment of the process ``pid``.
@@ -51,10 +57,13 @@ class Notifier:
 
     Only ``ready``, ``reloading``, ``stopping`` and ``main_pid`` may wait for a moment, when the manager's queue is
     full; ``alive``, ``status`` and ``extend`` may be called by a signal's handler.
+
+    ``held``: another process is the service still; nothing is said before ``begin()``.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, *, held: bool = False) -> None:
         self._address = _address(place.address)
+        self._held = held
         self._socket: socket.socket | None = None
         self.watchdog = place.watchdog if place.address else math.inf
         if self._address:
@@ -65,6 +74,10 @@ class Notifier:
     def listening(self) -> bool:
         """Whether there is somebody to tell."""
         return self._socket is not None
+
+    def begin(self) -> None:
+        """This process is the service from now on."""
+        self._held = False
 
     def ready(self, status: str = "") -> bool:
         """``READY=1``: the start, or a reload, is over."""
@@ -107,7 +120,7 @@ class Notifier:
     def _send(self, *lines: str, patience: float = 0.0) -> bool:
         """Send one datagram; whether it went out."""
         sock = self._socket
-        if sock is None:
+        if sock is None or self._held:
             return False
         message = "\n".join(line for line in lines if line).encode("utf-8", "replace")
         deadline = time.monotonic() + patience

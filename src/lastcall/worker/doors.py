@@ -49,7 +49,7 @@ class SlotDoors(Doors):
     """See the module. ``binds`` are the configured addresses.
 
     ``listeners`` is every listener that is open, the private one among them.
-    ``on_closed()`` is called when the stop has closed the doors. ``alone``: no other parent has the slots' listeners, so
+    ``on_closed()`` is called when the stop has closed the doors. ``alone``: no other parent has these listeners, so
     that nobody is left to answer there if ours is gone.
     """
 
