@@ -273,7 +273,7 @@ FEW_DESCRIPTORS = """
 import resource
 
 used, hard = len(os.listdir("/proc/self/fd")), resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-resource.setrlimit(resource.RLIMIT_NOFILE, (used + 40, hard))
+resource.setrlimit(resource.RLIMIT_NOFILE, (used + 60, hard))
 """
 
 
