@@ -19,6 +19,7 @@ from testing.storm import freeze, marked
 from tests.process.test_fleet_limits import order
 
 TWO = ("--workers", "2")
+BOOT_SECONDS = "8"  # enough for a start on a machine that does ten other things
 GRACE = ("--timeout-graceful-shutdown", "2", "--timeout-cancel", "1", "--timeout-lifespan-shutdown", "2")
 HANGS = "print('boots', flush=True)\ntime.sleep(600)"
 RAISES = "async def startup():\n    raise RuntimeError('no database')\n\nasync def shutdown():\n    pass"
@@ -39,28 +40,30 @@ async def shutdown():
 # -- starts ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(90)
 @pytest.mark.parametrize(
     ("extra", "said"),
     [(RAISES, "no database"), (HANGS, "--timeout-worker-boot"), (HANGS_IN_LIFESPAN, "--timeout-worker-boot")],
     ids=["lifespan raises", "import hangs", "lifespan hangs"],
 )
 def test_a_start_that_fails_ends_with_3(tmp_path: Path, extra: str, said: str) -> None:
-    options = (*TWO, "--timeout-worker-boot", "4", "--lifespan", "on")
+    options = (*TWO, "--timeout-worker-boot", BOOT_SECONDS, "--lifespan", "on")
     with Service(tmp_path, *options, extra=extra, ready=False) as service:
-        assert service.process.wait(25) == 3
+        assert service.process.wait(60) == 3
     assert said in service.process.stderr
     assert "running on" not in service.process.stderr
     if said.startswith("--"):
         assert "app.py" in service.process.stderr or extra is HANGS_IN_LIFESPAN, "its stacks"
 
 
+@pytest.mark.timeout(90)
 @pytest.mark.parametrize(
     ("extra", "said"),
     [(RAISES, "no database"), (HANGS, "--timeout-worker-boot"), (HANGS_IN_LIFESPAN, "--timeout-worker-boot")],
     ids=["lifespan raises", "import hangs", "lifespan hangs"],
 )
 def test_a_deploy_that_fails_changes_nothing(tmp_path: Path, extra: str, said: str) -> None:
-    options = (*TWO, "--timeout-worker-boot", "4", "--lifespan", "on")
+    options = (*TWO, "--timeout-worker-boot", BOOT_SECONDS, "--lifespan", "on")
     with Service(tmp_path, *options) as service, service.connect() as kept:
         assert kept.get("/generation").body == b"1"
         old = service.wait_workers(2)

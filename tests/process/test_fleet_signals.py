@@ -105,7 +105,9 @@ def stop_somewhere(directory: Path, phase: str, wait: float, number: signal.Sign
     pidfile = directory / "service.pid"
     options = (*TWO, *BUDGETS, "--pidfile", str(pidfile), *options)
     what = f"{phase}, {number.name} after {wait:.3f} s{', to all' if group else ''}"
-    with Service(directory, *options, extra=BOOTS, env={name: value}, ready=phase != "start") as service:
+    with Service(directory, *options, extra=BOOTS, env={name: value}, ready=False) as service:
+        if phase != "start":
+            service.process.wait_ready(60)
         act(service)
         time.sleep(wait)
         for pid in (service.process.pid, *(marked(mark) if group else ())):
