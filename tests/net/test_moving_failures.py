@@ -96,6 +96,30 @@ def test_in_a_drain_what_comes_back_is_answered_once_more_and_closed(
     assert old.join().moved == 0
 
 
+def test_in_a_drain_clients_of_what_comes_back_have_the_time_to_ask_that_those_of_any_drain_have(
+    connect: Connect, start: Start, pair: Pair
+) -> None:
+    old = start("old")
+    peers = [connect(old) for _ in range(3)]
+    for peer in peers:
+        who(peer)
+    settled(old, 3)
+    sending = mover(old, pair[0])
+    ask(old, sending.move_all)
+    old.server.drain()
+    pair[1].room(100)
+    descriptors, _ = pair[1].take()
+    eventually(lambda: driver_of(old).drain.listeners_closed)
+    for fd in descriptors:
+        os.close(fd)
+    pair[1].close()
+    eventually(lambda: sending.ended)
+    answers = [peer.get("/afterwards") for peer in peers[:2]]  # no answer has told them to send no more
+    assert [answer.headers["connection"] for answer in answers] == ["close"] * 2
+    assert {peer.ended() for peer in peers} == {"FIN"}
+    old.join()
+
+
 def test_what_was_not_received_is_served_by_the_predecessor(connect: Connect, start: Start, pair: Pair) -> None:
     old = start("old")
     peers = [connect(old) for _ in range(6)]

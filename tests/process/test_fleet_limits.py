@@ -24,7 +24,7 @@ TWO = ("--workers", "2")
 def order(service: Service, name: str, **arguments: object) -> tuple[int, dict[str, object]]:
     """Give an order by the control socket; the status, and how it was settled."""
     with Peer(str(service.control)) as peer:
-        peer.sock.settimeout(25)
+        peer.sock.settimeout(60)
         peer.request(f"/{name}", "Accept: application/json", method="POST", body=json.dumps(arguments).encode())
         answer = peer.answer()
         return answer.status, json.loads(answer.body)

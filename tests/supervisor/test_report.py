@@ -61,6 +61,11 @@ def test_the_worst_lifespan_is_the_services() -> None:
     assert merged("SIGTERM", 4, 1.0, ends).lifespan == "timed out"
 
 
+def test_where_no_worker_has_said_how_its_lifespan_ended_it_was_not_started_or_is_lost() -> None:
+    assert merged("SIGTERM", 0, 1.0, [WorkerEnd(1, 0, 0), WorkerEnd(2, 1, 0)]).lifespan == "not started"
+    assert merged("SIGTERM", 1, 1.0, [WorkerEnd(1, 0, 1), WorkerEnd(2, 1, 1)]).lifespan == "lost"
+
+
 @given(st.lists(st.dictionaries(st.sampled_from(["request", "stream"]), st.integers(1, 9)), max_size=5))
 def test_each_entry_is_counted_once_however_they_are_spread(flights: list[dict[str, int]]) -> None:
     ends = [

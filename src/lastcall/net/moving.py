@@ -39,14 +39,17 @@ import logging
 import os
 import resource
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+from lastcall.drain.ladder import LINGER
 
 if TYPE_CHECKING:
     import asyncio
 
     from lastcall.connection.stream import Connection
+    from lastcall.drain.state import DrainState
     from lastcall.net.driver import Driver
     from lastcall.net.listener import Listener
 
@@ -275,8 +278,8 @@ class Mover(_Side):
         if drain.stopping:
             for connection in self._driver.connections:
                 connection.begin_drain()
-                if drain.listeners_closed:
-                    connection.close_idle(drain.since)
+            if drain.listeners_closed:
+                _close_idle_soon(self._loop, drain, self._driver.connections)
 
     # -- passing --------------------------------------------------------------------------------------------------
 
@@ -352,8 +355,8 @@ class Mover(_Side):
             self._driver.put_back(one.connection, one.known[2], one.at)
             if not self._ended and (self._retiring or not drain.stopping):
                 self._offered[one.connection] = None
-            elif drain.listeners_closed and not self._retiring:
-                one.connection.close_idle(drain.since)
+        if drain.listeners_closed and not self._retiring:
+            _close_idle_soon(self._loop, drain, [one.connection for one in batch])
 
     # -- what the successor says ----------------------------------------------------------------------------------
 
@@ -489,6 +492,7 @@ class Adopter(_Side):
     def _adopt(self, descriptors: list[int], records: list[Known]) -> None:
         driver, drain = self._driver, self._drain
         before: Connection | None = None
+        unwarned: list[Connection] = []
         for fd in descriptors[len(records) :]:
             os.close(fd)
         for fd, (key, client, fresh, left, *_) in zip(descriptors, records, strict=False):
@@ -502,7 +506,23 @@ class Adopter(_Side):
             if drain.mover is not None:
                 drain.mover.offer(before)
             elif drain.listeners_closed:
-                before.close_idle(drain.since)
+                unwarned.append(before)
+        if unwarned:
+            _close_idle_soon(self._loop, drain, unwarned)
+
+
+def _close_idle_soon(loop: asyncio.AbstractEventLoop, drain: DrainState, connections: Iterable[Connection]) -> None:
+    """Close connections that are still idle when the linger is over, as at the begin of a drain.
+
+    It begins for them only now: no answer has told their clients to send no more, and a request may be on its way.
+    """
+    connections = tuple(connections)
+
+    def close() -> None:
+        for connection in connections:
+            connection.close_idle(drain.since)
+
+    loop.call_later(min(LINGER, drain.margin), close)
 
 
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:

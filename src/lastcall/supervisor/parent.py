@@ -432,8 +432,9 @@ class Parent:
         self._censuses.pop(question, None)
 
     def _write_stacks(self, action: actions.WriteStacks) -> None:
-        if (worker := self.workers.get(action.worker)) is not None:
-            self.workers.write_stacks(worker)
+        worker = self.workers.get(action.worker)
+        if worker is not None and not self.workers.write_stacks(worker):
+            logger.warning("No stacks of worker %d: it has not come to the application yet", worker.number)
 
     def _kill(self, action: actions.Kill) -> None:
         if (worker := self.workers.get(action.worker)) is not None:

@@ -15,6 +15,9 @@ from lastcall.drain.report import STOPPED, Cut, StopReport
 LOST: Final = "lost"
 """The outcome of a worker that ended without a word: killed, or crashed."""
 
+NOT_STARTED: Final = "not started"
+"""The word for the lifespan of a start that was interrupted, as ``server.controller`` has it."""
+
 _SUMS: Final = (
     "arrived",
     "finished",
@@ -70,7 +73,7 @@ def merged(cause: str, exit_code: int, seconds: float, ends: Iterable[WorkerEnd]
         cause=cause,
         exit_code=exit_code,
         seconds=seconds,
-        lifespan=_lifespan([str(one.get("lifespan", "")) for one in reports]),
+        lifespan=_lifespan([str(one.get("lifespan", "")) for one in reports], [end.code for end in ends]),
         phases=_longest([one.get("phases", {}) for one in reports]),
         in_flight=_sum([one.get("in_flight", {}) for one in reports]),
         cut=tuple(_cut(one) for report in reports for one in report.get("cut", ())),
@@ -93,9 +96,11 @@ def _told(end: WorkerEnd) -> dict[str, Any]:
     }
 
 
-def _lifespan(words: Sequence[str]) -> str:
-    """The word of the worst one; nothing where no worker has said any."""
-    return next((word for word in words if word not in _LIFESPANS), words[0] if words else "")
+def _lifespan(words: Sequence[str], codes: Sequence[int]) -> str:
+    """The word of the worst one. Where no worker has said any, all were interrupted in their start, or it is lost."""
+    if not words:
+        return LOST if any(codes) else NOT_STARTED
+    return next((word for word in words if word not in _LIFESPANS), words[0])
 
 
 def _longest(phases: Iterable[Mapping[str, float]]) -> dict[str, float]:
