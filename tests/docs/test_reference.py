@@ -41,7 +41,7 @@ OF_OTHER_PACKAGES = {
         "start_interrupted",
         "starting",
     },
-    "Config": {"from_command"},
+    "Config": {"from_command", "from_origin", "listening_on", "origin", "says_where"},
 }
 
 
