@@ -11,7 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, ClassVar, Self
@@ -25,19 +25,19 @@ Address = tuple[str, int]
 
 
 class Proxy:
-    """One proxy in front of two ``backends``.
+    """One proxy in front of ``backends``: two, unless ``changes`` has more of them.
 
     :param directory: for its files; it must not hold any.
     :param changes: texts of the shipped configuration, each there exactly once, and what stands in their place.
     :param address: where it listens; by default a free loopback address.
-    :param prefix: words before the command, such as ``ip netns exec NAME``.
+    :param prefix: words before the command, such as ``nsenter --net=…``.
+    :param connect: what makes a connection to it.
     """
 
     name: ClassVar[str]
     package: ClassVar[str]
     file: ClassVar[str]
     listen: ClassVar[str]
-    servers: ClassVar[Sequence[str]] = ("127.0.0.1:8001", "127.0.0.1:8002")
 
     def __init__(
         self,
@@ -47,12 +47,13 @@ class Proxy:
         *,
         address: Address | None = None,
         prefix: Sequence[str] = (),
+        connect: Callable[[Address], Peer] = Peer,
     ) -> None:
         found = shutil.which(self.name)
         assert found is not None, f"{self.name} is missing: scripts/test-deps installs the package {self.package}"
         self.address = address or free_address()
         self._program = found
-        self._prefix = prefix
+        self._connect = connect
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
@@ -60,8 +61,8 @@ class Proxy:
         for old, new in (changes or {}).items():
             text = replace(text, old, new)
         text = replace(text, self.listen, self.listen.replace(":8080", "8080").replace("8080", join(self.address)))
-        for old, new in zip(self.servers, backends, strict=False):
-            text = replace(text, old, join(new))
+        for number, backend in enumerate(backends, 1):
+            text = replace(text, f"127.0.0.1:800{number}", join(backend))
         self.command = [*prefix, *self._write(text)]
 
     def _write(self, text: str) -> list[str]:
@@ -101,7 +102,7 @@ class Proxy:
         assert self._process is not None
         assert self._process.poll() is None, self.log
         try:
-            Peer(self.address).close()
+            self._connect(self.address).close()
         except OSError:
             return False
         return True
@@ -153,6 +154,7 @@ class HAProxy(Proxy):
 
     def _write(self, text: str) -> list[str]:
         text = replace(text, "    mode http\n", "    mode http\n    log global\n    option httplog\n    option dontlog-normal\n")
+        text = replace(text, "maxconn 10000", "maxconn 1000")  # twice as many descriptors: more than some machines allow
         main, ours = self._directory / "haproxy.cfg", self._directory / "ours.cfg"
         main.write_text(text)
         self._socket = self._directory / "stats.sock"

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,12 +85,20 @@ class Traffic:
     """``clients`` threads, each with one kept-alive connection to ``address``, that ask with ``methods`` in turn.
 
     Leaving the block ends them. Then ``failures`` is complete, and ``answered`` has the tokens by method.
+
+    :param connect: what makes a connection.
     """
 
     def __init__(
-        self, address: tuple[str, int], methods: Sequence[str] = ("GET", "POST"), *, clients: int = CLIENTS
+        self,
+        address: tuple[str, int],
+        methods: Sequence[str] = ("GET", "POST"),
+        *,
+        clients: int = CLIENTS,
+        connect: Callable[[tuple[str, int]], Peer] = Peer,
     ) -> None:
         self.address = address
+        self._connect = connect
         self.failures: list[Failure] = []
         self.answered: dict[str, list[str]] = {method: [] for method in methods}
         self.slowest = 0.0
@@ -154,7 +162,7 @@ class Traffic:
             reused, began = peer is not None, time.monotonic()
             try:
                 if peer is None:
-                    peer = Peer(self.address)
+                    peer = self._connect(self.address)
                     peer.sock.settimeout(PATIENCE)
                 seconds = 0.5 if chance.random() < 0.02 else chance.uniform(0, 0.01)
                 peer.request(f"/{token}?{seconds:.4f}", method=method, body=BODY if method == "POST" else b"")
@@ -196,7 +204,7 @@ def free_address() -> tuple[str, int]:
 class Backend:
     """One lastcall at ``address`` that can be stopped and started again there, with an application of its own.
 
-    :param prefix: words before the command, such as ``ip netns exec NAME``.
+    :param prefix: words before the command, such as ``nsenter --net=…``.
     """
 
     def __init__(
