@@ -6,16 +6,20 @@ too: none may run twice, nor without its client hearing of it.
 
 from __future__ import annotations
 
+import signal
+import socket
+import threading
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import pytest
 
-from testing.peer import eventually
+from testing.peer import Peer, eventually
 from testing.proxies import PROXIES, HAProxy, Proxy
-from testing.traffic import Backend, Traffic
+from testing.traffic import Backend, Traffic, free_address
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 READY = ("--health-path", "/-")
@@ -92,3 +96,67 @@ def test_a_rolling_reload_loses_no_post_without_delay_and_checks(tmp_path: Path,
                     traffic.served_by(f"{backend.name} {backend.generation}")
         assert pair.proxy.troubles() == []
         pair.check(traffic)
+
+
+# -- What the tests above stand on ------------------------------------------------------------------------------------
+
+
+class Closing:
+    """A server that closes each connection when it has read a request; checks of its health are answered."""
+
+    def __init__(self) -> None:
+        self.address = free_address()
+        self.methods: Counter[str] = Counter()
+        self._listener = socket.create_server(self.address)
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join(10)
+        self._listener.close()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            with sock:
+                sock.settimeout(10)
+                request = sock.recv(65536)
+                if b"/-/ready" in request:
+                    sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                elif request:
+                    self.methods[request.split(b" ")[0].decode()] += 1
+
+
+@BOTH
+@pytest.mark.parametrize(("method", "again"), [("GET", True), ("DELETE", True), ("POST", False), ("PATCH", False)])
+def test_only_what_may_run_twice_is_sent_twice(tmp_path: Path, name: str, method: str, again: bool) -> None:
+    with ExitStack() as stack:
+        servers = [stack.enter_context(Closing()) for _ in range(2)]
+        proxy = stack.enter_context(PROXIES[name](tmp_path, [one.address for one in servers]))
+        with Peer(proxy.address) as peer:
+            peer.sock.settimeout(30)
+            peer.request("/", method=method, body=b"" if again else b"x")
+            assert peer.answer().status == 502
+        sent = sum((one.methods for one in servers), Counter[str]())
+        assert set(sent) == {method}
+        assert (sent[method] > 1) == again
+        assert all(one.methods[method] for one in servers) == again
+
+
+def test_a_request_that_is_lost_is_counted(tmp_path: Path) -> None:
+    with Backend("a", tmp_path) as backend:
+        with Traffic(backend.address) as traffic:
+            traffic.more(100)
+            assert traffic.failures == []
+            backend.process.signal(signal.SIGKILL)
+            eventually(lambda: len(traffic.failures) >= 16)
+        assert {failure.reused for failure in traffic.failures} == {True, False}
