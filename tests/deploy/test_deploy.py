@@ -19,7 +19,8 @@ from click.testing import CliRunner
 from lastcall.cli.flags import given_flags
 from lastcall.cli.main import serve_command
 from lastcall.config import Config
-from lastcall.server.server import budgets_of
+from lastcall.server.parts import budgets_of
+from lastcall.supervisor.policy import KILL_MARGIN
 from lastcall_doctor import facts_machine
 from lastcall_doctor.cli import doctor_command
 from lastcall_doctor.facts import Machine
@@ -55,7 +56,9 @@ def config_of(words: list[str]) -> Config:
 
 
 def longest_stop(config: Config) -> float:
-    return budgets_of(config.options.stop).worst_case()
+    """Of a service: a parent waits a moment longer than its workers may take."""
+    more = KILL_MARGIN if config.options.workers.supervised else 0.0
+    return budgets_of(config.options.stop).worst_case() + more
 
 
 def deployment() -> dict[str, Any]:
