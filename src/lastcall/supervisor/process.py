@@ -239,7 +239,9 @@ class _Process:
     async def _smoke(self, worker: Worker) -> str:
         options = self._service.config.options
         old = next((one for one in self._parent.workers if one.accepts and one.generation < worker.generation), None)
-        checks = await checks_for(options.canary.smoke, options.http.health_path, None if old is None else old.path)
+        prefix = options.http.health_path
+        ready = f"{prefix}/ready" if prefix else ""
+        checks = await checks_for(options.canary.smoke, ready, None if old is None else old.path)
         return await smoke(worker.path, checks)
 
     def _notify(self, state: str, status: str) -> None:
