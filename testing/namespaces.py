@@ -1,4 +1,4 @@
-"""Hosts that are network namespaces, on one bridge that is in a namespace too: nothing of them is on the machine itself.
+"""Hosts that are network namespaces, on one bridge, which is in a namespace too: the machine's own network has no part.
 
 A namespace is kept by a process that waits for the end of its input. So they vanish with the tests' process, however
 that ends: the kernel removes a namespace, and all links in it, with the last process.

@@ -49,7 +49,7 @@ class Proxy:
         prefix: Sequence[str] = (),
         connect: Callable[[Address], Peer] = Peer,
     ) -> None:
-        found = shutil.which(self.name)
+        found = shutil.which(self.name) or shutil.which(self.name, path="/usr/sbin")
         assert found is not None, f"{self.name} is missing: scripts/test-deps installs the package {self.package}"
         self.address = address or free_address()
         self._program = found
@@ -153,13 +153,21 @@ class HAProxy(Proxy):
     listen = "bind :8080"
 
     def _write(self, text: str) -> list[str]:
-        text = replace(text, "    mode http\n", "    mode http\n    log global\n    option httplog\n    option dontlog-normal\n")
-        text = replace(text, "maxconn 10000", "maxconn 1000")  # twice as many descriptors: more than some machines allow
+        # It takes two descriptors for each connection: more than some machines allow.
+        text = replace(text, "maxconn 10000", "maxconn 1000")
+        text = replace(
+            text, "mode http\n", "mode http\n    log global\n    option httplog\n    option dontlog-normal\n"
+        )
         main, ours = self._directory / "haproxy.cfg", self._directory / "ours.cfg"
         main.write_text(text)
         self._socket = self._directory / "stats.sock"
-        ours.write_text(f"global\n    log stderr format raw local0\n    stats socket {self._socket} mode 600 level admin\n")
+        ours.write_text(
+            f"global\n    log stderr format raw local0\n    stats socket {self._socket} mode 600 level admin\n"
+        )
         return [self._program, "-db", "-f", str(ours), "-f", str(main)]
+
+    def _answers(self) -> bool:
+        return super()._answers() and self._socket.exists() and bool(self.statistics())
 
     def statistics(self) -> list[dict[str, str]]:
         """A row of "show stat" for each server."""

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import socket
@@ -25,8 +26,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from testing.peer import Peer
+from testing.peer import Peer, eventually
 from testing.process import ServerProcess
+from testing.service import alive
 
 CLIENTS = 16
 PATIENCE = 25.0
@@ -224,8 +226,8 @@ class Backend:
         self._posts = self._directory / "posts"
         host, port = self.address
         listen = ("--host", host, "--port", str(port), "--no-access-log")
-        control = ("--control-socket", str(self._directory / "control.sock"))
-        self._arguments = ["app:app", *listen, *control, *options]
+        places = ("--control-socket", str(self._directory / "control.sock"), "--pidfile", str(self._directory / "pid"))
+        self._arguments = ["app:app", *listen, *places, *options]
         self._command = [*prefix, sys.executable, "-m", "lastcall"]
         self.process = self._new()
 
@@ -238,13 +240,12 @@ class Backend:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            if self.process.returncode is None:
-                # With a parent's SIGKILL the workers would drain on their own, under the next test.
-                with suppress(ProcessLookupError):
-                    self.process.signal(signal.SIGTERM)
-                    self.process.signal(signal.SIGQUIT)
-                with suppress(AssertionError):
-                    self.process.wait(15)
+            # At SIGKILL of a parent its workers would drain on their own, beside the next test.
+            with suppress(ProcessLookupError, FileNotFoundError, AssertionError):
+                pid = self.pid
+                if alive(pid):
+                    os.kill(pid, signal.SIGQUIT)
+                    eventually(lambda: not alive(pid), 15)
         finally:
             self._end()
             if kind is not None:  # pytest shows it with the failure
@@ -280,6 +281,22 @@ class Backend:
         """Start it again, where it was."""
         self.process = self._new()
         self.process.start().wait_ready(30)
+
+    def upgrade(self) -> None:
+        """Another parent, with the next generation; returns when it serves and the old one has ended.
+
+        Needs ``--workers`` or ``--supervise``. `stop` and leaving the block end the last parent.
+        """
+        self.deploy()
+        old = self.pid
+        os.kill(old, signal.SIGUSR2)
+        eventually(lambda: not alive(old), 60)
+        assert self.pid != old, self.process.stderr
+
+    @property
+    def pid(self) -> int:
+        """The process that takes signals."""
+        return int((self._directory / "pid").read_text())
 
     def reload(self) -> None:
         """A rolling reload to the next generation; returns when it serves alone."""

@@ -98,6 +98,18 @@ def test_a_rolling_reload_loses_no_post_without_delay_and_checks(tmp_path: Path,
         pair.check(traffic)
 
 
+@BOTH
+def test_an_upgrade_of_the_server_loses_no_post(tmp_path: Path, name: str) -> None:
+    with ExitStack() as stack:
+        pair = Pair(stack, tmp_path, name, workers=("2", "2"))
+        with Traffic(pair.proxy.address, ["GET", "POST"]) as traffic:
+            for backend in pair.backends:
+                traffic.more(300)
+                backend.upgrade()
+                traffic.served_by(f"{backend.name} {backend.generation}")
+        pair.check(traffic)
+
+
 # -- What the tests above stand on ------------------------------------------------------------------------------------
 
 
@@ -153,10 +165,9 @@ def test_only_what_may_run_twice_is_sent_twice(tmp_path: Path, name: str, method
 
 
 def test_a_request_that_is_lost_is_counted(tmp_path: Path) -> None:
-    with Backend("a", tmp_path) as backend:
-        with Traffic(backend.address) as traffic:
-            traffic.more(100)
-            assert traffic.failures == []
-            backend.process.signal(signal.SIGKILL)
-            # First those that it had, then those that are refused.
-            eventually(lambda: {failure.reused for failure in list(traffic.failures)} == {True, False})
+    with Backend("a", tmp_path) as backend, Traffic(backend.address) as traffic:
+        traffic.more(100)
+        assert traffic.failures == []
+        backend.process.signal(signal.SIGKILL)
+        # First those that it had, then those that are refused.
+        eventually(lambda: {failure.reused for failure in list(traffic.failures)} == {True, False})
