@@ -141,6 +141,14 @@ def test_checks_notice_within_the_drain_delay(name: str, pattern: str) -> None:
     assert container()["command"][container()["command"].index("--drain-delay") + 1] == delay
 
 
+def test_nginx_closes_idle_connections_within_the_drain_delay() -> None:
+    """It has no checks: by the end of the delay it has none left over which a POST could meet a close."""
+    found = text("proxy/nginx.conf")
+    (timeout,) = re.findall(r"keepalive_timeout (\w+);", found)
+    (delay,) = set(re.findall(r"--drain-delay (\d+)", found))
+    assert seconds(timeout) < int(delay)
+
+
 def test_probes_ask_what_is_served() -> None:
     found = container()
     prefix = config_of(found["command"]).health_path

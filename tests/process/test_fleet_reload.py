@@ -150,3 +150,12 @@ def test_a_process_that_ignores_hang_ups_goes_on_to(tmp_path: Path) -> None:
         assert "--supervise" not in service.process.stderr
     finally:
         service.__exit__()
+
+
+def test_a_new_worker_is_asked_whether_it_is_ready_and_not_the_application(tmp_path: Path) -> None:
+    with Service(tmp_path, *TWO, "--health-path", "/-") as service:  # the application knows no /-
+        service.deploy(generation="2")
+        service.signal(signal.SIGHUP)
+        service.wait_for("Reloaded: generation 2 serves")
+        assert service.get("/-/ready").status == 200
+        assert service.process.stop() == 0

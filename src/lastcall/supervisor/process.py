@@ -254,7 +254,9 @@ class _Process:
         if options.reload.wanted and not options.canary.smoke:
             return ""  # a person sees what does not work, and wants to see it soon
         old = next((one for one in self._parent.workers if one.accepts and one.generation < worker.generation), None)
-        checks = await checks_for(options.canary.smoke, options.http.health_path, None if old is None else old.path)
+        prefix = options.http.health_path
+        ready = f"{prefix}/ready" if prefix else ""
+        checks = await checks_for(options.canary.smoke, ready, None if old is None else old.path)
         return await smoke(worker.path, checks)
 
     def _notify(self, state: str, status: str) -> None:

@@ -57,16 +57,16 @@ async def smoke(where: str | Connect, checks: Iterable[Check], timeout: float = 
 
 
 async def checks_for(
-    asked: tuple[Check, ...], health_path: str, old: str | Connect | None, timeout: float = CHECK_TIMEOUT
+    asked: tuple[Check, ...], ready_path: str, old: str | Connect | None, timeout: float = CHECK_TIMEOUT
 ) -> tuple[Check, ...]:
     """The checks of a new worker: those ``asked`` for by ``--smoke``, or by default what is known to work.
 
-    That is the readiness path (``""``: there is none), and those of ``DISCOVERED`` that a worker of the old generation
+    That is ``ready_path`` (``""``: there is none), and those of ``DISCOVERED`` that a worker of the old generation
     answers with 200. ``old`` None: there is no old generation.
     """
     if asked:
         return asked
-    checks = [(health_path, 200)] if health_path else []
+    checks = [(ready_path, 200)] if ready_path else []
     if old is not None:
         for path in DISCOVERED:
             if not await smoke(old, [(path, 200)], timeout):
