@@ -1,0 +1,46 @@
+"""Workers that are replaced while clients come and go."""
+
+import signal
+
+from lastcall_drill.harness import Harness
+from lastcall_drill.scenario import scenario
+from lastcall_drill.traffic import Traffic
+from lastcall_drill.verdicts import Basis
+
+CLIENTS = 4
+NEW = "async def new(request):\n    await request.answer('new')\n\n\nROUTES['/ok'] = new\n"
+WITHIN = 15.0
+
+
+@scenario(
+    "workers",
+    "restart",
+    id="workers-reload",
+    title="A reload by SIGHUP loses no request, and new code serves after it",
+    group="Several workers",
+    clause="The signal's purpose, in the documentation of all that have it: workers are replaced without downtime.",
+    basis=Basis.VIEW,
+    reason="This is how a deploy on one machine is done. Its errors are seen by whoever happens to ask meanwhile.",
+    rule="2 workers, 4 clients that ask all the time, each request on a connection of its own; the application's code "
+    "is changed, then SIGHUP: no request is without answer, and 15 s after it all are answered by the new code.",
+    tolerance="5 s for each request",
+    sources=("Kludex/uvicorn#2289", "benoitc/gunicorn#1236"),
+)
+def workers_reload(harness: Harness) -> str:
+    """Ask and ask, change the code, SIGHUP."""
+    return reload_under(harness, fresh=CLIENTS)
+
+
+def reload_under(harness: Harness, **clients: int) -> str:
+    """SIGHUP with new code, while such clients ask."""
+    harness.serve(workers=2, editable=True)
+    harness.must_start_workers(2)
+    with Traffic(harness, **clients) as traffic:
+        traffic.must_become(b"ok", harness.since_signal() + 5.0, "the old code")
+        harness.edit(NEW)
+        harness.signal(signal.SIGHUP)
+        seconds = traffic.must_become(b"new", WITHIN, "the new code")
+        harness.sleep(1.0)
+    traffic.must_lose_nothing()
+    told = f", {traffic.told} connections after Connection: close" * bool(clients.get("kept"))
+    return f"all {traffic.sent} requests were answered{told}; the new code answered all {seconds:.2f} s after SIGHUP"
