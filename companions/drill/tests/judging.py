@@ -36,7 +36,7 @@ def tiny_fleet(fault: str = "") -> Target:
             "workers": "--workers {workers}",
             "max_requests": "--max-requests {max_requests}",
         },
-        features=frozenset({"lifespan", "fractions", "restart", "scale", "upgrade"}),
+        features=frozenset({"lifespan", "fractions", "restart", "scale", "upgrade", "hands-over"}),
     )
     return Target(Asked(fault or "good", "tiny-fleet"), program, "1", Path(sys.executable))
 

@@ -31,16 +31,16 @@ def workers_reload(harness: Harness) -> str:
     return reload_under(harness, fresh=CLIENTS)
 
 
-def reload_under(harness: Harness, **clients: int) -> str:
+def reload_under(harness: Harness, *, fresh: int = 0, kept: int = 0) -> str:
     """SIGHUP with new code, while such clients ask."""
     harness.serve(workers=2, editable=True)
     harness.must_start_workers(2)
-    with Traffic(harness, **clients) as traffic:
+    with Traffic(harness, fresh=fresh, kept=kept) as traffic:
         traffic.must_become(b"ok", harness.since_signal() + 5.0, "the old code")
         harness.edit(NEW)
         harness.signal(signal.SIGHUP)
         seconds = traffic.must_become(b"new", WITHIN, "the new code")
         harness.sleep(1.0)
     traffic.must_lose_nothing()
-    told = f", {traffic.told} connections after Connection: close" * bool(clients.get("kept"))
+    told = f", {traffic.told} connections after Connection: close" * bool(kept)
     return f"all {traffic.sent} requests were answered{told}; the new code answered all {seconds:.2f} s after SIGHUP"

@@ -22,8 +22,8 @@ WITHIN = 8.0
     basis=Basis.VIEW,
     reason="A service is scaled because it is under load. Fewer workers are no reason to drop anyone.",
     rule="2 workers, 4 clients that ask all the time, each request on a connection of its own; SIGTTIN, then SIGTTOU: "
-    "a third worker is ready within 8 s of the one, a worker's lifespan has ended 8 s after the other, and no request is "
-    "without answer.",
+    "a third worker is ready within 8 s of the one, a worker's lifespan has ended 8 s after the other, and no request "
+    "is without answer.",
     tolerance="5 s for each request",
 )
 def workers_scale(harness: Harness) -> str:
