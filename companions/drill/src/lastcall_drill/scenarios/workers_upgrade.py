@@ -23,9 +23,9 @@ WITHIN = 15.0
     basis=Basis.VIEW,
     reason="A fix of the server itself has to be rolled out, and no client has to know of it.",
     rule="2 workers; 4 clients that ask all the time, each request on a connection of its own, and a stream of 4 s; "
-    "the code is changed, then SIGUSR2, and SIGTERM to the old parent once the new code answers, where its documentation "
-    "says so: the stream is complete, no request is without answer, the old parent ends within 15 s after that, with an "
-    "exit code that counts as clean, and the new code answers everyone then.",
+    "the code is changed, then SIGUSR2, and, where the documentation says so, SIGTERM to the old parent once the new "
+    "code answers: the stream is complete, no request is without answer, the old parent ends within 15 s after that, "
+    "with an exit code that counts as clean, and the new code answers everyone then.",
     tolerance="5 s for each request",
     sources=("https://docs.gunicorn.org/en/stable/signals.html",),
 )
