@@ -30,7 +30,7 @@ LATEST: Final = 20
 class Traffic:
     """``fresh`` and ``kept`` clients of a harness, from entering it as a context manager to leaving it.
 
-    ``answered`` is how many requests were; ``lost`` has a sentence for each that was not, ``unannounced`` for each
+    ``answered`` is how many requests were; ``lost`` has words for each that was not, ``unannounced`` for each
     kept-alive connection that the server closed without having said so; ``told`` counts those where it had.
     """
 
@@ -69,7 +69,7 @@ class Traffic:
         if self.unannounced:
             raise Failed(
                 f"all {self.sent} requests were answered, but {len(self.unannounced)} times a kept-alive connection "
-                f"was closed without Connection: close; first {self.unannounced[0]}"
+                f"was closed without Connection: close{self.unannounced[0]}"
             )
 
     def must_become(self, body: bytes, within: float, what: str) -> float:
@@ -141,7 +141,7 @@ class Traffic:
             self._over.wait(self._harness.long(PAUSE))
             if client.end is not None:
                 with self._changed:
-                    self.unannounced.append(f"{self._harness.since_signal(client.ended):.2f} s after the signal")
+                    self.unannounced.append(self._when(client.ended))
                 return
 
     def _take(self, response: Response) -> bool:
@@ -155,4 +155,8 @@ class Traffic:
 
     def _lose(self, how: str) -> None:
         with self._changed:
-            self.lost.append(f"{how}, {self._harness.since_signal():.2f} s after the signal")
+            self.lost.append(how + self._when())
+
+    def _when(self, at: float | None = None) -> str:
+        """How long after the signal, to follow other words; nothing where the scenario has sent none."""
+        return f", {self._harness.since_signal(at):.2f} s after the signal" if self._harness.timeline.signalled else ""

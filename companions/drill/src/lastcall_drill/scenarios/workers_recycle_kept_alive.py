@@ -21,8 +21,8 @@ REQUESTS = 400
     "lost to a request that is on its way.",
     basis=Basis.VIEW,
     reason="Recycling happens all day, under full load, behind a load balancer that keeps its connections.",
-    rule="2 workers that are replaced after 30 requests; 4 clients ask 400 times and more on connections that they keep: "
-    "each is kept, or its last answer says Connection: close; no request is without answer.",
+    rule="2 workers that are replaced after 30 requests; 4 clients ask 400 times or more on connections that they "
+    "keep: each is kept, or its last answer says Connection: close; no request is without answer.",
     tolerance="5 s for each request, 30 s for all",
     sources=("benoitc/gunicorn#3038",),
 )
