@@ -47,7 +47,13 @@ def workers_crash(harness: Harness) -> str:
     if answered < QUEUED:
         first = next(response for _, response in opened if not response.complete)
         raise Failed(f"{answered} of {QUEUED} clients in the queue were answered; of another {first.outcome}")
-    started = harness.wait_for(lambda: harness.workers_started() - before.keys(), WITHIN - harness.since_signal())
+
+    def replaced() -> bool:
+        return bool(harness.workers_started() - before.keys()) or not harness.server.running
+
+    started = harness.wait_for(replaced, WITHIN - harness.since_signal())
+    if not harness.server.running:
+        raise Failed(f"all {QUEUED} clients were answered; then the server ended, {harness.exit_words}")
     if not started:
         raise Failed(
             f"all {QUEUED} clients were answered; no worker was started within {WITHIN:g} s in place of the one"
