@@ -67,9 +67,10 @@ class Traffic:
         if self.lost:
             raise Failed(f"{len(self.lost)} of {self.sent} requests had no answer; the first: {self.lost[0]}")
         if self.unannounced:
+            times = "once" if len(self.unannounced) == 1 else f"{len(self.unannounced)} times"
             raise Failed(
-                f"all {self.sent} requests were answered, but {len(self.unannounced)} times a kept-alive connection "
-                f"was closed without Connection: close{self.unannounced[0]}"
+                f"all {self.sent} requests were answered, but {times} a kept-alive connection was closed without "
+                f"Connection: close{self.unannounced[0]}"
             )
 
     def must_become(self, body: bytes, within: float, what: str) -> float:
