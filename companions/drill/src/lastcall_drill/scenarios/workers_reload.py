@@ -8,13 +8,14 @@ from lastcall_drill.traffic import Traffic
 from lastcall_drill.verdicts import Basis
 
 CLIENTS = 4
-NEW = "async def new(request):\n    await request.answer('new')\n\n\nROUTES['/ok'] = new\n"
+ROUNDS = 3
 WITHIN = 15.0
 
 
 @scenario(
     "workers",
     "restart",
+    deadline=90.0,
     id="workers-reload",
     title="A reload by SIGHUP loses no request, and new code serves after it",
     group="Several workers",
@@ -22,7 +23,8 @@ WITHIN = 15.0
     basis=Basis.VIEW,
     reason="This is how a deploy on one machine is done. Its errors are seen by whoever happens to ask meanwhile.",
     rule="2 workers, 4 clients that ask all the time, each request on a connection of its own; the application's code "
-    "is changed, then SIGHUP: no request is without answer, and 15 s after it all are answered by the new code.",
+    "is changed, then SIGHUP, three times: no request is without answer, and 15 s after each all are answered by the "
+    "new code.",
     tolerance="5 s for each request",
     sources=("Kludex/uvicorn#2289", "benoitc/gunicorn#1236"),
 )
@@ -32,15 +34,25 @@ def workers_reload(harness: Harness) -> str:
 
 
 def reload_under(harness: Harness, *, fresh: int = 0, kept: int = 0) -> str:
-    """SIGHUP with new code, while such clients ask."""
+    """SIGHUP with new code, again and again, while such clients ask."""
     harness.serve(workers=2, editable=True)
     harness.must_start_workers(2)
+    slowest = 0.0
     with Traffic(harness, fresh=fresh, kept=kept) as traffic:
         traffic.must_become(b"ok", harness.since_signal() + 5.0, "the old code")
-        harness.edit(NEW)
-        harness.signal(signal.SIGHUP)
-        seconds = traffic.must_become(b"new", WITHIN, "the new code")
-        harness.sleep(1.0)
+        for number in range(1, ROUNDS + 1):
+            harness.edit(answering(f"new-{number}"))
+            harness.signal(signal.SIGHUP)
+            begin = harness.since_signal()
+            end = traffic.must_become(f"new-{number}".encode(), begin + WITHIN, "the new code")
+            slowest = max(slowest, end - begin)
+            harness.sleep(1.0)
     traffic.must_lose_nothing()
     told = f", {traffic.told} connections after Connection: close" * bool(kept)
-    return f"all {traffic.sent} requests were answered{told}; the new code answered all {seconds:.2f} s after SIGHUP"
+    new = f"the new code answered all within {slowest:.2f} s of each SIGHUP"
+    return f"all {traffic.sent} requests were answered{told}; {new}"
+
+
+def answering(word: str) -> str:
+    """Code that lets /ok answer with a word."""
+    return f"async def changed(request):\n    await request.answer({word!r})\n\n\nROUTES['/ok'] = changed\n"

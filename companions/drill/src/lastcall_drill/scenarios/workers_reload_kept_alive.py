@@ -9,6 +9,7 @@ from lastcall_drill.verdicts import Basis
 @scenario(
     "workers",
     "restart",
+    deadline=90.0,
     id="workers-reload-kept-alive",
     title="A reload by SIGHUP closes no kept-alive connection without a word",
     group="Several workers",

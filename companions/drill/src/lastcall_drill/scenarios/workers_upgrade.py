@@ -5,7 +5,7 @@ import signal
 from lastcall_drill.harness import Harness
 from lastcall_drill.process import exit_words
 from lastcall_drill.scenario import Failed, scenario
-from lastcall_drill.scenarios.workers_reload import CLIENTS, NEW
+from lastcall_drill.scenarios.workers_reload import CLIENTS, answering
 from lastcall_drill.traffic import Traffic
 from lastcall_drill.verdicts import Basis
 
@@ -36,7 +36,7 @@ def workers_upgrade(harness: Harness) -> str:
     with Traffic(harness, fresh=CLIENTS) as traffic:
         traffic.must_become(b"ok", harness.since_signal() + 5.0, "the old code")
         client, stream = harness.stream("/fin?n=20&every=0.2", "stream")
-        harness.edit(NEW)
+        harness.edit(answering("new"))
         harness.signal(signal.SIGUSR2)
         if not harness.wait_for(lambda: b"new" in traffic.latest(), WITHIN):
             traffic.must_lose_nothing()
