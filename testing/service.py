@@ -44,7 +44,12 @@ async def app(scope, receive, send):
             if "shutdown" in message["type"]:
                 return
     path, _, query = scope["path"].partition("/")[2].partition("/")
-    body = await globals()["answer_" + (path or "generation")](query, send)
+    answer = globals().get("answer_" + (path or "generation"))
+    if answer is None:
+        await send({{"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]}})
+        await send({{"type": "http.response.body", "body": b""}})
+        return
+    body = await answer(query, send)
     if body is not None:
         headers = [(b"content-length", b"%d" % len(body))]
         await send({{"type": "http.response.start", "status": 200, "headers": headers}})
@@ -121,7 +126,6 @@ class Service:
         env: Mapping[str, str] | None = None,
         ready: bool = True,
         python: tuple[str, ...] = (),
-        bind: bool = True,
     ) -> None:
         self.directory = directory
         self.control = directory / "control.sock"
@@ -129,10 +133,8 @@ class Service:
         self.deploy(extra=extra)
         options = (*options, "--control-socket", str(self.control))
         if python:
-            listen = ("--port", "0") if bind else ()
-            self.process = ServerProcess(
-                ["app:app", *options, *listen], None, env, directory, command=[*python, "-m", "lastcall"]
-            )
+            command = [*python, "-m", "lastcall"]
+            self.process = ServerProcess(["app:app", *options, "--port", "0"], None, env, directory, command=command)
         else:
             self.process = ServerProcess(options, "app:app", env, directory)
 

@@ -93,8 +93,8 @@ def test_the_third_signal_kills_everybody(tmp_path: Path) -> None:
             service.signal(signal.SIGTERM)
             assert service.process.wait() == 5
         eventually(lambda: not any(map(alive, workers)))
-    # of the worker: where it hangs
-    assert "in answer_stubborn" in service.process.stderr or "worker" in service.process.stderr
+    # The stacks of the parent and of the worker that is left.
+    assert service.process.stderr.count("most recent call first") >= 2
 
 
 def test_the_third_signal_works_where_the_parents_loop_hangs(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_taken_port_is_found_before_anything_is_started(tmp_path: Path) -> Non
     [
         ("import no_such_module", "No module named 'no_such_module'"),
         ("1 / 0", "ZeroDivisionError"),
-        ("sys.exit(7)", "SystemExit"),
+        ("sys.exit(7)", "sys.exit(7) while"),
     ],
     ids=["import", "module", "exit"],
 )

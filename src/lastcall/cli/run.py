@@ -85,7 +85,7 @@ def collector_waits(*, freeze: bool) -> Iterator[None]:
 
 @contextmanager
 def without_tls(*, wanted: bool) -> Iterator[None]:
-    """Have ``asyncio`` believe meanwhile, when it is imported, that this Python has no ``ssl``, which it can do without.
+    """Have ``asyncio``, when it is imported meanwhile, believe that there is no ``ssl``: it can do without.
 
     A parent speaks to unix sockets only, and keeps 4 MiB less so. ``wanted``: nothing comes later in this process that
     might miss it.

@@ -317,7 +317,7 @@ class _Process:
     # -- an upgrade -----------------------------------------------------------------------------------------------
 
     def _alone(self, tries: int = OPEN_DOOR_TRIES) -> None:
-        """The old parent was killed. Its workers, which drain for a while, shut the door, since they know of no heir."""
+        """The old parent was killed. Its workers drain for a while, and shut the door: they know of no heir."""
         self._slots.open_door()
         if tries > 1 and not self._parent.stopping:
             asyncio.get_running_loop().call_later(OPEN_DOOR_PAUSE, self._alone, tries - 1)
