@@ -25,7 +25,7 @@ FAULTS = [
         ),
     ),
     ("restart-cuts", "workers-reload-stream", "of 6 streams were complete; of another the connection was"),
-    ("restart-dies", "workers-reload-broken", "the server ended 0."),
+    ("restart-dies", "workers-reload-broken", "s after the signal, exit code 3"),
     (
         "recycle-cuts",
         "workers-recycle-kept-alive",

@@ -159,13 +159,16 @@ class Server:
 
     async def wait_grace(self) -> None:
         end = time.monotonic() + (3600 if self.fault == "waits-for-ever" else self.grace)
-        linger = time.monotonic() + (0 if self.fault in ("half-head", "abrupt") else 0.3)
+        # A worker has time: another one serves meanwhile.
+        patience = 0.3 if self.options.fd is None else 2.0
+        linger = time.monotonic() + (0 if self.fault in ("half-head", "abrupt") else patience)
         while time.monotonic() < end:
             if time.monotonic() > linger and self.fault not in ("waits-for-idle", "serves-on"):
                 self.close_idle()
-            if not self.requests and not (self.connections and self.fault == "waits-for-idle") and not self.idle:
+            await asyncio.sleep(0.02)  # who was accepted just now is let in
+            held = self.connections if self.fault == "waits-for-idle" or self.options.fd is not None else ()
+            if not self.requests and not held and not self.idle:
                 return
-            await asyncio.sleep(0.02)
 
     def close_idle(self) -> None:
         for writer in self.idle:
