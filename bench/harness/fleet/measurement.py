@@ -116,7 +116,7 @@ class Fleet:
                 "roll",
                 server,
                 f"{one.seconds:6.2f} s, {one.beyond:.2f} beyond the application's own  lost {one.lost}  "
-                f"reconnects {one.reconnects}  answers {one.answers}",
+                f"reconnects {one.reconnects}  answers {one.answers}, the slowest {one.slowest:.2f} s",
             )
 
     def _crash(self, number: int, server: Server) -> None:
@@ -137,8 +137,16 @@ class Fleet:
         )
         if each is not None:
             self.found.reload.setdefault((server.name, app), {})[number] = each
-            times = ", ".join(f"{one.seconds * 1000:.0f}" for one in each)
-            self._say(number, "reload", server, f"{app}: {times} ms, {sum(one.lost for one in each)} lost")
+            times, began = (
+                ", ".join(f"{1000 * value:.0f}" for value in values)
+                for values in ([one.seconds for one in each], [one.until_import for one in each])
+            )
+            self._say(
+                number,
+                "reload",
+                server,
+                f"{app}: {times} ms ({began} to the import), {sum(one.lost for one in each)} lost",
+            )
 
 
 def run(session: Session, size: Size, *, parts: Collection[str]) -> None:
@@ -154,7 +162,7 @@ def run(session: Session, size: Size, *, parts: Collection[str]) -> None:
     text = "\n\n".join(
         [
             measured("fleet", environment, how(size)),
-            *sections(fleet.found, session.servers),
+            *sections(fleet.found, session.servers, size),
             "\n".join(report.version_lines(versions, session.catalogue.common_distributions)),
             f"Commands, each prefixed with `taskset -c {session.server_core},{session.load_core}`:",
             "\n".join(f"- {server.label}: {_commands(server)}" for server in session.servers),
@@ -170,36 +178,52 @@ def run(session: Session, size: Size, *, parts: Collection[str]) -> None:
     session.give_out("fleet", text + "\n", {**record, "results": results})
 
 
-def sections(found: Found, servers: list[Server]) -> list[str]:
-    """The tables of what was measured. Raises BenchError when there is none."""
+def sections(found: Found, servers: list[Server], size: Size) -> list[str]:
+    """The tables of what was measured, each with what it is of. Raises BenchError when there is none."""
     labels = {server.name: server.label for server in servers}
     ours = next((server.name for server in servers if server.role == "ours"), "")
     texts = []
     if found.scaling:
-        texts.append(tables.scaling(found.scaling, labels, ours))
+        texts += [
+            f"Two workers: wrk with one thread and {scaling.CONNECTIONS} kept-alive connections for {size.seconds} s, "
+            "of a handler that uses 2 ms of CPU.",
+            tables.scaling(found.scaling, labels, ours),
+        ]
     if found.parent:
-        texts.append(tables.parents(found.parent, labels, ours))
+        texts += [
+            f"The parent of two workers in {size.idle:g} s without a request. Its CPU is read from the clock of the "
+            f"process; less than {tables.IDLE_TARGET:.2%} of a core counts as none: in 20 s the kernel's tick of 10 ms.",
+            tables.parents(found.parent, labels, ours),
+        ]
     if found.roll:
-        texts.append(tables.rolls(found.roll, labels, ours))
+        texts += [
+            f"SIGHUP to two workers whose import sleeps {roll.IMPORT_SECONDS:g} s, under {roll.KEPT} kept-alive clients "
+            f"and {roll.FRESH} with a new connection for each request, each {1000 * roll.PAUSE_SECONDS:.0f} ms after its "
+            "last answer. All are replaced when both new workers have answered and nothing else answers for a second. "
+            "The application's own is the time in which at least one new worker is in its import.",
+            tables.rolls(found.roll, labels, ours),
+        ]
     if found.crash:
-        texts.append(tables.crashes(found.crash))
+        texts += [
+            f"SIGKILL to one of two such workers, with a new connection every {1000 * crash.PROBE_SECONDS:.0f} ms. A boot "
+            "is that of a third worker (SIGTTIN), from the start of its process to its first answer.",
+            tables.crashes(found.crash),
+        ]
     if found.reload:
-        texts.append(tables.reloads(found.reload, labels, ours))
+        texts += [
+            f"A source file is saved, {size.saves} in each round, with a new connection every "
+            f"{1000 * reload.PROBE_SECONDS:.0f} ms; both servers watch with watchfiles, with their default delays.",
+            tables.reloads(found.reload, labels, ours),
+        ]
     if not texts:
         raise BenchError("nothing could be measured")
     return texts
 
 
 def how(size: Size) -> str:
-    """What the tables are of, in words."""
-    return (
-        f"{size.rounds} interleaved rounds; servers and clients share both cores. Two workers: wrk with "
-        f"{scaling.CONNECTIONS} kept connections and one thread for {size.seconds} s. Parent: {size.idle:g} s without "
-        f"a request. Roll: an import of {roll.IMPORT_SECONDS:g} s, {roll.KEPT} kept-alive clients and {roll.FRESH} "
-        f"with a new connection for each request, each {1000 * roll.PAUSE_SECONDS:.0f} ms after its last answer. Crash: the "
-        f"same application, a new connection every {1000 * crash.PROBE_SECONDS:.0f} ms. Reload: one every "
-        f"{1000 * reload.PROBE_SECONDS:.0f} ms, {size.saves} saves in each round."
-    )
+    """What all tables have in common."""
+    rounds = f"{size.rounds} interleaved rounds" if size.rounds > 1 else "one round"
+    return f"{rounds}; servers and clients share both cores."
 
 
 def _commands(server: Server) -> str:

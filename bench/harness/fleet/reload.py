@@ -22,9 +22,10 @@ _RELOAD_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Reloaded:
-    """One save: seconds to the first new answer, and the requests that were lost until then."""
+    """One save: seconds to the first new answer and to the begin of the import, and requests lost until the answer."""
 
     seconds: float
+    until_import: float
     lost: int
 
 
@@ -49,5 +50,5 @@ async def _save(port: int, checkout: Checkout, saves: int) -> list[Reloaded]:
             checkout.save(version)
             await clients.until(lambda new=version: new in clients.last, _RELOAD_SECONDS, "the save had no effect")  # type: ignore[misc]
             first = next(one for one in clients.answers if one.version == version)
-            found.append(Reloaded(first.answered - saved, len(clients.lost) - lost))
+            found.append(Reloaded(first.answered - saved, first.began - saved, len(clients.lost) - lost))
     return found

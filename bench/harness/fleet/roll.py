@@ -30,7 +30,8 @@ class Rolled:
     """One roll. `seconds` from the signal until it was complete, `own` of them in the application's imports.
 
     `lost` counts the requests without an answer, by the kind of their connection; `reconnects` are the kept-alive
-    clients'; `answers` is how many there were.
+    clients'; `answers` is how many there were, and `slowest` seconds is what one had to be waited for at most: a server
+    that ends its workers before the new ones serve loses nothing either, and answers nobody meanwhile.
     """
 
     seconds: float
@@ -38,6 +39,7 @@ class Rolled:
     lost: dict[str, int]
     reconnects: int
     answers: int
+    slowest: float
 
     @property
     def beyond(self) -> float:
@@ -101,6 +103,12 @@ async def _roll(parent: int, port: int, checkout: Checkout) -> Rolled:
     kinds: dict[str, int] = {"kept": 0, "fresh": 0}
     for one in clients.lost[lost:]:
         kinds["kept" if one.kept else "fresh"] += 1
+    during = clients.answers[answers:]
     return Rolled(
-        complete - ordered, covered(imports), kinds, clients.reconnects - reconnects, len(clients.answers) - answers
+        complete - ordered,
+        covered(imports),
+        kinds,
+        clients.reconnects - reconnects,
+        len(during),
+        max(answer.answered - answer.asked for answer in during),
     )

@@ -103,12 +103,13 @@ def rolls(found: Mapping[str, Rounds[Rolled]], labels: Mapping[str, str], ours: 
         rows.append(
             [
                 labels[name],
-                Spread.of(one.seconds for one in each).text(" s"),
+                Spread.of(one.seconds for one in each).text() + " s",
                 f"{statistics.median(one.own for one in each):.2f} s",
-                beyond.text(" s"),
+                beyond.text() + " s",
                 " ".join(str(sum(one.lost.values())) for one in each),
                 f"{sum(one.lost['kept'] for one in each)} + {sum(one.lost['fresh'] for one in each)}",
                 report.digits(statistics.median(one.reconnects for one in each)),
+                f"{Spread.of(one.slowest for one in each).text()} s",
                 at_most(beyond, BEYOND_TARGET, " s") if name == ours else "-",
             ]
         )
@@ -120,6 +121,7 @@ def rolls(found: Mapping[str, Rounds[Rolled]], labels: Mapping[str, str], ours: 
         "lost, by round",
         "kept-alive + new",
         "reconnects",
+        "slowest answer",
         "target",
     ]
     table = report.table(head, rows)
@@ -157,12 +159,12 @@ def crashes(rounds: Rounds[Crash]) -> str:
     each = list(rounds.values())
     added = Spread.of(one.added * 1000 for one in each)
     row = [
-        Spread.of(one.back * 1000 for one in each).text(" ms"),
-        Spread.of(one.boot * 1000 for one in each).text(" ms"),
-        added.text(" ms"),
+        Spread.of(one.back * 1000 for one in each).text() + " ms",
+        Spread.of(one.boot * 1000 for one in each).text() + " ms",
+        added.text() + " ms",
         at_most(added, CRASH_TARGET * 1000, " ms"),
         f"{sum(one.asked for one in each)}, {sum(one.lost for one in each)} lost",
-        Spread.of(one.slowest * 1000 for one in each).text(" ms"),
+        Spread.of(one.slowest * 1000 for one in each).text() + " ms",
     ]
     head = [
         "kill -9: its successor answers after, median (min-max)",
@@ -188,7 +190,7 @@ def reloads(found: Mapping[tuple[str, str], Rounds[Sequence[Reloaded]]], labels:
                 row.append("-")
                 continue
             medians[name] = {at: statistics.median(one.seconds for one in saves) for at, saves in rounds.items()}
-            times = Spread.of(one.seconds * 1000 for one in each).text(" ms")
+            times = Spread.of(one.seconds * 1000 for one in each).text() + " ms"
             row.append(f"{times}; {sum(one.lost for one in each)} lost")
         compared = ratio(medians.get(ours, {}), medians.get("uvicorn", {}))
         row += [compared.text(), at_most(compared, RELOAD_TARGET)] if compared else ["-", "-"]
