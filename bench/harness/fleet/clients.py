@@ -73,6 +73,7 @@ class Clients:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # transports close themselves in the loop's next turn
 
     def closed_loop(self, *, kept: int, fresh: int, pause: float) -> None:
         """Start so many clients with a kept connection, and so many with a new one for each request.
@@ -104,13 +105,17 @@ class Clients:
 
     async def _keep(self, pause: float) -> None:
         connection: _Connection | None = None
-        while True:
-            if connection is not None and connection.over:
+        try:
+            while True:
+                if connection is not None and connection.over:
+                    connection.close()
+                    connection = None
+                    self.reconnects += 1
+                connection = await self._ask(connection, kept=True)
+                await asyncio.sleep(pause)
+        finally:
+            if connection is not None:
                 connection.close()
-                connection = None
-                self.reconnects += 1
-            connection = await self._ask(connection, kept=True)
-            await asyncio.sleep(pause)
 
     async def _renew(self, pause: float) -> None:
         while True:
@@ -137,7 +142,7 @@ class Clients:
                 body = await connection.ask(_KEPT if kept else _FRESH)
             version, pid, began, ended = body.decode().split()
             answer = Answer(asked, time.monotonic(), version, int(pid), float(began), float(ended))
-        except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as exc:  # a timeout is an OSError
+        except (OSError, EOFError, ValueError, LookupError, asyncio.LimitOverrunError) as exc:  # OSError: timeout too
             self.lost.append(Lost(asked, kept, f"{type(exc).__name__}: {exc}"))
             if connection is not None:
                 connection.close()
@@ -176,7 +181,7 @@ class _Connection:
         return self._announced or self._reader.at_eof() or self._reader.exception() is not None
 
     async def ask(self, request: bytes) -> bytes:
-        """The body of the answer. Raises OSError or EOFError when there is none, ValueError when it is wrong."""
+        """The body of the answer. Raises OSError or EOFError when there is none, ValueError or LookupError when it is wrong."""
         self._writer.write(request)
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
         if head[0].split()[1] != "200":

@@ -191,22 +191,22 @@ def sections(found: Found, servers: list[Server], size: Size) -> list[str]:
         ]
     if found.parent:
         texts += [
-            f"The parent of two workers in {size.idle:g} s without a request. Its CPU is read from the clock of the "
-            f"process; less than {tables.IDLE_TARGET:.2%} of a core counts as none: in 20 s the kernel's tick of 10 ms.",
+            f"The parent of two workers in {size.idle:g} s without a request. Its CPU is that of the process's clock; "
+            f"less than {tables.IDLE_TARGET:.2%} of a core counts as none: in 20 s the kernel's tick of 10 ms.",
             tables.parents(found.parent, labels, ours),
         ]
     if found.roll:
         texts += [
-            f"SIGHUP to two workers whose import sleeps {roll.IMPORT_SECONDS:g} s, under {roll.KEPT} kept-alive clients "
-            f"and {roll.FRESH} with a new connection for each request, each {1000 * roll.PAUSE_SECONDS:.0f} ms after its "
-            "last answer. All are replaced when both new workers have answered and nothing else answers for a second. "
-            "The application's own is the time in which at least one new worker is in its import.",
+            f"SIGHUP to two workers whose import sleeps {roll.IMPORT_SECONDS:g} s, under {roll.KEPT} kept-alive "
+            f"clients and {roll.FRESH} with a new connection for each request, each {1000 * roll.PAUSE_SECONDS:.0f} ms "
+            "after its last answer. All are replaced when both new workers have answered and nothing else answers for "
+            "a second. The application's own is the time in which at least one new worker is in its import.",
             tables.rolls(found.roll, labels, ours),
         ]
     if found.crash:
         texts += [
-            f"SIGKILL to one of two such workers, with a new connection every {1000 * crash.PROBE_SECONDS:.0f} ms. A boot "
-            "is that of a third worker (SIGTTIN), from the start of its process to its first answer.",
+            f"SIGKILL to one of two such workers, with a new connection every {1000 * crash.PROBE_SECONDS:.0f} ms. A "
+            "boot is that of a third worker (SIGTTIN), from the start of its process to its first answer.",
             tables.crashes(found.crash),
         ]
     if found.reload:

@@ -55,7 +55,7 @@ def complete_at(first: Mapping[int, Answer], last: Mapping[str, float], version:
     new = sorted(answer.answered for answer in first.values() if answer.version == version)
     if len(new) < workers:
         return None
-    return max(new[workers - 1], *(when for other, when in last.items() if other != version))
+    return max([new[workers - 1], *(when for other, when in last.items() if other != version)])
 
 
 def covered(intervals: Iterable[tuple[float, float]]) -> float:
