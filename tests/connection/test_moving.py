@@ -207,6 +207,20 @@ def test_not_while_a_response_goes_on_and_though_its_background_work_does(stoppa
     assert offers.count(client) == 0
 
 
+def test_an_end_that_writes_nothing_is_an_end(stoppable: MakeStoppable) -> None:
+    """The body went out before: the last message has no byte for the client."""
+    stage = Stage()
+    one = stoppable(stage)
+    client = movable(one)
+    offers = Offers(one)
+    client.send(GET)
+    stage.last.sends(start(200, (b"content-length", b"2")), body(b"ok", more=True))
+    one.reach(0.5)
+    stage.last.sends(body())
+    assert client.answer().body == b"ok"
+    assert (offers.count(client), client.connection.movable) == (1, True)
+
+
 def test_one_that_is_let_in_later_is_offered_too(stoppable: MakeStoppable) -> None:
     one = stoppable(answering())
     other = movable(one)

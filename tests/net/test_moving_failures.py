@@ -120,6 +120,25 @@ def test_in_a_drain_clients_of_what_comes_back_have_the_time_to_ask_that_those_o
     old.join()
 
 
+@pytest.mark.parametrize("idle", [0, 1])
+def test_that_a_successor_leaves_is_a_warning_only_where_clients_notice(
+    connect: Connect, start: Start, pair: Pair, log: Lines, idle: int
+) -> None:
+    """The next reload replaces a successor while its predecessor waits for a stream: that is as it should be."""
+    old = start("old")
+    peers = [connect(old) for _ in range(idle)]
+    for peer in peers:
+        who(peer)
+    settled(old, idle)
+    sending = mover(old, pair[0])
+    ask(old, sending.move_all)
+    pair[1].room(0)
+    pair[1].close()
+    eventually(lambda: sending.ended)
+    assert any("successor is gone" in line for line in log.messages())
+    assert len(log.messages(logging.WARNING)) == idle
+
+
 def test_what_was_not_received_is_served_by_the_predecessor(connect: Connect, start: Start, pair: Pair) -> None:
     old = start("old")
     peers = [connect(old) for _ in range(6)]

@@ -253,17 +253,21 @@ class Mover(_Side):
 
     # -- the end --------------------------------------------------------------------------------------------------
 
-    def _end(self, failed: str) -> None:
-        """Close our end; what is on its way is served here again."""
+    def _end(self, failed: str, *, lost: bool = True) -> None:
+        """Close our end; what is on its way is served here again. ``lost``: clients are going to notice.
+
+        Without, all that were idle have moved. That is so where a successor is replaced itself, by the next reload,
+        while we wait for a stream: who is busy here is told to close by its answer, and loses nothing.
+        """
         if not self._ended:
             self.failed = failed
             self._leave()
             self._put_back(self._take())
-            self._finish()
+            self._finish(logging.WARNING if lost else logging.INFO)
 
-    def _finish(self) -> None:
+    def _finish(self, level: int = logging.WARNING) -> None:
         if self.failed:
-            logger.warning("Idle connections no longer move to the successor: %s", self.failed)
+            logger.log(level, "Idle connections no longer move to the successor: %s", self.failed)
         self._offered.clear()
         if self._retiring:
             self._retiring = False
@@ -375,7 +379,8 @@ class Mover(_Side):
                 reset = True
                 continue
             if not data:
-                self._end("the successor is gone" if self._retiring or self._offered or self._on_their_way else "")
+                waiting = bool(self._offered or self._on_their_way)
+                self._end("the successor is gone" if self._retiring or waiting else "", lost=waiting)
                 return
             try:
                 self._hear(json.loads(data))
