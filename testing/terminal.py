@@ -25,6 +25,8 @@ from typing import IO, Self
 
 import pyte
 
+from testing.patience import Patience
+
 PATIENCE = 15.0
 
 
@@ -75,7 +77,7 @@ class AtTerminal:
     ) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(PATIENCE)
+        self.process.wait()
         self._reader.join(PATIENCE)
         os.close(self._ours)
 
@@ -129,10 +131,10 @@ class AtTerminal:
 
     def wait_until(self, holds: Callable[[list[str]], bool], what: str) -> None:
         """Wait until ``holds(rows)``."""
-        deadline = time.monotonic() + PATIENCE
+        patience = Patience(PATIENCE)
         while not holds(self.rows):
             with self._changed:
-                left = deadline - time.monotonic()
+                left = patience.left
                 if left <= 0 or (self._ended and not self._changed.wait(0.01)):
                     break
                 self._changed.wait(min(left, 1.0))
@@ -140,10 +142,10 @@ class AtTerminal:
 
     def wait(self) -> int:
         """Wait for the end of the process and of all that it wrote; the exit code."""
-        try:
-            code = self.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"still running; the screen is\n{self.text}") from None
+        patience = Patience(PATIENCE)
+        while (code := self.process.poll()) is None:
+            assert not patience.over, f"still running; the screen is\n{self.text}"
+            time.sleep(0.01)
         self._reader.join(PATIENCE)
         return code
 
