@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
+import tempfile
 from types import FrameType
 from typing import Any
 
@@ -13,10 +16,18 @@ from testing.patience import Patience
 
 
 def pytest_configure() -> None:
-    """A shell starts what runs in its background (``make test`` does) with these ignored, and children inherit that."""
+    """Set up what the tests and their processes inherit."""
+    # A shell starts what runs in its background (``make test`` does) with these ignored, and children inherit that.
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
+    # Control sockets of services that a test kills stay where they are: not among those of this machine's user.
+    os.environ["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="lastcall-tests-")
+
+
+def pytest_unconfigure() -> None:
+    """Take it away again."""
+    shutil.rmtree(os.environ["XDG_RUNTIME_DIR"], ignore_errors=True)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -33,7 +33,11 @@ class StandIn:
         self.loop: asyncio.AbstractEventLoop | None = None
         self._gates: list[asyncio.Future[Outcome]] = []
 
-    def status(self) -> dict[str, Any]:
+    def doing(self) -> str:
+        """As the parent's."""
+        return str(self.answer.get("doing") or "")
+
+    async def status(self) -> dict[str, Any]:
         """As the parent's."""
         return self.answer
 

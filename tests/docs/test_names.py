@@ -14,6 +14,7 @@ from lastcall.cli.migrate_granian import FLAGS as GRANIAN
 from lastcall.cli.migrate_gunicorn import FLAGS as GUNICORN
 from lastcall.cli.migrate_hypercorn import FLAGS as HYPERCORN
 from lastcall.config.options import OPTIONS
+from lastcall.supervisor.spawn import NUMBER
 from lastcall_doctor.cli import doctor_command
 from lastcall_drill.cli.main import drill_group
 from lastcall_drill.process import MARK
@@ -36,6 +37,7 @@ def flags_of(command: click.Command) -> set[str]:
 FLAGS = {flag for option in OPTIONS.values() for flag in option.flags} | {"--help", "--version"} | flags_of(once)
 FLAGS |= flags_of(doctor_command) | flags_of(drill_group) | flags_of(ctl)
 VARIABLES = {option.env for option in OPTIONS.values() if option.env} | {"LASTCALL_APP", "LASTCALL_ONCE_STORE", MARK}
+VARIABLES |= {NUMBER}
 # Of other programs: curl, docker, mypy, timeout.
 FOREIGN = {"--unix-socket", "--init", "--stop-timeout", "--strict", "--preserve-status", "--pwprompt", "--owner"}
 FOREIGN |= {

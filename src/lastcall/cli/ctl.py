@@ -256,6 +256,8 @@ class _Story:
     """
 
     def __init__(self) -> None:
+        self.told: set[str] = set()
+        """The lines of the server's log that were shown."""
         self._terminal = sys.stderr.isatty()
         self._shown = False
         self._next = 0.0
@@ -264,6 +266,7 @@ class _Story:
         """A line of the answer."""
         if event == "log":
             self.clear()
+            self.told.add(text)
             click.echo(text, err=True)
         elif event == "doing" and self._terminal:
             width = shutil.get_terminal_size().columns - 1
@@ -305,6 +308,6 @@ def _order(ctx: click.Context, socket: str | None, name: str, as_json: bool, **a
     said = str(last.get("text") or "")
     if last.get("event") == "ended" and name == "stop":
         ok, said = True, "Stopped"  # its process has ended: that was the order
-    if not as_json:
+    if not as_json and (ok or lines(said) not in story.told):  # both are on standard error: once is enough
         click.echo(lines(said) or ("Done" if ok else f"{printable(name)} failed"), err=not ok)
     ctx.exit(DONE if ok else FAILED)

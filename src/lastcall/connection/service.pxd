@@ -30,6 +30,7 @@ cdef class HTTPService(AppRuntime):
     cdef public bint lifespan_died         # its task ended with an exception: not ready any more
     cdef bint warned_websocket
     cdef readonly ResponseCounts counts    # None: nobody wants to know
+    cdef bint in_access_log
     cdef int admit(self, str path) except -1
     cdef int warn_websocket(self) except -1
     cdef int answer(self, HTTPCycle cycle, int status, bytes detail) except -1

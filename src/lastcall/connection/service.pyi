@@ -35,4 +35,5 @@ class HTTPService(AppRuntime):
         timeout_disconnect: float = 3.0,
         asgi_spec: str = "2.5",
         counts: ResponseCounts | None = None,
+        access_log: bool = True,
     ) -> None: ...

@@ -40,11 +40,12 @@ cdef enum:
 @cython.final
 cdef class HTTPService(AppRuntime):
     """What all HTTP connections of one worker share. ``on_max_requests()`` is called once, at the request that reaches
-    ``options.limit_max_requests``. ``counts`` are kept if they are given."""
+    ``options.limit_max_requests``. ``counts`` are kept if they are given. ``access_log`` False: its requests are no client's, and
+    have no line there."""
 
     def __init__(self, app, RunningTasks tasks not None, Scheduler scheduler not None, options=None, *, state=None,
                  on_max_requests=None, context=None, signal=None, policies=None, double timeout_disconnect=3.0,
-                 str asgi_spec="2.5", ResponseCounts counts=None):
+                 str asgi_spec="2.5", ResponseCounts counts=None, bint access_log=True):
         if options is None:
             options = HTTPOptions()
         AppRuntime.__init__(
@@ -64,6 +65,7 @@ cdef class HTTPService(AppRuntime):
         self.max_requests = options.limit_max_requests or 0
         self.on_max_requests = on_max_requests
         self.counts = counts
+        self.in_access_log = access_log
 
     # -- admission ------------------------------------------------------------------------------------------------
 
@@ -157,7 +159,7 @@ cdef class HTTPService(AppRuntime):
         cdef str mark = None
         if self.counts is not None and cycle.head is not None and not cycle.probe:
             self.count(cycle)
-        if cycle.head is not None and self.scheduler.access.wants():
+        if cycle.head is not None and self.in_access_log and self.scheduler.access.wants():
             target = cycle.raw_path + b"?" + cycle.query_string if cycle.query_string else cycle.raw_path
             if not cycle.whole():
                 mark = "cut"

@@ -490,7 +490,7 @@ class Server:
     def _make_service(
         self, app: LoadedApp, lifespan: Lifespan, scheduler: Scheduler, *, private: bool = False
     ) -> HTTPService:
-        """What clients meet; ``private``: what the parent meets, whose requests are not counted."""
+        """What clients meet; ``private``: what the parent meets, whose requests are neither counted nor logged."""
         stop = self.config.options.stop
         counted = self._parent is not None and not private
         return HTTPService(
@@ -505,6 +505,7 @@ class Server:
             timeout_disconnect=stop.disconnect,
             asgi_spec=self.config.options.app.asgi_spec,
             counts=ResponseCounts() if counted else None,
+            access_log=not private,
         )
 
     def _prepare(self, listener: Listener, service: HTTPService) -> None:

@@ -121,12 +121,16 @@ class CloseListeners(Action):
 
 
 class Settled(Action):
-    """The answer to the order ``request``: whether it came to what was ordered; ``text`` is a line or several."""
+    """The answer to the order ``request``: whether it came to what was ordered; ``text`` is a line or several.
+
+    ``said``: a ``Say`` has told the log of it.
+    """
 
     request: int
     ok: bool
     text: str
     report: dict[str, object] | None = None
+    said: bool = False
 
 
 class Say(Action):

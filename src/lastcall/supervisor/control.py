@@ -43,22 +43,26 @@ _NO_STORE: Final = (b"cache-control", b"no-store")
 
 
 class Outcome(Record):
-    """How an order was settled. ``text`` is a line or several; ``report`` is JSON."""
+    """How an order was settled. ``text`` is a line or several; ``report`` is JSON. ``said``: the log has it already."""
 
     ok: bool
     text: str
     report: Mapping[str, Any] | None = None
+    said: bool = False
 
 
 class Service(Protocol):
     """What the parent lets its control socket ask and order. All are called in the parent's loop."""
 
-    def status(self) -> Mapping[str, Any]:
-        """The state of the service: JSON; docs/reference/ctl.md says of what form.
+    def doing(self) -> str:
+        """A line about what is under way (a roll, a canary, a stop); empty if nothing is.
 
-        Its ``doing``, if it has one, is a line about what is under way (a roll, a canary, a stop); who waits for an
-        order is shown each change of it.
+        Who waits for an order is shown each change of it.
         """
+        ...
+
+    async def status(self) -> Mapping[str, Any]:
+        """The state of the service: JSON; docs/reference/ctl.md says of what form."""
         ...
 
     async def inflight(self) -> list[dict[str, Any]]:
@@ -145,7 +149,7 @@ class ControlApp:
             await _refuse(send, 405, f"/{name} is for GET", (b"allow", b"GET"))
             return
         if name == "status":
-            await _answer(send, 200, {**self._service.status(), "version": __version__, "api": VERSION})
+            await _answer(send, 200, {**await self._service.status(), "version": __version__, "api": VERSION})
         else:
             await _answer(send, 200, {"inflight": await self._service.inflight()})
 
@@ -198,7 +202,7 @@ class _Watch(logging.Handler):
         self._news = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self._doing = self._look()
+        self._doing = service.doing()
         self.ended = ""
 
     def __enter__(self) -> _Watch:
@@ -235,15 +239,12 @@ class _Watch(logging.Handler):
         self._news.clear()
         lines = list(self._lines)
         self._lines.clear()
-        doing = self._look()
+        doing = self._service.doing()
         if doing != self._doing:
             self._doing = doing
             if doing:
                 lines.append({"event": "doing", "text": doing})
         return lines
-
-    def _look(self) -> str:
-        return str(self._service.status().get("doing") or "")
 
     async def wait(self, seconds: float) -> None:
         """Wait for news, or so long."""

@@ -96,9 +96,11 @@ class Crew:
         if not any(isinstance(one, do.Say) and why in one.text for one in self.out[place:]):
             self.out.insert(place, do.Say(ERROR, text))
 
-    def settle(self, request: int, ok: bool, text: str, report: dict[str, object] | None = None) -> None:
-        """Answer an order."""
-        self.out.append(do.Settled(request, ok, text, report))
+    def settle(
+        self, request: int, ok: bool, text: str, report: dict[str, object] | None = None, *, said: bool = False
+    ) -> None:
+        """Answer an order. ``said``: the log has it already."""
+        self.out.append(do.Settled(request, ok, text, report, said))
 
     # -- acting on one worker -----------------------------------------------------------------------------------------
 

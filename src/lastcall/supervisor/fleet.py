@@ -36,7 +36,7 @@ from lastcall.supervisor.policy import FleetPolicy
 from lastcall.supervisor.recycling import Recycling
 from lastcall.supervisor.roll import CANARY, FINAL, Roll, Stage
 from lastcall.supervisor.scaling import Scaling
-from lastcall.supervisor.status import status_of
+from lastcall.supervisor.status import doing, status_of
 from lastcall.supervisor.stopping import Ending, Stopping
 from lastcall.supervisor.trial import MakeJudge
 
@@ -99,6 +99,10 @@ class Fleet:
     def status(self, now: float) -> dict[str, Any]:
         """Everything that ``lastcall ctl status`` shows, as JSON."""
         return status_of(self, now)
+
+    def doing(self, now: float) -> str:
+        """What is under way, in a line; empty if nothing is."""
+        return doing(self, now)
 
     # -- each turn ----------------------------------------------------------------------------------------------------
 

@@ -65,6 +65,9 @@ class Decides(Protocol):
     def status(self, now: float) -> dict[str, Any]:
         """The state of the service, as JSON."""
 
+    def doing(self, now: float) -> str:
+        """What is under way, in a line; empty if nothing is."""
+
 
 class Doors(Listeners, Protocol):
     """``net.slots.Slots``: the listening sockets of the service."""
@@ -455,7 +458,7 @@ class Parent:
     def _settle(self, action: actions.Settled) -> None:
         waiting = self._waiting.pop(action.request, None)
         if waiting is not None and not waiting.done():
-            waiting.set_result(Outcome(action.ok, action.text, action.report))
+            waiting.set_result(Outcome(action.ok, action.text, action.report, action.said))
 
     def _leave(self, action: actions.Leave) -> None:
         if not self.done.done():

@@ -134,6 +134,7 @@ class _Process:
         self._scaled = 0  # the number of slots that a predecessor has left
         self._cause = ""
         self._ordered = math.inf
+        self._reloading = False  # as the service manager has been told
         self._inheritance: Inheritance | None = inheritance(os.environ)
 
     async def serve(self) -> int:
@@ -243,15 +244,20 @@ class _Process:
 
     async def _smoke(self, worker: Worker) -> str:
         options = self._service.config.options
+        if options.reload.wanted and not options.canary.smoke:
+            return ""  # a person sees what does not work, and wants to see it soon
         old = next((one for one in self._parent.workers if one.accepts and one.generation < worker.generation), None)
         checks = await checks_for(options.canary.smoke, options.http.health_path, None if old is None else old.path)
         return await smoke(worker.path, checks)
 
     def _notify(self, state: str, status: str) -> None:
-        """READY for the first time, and STOPPING, are the guard's."""
+        """READY after a reload. For the first time it is the guard's, and so is STOPPING."""
         if state == "READY":
-            self._notifier.ready(status or "Serving")
+            if self._reloading:
+                self._notifier.ready(status or "Serving")
+            self._reloading = False
         elif state == "RELOADING":
+            self._reloading = True
             self._notifier.reloading(status or "Reloading")
         elif status:
             self._notifier.status(status)

@@ -279,12 +279,13 @@ class Roll:
         ok, text = self.stage is Stage.FINISHED, self._text()
         if self._trial is not None:
             text += self._trial.distributions()
-        if self.stage is not Stage.INTERRUPTED:
+        said = self.stage is not Stage.INTERRUPTED
+        if said:
             crew.say(INFO if ok else ERROR, text)
         reason = self._failure or self.report.get("reason", "")
         report = {**self.report, "outcome": self.stage.value, "reason": reason, **self._generations()}
         for request in self.requests:
-            crew.settle(request, ok, text, report)
+            crew.settle(request, ok, text, report, said=said)
 
     def _text(self) -> str:
         if self.stage is Stage.FINISHED:

@@ -11,6 +11,7 @@ import re
 import socket
 import stat
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
@@ -18,6 +19,9 @@ from typing import Final
 from lastcall.base.record import Record
 
 SUFFIX: Final = ".sock"
+STALE_AFTER: Final = 60.0
+"""Seconds after which a socket that nobody listens on is a dead service's: one that starts binds before it listens."""
+
 PATH_AT_MOST: Final = 107
 """Bytes of a unix socket's path, unix(7): ``sun_path`` has 108 with the last zero."""
 
@@ -92,7 +96,10 @@ def name_of(addresses: Sequence[tuple[str, int] | str], pid: int) -> str:
 
 
 def find(environ: Mapping[str, str], uid: int, *, run: str | None = None) -> list[Found]:
-    """The sockets on which a service of ``uid`` listens; for root, where it has none, those of everybody."""
+    """The sockets on which a service of ``uid`` listens; for root, where it has none, those of everybody.
+
+    Those of ``uid`` that services which were killed have left behind are removed.
+    """
     run = RUN if run is None else run
     found = _find_in(places(environ, uid, run=run), uid)
     if uid != 0 or found:
@@ -116,9 +123,13 @@ def _find_in(directories: Sequence[str], uid: int | None) -> list[Found]:
             for entry in sorted(os.listdir(directory)):
                 path = f"{directory}/{entry}"
                 status = os.lstat(path)
-                if entry.endswith(SUFFIX) and stat.S_ISSOCK(status.st_mode) and listens(path):
+                if not entry.endswith(SUFFIX) or not stat.S_ISSOCK(status.st_mode):
+                    continue
+                if listens(path):
                     one = Found(entry.removesuffix(SUFFIX), path, status.st_uid)
                     found.setdefault((status.st_dev, status.st_ino), one)
+                elif status.st_uid == uid and time.time() - status.st_mtime > STALE_AFTER:
+                    os.unlink(path)
     return list(found.values())
 
 

@@ -70,7 +70,7 @@ class Scaling:
             self._close(slots[-1])
         elif self._waiting and all(slot.holder is not None for slot in slots if slot.generation >= crew.disk):
             crew.say(INFO, f"Scaled: {self.wanted} {'slots' if self.wanted > 1 else 'slot'}.")
-            self._settle(True, f"{self.wanted} {'slots' if self.wanted > 1 else 'slot'}.")
+            self._settle(True, f"{self.wanted} {'slots' if self.wanted > 1 else 'slot'}.", said=True)
 
     def _close(self, slot: Slot) -> None:
         slot.door = Door.CLOSING
@@ -91,14 +91,14 @@ class Scaling:
         self.wanted = len(self._crew.regular())
         text = f"Slot {slot.index} cannot be opened: {reason}. There are {self.wanted}."
         self._crew.say(WARNING, text)
-        self._settle(False, text)
+        self._settle(False, text, said=True)
 
     def failed(self, failure: Failure) -> None:
-        """A worker of a new slot did not start: who waits is told; it is tried again."""
+        """A worker of a new slot did not start, as the log says: who waits is told; it is tried again."""
         if self._waiting and failure.coming:
-            self._settle(False, f"Slot {failure.worker.slot}: {failure.why}. It is tried again.")
+            self._settle(False, f"Slot {failure.worker.slot}: {failure.why}. It is tried again.", said=True)
 
-    def _settle(self, ok: bool, text: str) -> None:
+    def _settle(self, ok: bool, text: str, *, said: bool = False) -> None:
         for request in self._waiting:
-            self._crew.settle(request, ok, text)
+            self._crew.settle(request, ok, text, said=said)
         self._waiting.clear()

@@ -13,6 +13,7 @@ from lastcall.base.errors import ConfigError
 from lastcall.channel.messages import Census
 from lastcall.config import Config
 from lastcall.supervisor import events
+from lastcall.supervisor.beats import resident
 from lastcall.supervisor.control import Outcome
 from lastcall.supervisor.settings import pack
 
@@ -25,6 +26,9 @@ logger = logging.getLogger("lastcall.error")
 
 CENSUS_SECONDS: Final = 2.0
 """How long workers are waited for that are asked what they do: one whose loop is blocked does not answer."""
+
+STATUS_SECONDS: Final = 0.5
+"""The same for the status, which is asked for where something is wrong."""
 
 
 class ParentService:
@@ -60,34 +64,52 @@ class ParentService:
 
     # -- for the control socket -----------------------------------------------------------------------------------
 
-    def status(self) -> dict[str, Any]:
-        """The fleet's own, and what does not change."""
-        age = time.monotonic() - self._since
-        return {**self.facts, "age": age, **self._parent.fleet.status(asyncio.get_running_loop().time())}
+    def doing(self) -> str:
+        """What is under way, in a line."""
+        return self._parent.fleet.doing(time.monotonic())
+
+    async def status(self) -> dict[str, Any]:
+        """The fleet's own, what does not change, and what the workers tell of themselves."""
+        told = await self._take_censuses(STATUS_SECONDS)
+        now = time.monotonic()
+        found = {**self.facts, "age": now - self._since, **self._parent.fleet.status(now)}
+        for row in found["workers"]:
+            worker = self._parent.workers.get(row["worker"])
+            if worker is not None:
+                row["rss"] = resident(worker.pid) or None
+            census = told.get(row["worker"])
+            for field in ("in_flight", "connections", "served", "errors"):
+                row[field] = None if census is None else getattr(census, field)
+        return found
 
     async def inflight(self) -> list[dict[str, Any]]:
         """What runs in all workers, longest first; workers that do not answer in time are left out."""
-        found: list[dict[str, Any]] = []
+        told = await self._take_censuses(CENSUS_SECONDS, tasks=True)
+        found = [{"worker": number, **task} for number, census in told.items() for task in census.tasks]
+        return sorted(found, key=lambda task: -float(task.get("age", 0.0)))
+
+    async def _take_censuses(self, seconds: float, *, tasks: bool = False) -> dict[int, Census]:
+        """What the workers do, by their numbers; those that do not answer in time are left out."""
+        found: dict[int, Census] = {}
         waiting = {worker.number for worker in self._parent.workers if worker.hello}
         done = asyncio.Event()
 
         def told(worker: Worker, census: Census) -> None:
-            found.extend({"worker": worker.number, **task} for task in census.tasks)
-            waiting.discard(worker.number)
-            if not waiting:
+            found[worker.number] = census
+            if found.keys() >= waiting:
                 done.set()
 
-        questions = [self._parent.ask(number, told, tasks=True) for number in waiting]
+        questions = [self._parent.ask(number, told, tasks=tasks) for number in waiting]
         if questions:
             try:
-                async with asyncio.timeout(CENSUS_SECONDS):
+                async with asyncio.timeout(seconds):
                     await done.wait()
             except TimeoutError:
                 pass
             finally:
                 for question in questions:
                     self._parent.forget(question)
-        return sorted(found, key=lambda task: -float(task.get("age", 0.0)))
+        return found
 
     async def order(self, name: str, /, **arguments: Any) -> Outcome:
         """One of ``control.ORDERS``; returns when it is settled."""
@@ -117,11 +139,11 @@ class ParentService:
         self._by_signal(self._reload(development=True))
 
     def _by_signal(self, order: Awaitable[Outcome]) -> None:
-        """Nobody waits for the answer, so the log gets it."""
+        """Nobody waits for the answer, so the log gets it, where it has not got it already."""
 
         async def log() -> None:
             outcome = await order
-            if outcome.text:
+            if outcome.text and not outcome.said:
                 logger.log(logging.INFO if outcome.ok else logging.ERROR, "%s", outcome.text)
 
         task = asyncio.ensure_future(log())

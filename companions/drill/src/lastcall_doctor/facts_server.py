@@ -130,7 +130,8 @@ def server_of(config: Config, where: str, app: str) -> Server:
         backlog=options.net.backlog,
         limit_concurrency=options.http.limit_concurrency,
         limit_connections=options.net.limit_connections,
-        limit_max_requests=options.http.limit_max_requests,
+        # Under a parent the limit is a worker's, whose successor comes first: the service goes on.
+        limit_max_requests=None if options.workers.supervised else options.http.limit_max_requests,
         lifespan=options.app.lifespan,
         health_path=options.http.health_path,
         loopback=bool(tcp) and len(tcp) == len(options.net.binds) and all(map(_is_loopback, tcp)),
