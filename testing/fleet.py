@@ -82,6 +82,7 @@ class Sim:
         self.told = ""
         self.deaf = False
         self.emptied = False
+        self.leaving = False
         self.pending: deque[on.Event] = deque([on.Booted(number, 1000 + number)])
         self.accepts: frozenset[int] = frozenset()
         self.ordered: frozenset[int] = frozenset()
@@ -107,6 +108,7 @@ class World:
         self.slots = set(range(policy.count))
         self.closing: set[int] = set()
         self.slot_events: deque[on.Event] = deque()
+        self.emptied: set[int] = set()  # slots whose queues were empty in the final stop
         self.asked: Counter[int] = Counter()
         self.answers: dict[int, do.Settled] = {}
         self.log: list[tuple[float, do.Action]] = []
@@ -231,15 +233,19 @@ class World:
         else:
             self.die(sim, int(how), "the start failed")
 
-    def deliver(self, sim: Sim) -> None:
-        """Let the parent hear the next answer of a worker."""
+    def deliver(self, sim: Sim, *, says: frozenset[int] | None = None) -> None:
+        """Let the parent hear the next answer of a worker. It may say less than it was told to: it accepts ``says``."""
         event = sim.pending.popleft()
         if isinstance(event, on.AcceptsNow):
+            if says is not None:
+                event = on.AcceptsNow(sim.number, tuple(slot for slot in event.slots if slot in says))
             sim.accepts = frozenset(event.slots)
         if isinstance(event, on.BecameReady):
             sim.deaf = False  # it has just sent a message
         if isinstance(event, on.Emptied | on.StoppedAccepting):
             sim.emptied = True
+            if sim.told == "drain" and not sim.leaving:
+                self.emptied |= sim.ordered
         if isinstance(event, on.SmokeDone) and not event.failure:
             sim.clean = True
         self.tell(event)
@@ -308,7 +314,7 @@ class World:
     def _accept(self, action: do.SetAccepting) -> None:
         sim = self.sims[action.worker]
         assert sim.clean, "it accepts before it was checked"
-        assert not sim.told, "it drains, and is told to accept"
+        assert not sim.told or (sim.told == "drain" and not sim.leaving), "it is leaving, and is told to accept"
         assert set(action.slots) <= self.slots | {-1}, "it is told to accept from a slot that is not there"
         sim.ordered = frozenset(action.slots)
         sim.pending.append(on.AcceptsNow(sim.number, action.slots))
@@ -320,16 +326,21 @@ class World:
             heir = self.sims[action.successor]
             assert heir.clean
             assert not heir.told, "the successor is leaving itself"
-        if action.cause == "reload" and sim.clean and sim.accepts and self.stopped_at == math.inf:
-            heirs = [one for one in self.sims.values() if one.generation > sim.generation and one.able]
-            assert any(one.accepts for one in heirs), "retired before anybody of the new generation accepts"
+        attends = sim.able and sim.ordered and sim.slot in self.slots - self.closing and action.cause != "canary"
+        if attends and self.stopped_at == math.inf:
+            others = [one for one in self.sims.values() if one is not sim and one.clean and not one.told]
+            assert any(self._accepts(one, sim.slot) for one in others), (
+                "retired before anybody else accepts from its slot"
+            )
         sim.told = "retire"
+        sim.leaving = True
         sim.pending.append(on.StoppedAccepting(sim.number))
 
     def _drain(self, action: do.Drain) -> None:
         sim = self.sims[action.worker]
         assert self.stopped_at < math.inf
         assert sim.ready, "a worker that is not ready is ended, not drained"
+        sim.leaving = sim.leaving or not sim.ordered
         sim.told = "drain"
         sim.pending.append(on.Emptied(sim.number))
 
@@ -390,6 +401,7 @@ class World:
     def _check(self) -> None:
         json.dumps(self.status, allow_nan=False)
         if self.stopped_at < math.inf:
+            self._check_stop()
             return
         able = [sim for sim in self.sims.values() if sim.able and sim.ordered]
         if able:
@@ -399,6 +411,20 @@ class World:
         assert len(replacing) <= 1, "two slots at once"
         drains = [sim for sim in self.sims.values() if sim.told == "retire"]
         assert len([sim for sim in drains if self._cause(sim) == "reload" and sim.clean]) <= DRAINING_MOST
+
+    def _check_stop(self) -> None:
+        """Who waits in a slot's queue is answered, while there is anybody who can."""
+        able = [
+            one for one in self.sims.values() if one.told == "drain" and not (one.leaving or one.emptied or one.deaf)
+        ]
+        if able and not self.upgraded:
+            for slot in self.slots - self.closing - self.emptied:
+                attended = any(slot in one.ordered for one in able)
+                assert self._heard(slot) is None or attended, f"nobody answers those who wait at slot {slot}"
+
+    def _accepts(self, sim: Sim, slot: int) -> bool:
+        """Whether the worker has said that it does."""
+        return slot in sim.accepts or (self.policy.only_shared and -1 in sim.accepts)
 
     def _heard(self, slot: int) -> object:
         """Whether the fleet knows already that the slot is open."""

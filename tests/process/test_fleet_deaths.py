@@ -34,6 +34,21 @@ def test_a_killed_worker_is_replaced_and_who_waited_is_answered(tmp_path: Path) 
         assert service.process.stop() == 0
 
 
+def test_a_worker_that_dies_in_the_drain_delay_has_those_who_come_answered_by_its_neighbour(tmp_path: Path) -> None:
+    with Service(tmp_path, *TWO, "--drain-delay", "2", "--health-path", "/health") as service:
+        one, other = service.wait_workers(2)
+        service.signal(signal.SIGTERM)
+        eventually(lambda: service.get("/health/ready").status == 503)
+        os.kill(one, signal.SIGKILL)
+        eventually(lambda: not alive(one))
+        with ExitStack() as stack:
+            peers = [stack.enter_context(service.connect()) for _ in range(20)]
+            for peer in peers:
+                peer.request("/pid")
+            assert {int(peer.answer().body) for peer in peers} == {other}
+        assert service.process.wait() == 1, "a worker was killed"
+
+
 def test_killing_again_and_again_fails_no_fresh_connection(tmp_path: Path) -> None:
     with Service(tmp_path, *TWO) as service:
         service.wait_workers(2)

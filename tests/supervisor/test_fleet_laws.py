@@ -1,8 +1,9 @@
 """The laws of the fleet, for workers that boot, fail, die, stall and answer in any order, and any orders at any time.
 
-``World`` checks after each event: each open slot is accepted from while anybody is able to; nobody of an old generation
-is retired before somebody of the new one accepts; never two slots at once; at most two drain in a roll; actions name
-workers that live; nobody is spawned after the stop order; each order is settled once; slots open and close at the end.
+``World`` checks after each event: each open slot is accepted from while anybody is able to, also in a stop until its
+queue is empty; nobody is retired before somebody else says that it accepts from the same slot, whatever workers answer;
+never two slots at once; at most two drain in a roll; actions name workers that live; nobody is spawned after the stop
+order; each order is settled once; slots open and close at the end.
 """
 
 from __future__ import annotations
@@ -33,8 +34,11 @@ class FleetMachine(RuleBasedStateMachine):
         age=st.sampled_from([float("inf"), 30.0]),
         boot=st.sampled_from([float("inf"), 20.0]),
         serves=st.sampled_from([True, True, False]),
+        shared=st.sampled_from(["", "", "some", "all"]),
     )
-    def begin(self, count: int, development: bool, delay: float, age: float, boot: float, serves: bool) -> None:
+    def begin(
+        self, count: int, development: bool, delay: float, age: float, boot: float, serves: bool, shared: str
+    ) -> None:
         self.boots: dict[int, str] = {}
         policy = FleetPolicy(
             count=1 if development else count,
@@ -44,6 +48,8 @@ class FleetMachine(RuleBasedStateMachine):
             limit_rss=1000,
             canary=CanaryOptions(),
             development=development,
+            shared=bool(shared),
+            only_shared=shared == "all",
         )
         self.world = World(policy, lambda sim: self.boots.get(sim.number, ""))
         if serves:
@@ -67,6 +73,13 @@ class FleetMachine(RuleBasedStateMachine):
         sim = self.pick(data, found=[one for one in self.world.sims.values() if one.pending])
         if sim is not None:
             self.world.deliver(sim)
+
+    @rule(data=st.data(), says=st.frozensets(st.integers(-1, 4), max_size=2))
+    def answer_less(self, data: st.DataObject, says: frozenset[int]) -> None:
+        """A worker accepts from fewer slots than it was told to."""
+        sims = [one for one in self.world.sims.values() if one.pending and isinstance(one.pending[0], on.AcceptsNow)]
+        if (sim := self.pick(data, found=sims)) is not None:
+            self.world.deliver(sim, says=says)
 
     @rule(data=st.data())
     def finish(self, data: st.DataObject) -> None:

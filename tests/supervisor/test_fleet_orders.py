@@ -235,6 +235,40 @@ def test_the_door_stays_open_for_the_delay_of_the_ladder() -> None:
     assert len(world.actions(do.ShutDoor)) == 1
 
 
+def test_a_worker_that_dies_in_a_stop_has_a_neighbour_answer_those_who_wait_in_its_queue() -> None:
+    world = service(FleetPolicy(count=3, budgets=Budgets(delay=4.0)))
+    world.stop()
+    mark = world.mark()
+    world.die(world.sims[2])
+    assert world.since(mark, do.SetAccepting) == [do.SetAccepting(1, (0, 1))]
+    world.die(world.sims[1])
+    assert world.since(mark, do.SetAccepting)[1:] == [do.SetAccepting(3, (0, 1, 2))]
+    world.pass_time(5.0)
+    world.settle()
+    assert world.left == 1
+
+
+def test_a_queue_that_was_emptied_in_the_stop_needs_no_neighbour() -> None:
+    world = service(FleetPolicy(count=2))
+    world.stop()
+    mark = world.mark()
+    world.deliver(world.sims[1])
+    world.die(world.sims[1], 0)
+    assert world.since(mark, do.SetAccepting) == []
+
+
+def test_a_worker_that_hangs_in_a_stop_has_a_neighbour_and_one_that_leaves_is_none() -> None:
+    world = service(FleetPolicy(count=2))
+    world.tell(on.WantsToRetire(2, "max-requests"))
+    while not world.sims[2].told:
+        sim = world.sims[3]
+        world.deliver(sim) if sim.pending else world.boot(sim)
+    world.stop()
+    mark = world.mark()
+    world.measure(world.sims[1], 2.0)
+    assert world.since(mark, do.SetAccepting) == [do.SetAccepting(3, (0, 1))]
+
+
 def test_a_sigint_ends_the_delay_and_shortens_the_kill_timers() -> None:
     world = service(FleetPolicy(budgets=Budgets(delay=5.0)))
     world.stop()

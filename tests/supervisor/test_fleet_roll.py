@@ -218,6 +218,54 @@ def test_a_reload_ends_successors_that_are_on_their_way_with_code_that_nobody_kn
     assert set(world.generations.values()) == {2}
 
 
+def test_a_worker_that_was_told_to_accept_is_not_ended_by_a_reload_before_a_successor_accepts() -> None:
+    """Whether it serves already is not known yet, or never: it answers with fewer slots than it was told."""
+    for says in (None, frozenset[int]()):
+        world = World(FleetPolicy(), lambda sim: "" if sim.generation == 1 else "3")
+        first = world.sims[1]
+        while not first.ordered:
+            world.deliver(first) if first.pending else world.boot(first)
+        if says is not None:
+            world.deliver(first, says=says)
+        mark = world.mark()
+        request = world.reload()
+        world.settle()
+        assert not world.answers[request].ok
+        assert world.since(mark, do.Retire) == []
+        assert list(world.sims) == [1]
+        world.behaviour = lambda sim: ""
+        again = world.reload()
+        world.settle()
+        assert world.answers[again].ok
+        assert [one.worker for one in world.since(mark, do.Retire)] == [1]
+
+
+def test_what_all_workers_share_is_enough_where_slots_have_nothing_of_their_own() -> None:
+    world = World(FleetPolicy(count=1, shared=True, only_shared=True))
+    for generation in (1, 2):
+        sim = world.sims[generation]
+        while not (sim.pending and isinstance(sim.pending[0], on.AcceptsNow)):
+            world.deliver(sim) if sim.pending else world.boot(sim)
+        world.deliver(sim, says=frozenset({-1}))
+        assert world.generations == {0: generation}
+        request = world.reload() if generation == 1 else 1
+    world.settle()
+    assert world.answers[request].ok
+
+
+def test_a_successor_that_does_not_accept_replaces_nobody() -> None:
+    world = service(count=2, timeout_stall=60.0)
+    mark = world.mark()
+    world.reload()
+    new = world.sims[3]
+    while not (new.pending and isinstance(new.pending[0], on.AcceptsNow)):
+        world.deliver(new) if new.pending else world.boot(new)
+    world.deliver(new, says=frozenset({1}))
+    world.settle()
+    assert world.since(mark, do.Retire) == []
+    assert any("slot 0" in line and "worker 3" in line for line in world.status["degraded"])
+
+
 def test_a_reload_brings_the_new_options_and_the_number_of_workers_if_it_was_changed() -> None:
     world = service(count=2)
     world.scale(3)

@@ -120,6 +120,27 @@ def test_a_slot_comes_to_a_worker_that_runs_and_goes(make: Make) -> None:
     assert worker.get("/").startswith(b"HTTP/1.1 200"), "the other slot is served"
 
 
+def test_in_the_drain_delay_it_stands_in_for_a_neighbour(make: Make) -> None:
+    worker = make(slots=1, drain_delay=30.0, health_path="/health").serving()
+    with reuseport() as listener, contextlib.ExitStack() as stack:
+        worker.send(AddListeners((4,), (0,)), [listener.fileno()])
+        worker.expect(Added)
+        (client,) = stack.enter_context(connected(listener.getsockname()[1], 1))
+        worker.send(Drain("SIGTERM"))
+        while b" 503 " not in worker.get("/health/ready"):
+            pass  # the order is under way
+        assert silent(client)
+        assert worker.accept(0, 4) == (0, 4)
+        client.settimeout(SECONDS)
+        assert answer(client).startswith(b"HTTP/1.1 200")
+        (last,) = stack.enter_context(connected(listener.getsockname()[1], 1))
+        worker.send(Drain("SIGINT", interactive=True))
+        last.settimeout(SECONDS)
+        assert answer(last).startswith(b"HTTP/1.1 200")
+        worker.expect(Emptied)
+    assert worker.wait() == 0
+
+
 def test_a_slot_that_is_not_there_is_closed(make: Make) -> None:
     worker = make().serving()
     worker.send(CloseSlot(9))

@@ -65,7 +65,7 @@ class Slot:
     def attended(self) -> bool:
         """Its own worker accepts, and its event loop turns."""
         holder = self.holder
-        return holder is not None and holder.life is Life.SERVING and holder.on_time and self.index in holder.accepts
+        return holder is not None and holder.life is Life.SERVING and holder.on_time and holder.accepts_from(self.index)
 
 
 def able(worker: Worker | None) -> bool:

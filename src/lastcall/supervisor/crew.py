@@ -117,6 +117,7 @@ class Crew:
     def retire(self, worker: Worker, cause: str, heir: Worker | None = None, *, short: bool = False) -> None:
         """Have it drain while the others serve. ``short``: as after Ctrl-C."""
         self._leave(worker, worker.policy.kill_after(interactive=short))
+        worker.ordered = frozenset()
         self.out.append(do.Retire(worker.number, cause, heir.number if heir is not None else None, short))
 
     def drain(self, worker: Worker, cause: str, *, interactive: bool) -> None:
@@ -226,7 +227,7 @@ class Crew:
         for slot in list(self.slots.values()):
             successor = slot.successor
             # One that is late again waits until its event loop turns: its predecessor may still be at work.
-            if successor is not None and slot.index in successor.accepts and successor.life is Life.SERVING:
+            if successor is not None and successor.accepts_from(slot.index) and successor.life is Life.SERVING:
                 if not successor.on_time:
                     continue
                 predecessor, slot.holder, slot.successor = slot.holder, successor, None

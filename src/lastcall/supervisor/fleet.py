@@ -129,6 +129,7 @@ class Fleet:
             crew.cover()
         else:
             self.stopping.advance()
+            self.stopping.cover()
         self._left = any(isinstance(action, do.Leave) for action in crew.out)
         return crew.out
 
@@ -334,7 +335,7 @@ class Fleet:
         if worker is None:
             return
         worker.accepts = frozenset(event.slots)
-        if worker.slot in worker.accepts:
+        if worker.accepts_from(worker.slot):
             worker.take(Cue.ACCEPTS)
 
     def _on_stopped_accepting(self, event: on.StoppedAccepting | on.Emptied) -> None:

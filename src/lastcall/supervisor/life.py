@@ -18,6 +18,7 @@ import math
 from enum import Enum
 from typing import Final
 
+from lastcall.channel.messages import SHARED
 from lastcall.supervisor.policy import AGE_JITTER, LATE, FleetPolicy
 
 
@@ -154,6 +155,10 @@ class Worker:
     def on_time(self) -> bool:
         """Whether its event loop has lately turned."""
         return self.beat_age <= LATE
+
+    def accepts_from(self, slot: int) -> bool:
+        """Whether it has said that it accepts those who come to the slot."""
+        return slot in self.accepts or (self.policy.only_shared and SHARED in self.accepts)
 
     def measure(self, beat_age: float, rss: int, now: float) -> None:
         """Take a regular look at it."""

@@ -44,7 +44,8 @@ class FleetPolicy(Record):
     """The options of the fleet. Times are seconds, ``math.inf`` is none; ``limit_rss`` is bytes, None is none.
 
     ``count``: slots to begin with. ``shared``: some listeners are not a slot's but everybody's (unix sockets, ``fd://``,
-    systemd's), so ``SHARED`` is in the slots of ``SetAccepting``. ``development``: one worker, which is replaced when
+    systemd's), so ``SHARED`` is in the slots of ``SetAccepting``; ``only_shared``: slots have none of their own at all,
+    and who accepts from ``SHARED`` serves. ``development``: one worker, which is replaced when
     files change, and nobody is alarmed. ``jitter`` gives numbers from 0 to 1.
     """
 
@@ -57,10 +58,13 @@ class FleetPolicy(Record):
     canary: CanaryOptions = CanaryOptions()
     development: bool = False
     shared: bool = False
+    only_shared: bool = False
     jitter: Callable[[], float] = no_jitter
 
     @classmethod
-    def of(cls, options: ServerOptions, *, jitter: Callable[[], float], shared: bool = False) -> FleetPolicy:
+    def of(
+        cls, options: ServerOptions, *, jitter: Callable[[], float], shared: bool = False, only_shared: bool = False
+    ) -> FleetPolicy:
         """The policy that a server's options amount to."""
         stop, workers = options.stop, options.workers
         return cls(
@@ -73,6 +77,7 @@ class FleetPolicy(Record):
             options.canary,
             options.reload.wanted,
             shared,
+            only_shared,
             jitter,
         )
 

@@ -198,7 +198,12 @@ class _Process:
         return slots, ""
 
     def _policy(self, config: Config) -> FleetPolicy:
-        policy = FleetPolicy.of(config.options, jitter=random.random, shared=bool(self._slots.shared))
+        policy = FleetPolicy.of(
+            config.options,
+            jitter=random.random,
+            shared=bool(self._slots.shared),
+            only_shared=not self._slots.split,
+        )
         # What was scaled stays so in an upgrade: a slot that is there must not be without a worker.
         same = config.options.workers.count == self._config.options.workers.count
         return replace(policy, count=self._scaled) if self._scaled and same else policy

@@ -110,9 +110,15 @@ class Roll:
 
     def _clear(self) -> None:
         """End those that are on their way: nobody knows which code they have read. And nobody is being replaced."""
+        for slot in self._crew.slots.values():
+            # It was told to accept, and may do so: it stays until its successor says that it does.
+            if slot.holder is None and slot.successor is not None and slot.successor.life is Life.STANDBY:
+                slot.holder, slot.successor = slot.successor, None
+        held = {slot.holder for slot in self._crew.slots.values()}
         for worker in self._crew.coming():
-            self._crew.detach(worker)
-            self._crew.dismiss(worker, "reload")
+            if worker not in held:
+                self._crew.detach(worker)
+                self._crew.dismiss(worker, "reload")
         for slot in self._crew.regular():
             slot.spawn_at = self._crew.now
             slot.failures = 0

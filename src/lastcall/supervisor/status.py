@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from lastcall.supervisor.attendance import Slot
-from lastcall.supervisor.life import GOING, Life, Worker
+from lastcall.supervisor.life import ABLE, GOING, Life, Worker
 from lastcall.supervisor.roll import CANARY
 
 if TYPE_CHECKING:
@@ -76,6 +76,9 @@ def degraded(fleet: Fleet) -> list[str]:
             found.append(
                 f"slot {slot.index}: no heartbeat of worker {slot.holder.number} for {slot.holder.beat_age:.0f} s"
             )
+        for worker in (slot.holder, slot.successor):
+            if worker is not None and worker.life in ABLE and worker.ordered and not worker.accepts_from(slot.index):
+                found.append(f"slot {slot.index}: worker {worker.number} was told to accept from it, and does not yet")
     frozen_slots = [str(slot.index) for slot in crew.frozen()]
     if frozen_slots and fleet.roll is None and fleet.stopping is None:
         found.append(f"the last reload failed: slots {', '.join(frozen_slots)} run what was there before it")

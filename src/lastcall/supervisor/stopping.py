@@ -1,7 +1,8 @@
 """The final stop, and the end of a parent that another one takes over from: who is told what, the exit code. Pure.
 
 In the final stop newcomers are kept out (``ShutDoor``) when the delay of the ladder is over; all workers drain, answer
-who waits in their queues and say that they are empty; then the listeners are closed. In an upgrade another parent holds
+who waits in their queues and say that they are empty; then the listeners are closed. A slot whose worker is gone before
+that, or hangs, gets a neighbour, who answers those in its queue. In an upgrade another parent holds
 the same listeners: workers just accept no more, and no door is shut.
 
 Workers that are not ready are ended. Each worker has a kill timer: the longest that its stop can take and a second.
@@ -15,6 +16,7 @@ from typing import Final
 from lastcall.base.exit_code import ExitCode
 from lastcall.base.record import Record
 from lastcall.supervisor import actions as do
+from lastcall.supervisor.attendance import Door
 from lastcall.supervisor.crew import Crew
 from lastcall.supervisor.life import GOING, Life, Worker
 
@@ -42,6 +44,7 @@ class Stopping:
         self._codes: list[int] = []
         self._door_at = math.inf
         self._closed = ending.upgrade
+        self._empty: set[int] = set()  # slots whose queues are
         if not ending.upgrade:
             self._door_at = crew.now + (0.0 if ending.interactive else crew.policy.budgets.delay)
         crew.out.append(do.Notify("STOPPING"))
@@ -123,6 +126,28 @@ class Stopping:
             crew.out.append(do.CloseListeners())
         if not crew.workers:
             crew.out.append(do.Leave(self.code()))
+
+    def cover(self) -> None:
+        """Have somebody accept from each slot whose queue is not empty, while there is anybody."""
+        crew = self._crew
+        if self._closed:
+            return
+        for worker in crew.workers.values():
+            if worker.emptied:
+                self._empty |= worker.ordered
+        able = [
+            one
+            for one in crew.workers.values()
+            if one.life is Life.RETIRING and one.ordered and not one.emptied and one.on_time
+        ]
+        changed = set()
+        for index, slot in sorted(crew.slots.items()):
+            left = slot.door is Door.OPEN and index not in self._empty
+            if able and left and not any(index in one.ordered for one in able):
+                neighbour = min(able, key=lambda one: (len(one.ordered), one.number))
+                neighbour.ordered |= {index}
+                changed.add(neighbour)
+        crew.out += [do.SetAccepting(one.number, tuple(sorted(one.ordered))) for one in able if one in changed]
 
     def code(self) -> int:
         """The exit code of the service."""
