@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from contextlib import ExitStack
@@ -129,3 +130,16 @@ def test_a_worker_that_never_becomes_ready_is_given_up(tmp_path: Path) -> None:
             assert answer.status == 409, answer
         assert service.pids() == old
         assert service.process.stop() == 0
+
+
+def test_a_worker_is_replaced_after_the_temporary_directory_was_swept(tmp_path: Path) -> None:
+    temporary = tmp_path / "t"
+    temporary.mkdir()
+    with Service(tmp_path, *TWO, env={"TMPDIR": str(temporary)}) as service:
+        old = service.wait_workers(2)
+        for one in temporary.glob("lastcall-*/"):
+            shutil.rmtree(one)
+        os.kill(min(old), signal.SIGKILL)
+        eventually(lambda: min(old) not in service.pids() and len(service.pids()) == 2)
+        assert service.process.stop() == 0
+    assert list(temporary.iterdir()) == []
