@@ -6,11 +6,13 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
 from testing.peer import Peer, eventually
+from testing.process import ServerProcess
 from testing.service import Service, alive
 
 TWO = ("--workers", "2")
@@ -143,3 +145,16 @@ def test_a_worker_is_replaced_after_the_temporary_directory_was_swept(tmp_path: 
         eventually(lambda: min(old) not in service.pids() and len(service.pids()) == 2)
         assert service.process.stop() == 0
     assert list(temporary.iterdir()) == []
+
+
+IGNORING = """
+import os, signal, sys
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+os.execv(sys.executable, [sys.executable, "-m", "lastcall", "app:app", "--workers", "2", "--port", "0"])
+"""
+
+
+def test_exit_codes_count_also_where_the_parent_was_started_with_sigchld_ignored(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("import no_such_module")
+    with ServerProcess([], None, cwd=tmp_path, command=[sys.executable, "-c", IGNORING]) as server:
+        assert server.wait() == 3
