@@ -127,12 +127,14 @@ def test_a_new_parent_that_ends_half_way_leaves_the_doors_open(tmp_path: Path, a
     with Service(tmp_path, *TWO, *bind) as service:
         where = service.address if address == "tcp" else str(tmp_path / "app.sock")
 
-        def answers() -> set[bytes]:
+        def answers(path: str = "/generation") -> set[bytes]:
             found = set()
             for _ in range(20):
                 with Peer(where) as peer:
-                    found.add(peer.get("/generation").body)
+                    found.add(peer.get(path).body)
             return found
+
+        eventually(lambda: len(answers("/pid")) == 2)  # both have read the old code
 
         service.deploy(generation="2", extra=HALF)
         service.signal(signal.SIGUSR2)
