@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 import resource
 import socket
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -156,6 +158,60 @@ def test_the_end_is_not_held_by_a_side_that_does_not_read() -> None:
         near.endpoint.finish(0.1)
         assert near.endpoint.closed
         b.close()
+
+    asyncio.run(main())
+
+
+class Full(socket.socket):
+    """The kernel has no room for the first descriptors."""
+
+    refusals = 2
+
+    def sendmsg(self, *arguments: Any) -> int:
+        if self.refusals:
+            self.refusals -= 1
+            raise OSError(errno.ETOOMANYREFS, "Too many references: cannot splice")
+        return super().sendmsg(*arguments)
+
+
+def test_where_the_kernel_has_no_room_it_is_tried_again() -> None:
+    async def main() -> None:
+        a, b = socket.socketpair()
+        near, far = Side(Full(fileno=a.detach())), Side(b)
+        near.endpoint.send(Adopt(), [0])
+        near.endpoint.send(Hello(1))
+        await far.until(lambda: len(far.messages) == 2)
+        assert [type(message) for message, _ in far.messages] == [Adopt, Hello]
+        os.close(far.messages[0][1][0])
+        assert not near.lost
+        near.endpoint.close()
+        far.endpoint.close()
+
+    asyncio.run(main())
+
+
+def test_a_message_that_is_not_digested_does_not_hold_the_next_back() -> None:
+    async def main() -> None:
+        reported: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"]))
+        a, b = socket.socketpair()
+        heard: list[Message] = []
+        both = asyncio.Event()
+
+        def hear(message: Message, _: list[int]) -> None:
+            heard.append(message)
+            if len(heard) == 1:
+                raise LookupError
+            both.set()
+
+        far = Endpoint(b, hear, drop)
+        near = Endpoint(a, drop, drop)
+        near.send(Hello(1))
+        near.send(Hello(2))
+        await both.wait()
+        assert [type(one) for one in reported] == [LookupError]
+        near.close()
+        far.close()
 
     asyncio.run(main())
 

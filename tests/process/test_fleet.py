@@ -225,7 +225,7 @@ def test_what_a_signal_has_ordered_is_said_once(tmp_path: Path) -> None:
 
 def test_what_the_parent_asks_is_in_no_access_log(tmp_path: Path) -> None:
     with Service(tmp_path, "--supervise", "--smoke", "/pid", "--smoke", "/nothing=404") as service:
-        assert service.ask("/number") == "1"
+        assert service.ask("/number").endswith("-1")
         with Peer(str(service.control)) as control:
             assert control.get("/status").status == 200
         assert service.process.stop() == 0

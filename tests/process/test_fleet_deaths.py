@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
 from testing.peer import Peer, eventually
+from testing.process import ServerProcess
 from testing.service import Service, alive
 
 TWO = ("--workers", "2")
@@ -144,3 +147,29 @@ def test_a_worker_that_never_becomes_ready_is_given_up(tmp_path: Path) -> None:
             assert answer.status == 409, answer
         assert service.pids() == old
         assert service.process.stop() == 0
+
+
+def test_a_worker_is_replaced_after_the_temporary_directory_was_swept(tmp_path: Path) -> None:
+    temporary = tmp_path / "t"
+    temporary.mkdir()
+    with Service(tmp_path, *TWO, env={"TMPDIR": str(temporary)}) as service:
+        old = service.wait_workers(2)
+        for one in temporary.glob("lastcall-*/"):
+            shutil.rmtree(one)
+        os.kill(min(old), signal.SIGKILL)
+        eventually(lambda: min(old) not in service.pids() and len(service.pids()) == 2)
+        assert service.process.stop() == 0
+    assert list(temporary.iterdir()) == []
+
+
+IGNORING = """
+import os, signal, sys
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+os.execv(sys.executable, [sys.executable, "-m", "lastcall", "app:app", "--workers", "2", "--port", "0"])
+"""
+
+
+def test_exit_codes_count_also_where_the_parent_was_started_with_sigchld_ignored(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("import no_such_module")
+    with ServerProcess([], None, cwd=tmp_path, command=[sys.executable, "-c", IGNORING]) as server:
+        assert server.wait() == 3

@@ -127,12 +127,14 @@ def test_a_new_parent_that_ends_half_way_leaves_the_doors_open(tmp_path: Path, a
     with Service(tmp_path, *TWO, *bind) as service:
         where = service.address if address == "tcp" else str(tmp_path / "app.sock")
 
-        def answers() -> set[bytes]:
+        def answers(path: str = "/generation") -> set[bytes]:
             found = set()
             for _ in range(20):
                 with Peer(where) as peer:
-                    found.add(peer.get("/generation").body)
+                    found.add(peer.get(path).body)
             return found
+
+        eventually(lambda: len(answers("/pid")) == 2)  # both have read the old code
 
         service.deploy(generation="2", extra=HALF)
         service.signal(signal.SIGUSR2)
@@ -167,3 +169,30 @@ def test_the_new_parent_goes_on_with_a_unix_socket_of_a_killed_one(tmp_path: Pat
         finally:
             if alive(fresh):
                 os.kill(fresh, signal.SIGKILL)
+
+
+def test_a_new_parent_of_which_one_worker_does_not_start_changes_nothing(tmp_path: Path) -> None:
+    with Service(tmp_path, *TWO) as service:
+        service.wait_workers(2)
+        service.deploy(generation="2", extra=HALF.replace("time.sleep(60)", "time.sleep(1)\n    os._exit(7)"))
+        service.signal(signal.SIGUSR2)
+        service.wait_for("Not upgraded: the new parent has ended with exit code 3")
+        assert {service.ask("/generation") for _ in range(20)} == {"1"}
+        assert service.process.stop() == 0
+
+
+def test_slots_stay_as_they_are_during_an_upgrade(tmp_path: Path) -> None:
+    with Service(tmp_path, *TWO) as service:
+        service.wait_workers(2)
+        service.deploy(generation="2", extra=HALF)
+        service.signal(signal.SIGUSR2)
+        fresh = new_parent(service)
+        service.signal(signal.SIGTTIN)
+        service.wait_for("Not scaled: an upgrade is under way")
+        service.signal(signal.SIGHUP)
+        service.wait_for("Not reloaded: an upgrade is under way")
+        os.kill(fresh, signal.SIGKILL)
+        service.wait_for("Not upgraded: the new parent has ended")
+        service.signal(signal.SIGTTIN)
+        service.wait_for("3 slots")
+        assert service.process.stop() == 0

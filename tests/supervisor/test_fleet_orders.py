@@ -442,3 +442,15 @@ def test_what_moves_listeners_is_known() -> None:
     world.pass_time(5.0)
     world.settle()
     assert not world.fleet.moves_listeners
+
+
+@pytest.mark.parametrize(("how", "code"), [(2, 2), (3, 3), (1, 3), (-11, 3)])
+def test_a_new_parent_ends_where_one_of_its_workers_does_not_start(how: int, code: int) -> None:
+    """Else the old parent would wait for ever, and both would serve."""
+    world = World(FleetPolicy(count=2), lambda sim: "hang" if sim.number == 2 else "")
+    world.fleet.guest = True
+    world.settle()
+    assert world.fleet.crew.ready_once
+    world.die(world.sims[2], how)
+    world.settle()
+    assert world.left == code

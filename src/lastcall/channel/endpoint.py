@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import errno
 import os
 import select
 import socket
@@ -17,6 +18,12 @@ from lastcall.channel.messages import ChannelError, Message, decode, encode
 
 _READ = 65536
 _INT = array.array("i").itemsize
+
+_FULL = frozenset({errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM})
+"""The kernel has no room: of descriptors that are on their way it allows a user as many as one process may have."""
+
+_FULL_SECONDS = 0.05
+"""Until it is tried again."""
 
 
 class Endpoint:
@@ -43,6 +50,7 @@ class Endpoint:
         self._received: deque[int] = deque()
         self._unsent: deque[tuple[bytes, list[int]]] = deque()
         self._writing = False
+        self._again: asyncio.TimerHandle | None = None
         self._closed = False
         self._loop.add_reader(sock, self._readable)
 
@@ -89,6 +97,8 @@ class Endpoint:
         self._loop.remove_reader(self._sock)
         if self._writing:
             self._loop.remove_writer(self._sock)
+        if self._again is not None:
+            self._again.cancel()
         self._sock.close()
         self._close_descriptors()
 
@@ -148,7 +158,11 @@ class Endpoint:
                 message = decode(content)
                 if count > len(self._received):
                     raise ChannelError(f"{count} descriptors were announced, and {len(self._received)} came")
-                self._on_message(message, [self._received.popleft() for _ in range(count)])
+                try:
+                    self._on_message(message, [self._received.popleft() for _ in range(count)])
+                except Exception as exc:  # those behind it count all the same
+                    said = f"lastcall: internal error at {type(message).__name__}; please report this"
+                    self._loop.call_exception_handler({"message": said, "exception": exc})
                 if self._closed:
                     return False
         except ChannelError as exc:
@@ -163,7 +177,10 @@ class Endpoint:
                 sent = self._sock.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
             except (BlockingIOError, InterruptedError):
                 break
-            except OSError:
+            except OSError as exc:
+                if exc.errno in _FULL:
+                    self._write_later()
+                    return
                 # The reader hears of it too; nothing that waits can be delivered any more.
                 self._loop.call_soon(self._lose, None)
                 return
@@ -180,3 +197,14 @@ class Endpoint:
                 self._loop.add_writer(self._sock, self._write)
             elif not self._closed:
                 self._loop.remove_writer(self._sock)
+
+    def _write_later(self) -> None:
+        if self._writing:
+            self._writing = False
+            self._loop.remove_writer(self._sock)
+        if self._again is None:
+            self._again = self._loop.call_later(_FULL_SECONDS, self._write_again)
+
+    def _write_again(self) -> None:
+        self._again = None
+        self._write()

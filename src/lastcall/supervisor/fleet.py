@@ -59,6 +59,8 @@ class Fleet:
         self.roll: Roll | None = None
         self.stopping: Stopping | None = None
         self.waits_for_change = False
+        self.guest = False
+        """Whether another parent serves still: a worker that does not start ends this one then, and changes nothing."""
         self._make_judge = make_judge
         self._following: list[on.ReloadOrdered] = []
         self._announced = False
@@ -205,6 +207,11 @@ class Fleet:
 
     def _failed(self, failure: Failure) -> None:
         if self.stopping is not None:
+            return
+        if self.guest and failure.coming:
+            self.crew.say(ERROR, f"The start failed: {failure.why}.")
+            code = failure.code if failure.code in STARTS_FAILED else ExitCode.STARTUP
+            self._end(Ending("start failed", code=int(code)))
             return
         if failure.code in STARTS_FAILED and failure.coming and self.crew.policy.development:
             # Starting again does not help before a file has changed.

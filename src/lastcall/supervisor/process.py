@@ -158,7 +158,8 @@ class _Process:
             )
             stack.callback(self._upgrade.close)
             stack.callback(self._close_doors)
-            fleet = Fleet(self._policy(self._config), time.monotonic())
+            self._fleet = fleet = Fleet(self._policy(self._config), time.monotonic())
+            fleet.guest = self._inheritance is not None
             self._parent = Parent(fleet, self._seams(), self._settings, self._slots.numbers)
             stack.callback(self._parent.close)
             self._parent.workers.share_doors(alone=self._inheritance is None)
@@ -302,6 +303,7 @@ class _Process:
     def _claim(self) -> None:
         """The listeners are ours from now on: to shut, to close and to remove."""
         self._slots.claim()
+        self._fleet.guest = False
         self._guard.own_sockets(self._slots.files)
         self._parent.workers.share_doors(alone=True)
 

@@ -51,7 +51,13 @@ class Signals:
         self._told: Callable[[str, int], object] | None = None
 
     def install(self) -> None:
-        """Take over the stop signals, in the main thread."""
+        """Take over the stop signals, in the main thread.
+
+        Who has started us may have left SIGCHLD ignored: then the kernel keeps no exit codes (wait(2), Notes), and a
+        start that cannot succeed is tried for ever.
+        """
+        if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self.handler.install()
 
     def interrupt_start(self) -> bool:
