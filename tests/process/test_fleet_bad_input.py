@@ -1,4 +1,4 @@
-"""Applications and machines that misbehave under a parent: a clear line, the right exit code, and the old ones serve."""
+"""Applications that misbehave under a parent: a clear line, the right exit code, and the old ones serve."""
 
 from __future__ import annotations
 
@@ -205,11 +205,16 @@ async def answer_child(query, send):
 """
 
 
+def end_all(pids: set[int]) -> None:
+    for pid in filter(alive, pids):
+        os.kill(pid, signal.SIGKILL)
+
+
 def test_children_of_workers_hold_neither_ports_nor_connections(tmp_path: Path) -> None:
     found: set[int] = set()
     with ExitStack() as stack:
         service = stack.enter_context(Service(tmp_path, *TWO, extra=FORKS))
-        stack.callback(lambda: [os.kill(pid, signal.SIGKILL) for pid in found if alive(pid)])
+        stack.callback(lambda: end_all(found))
         old = service.wait_workers(2)
         found |= {int(service.ask("/child")) for _ in range(20)}
         with service.connect() as peer:

@@ -116,7 +116,12 @@ def test_workers_become_another_user_and_none_outlives_the_parent(tmp_path: Path
         assert {os.stat(f"/proc/{pid}").st_uid for pid in workers} != {0}
         assert order(service, "scale", workers=3)[0] == 200
         workers = service.wait_workers(3)
+        peers = [stack.enter_context(service.connect()) for _ in range(6)]
+        for peer in peers:
+            peer.request("/slow/1")
+        assert service.process._stdout.wait(lambda text: text.count("slow began") == 6, 10)
         service.signal(signal.SIGKILL)
+        assert [peer.answer().body for peer in peers] == [b"1"] * 6
         eventually(lambda: not any(map(alive, workers)))
 
 

@@ -120,8 +120,8 @@ def stop_somewhere(directory: Path, phase: str, wait: float, number: signal.Sign
         said = service.process.stderr
         if phase == "start" and code == -number and "lastcall" not in said and "INFO" not in said:
             code = 0  # the interpreter had not come to our first line yet
-        # One SIGQUIT is two signals: a start that is under way is not waited for, which is code 5 (reference/exit-codes).
-        if code != 0 and not (code == 5 and number == signal.SIGQUIT and phase not in ("serving", "scale down")):
+        # One SIGQUIT is two signals: a start that is under way is not waited for, which is code 5.
+        if code != 0 and not (code == 5 and number == signal.SIGQUIT):
             return f"{what}: exit code {code}\n{marked(mark)}\n{said}"
         if phase == "upgrade":
             fault = end_of_successor(service, pidfile, mark)

@@ -8,10 +8,8 @@ from __future__ import annotations
 import json
 import os
 import random
-import re
 import signal
 from collections import Counter
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,7 +17,7 @@ import pytest
 
 from testing.peer import Peer, eventually
 from testing.service import Service, alive, children
-from testing.storm import APP, Storm, clients_of, exit_code, freeze, kill, reaping, state
+from testing.storm import APP, Storm, clients_of, exit_code, kill, reaping, state
 
 TWO = ("--workers", "2")
 SHORT = pytest.mark.timeout(150)
