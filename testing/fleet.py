@@ -95,11 +95,13 @@ class Sim:
 class World:
     """``behaviour(sim)`` says how a worker boots: "", "hang", "smoke", or an exit code."""
 
-    def __init__(self, policy: FleetPolicy, behaviour: Callable[[Sim], str] = lambda sim: "") -> None:
+    def __init__(
+        self, policy: FleetPolicy, behaviour: Callable[[Sim], str] = lambda sim: "", *, real_judge: bool = False
+    ) -> None:
         self.judges: list[Judge] = []
         self.now = 100.0
         self.behaviour = behaviour
-        self.fleet = Fleet(policy, self.now, self._make_judge)
+        self.fleet = Fleet(policy, self.now, None if real_judge else self._make_judge)
         self.policy = policy
         self.sims: dict[int, Sim] = {}
         self.slots = set(range(policy.count))
@@ -234,6 +236,8 @@ class World:
         event = sim.pending.popleft()
         if isinstance(event, on.AcceptsNow):
             sim.accepts = frozenset(event.slots)
+        if isinstance(event, on.BecameReady):
+            sim.deaf = False  # it has just sent a message
         if isinstance(event, on.Emptied | on.StoppedAccepting):
             sim.emptied = True
         if isinstance(event, on.SmokeDone) and not event.failure:

@@ -6,13 +6,14 @@ import asyncio
 import fcntl
 import os
 import socket
+import threading
 from collections.abc import Callable
 
 import pytest
 
 from lastcall.channel.endpoint import Endpoint
-from lastcall.channel.frames import frame
-from lastcall.channel.messages import Adopt, ChannelError, Force, Hello, Message
+from lastcall.channel.frames import Frames, frame
+from lastcall.channel.messages import Adopt, ChannelError, Force, Hello, Message, decode
 
 
 class Side:
@@ -116,5 +117,43 @@ def test_descriptors_that_nobody_took_are_closed() -> None:
         near.endpoint.close()
         b.close()
         assert len(os.listdir("/proc/self/fd")) <= before - 2
+
+    asyncio.run(main())
+
+
+def test_what_is_unsent_is_sent_at_the_end() -> None:
+    a, b = socket.socketpair()
+    received: list[Message] = []
+
+    def read() -> None:
+        frames = Frames()
+        while data := b.recv(65536):
+            received.extend(decode(content) for content, _ in frames.feed(data))
+
+    reader = threading.Thread(target=read)
+
+    async def main() -> None:
+        near = Side(a)
+        for n in range(5000):
+            near.endpoint.send(Hello(n))
+        assert near.endpoint.unsent > 0
+        reader.start()
+        near.endpoint.finish(10.0)
+
+    asyncio.run(main())
+    reader.join()
+    b.close()
+    assert received == [Hello(n) for n in range(5000)]
+
+
+def test_the_end_is_not_held_by_a_side_that_does_not_read() -> None:
+    async def main() -> None:
+        a, b = socket.socketpair()
+        near = Side(a)
+        for n in range(5000):
+            near.endpoint.send(Hello(n))
+        near.endpoint.finish(0.1)
+        assert near.endpoint.closed
+        b.close()
 
     asyncio.run(main())

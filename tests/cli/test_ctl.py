@@ -112,7 +112,7 @@ def on_terminal(ctl: Command, *words: str, first: str = "") -> str:
     ours, theirs = pty.openpty()
     process = ctl.start(*words, stdout=theirs, first=first)
     os.close(theirs)
-    written = b""
+    written, interrupted = b"", False
     try:
         while True:
             try:
@@ -122,7 +122,8 @@ def on_terminal(ctl: Command, *words: str, first: str = "") -> str:
             if not data:
                 break
             written += data
-            if "--watch" in words and written.count(b"draining") >= 2:
+            if not interrupted and "--watch" in words and written.count(b"draining") >= 2:
+                interrupted = True
                 process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=20)
     finally:

@@ -25,7 +25,7 @@ from lastcall.config.options import GROUPS, OPTIONS, Option
 
 
 class Server:
-    """Stands in for ``lastcall.server.process``: keeps the configuration, ends as told."""
+    """Stands in for ``lastcall.server.process`` and the parent's: keeps the configuration, ends as told."""
 
     def __init__(self) -> None:
         self.config: Config | None = None
@@ -56,6 +56,10 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     process.run_process = server.run_process  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "lastcall.server", ModuleType("lastcall.server"))
     monkeypatch.setitem(sys.modules, "lastcall.server.process", process)
+    supervisor = ModuleType("lastcall.supervisor.process")
+    supervisor.run_supervisor = server.run_process  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "lastcall.supervisor", ModuleType("lastcall.supervisor"))
+    monkeypatch.setitem(sys.modules, "lastcall.supervisor.process", supervisor)
     yield server
     gc.unfreeze()
 

@@ -227,7 +227,7 @@ def test_differences_are_said_unless_the_command_decides() -> None:
     assert [name for name, text in DIFFERENCES["hypercorn"] if text not in said] == ["timeout_keep_alive"]
 
 
-@pytest.mark.parametrize("name", {name for group in DIFFERENCES.values() for name, _ in group if name})
+@pytest.mark.parametrize("name", sorted({name for group in DIFFERENCES.values() for name, _ in group if name}))
 def test_differences_are_about_options_that_exist(name: str) -> None:
     assert name in OPTIONS
 

@@ -38,7 +38,9 @@ FLAGS |= flags_of(doctor_command) | flags_of(drill_group) | flags_of(ctl)
 VARIABLES = {option.env for option in OPTIONS.values() if option.env} | {"LASTCALL_APP", "LASTCALL_ONCE_STORE", MARK}
 # Of other programs: curl, docker, mypy, timeout.
 FOREIGN = {"--unix-socket", "--init", "--stop-timeout", "--strict", "--preserve-status", "--pwprompt", "--owner"}
-FOREIGN |= {flag for flag in (*GUNICORN, *HYPERCORN, *GRANIAN) if flag.startswith("--")}  # which lastcall migrate and the doctor know
+FOREIGN |= {
+    flag for flag in (*GUNICORN, *HYPERCORN, *GRANIAN) if flag.startswith("--")
+}  # which lastcall migrate and the doctor know
 FOREIGN |= {
     "--no-deps",
     "--wheel-dir",

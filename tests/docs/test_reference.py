@@ -32,6 +32,7 @@ OF_OTHER_PACKAGES = {
         "amend",
         "at_least",
         "generators",
+        "hung_up",
         "importing",
         "interrupt_start",
         "interrupted",
@@ -40,8 +41,9 @@ OF_OTHER_PACKAGES = {
         "signal_received",
         "start_interrupted",
         "starting",
+        "under_parent",
     },
-    "Config": {"from_command"},
+    "Config": {"from_command", "from_origin", "listening_on", "origin", "says_where"},
 }
 
 

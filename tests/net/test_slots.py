@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import resource
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -520,6 +521,35 @@ def test_a_program_that_the_kernel_refuses_changes_nothing(
             slots.add(2)
     assert slots.numbers == (0, 1)
     assert all(number > 350 for number in spread(slots, 1000).values())
+
+
+def test_where_one_of_two_addresses_cannot_be_steered_the_order_can_be_repeated(
+    make: Callable[..., Slots], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slots = make(3, tcp(), tcp("::1"))
+    works = steering.steer
+
+    def refuse(sock: socket.socket, steps: Sequence[steering.Instruction]) -> None:
+        if sock.family == socket.AF_INET6:
+            raise OSError(errno.ENOMEM, "no memory")  # a kernel that has none is not to be had here
+        works(sock, steps)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(steering, "steer", refuse)
+        before = open_files()
+        with pytest.raises(LastcallError, match=r"cannot steer.*::1"):
+            slots.add(3)
+        assert open_files() == before
+    slots.steer_away(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(steering, "steer", refuse)
+        with pytest.raises(LastcallError, match=r"cannot steer.*::1"):
+            slots.remove(0)
+    assert slots.waiting(0) == 0
+    assert [index for index, _ in slots.descriptors(0)] == [1]
+    slots.remove(0)
+    for index in (0, 1):
+        assert all(number > 350 for number in spread(slots, 1000, index).values())
 
 
 @pytest.mark.slow

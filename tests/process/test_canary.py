@@ -209,4 +209,6 @@ def test_a_person_is_waited_for_and_promotes(tmp_path: Path) -> None:
         waiting.join(60)
         assert outcome[0][0] == 0, outcome
         assert outcome[0][1]["report"]["reason"] == "approved"
+        assert "old generation:" in outcome[0][1]["text"]
+        assert fleet.service.process.stderr.count("waiting for `lastcall ctl promote`") == 1
     assert fleet.clients.failures == []

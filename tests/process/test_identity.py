@@ -226,3 +226,20 @@ def test_a_pidfile_that_cannot_be_written(start: Start, tmp_path: Path, name: st
     assert server.stderr.startswith("Error: cannot write the pidfile")
     assert server.stderr.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["directory"]
+
+
+# -- A parent and its workers -----------------------------------------------------------------------------------------
+
+
+def test_workers_become_the_user_and_their_parent_stays(become: Start, place: Path) -> None:
+    pidfile, socket = place / "app.pid", place / "app.sock"
+    server = become(
+        "--user", "nobody", "--workers", "2", "--proc-title", "shop", "--pidfile", str(pidfile), "--uds", str(socket)
+    )
+    found = facts(server)
+    assert found["uid"] == found["at_import"] == [NOBODY.pw_uid] * 3
+    assert found["title"].startswith("shop: ")
+    assert pidfile.read_text() == f"{server.pid}\n"
+    assert Path(f"/proc/{server.pid}/status").read_text().split("Uid:\t")[1].startswith("0\t")
+    assert server.stop() == 0
+    assert list(place.iterdir()) == []

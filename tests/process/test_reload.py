@@ -192,9 +192,6 @@ def test_the_port_refuses_nobody_while_it_reloads(server: ServerProcess, project
     assert server.stop() == 0
 
 
-@pytest.mark.xfail(
-    reason="lastcall.worker.moves closes what it is to pass on, until branch moving is wired", strict=False
-)
 def test_a_kept_alive_connection_gets_the_new_answer_without_a_new_connection(
     server: ServerProcess, project: Project
 ) -> None:

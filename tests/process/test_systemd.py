@@ -82,7 +82,9 @@ def test_the_watchdog_hears_of_a_loop_that_turns(start: Start, manager: Manager)
 def test_a_start_that_fails_is_not_ready(start: Start, manager: Manager) -> None:
     server = start("whoami:nothing", env={"NOTIFY_SOCKET": manager.address}, ready=False)
     assert server.wait() == 3
-    assert all("READY" not in message for message in manager.rest())
+    messages = manager.rest()
+    assert all("READY" not in message for message in messages)
+    assert messages[-1]["STATUS"].startswith("Error: "), "systemctl status says why"
 
 
 def test_a_manager_that_is_away(start: Start, tmp_path: Path) -> None:
@@ -187,3 +189,29 @@ def test_sockets_of_another_kind(start: Start, tmp_path: Path) -> None:
             assert server.wait() == 3
     assert server.stderr.startswith("Error: cannot listen on fd://3")
     assert server.stderr.count("\n") == 1
+
+
+# -- A parent and its workers -----------------------------------------------------------------------------------------
+
+
+def test_a_parent_speaks_for_its_workers(start: Start, manager: Manager) -> None:
+    server = start("whoami:app", "--workers", "2", env={"NOTIFY_SOCKET": manager.address}, ready=False)
+    manager.wait_for("READY")
+    server.wait_ready()
+    with Peer(server.addresses[0]) as peer:
+        assert json.loads(peer.get().body)["systemd"] == []
+    assert server.stop() == 0
+    messages = manager.rest()
+    (stopping,) = [n for n, message in enumerate(messages) if "STOPPING" in message]
+    assert all("READY" not in message for message in messages[stopping:])
+
+
+def test_workers_share_the_sockets_of_systemd(activated: Start, tmp_path: Path) -> None:
+    path = str(tmp_path / "app.sock")
+    server = activated([path], "--workers", "2")
+    eventually(lambda: answers(path))
+    for _ in range(5):
+        with Peer(path) as peer:
+            assert json.loads(peer.get().body)["systemd"] == []
+    assert server.stop() == 0
+    assert os.path.exists(path)

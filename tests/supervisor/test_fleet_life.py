@@ -127,6 +127,20 @@ def test_a_stop_in_the_very_first_start_is_a_stop_as_asked() -> None:
     assert world.left == 0
 
 
+@pytest.mark.parametrize("how", ["3", "smoke"])
+def test_why_a_start_or_a_reload_failed_is_said_once(how: str) -> None:
+    world = World(FleetPolicy(count=2), lambda sim: how if sim.generation == 2 or sim.number > 2 else "")
+    world.settle()
+    world.reload()
+    world.settle()
+    lines = [one.text for one in world.actions(do.Say) if "worker 3" in one.text]
+    assert len(lines) == 1
+    assert lines[0].startswith("Reload failed: worker 3")
+    world = World(FleetPolicy(), lambda sim: how)
+    world.settle()
+    assert len([one for one in world.actions(do.Say) if one.level == 40]) == 1
+
+
 # -- crashes -----------------------------------------------------------------------------------------------------------
 
 

@@ -296,7 +296,7 @@ def test_sigterm_is_honoured_at_once_in_every_phase(phase: str) -> None:
             world.order(on.RollBackOrdered)
     mark = world.mark()
     world.stop()
-    told = {one.worker for one in (*world.since(mark, do.Drain), *world.since(mark, do.Kill))}
+    told = {one.worker for one in world.since(mark, do.Drain)} | {one.worker for one in world.since(mark, do.Kill)}
     assert told == set(world.sims)
     assert all(one.signal == SIGTERM for one in world.since(mark, do.Kill))
     world.behaviour = lambda sim: ""

@@ -428,6 +428,19 @@ def test_with_shared_listeners_the_canary_has_its_part_only_while_it_is_compared
     assert -1 in world.sims[4].ordered
 
 
+def test_the_real_judge_promotes_a_canary_that_nobody_came_to_with_a_warning() -> None:
+    world = World(FleetPolicy(count=2, canary=CanaryOptions(hold=2.0)), real_judge=True)
+    world.settle()
+    request = world.reload(canary=True)
+    for _ in range(25):
+        world.settle()
+        world.pass_time(1.0)
+    world.settle()
+    assert world.answers[request].ok
+    assert any(one.level == 30 and "promoted" in one.text for one in world.actions(do.Say))
+    assert world.generations == {0: 2, 1: 2}
+
+
 # -- development -------------------------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -85,7 +84,7 @@ def test_it_accepts_on_exactly_the_slots_that_it_is_told(make: Make) -> None:
         # Two groups, so that the test knows where each client waits.
         listeners = [stack.enter_context(reuseport()) for _ in range(3)]
         worker = make(listeners=listeners).ready()
-        assert worker.accept(1, 7) == (1,), "there is no slot 7"
+        assert worker.accept(1, 7) == (1, 7), "a slot without listeners of its own, as where all are shared"
         ports = [listener.getsockname()[1] for listener in listeners]
         clients = [stack.enter_context(connected(port, 1))[0] for port in ports]
         assert answer(clients[1]).startswith(b"HTTP/1.1 200")
@@ -190,8 +189,9 @@ def test_an_idle_connection_moves_to_the_successor(make: Make) -> None:
         assert (census.adopted, census.connections) == (1, 1)
 
 
-def test_retiring_without_a_successor_answers_the_queue(make: Make) -> None:
-    worker = make().serving()
+@pytest.mark.parametrize("driver", ["native", "asyncio"])
+def test_retiring_without_a_successor_answers_the_queue(make: Make, driver: str) -> None:
+    worker = make(driver=driver).serving()
     worker.signal(signal.SIGSTOP)
     with connected(worker.port, 10) as waiting:
         worker.send(Retire("scale", successor=False))
@@ -250,7 +250,7 @@ def test_a_drain_waits_for_what_runs_and_says_how_far_it_is(make: Make) -> None:
         assert (progress.phase, progress.in_flight) == ("DRAINING", 1)
         assert progress.left is not None
         assert 10 < progress.left < 20
-        assert progress.tasks[0]["name"].startswith("GET /stream")
+        assert progress.tasks[0]["name"] == "GET /stream"
         assert rest(client).endswith(b"end\n\r\n0\r\n\r\n")
     worker.expect(Goodbye)
     assert worker.heard(Emptied)
@@ -299,20 +299,18 @@ def test_what_does_not_end_is_abandoned_with_its_exit_code(make: Make) -> None:
         assert worker.wait() == 5
 
 
-def test_a_stop_order_bounds_a_loop_that_is_blocked_afterwards(make: Make) -> None:
-    worker = make(
-        timeout_graceful_shutdown=1, timeout_cancel=0.2, timeout_lifespan_shutdown=0.2, drain_delay=0
-    ).serving()
-    with worker.connect() as client, worker.connect() as other:
-        request(client, "/stream")
-        client.recv(1)
-        worker.send(Drain("SIGTERM"))
-        worker.expect(Emptied)
-        request(other, "/block?60")
-        with contextlib.suppress(OSError):
-            other.recv(1)
-        threading.Event().wait(0)
-        worker.wait()
+@pytest.mark.parametrize("order", [Drain("SIGTERM"), Retire("reload", successor=True)])
+def test_an_order_bounds_a_loop_that_blocks_in_the_stop(make: Make, order: Drain | Retire) -> None:
+    """By the watchdog, which needs neither the loop nor a signal."""
+    worker = make(timeout_graceful_shutdown=1, timeout_cancel=0.2, timeout_lifespan_shutdown=0.2).serving()
+    with worker.connect() as client:
+        request(client, "/block-in-stop")
+        while worker.census().in_flight != {"request": 1}:
+            time.sleep(0.02)
+        worker.send(order)
+        assert worker.wait() == 1
+    assert "the stop took longer than it can" in worker.output
+    assert 'app.py", line' in worker.output, "the stacks"
 
 
 def test_no_report_file_is_written(make: Make, tmp_path: object) -> None:

@@ -51,9 +51,10 @@ def send_now(sock: socket.socket, message: Message, timeout: float = 1.0) -> boo
 
 
 def hung_up(sock: socket.socket) -> bool:
-    """Whether the other side is gone, and all that it had sent was read."""
+    """Whether the other side is gone, and all that it had sent was read. Leaves the socket non-blocking."""
     try:
-        return sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        sock.setblocking(False)
+        return sock.recv(1, socket.MSG_PEEK) == b""
     except (BlockingIOError, InterruptedError):
         return False
     except OSError:

@@ -20,10 +20,10 @@ def main() -> NoReturn:
 
 def _work(descriptor: int) -> int:
     from lastcall.base.errors import LastcallError  # noqa: PLC0415 - not before signals are quiet
-    from lastcall.channel.blocking import send_now  # noqa: PLC0415
-    from lastcall.channel.messages import ChannelError, Failed  # noqa: PLC0415
+    from lastcall.channel.messages import ChannelError  # noqa: PLC0415
     from lastcall.cli.run import collector_waits, tell  # noqa: PLC0415
     from lastcall.worker.boot import configure, receive_orders  # noqa: PLC0415
+    from lastcall.worker.failing import tell_parent  # noqa: PLC0415
 
     parent = os.getppid()
     try:
@@ -39,9 +39,7 @@ def _work(descriptor: int) -> int:
             from lastcall.worker.parentage import Parentage  # noqa: PLC0415
             from lastcall.worker.process import run_worker  # noqa: PLC0415
     except LastcallError as error:
-        code = tell(error)
-        send_now(orders.channel, Failed(str(error).splitlines()[0], code))
-        return code
+        return tell_parent(orders.channel, error, tell)
     return run_worker(orders, config, Parentage(parent), tell=tell)
 
 

@@ -50,7 +50,10 @@ GROUPS: Final = {
     ),
     "Responses": "What the server adds to responses.",
     "Logging": "Loggers are `lastcall.error` and `lastcall.access`.",
-    "Process": "Event loop and process.",
+    "Process": (
+        "Event loop and process. What the process is to the system (user, group, umask, pidfile, title, directory) is "
+        "the command's and `run()`'s to change; a `Server` in a program leaves it alone."
+    ),
     "Workers": "Several processes under a parent; [the fleet](../explanation/fleet.md) has the picture.",
     "Canary": "What a new generation must show before it gets all clients.",
     "Development": "Reload while files change.",

@@ -115,6 +115,15 @@ class Group:
         elif slot in self.listeners:
             self.listeners.pop(slot).close()
 
+    def undo(self, slot: int, before: Spread) -> None:
+        """Be without one that was made, or opened, a moment ago, whether or not ``steer`` knew of it."""
+        if slot in self.order:
+            with contextlib.suppress(LastcallError):  # then its index is nobody's: the kernel takes one by hash
+                self.steer(Spread(before.away | {slot}, before.favoured, before.share))
+            self.order.remove(slot)  # it was the last
+        if slot in self.listeners:
+            self.listeners.pop(slot).close()
+
 
 class Slots:
     """All listeners of a service: of each slot, and the shared ones. ``backlog``: how many may wait at each.
@@ -189,7 +198,7 @@ class Slots:
             if slot in self._numbers:
                 self._numbers.remove(slot)
             for group in self._groups.values():
-                group.remove(slot, Spread(before.away | {slot}, before.favoured, before.share))
+                group.undo(slot, before)
             raise
 
     # -- spreading -------------------------------------------------------------------------------------------------
@@ -267,7 +276,8 @@ class Slots:
     def descriptors(self, slot: int) -> list[tuple[int, int]]:
         """(index of the bind, descriptor) of each listener that is the slot's own."""
         self._known(slot)
-        return [(index, group.listeners[slot].fd) for index, group in sorted(self._groups.items())]
+        groups = sorted(self._groups.items())
+        return [(index, group.listeners[slot].fd) for index, group in groups if slot in group.listeners]
 
     @property
     def shared(self) -> list[tuple[int, int]]:
@@ -277,7 +287,8 @@ class Slots:
     def waiting(self, slot: int) -> int:
         """How many connections wait in a slot's accept queues."""
         self._known(slot)
-        return sum(_queue_length(group.listeners[slot].sock) for group in self._groups.values())
+        found = [group.listeners[slot] for group in self._groups.values() if slot in group.listeners]
+        return sum(_queue_length(listener.sock) for listener in found)
 
     def _ones(self) -> list[Listener]:
         """One listener of each bind."""

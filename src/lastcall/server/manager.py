@@ -61,6 +61,10 @@ class ServiceManager:
             if self._bound == math.inf:
                 self._extend()
 
+    def failed(self, error: Exception) -> None:
+        """Nothing is served: ``systemctl status`` says why."""
+        self._notifier.status(f"Error: {error}")
+
     def close(self) -> None:
         """The loop has ended."""
         if self._timer is not None:

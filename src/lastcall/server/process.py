@@ -89,7 +89,7 @@ def run_process(
         final=final,
         parent=0 if parent is None else parent.pid,
     )
-    server = Server(config, parent=parent)
+    server = Server.under_parent(config, parent)
     handler = SignalHandler(server, None if parent is None else parent.decides)
     if final:
         # The first to be registered is the last to be called: the application's functions still have the handlers.
@@ -119,8 +119,10 @@ def run_process(
                     code = max(code, ExitCode.ABANDONED)
                     server.amend(code, "there are tasks that do not end")
         except LastcallError as error:
+            manager.failed(error)
             code = max(code, tell(error))
         finally:
+            own.end()  # before what may end the process
             process_end.leave_threads(end, code)
     finally:
         own.end()

@@ -70,10 +70,20 @@ class Server:
 
     ``started`` is True while requests are served. ``drain()``, ``should_exit = True`` and ``force_exit = True`` stop
     the server from any thread; the last cancels at once what still runs. ``await wait_stopped()`` waits for the end, in
-    any loop. ``addresses`` are the real ones, port 0 too. ``parent`` is for lastcall's own workers.
+    any loop. ``addresses`` are the real ones, port 0 too.
     """
 
-    def __init__(self, config: Config, *, install_signal_handlers: bool = True, parent: Parent | None = None) -> None:
+    def __init__(self, config: Config, *, install_signal_handlers: bool = True) -> None:
+        self._set_up(config, None, install_signal_handlers=install_signal_handlers)
+
+    @classmethod
+    def under_parent(cls, config: Config, parent: Parent | None) -> Server:
+        """The server of one of lastcall's own workers; with None it is like any other."""
+        server = cls.__new__(cls)
+        server._set_up(config, parent, install_signal_handlers=True)
+        return server
+
+    def _set_up(self, config: Config, parent: Parent | None, *, install_signal_handlers: bool) -> None:
         self.config = config
         self.started = False
         self.importing = False
@@ -107,8 +117,8 @@ class Server:
                 again=self._again,
                 on_phase=self._phase_entered,
                 set_should_exit=self._set_should_exit,
-                on_interrupt=told.interrupted if told else _nothing,
-                on_order=told.ordered if told else _nothing,
+                on_interrupt=told.interrupted if told else lambda: None,
+                on_order=told.ordered if told else lambda: None,
                 progress=self._view.progress if parent is None else parent.progress,
                 on_draft=self._drafted if stop.report and parent is None else None,
                 on_report=self._reported,
@@ -587,7 +597,3 @@ class Server:
             except OSError as exc:
                 path = self.config.options.stop.report
                 logger.error("The report of the stop could not be written to %s: %s", path, exc.strerror)
-
-
-def _nothing() -> None:
-    """Nobody is told."""

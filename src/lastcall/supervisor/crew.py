@@ -91,6 +91,11 @@ class Crew:
         """Say a line."""
         self.out.append(do.Say(level, text))
 
+    def say_once(self, place: int, why: str, text: str) -> None:
+        """Say an error at a place in ``out``, unless a line behind it says why already."""
+        if not any(isinstance(one, do.Say) and why in one.text for one in self.out[place:]):
+            self.out.insert(place, do.Say(ERROR, text))
+
     def settle(self, request: int, ok: bool, text: str, report: dict[str, object] | None = None) -> None:
         """Answer an order."""
         self.out.append(do.Settled(request, ok, text, report))
@@ -184,8 +189,9 @@ class Crew:
     def fail_smoke(self, worker: Worker, failure: str) -> None:
         """It does not pass the smoke checks: it has nobody to serve, but a lifespan to shut down."""
         why = f"{worker} fails the smoke check: {failure}"
-        self.say(ERROR, f"{why}.")
+        place = len(self.out)
         self.fail(worker, why, lambda: self.retire(worker, "smoke"), FAILED_START)
+        self.say_once(place, why, f"Slot {worker.slot}: {why}.")
 
     def fail_stalled(self, worker: Worker) -> None:
         """Its event loop gives no sign of life."""
@@ -217,7 +223,10 @@ class Crew:
         """Where a successor says that it accepts, it is the holder, and its predecessor drains."""
         for slot in list(self.slots.values()):
             successor = slot.successor
+            # One that is late again waits until its event loop turns: its predecessor may still be at work.
             if successor is not None and slot.index in successor.accepts and successor.life is Life.SERVING:
+                if not successor.on_time:
+                    continue
                 predecessor, slot.holder, slot.successor = slot.holder, successor, None
                 slot.generation = successor.generation
                 if predecessor is not None and predecessor is not successor:

@@ -278,7 +278,7 @@ class Fleet:
             text = "No reload is under way." if roll is None else "It is being rolled back already."
             self.crew.settle(event.request, roll is not None, text)
             return
-        untouched = roll.stage is not Stage.ROLLING
+        untouched = roll.untouched
         roll.refuse()
         text = "Rolled back." if untouched else "Workers were replaced already: the reload is stopped where it stands."
         self.crew.settle(event.request, untouched, text)
@@ -366,7 +366,7 @@ class Fleet:
             slot = self.crew.slots.get(worker.slot)
             wait = slot.spawn_at - self.crew.now if slot is not None and self._may_fill(slot) else 0.0
             again = f"; the next try is in {wait:g} s" if wait > 0.0 else ""
-            self.crew.out.insert(place, do.Say(ERROR, f"Slot {worker.slot}: {why}{again}."))
+            self.crew.say_once(place, why, f"Slot {worker.slot}: {why}{again}.")
         else:
             if code and not worker.was_killed and worker.life is not Life.ENDING:
                 self.crew.say(WARNING, f"Slot {worker.slot}: {why}, while it was {worker.life.value}.")

@@ -44,8 +44,8 @@ class Cue(Enum):
     ACCEPTS = "accepts from its slot"
     RETIRE = "told to drain"
     STOPPED = "accepts no more"
-    STALL = "no heartbeat: SIGTERM"
-    END = "not wanted any more: SIGTERM"
+    STALL = "no heartbeat (SIGTERM)"
+    END = "not wanted any more (SIGTERM)"
     KILL = "SIGKILL"
     EXIT = "the process is gone"
 

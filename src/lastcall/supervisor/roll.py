@@ -26,7 +26,7 @@ from lastcall.supervisor import actions as do
 from lastcall.supervisor.attendance import Door, Slot
 from lastcall.supervisor.crew import ERROR, INFO, WARNING, Crew, Failure
 from lastcall.supervisor.events import ReloadOrdered
-from lastcall.supervisor.life import COMING, Life, Worker
+from lastcall.supervisor.life import Life, Worker
 from lastcall.supervisor.policy import DRAINING_MOST
 from lastcall.supervisor.trial import PROMOTE, MakeJudge, Trial
 
@@ -184,7 +184,12 @@ class Roll:
         if self.stage is Stage.HOLDING and self._trial is not None:
             self._trial.ask_person(approved=False)
         else:
-            self.withdraw("rolled back by order")
+            self.withdraw("rolled back by order" if self.untouched else "stopped by order")
+
+    @property
+    def untouched(self) -> bool:
+        """No worker has been replaced yet."""
+        return all(slot.generation != self.generation for slot in self._crew.regular())
 
     @property
     def trial(self) -> Trial | None:
@@ -195,6 +200,8 @@ class Roll:
 
     def advance(self) -> None:
         """Do the next thing, if its time has come."""
+        if self.stage in FINAL:
+            return
         trial = self._trial
         if trial is not None and self.stage in CANARY:
             self._advance_trial(trial)
@@ -257,10 +264,9 @@ class Roll:
     def _settle(self) -> None:
         crew = self._crew
         if self.stage is not Stage.INTERRUPTED:
-            for worker in crew.coming():
-                if worker.generation == self.generation and worker.slot in crew.slots and self._unserved(worker):
-                    crew.detach(worker)
-                    crew.dismiss(worker, "reload")
+            if self._current is not None and (coming := self._current.successor) is not None:
+                # On its way to a slot of the old generation; a canary that was promoted may be, too.
+                crew.dismiss(coming, "reload" if self._trial is None or coming is not self._trial.worker else "canary")
             if self._trial is not None:
                 self._trial.clear_away()
             crew.out.append(do.Notify("READY"))
@@ -273,10 +279,6 @@ class Roll:
         report = {**self.report, "outcome": self.stage.value, "reason": reason, **self._generations()}
         for request in self.requests:
             crew.settle(request, ok, text, report)
-
-    def _unserved(self, worker: Worker) -> bool:
-        """Whether the worker was to take a slot from the old generation."""
-        return worker.life in COMING and self._crew.slots[worker.slot].generation < self.generation
 
     def _text(self) -> str:
         if self.stage is Stage.FINISHED:

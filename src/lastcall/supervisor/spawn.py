@@ -16,8 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-import lastcall
-
 MODULE = "lastcall.cli.worker"
 
 NUMBER = "LASTCALL_WORKER_ID"
@@ -150,5 +148,5 @@ def _found_in_first_place() -> bool:
     """Whether this process found lastcall in the directory that ``-m`` or a script puts first: no package is there."""
     if not sys.path:
         return False
-    home = os.path.dirname(os.path.dirname(os.path.abspath(lastcall.__file__)))
+    home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     return os.path.realpath(sys.path[0] or os.getcwd()) == os.path.realpath(home)

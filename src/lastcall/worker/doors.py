@@ -64,6 +64,7 @@ class SlotDoors(Doors):
         self._visitors: set[Connection] = set()
         self._on_closed = on_closed
         self._parent_is_gone = False
+        self._no_newcomers = False
 
     # -- what the parent orders -----------------------------------------------------------------------------------
 
@@ -85,11 +86,13 @@ class SlotDoors(Doors):
             self.listeners.append(listener)
 
     def accept(self, slots: tuple[int, ...]) -> tuple[int, ...]:
-        """Accept from the listeners of exactly these slots; return those that can be accepted from."""
+        """Accept from the listeners of exactly these slots; return those that are accepted from.
+
+        A slot without listeners of its own is one of them: all that the service listens on is shared then.
+        """
         if self.closed or self.leaving:
             return ()
-        there = {held.slot for held in self._held}
-        self._accepting = tuple(slot for slot in slots if slot in there)
+        self._accepting = slots
         self._watch()
         return self._accepting
 
@@ -155,9 +158,8 @@ class SlotDoors(Doors):
             for held in self._held:
                 if not held.outside:
                     guarded(partial(_shut, held.listener.sock), "a listener")
-        inside = {held.slot for held in self._held if not held.outside}
-        self._watch(outside=False)
-        self._accepting = tuple(slot for slot in self._accepting if slot in inside)
+        self._no_newcomers = True
+        self._watch()
         guarded(serving.driver.accept_waiting, "the accept queues")
 
     def close(self) -> None:
@@ -188,11 +190,13 @@ class SlotDoors(Doors):
 
     # -- private --------------------------------------------------------------------------------------------------
 
-    def _watch(self, *, outside: bool = True) -> None:
+    def _watch(self) -> None:
         """Have the driver accept from those that are to be accepted from now."""
         if self._serving is not None:
             wanted = [
-                held.listener for held in self._held if held.slot in self._accepting and (outside or not held.outside)
+                held.listener
+                for held in self._held
+                if held.slot in self._accepting and not (held.outside and self._no_newcomers)
             ]
             self._serving.driver.accept_from([self._private, *wanted])
 

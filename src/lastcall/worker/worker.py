@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lastcall.base.lost_workers import add_lost
 from lastcall.base.record import replace
 from lastcall.channel import messages
-from lastcall.channel.blocking import hung_up, send_now
+from lastcall.channel.blocking import hung_up
 from lastcall.channel.endpoint import Endpoint
 from lastcall.server.guarding import guarded
 from lastcall.server.parent import Parent
@@ -56,7 +56,6 @@ class Worker(Parent):
         self.role = f"worker {boot.worker}"
         self._parentage = parentage
         self._channel = orders.channel
-        self._last = orders.channel.dup()  # for what is said when the loop has ended
         self._heartbeat = Heartbeat(orders.page, boot.beat)
         self._doors = SlotDoors(orders.private, config.options.net.binds, self._doors_closed)
         self._doors.add(boot.slots, boot.binds, orders.listeners)
@@ -94,6 +93,7 @@ class Worker(Parent):
         The watchdog, which counts on its own, has the same rule.
         """
         if not self._parentage.alive:
+            self._orphaned()
             return False
         if signum == signal.SIGTERM:
             if self._serving is None:
@@ -148,14 +148,7 @@ class Worker(Parent):
     def let_go(self) -> None:
         if self._endpoint is not None:
             self._endpoint.let_go()
-        self._last.close()
         self._moves.let_go()
-
-    # -- when no loop runs ----------------------------------------------------------------------------------------
-
-    def failed(self, reason: str, code: int, text: str) -> bool:
-        """The start has failed: tell the parent, in a line and with all that there is; whether it can be told."""
-        return send_now(self._last, messages.Failed(reason, code, text), LAST_WORDS)
 
     # -- orders ---------------------------------------------------------------------------------------------------
 
@@ -175,15 +168,20 @@ class Worker(Parent):
     def _lost(self, error: ChannelError | None) -> None:
         """Nobody is left who could give orders, or tell of the stop: that is an order, and the log gets its lines."""
         assert self._controller is not None, "the loop runs"
-        gone = not self._parentage.alive
-        if gone:
-            self._doors.orphaned()
+        if gone := not self._parentage.alive:
+            self._orphaned()
         if error is not None:
             logger.error("The channel to the parent broke: %s", error)
         elif not self._controller.ordered:
             logger.error("The parent %s: stopping.", "is gone" if gone else "has closed the channel")
         self._controller.level = logging.INFO
         self._order("parent-lost")
+
+    def _orphaned(self) -> None:
+        """Nobody shuts the door for us, nor tells of the stop. Also in a handler, which may come before the channel."""
+        self._doors.orphaned()
+        if self._controller is not None:
+            self._controller.level = logging.INFO
 
     def _order(self, cause: str, level: int = 1, *, interactive: bool = False) -> None:
         assert self._controller is not None, "the loop runs"

@@ -18,6 +18,9 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         return
     if path == "/block":
         time.sleep(float(scope["query_string"] or b"1"))
+    if path == "/block-in-stop":
+        await scope["extensions"]["lastcall.drain"]["notice"].wait()
+        time.sleep(3600)
     if path == "/midway":
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"so far", "more_body": True})

@@ -126,8 +126,8 @@ CATALOGUE: Final[Mapping[str, Entry]] = {
     "service-type": Entry(
         "The host",
         _ERROR,
-        "`Type=` waits for what the server does not do (`notify`, `forking`, `oneshot`), or `WatchdogSec` for "
-        "messages that it does not send.",
+        "`Type=` waits for what the server does not do (`forking`, `oneshot`; `notify` with another server than "
+        "lastcall and gunicorn), or `WatchdogSec` for messages that it does not send (another than lastcall).",
         "`Type=exec`, without `WatchdogSec`",
     ),
     "restart": Entry(

@@ -154,4 +154,8 @@ def _missing_extras(options: ServerOptions) -> tuple[tuple[str, str], ...]:
         wanted.append(("--env-file", "dotenv", "dotenv"))
     if isinstance(options.log.config, str) and options.log.config.endswith((".yaml", ".yml")):
         wanted.append((f"--log-config {options.log.config}", "yaml", "yaml"))
+    if options.reload.wanted:
+        wanted.append(("--reload", "watchfiles", "reload"))
+    if options.process.title is not None:
+        wanted.append(("--proc-title", "setproctitle", "proctitle"))
     return tuple((flag, extra) for flag, module, extra in wanted if importlib.util.find_spec(module) is None)
