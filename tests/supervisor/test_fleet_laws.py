@@ -1,8 +1,9 @@
 """The laws of the fleet, for workers that boot, fail, die, stall and answer in any order, and any orders at any time.
 
 ``World`` checks after each event: each open slot is accepted from while anybody is able to; nobody of an old generation
-is retired before somebody of the new one accepts; never two slots at once; at most two drain in a roll; actions name
-workers that live; nobody is spawned after the stop order; each order is settled once; slots open and close at the end.
+is retired before somebody of the new one accepts; never two slots at once, two in a roll; at most two drain in a roll;
+actions name workers that live; nobody is spawned after the stop order; each order is settled once; slots open and close
+at the end.
 """
 
 from __future__ import annotations
