@@ -19,7 +19,7 @@ from lastcall.channel.messages import Census
 from lastcall.supervisor import actions as do
 from lastcall.supervisor import events as on
 from lastcall.supervisor.fleet import Fleet
-from lastcall.supervisor.policy import DRAINING_MOST, FleetPolicy
+from lastcall.supervisor.policy import DRAINING_MOST, ROLLED_AT_ONCE, FleetPolicy
 
 SIGTERM, SIGKILL = 15, 9
 
@@ -408,7 +408,7 @@ class World:
             for slot in self.slots - self.closing:
                 assert self._heard(slot) is None or self.attendants(slot), f"nobody accepts from slot {slot}"
         replacing = [one for one in self.status["slots"] if one["worker"] is not None and one["successor"] is not None]
-        assert len(replacing) <= 1, "two slots at once"
+        assert len(replacing) <= (1 if self.status["roll"] is None else ROLLED_AT_ONCE), "too many slots at once"
         drains = [sim for sim in self.sims.values() if sim.told == "retire"]
         assert len([sim for sim in drains if self._cause(sim) == "reload" and sim.clean]) <= DRAINING_MOST
 

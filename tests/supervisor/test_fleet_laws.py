@@ -2,8 +2,8 @@
 
 ``World`` checks after each event: each open slot is accepted from while anybody is able to, also in a stop until its
 queue is empty; nobody is retired before somebody else says that it accepts from the same slot, whatever workers answer;
-never two slots at once; at most two drain in a roll; actions name workers that live; nobody is spawned after the stop
-order; each order is settled once; slots open and close at the end.
+never two slots at once, two in a roll; at most two drain in a roll; actions name workers that live; nobody is spawned
+after the stop order; each order is settled once; slots open and close at the end.
 """
 
 from __future__ import annotations

@@ -94,10 +94,10 @@ def test_a_recycling_whose_successor_fails_keeps_the_old_worker_and_is_tried_aga
 
 
 def test_recycling_waits_for_a_roll_and_the_roll_does_it() -> None:
-    world = service(FleetPolicy(count=2), slow=(3,))
+    world = service(FleetPolicy(count=2), slow=(3, 4))
     request = world.reload()
     wants(world, world.holder(1), "max-requests")
-    assert len(world.actions(do.Spawn)) == 3
+    assert len(world.actions(do.Spawn)) == 4
     world.behaviour = lambda sim: ""
     world.settle()
     assert world.answers[request].ok

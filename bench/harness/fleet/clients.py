@@ -181,7 +181,7 @@ class _Connection:
         return self._announced or self._reader.at_eof() or self._reader.exception() is not None
 
     async def ask(self, request: bytes) -> bytes:
-        """The body of the answer. Raises OSError or EOFError when there is none, ValueError or LookupError when it is wrong."""
+        """The body of the answer. Raises OSError or EOFError without one, ValueError or LookupError for a wrong one."""
         self._writer.write(request)
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
         if head[0].split()[1] != "200":

@@ -146,7 +146,7 @@ class ReloadOptions(Record):
     dirs: tuple[str, ...] = ()
     includes: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
-    delay: float = 0.25
+    delay: float = 0.05
 
 
 class ProcessOptions(Record):

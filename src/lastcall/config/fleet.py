@@ -150,7 +150,7 @@ FLEET: Final = (
     Option(
         name="reload_delay",
         kind=Seconds(),
-        default=0.25,
+        default=0.05,
         group="Development",
         help="Time for which files must have been quiet before a change counts.",
     ),

@@ -29,7 +29,10 @@ KILL_MARGIN: Final = 1.0
 """Seconds behind the longest that a stop can take: the worker's own watchdog (0.5 s) speaks first, with its stacks."""
 
 DRAINING_MOST: Final = 2
-"""So many workers that were replaced may drain at once, before the next slot's successor is spawned."""
+"""So many workers may drain at once before another one is replaced."""
+
+ROLLED_AT_ONCE: Final = DRAINING_MOST
+"""So many slots does a roll work on at once, from the spawn of a successor to the end of its predecessor."""
 
 AGE_JITTER: Final = 0.1
 """Workers that were started together are replaced apart: by up to this part of their age."""

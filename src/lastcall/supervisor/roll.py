@@ -2,9 +2,12 @@
 
 Theory of operation
 -------------------
-A roll brings a new *generation* to every slot, one after the other. A slot's successor is spawned, becomes ready, is
-checked and accepts on the same sockets as its predecessor; only then its predecessor drains, and passes its connections
-on. The next slot follows when the predecessor accepts no more and at most one other still drains.
+A roll brings a new *generation* to every slot. A slot's successor is spawned, becomes ready, is checked and accepts on
+the same sockets as its predecessor; only then its predecessor drains, and passes its connections on.
+
+It works on two slots at once (``ROLLED_AT_ONCE``), since most of a roll is waiting for imports: a slot counts from the
+spawn of its successor until its predecessor has drained. That is what bounds the memory: the service never has more
+than two workers too many. A slot is only begun when every predecessor that was told to go accepts no more.
 
 Until the first successor accepts (``FIRST``; with a canary ``OPENING``, ``TRYING``, ``HOLDING``) no worker has been
 told to go: what fails here leaves the service ``UNCHANGED``. What fails later (``ROLLING``) stops the roll where it
@@ -27,7 +30,7 @@ from lastcall.supervisor.attendance import Door, Slot
 from lastcall.supervisor.crew import ERROR, INFO, WARNING, Crew, Failure
 from lastcall.supervisor.events import ReloadOrdered
 from lastcall.supervisor.life import Life, Worker
-from lastcall.supervisor.policy import DRAINING_MOST
+from lastcall.supervisor.policy import ROLLED_AT_ONCE
 from lastcall.supervisor.trial import PROMOTE, MakeJudge, Trial
 
 
@@ -98,8 +101,8 @@ class Roll:
         self.development = order.development
         self.report: dict[str, object] = {}
         self._crew = crew
-        self._current: Slot | None = None
-        self._predecessor: Worker | None = None
+        self._current: list[Slot] = []  # those whose successors are on their way
+        self._predecessors: list[Worker] = []
         self._failure = ""
         self._began = crew.now
         self._clear()
@@ -155,8 +158,7 @@ class Roll:
                 trial.lost(failure.why)
                 self.report = dict(trial.verdict.report) if trial.verdict is not None else {}
                 self._fail(failure.why)
-        elif self._current is not None and worker.slot == self._current.index and failure.coming:
-            self._current = None
+        elif failure.coming and worker.slot in [slot.index for slot in self._current]:
             self._fail(failure.why)
         elif failure.early:
             # It was ready, and clean, and did not survive its first clients.
@@ -211,12 +213,11 @@ class Roll:
         trial = self._trial
         if trial is not None and self.stage in CANARY:
             self._advance_trial(trial)
-        current = self._current
-        if current is not None and current.successor is None:
-            self._current = None
-            if current.generation == self.generation:
+        for slot in [slot for slot in self._current if slot.successor is None]:
+            self._current.remove(slot)
+            if slot.generation == self.generation:
                 self.take(Turn.SERVES)
-        if self.stage in (Stage.FIRST, Stage.ROLLING) and self._current is None:
+        if self.stage in (Stage.FIRST, Stage.ROLLING):
             self._next()
 
     def _advance_trial(self, trial: Trial) -> None:
@@ -243,15 +244,19 @@ class Roll:
 
     def _next(self) -> None:
         crew, trial = self._crew, self._trial
-        if self._predecessor is not None and self._predecessor.life is Life.RETIRING:
+        if any(worker.life is Life.RETIRING for worker in self._predecessors):
             return
-        left = [slot for slot in crew.open() if slot.generation < self.generation]
-        if not left:
+        # A slot that has nobody comes first: it is a neighbour's burden.
+        left = sorted(
+            (slot for slot in crew.open() if slot.generation < self.generation and slot not in self._current),
+            key=lambda slot: (slot.holder is not None, slot.index),
+        )
+        if not left and not self._current:
             self.take(Turn.COMPLETE)
-        elif crew.draining() < DRAINING_MOST:
-            # A slot that has nobody comes first: it is a neighbour's burden.
-            slot = min(left, key=lambda slot: (slot.holder is not None, slot.index))
-            self._current, self._predecessor = slot, slot.holder
+        for slot in left[: max(0, ROLLED_AT_ONCE - crew.draining() - len(self._current))]:
+            self._current.append(slot)
+            if slot.holder is not None:
+                self._predecessors.append(slot.holder)
             if trial is not None and trial.slot.index in crew.slots and trial.slot.door is Door.OPEN:
                 trial.move_to(slot)
             else:
@@ -270,9 +275,10 @@ class Roll:
     def _settle(self) -> None:
         crew = self._crew
         if self.stage is not Stage.INTERRUPTED:
-            if self._current is not None and (coming := self._current.successor) is not None:
+            for coming in [slot.successor for slot in self._current if slot.successor is not None]:
                 # On its way to a slot of the old generation; a canary that was promoted may be, too.
                 crew.dismiss(coming, "reload" if self._trial is None or coming is not self._trial.worker else "canary")
+            self._current.clear()
             if self._trial is not None:
                 self._trial.clear_away()
             crew.out.append(do.Notify("READY"))
@@ -317,7 +323,7 @@ class Roll:
             "generation": self.generation,
             "stage": self.stage.value,
             "seconds": now - self._began,
-            "slot": self._current.index if self._current is not None else None,
+            "slots": [slot.index for slot in self._current],
             "done": sum(slot.generation == self.generation for slot in self._crew.regular()),
             "canary": self._trial.status(now) if self._trial is not None else None,
         }
