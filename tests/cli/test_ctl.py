@@ -201,6 +201,14 @@ def test_a_reload_that_is_rolled_back_fails_the_command(ctl: Command, parent: Se
     assert document["report"] == {"failure": "/docs"}
 
 
+def test_why_an_order_failed_is_shown_once_where_the_log_has_said_it(ctl: Command, parent: Serving) -> None:
+    # The stand-in logs this line when an order comes, as the parent's fleet does when a reload has failed.
+    parent.service.outcomes["reload"] = Outcome(False, "begun: reload")
+    done = ctl.run("reload")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("begun: reload") == 1
+
+
 def test_who_leaves_does_not_take_the_order_back(ctl: Command, parent: Serving) -> None:
     parent.service.slow.add("reload")
     process = ctl.start("reload")

@@ -71,10 +71,27 @@ def test_what_runs_in_all_workers(tmp_path: Path) -> None:
         assert service.process._stdout.wait(lambda text: text.count("slow began") == 6, 10)
         with Peer(str(service.control)) as control:
             found = json.loads(control.get("/inflight").body)["inflight"]
+            rows = json.loads(control.get("/status").body)["workers"]
         assert [one["path"] for one in found] == ["/slow/60"] * 6
         assert {one["worker"] for one in found} <= {1, 2}
+        assert sum(row["in_flight"].get("request", 0) for row in rows) == 6
+        assert sum(row["served"] for row in rows) >= 40  # those of wait_workers
+        assert all(row["rss"] > 2**20 and row["errors"] == 0 for row in rows)
         for peer in peers:
             peer.close()
+        assert service.process.stop() == 0
+
+
+def test_the_status_does_not_wait_for_a_worker_whose_loop_is_blocked(tmp_path: Path) -> None:
+    with Service(tmp_path, *TWO, "--timeout-graceful-shutdown", "1") as service:
+        service.wait_workers(2)
+        with service.connect() as peer, Peer(str(service.control)) as control:
+            peer.request("/block/4")
+            assert service.process._stdout.wait(lambda text: "block began" in text, 10)
+            rows = json.loads(control.get("/status").body)["workers"]
+            assert sorted(row["served"] is None for row in rows) == [False, True]
+            assert all(row["rss"] > 2**20 for row in rows)
+            assert peer.answer().status == 200
         assert service.process.stop() == 0
 
 

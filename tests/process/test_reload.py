@@ -206,6 +206,17 @@ def test_a_kept_alive_connection_gets_the_new_answer_without_a_new_connection(
             time.sleep(0.02)
 
 
+def test_nothing_is_checked_that_was_not_asked_for(project: Project) -> None:
+    project.save("app.py", APP.replace("    events =", "    print(scope['path'], flush=True)\n    events ="))
+    with project.serve() as server:
+        server.wait_ready()
+        changed(server, project, "two")
+        project.answer("three")
+        wait_for(server, "three")
+        assert server.stop() == 0
+    assert {"/docs", "/openapi.json"}.isdisjoint(server.stdout.split())
+
+
 def test_a_change_of_the_environment_file_is_a_reload(project: Project) -> None:
     project.save(".env", "COLOUR=red\n")
     with project.serve("--env-file", ".env") as server:

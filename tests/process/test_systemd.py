@@ -200,8 +200,12 @@ def test_a_parent_speaks_for_its_workers(start: Start, manager: Manager) -> None
     server.wait_ready()
     with Peer(server.addresses[0]) as peer:
         assert json.loads(peer.get().body)["systemd"] == []
+    server.signal(signal.SIGHUP)
+    server.wait_for("Reloaded")
     assert server.stop() == 0
     messages = manager.rest()
+    states = [state for message in messages for state in ("READY", "RELOADING", "STOPPING") if state in message]
+    assert states == ["READY", "RELOADING", "READY", "STOPPING"]
     (stopping,) = [n for n, message in enumerate(messages) if "STOPPING" in message]
     assert all("READY" not in message for message in messages[stopping:])
 

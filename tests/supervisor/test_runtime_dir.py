@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,6 +116,20 @@ def test_only_sockets_that_somebody_listens_on_are_found(tmp_path: Path) -> None
         (directory / "notes.txt").touch()
         found = find(environ, UID, run=str(tmp_path / "none"))
     assert [(one.name, one.path) for one in found] == [("9000", f"{directory}/9000.sock")]
+
+
+def test_what_a_killed_service_has_left_is_removed_but_not_one_that_may_be_starting(tmp_path: Path) -> None:
+    directory = tmp_path / "lastcall"
+    with listening(directory / "9000.sock"):
+        for name in ("8000.sock", "8001.sock"):
+            with socket.socket(socket.AF_UNIX) as crashed:
+                crashed.bind(str(directory / name))
+        (directory / "8002.sock").touch()  # no socket, and none of ours
+        long_ago = time.time() - 2 * runtime_dir.STALE_AFTER
+        for name in ("8000.sock", "8002.sock", "9000.sock"):
+            os.utime(directory / name, (long_ago, long_ago))
+        find({"XDG_RUNTIME_DIR": str(tmp_path)}, UID, run=str(tmp_path / "none"))
+        assert sorted(os.listdir(directory)) == ["8001.sock", "8002.sock", "9000.sock"]
 
 
 def test_sockets_in_a_directory_that_others_can_write_to_are_not_looked_at(tmp_path: Path, temporary: Path) -> None:

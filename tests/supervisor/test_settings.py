@@ -35,11 +35,11 @@ def test_that_of_a_command_line_too() -> None:
 
 
 def test_what_cannot_be_had_there_is_named_all_of_it() -> None:
-    def make_loop() -> asyncio.AbstractEventLoop:
+    def loop() -> asyncio.AbstractEventLoop:  # has no name that a module has
         return asyncio.new_event_loop()
 
     with pytest.raises(ConfigError) as caught:
-        pack(Config("app:app", loop=make_loop, log_config={"stream": sys.stdout}, workers=2))
+        pack(Config("app:app", loop=loop, log_config={"stream": sys.stdout}, workers=2))
     assert [error.option for error in caught.value.errors] == ["loop", "log_config"]
 
 

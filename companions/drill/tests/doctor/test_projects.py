@@ -288,6 +288,11 @@ def test_lastcall_speaks_to_systemd(doctor: Doctor, lines: str) -> None:
     assert doctor.ask("--unit", "app.service") == []
 
 
+def test_under_a_parent_a_limit_of_requests_ends_no_service(doctor: Doctor) -> None:
+    doctor.write({UNIT: GOOD[UNIT].replace(EXEC, f"{EXEC} --workers 2 --limit-max-requests 9")})
+    assert doctor.ask("--unit", UNIT) == []
+
+
 def test_a_drop_in_wins(doctor: Doctor) -> None:
     doctor.write(
         {
