@@ -17,7 +17,7 @@ from typing import Self
 
 from testing.pages import Page, Step
 
-PATIENCE = 15.0
+PATIENCE = 40.0
 PORT = "8000"
 ADDRESS_FLAGS = re.compile(r"--(bind|fd|host|port|uds)\b")
 READY = "lastcall running on"
