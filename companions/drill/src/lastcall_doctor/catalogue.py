@@ -133,7 +133,8 @@ CATALOGUE: Final[Mapping[str, Entry]] = {
     "restart": Entry(
         "The host",
         _WARNING,
-        "The unit would not start the server again after a crash, or after `--limit-max-requests`, which ends with 0.",
+        "The unit would not start the server again after a crash, or after `--limit-max-requests`, which without a "
+        "parent ends with 0.",
         "`Restart=on-failure`, `Restart=always`",
     ),
     "readiness": Entry(
