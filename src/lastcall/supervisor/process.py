@@ -27,7 +27,7 @@ from lastcall.server.parts import budgets_of
 from lastcall.server.process import ProcessGuard
 from lastcall.server.report_file import ReportFile, report_file
 from lastcall.server.teardown import close_loop
-from lastcall.supervisor.canary.smoke import checks_for, smoke
+from lastcall.supervisor.canary.smoke import Discovery, checks_for, smoke
 from lastcall.supervisor.control_server import ControlServer
 from lastcall.supervisor.events import UpgradeReady
 from lastcall.supervisor.fleet import Fleet
@@ -134,6 +134,7 @@ class _Process:
         self._scaled = 0  # the number of slots that a predecessor has left
         self._cause = ""
         self._ordered = math.inf
+        self._discovery = Discovery()
         self._reloading = False  # as the service manager has been told
         self._inheritance: Inheritance | None = inheritance(os.environ)
 
@@ -246,9 +247,16 @@ class _Process:
         options = self._service.config.options
         if options.reload.wanted and not options.canary.smoke:
             return ""  # a person sees what does not work, and wants to see it soon
-        old = next((one for one in self._parent.workers if one.accepts and one.generation < worker.generation), None)
-        checks = await checks_for(options.canary.smoke, options.http.health_path, None if old is None else old.path)
-        return await smoke(worker.path, checks)
+        prefix, there = options.http.health_path, tuple[str, ...]()
+        older = [one for one in self._parent.workers if one.accepts and one.generation < worker.generation]
+        if older and not options.canary.smoke:
+            old = max(older, key=lambda one: one.generation)
+            there = await self._discovery.ask(old.generation, old.path)
+        checks = checks_for(options.canary.smoke, f"{prefix}/ready" if prefix else "", there)
+        failure = await smoke(worker.path, checks)
+        if not failure:
+            self._discovery.passed(worker.generation, checks)
+        return failure
 
     def _notify(self, state: str, status: str) -> None:
         """READY after a reload. For the first time it is the guard's, and so is STOPPING."""
