@@ -38,7 +38,7 @@ from lastcall.supervisor.runtime_dir import name_of
 from lastcall.supervisor.service import ParentService
 from lastcall.supervisor.settings import pack
 from lastcall.supervisor.signals import Signals
-from lastcall.supervisor.upgrade import Inheritance, Upgrade, inheritance
+from lastcall.supervisor.upgrade import VARIABLE, Inheritance, Upgrade, inheritance
 from lastcall.systemd.activation import take_sockets
 from lastcall.systemd.notify import Notifier, take_place
 
@@ -70,6 +70,7 @@ def run_supervisor(config: Config, *, tell: Callable[[LastcallError], int], fina
     configure_logging(config.options.log)
     config = on_systemds_sockets(config, activation)
     notifier = Notifier(place)
+    notifier.silent = VARIABLE in os.environ  # until it serves, its predecessor is the service
     # The kill timers of workers give them a moment more than their longest stop, and the parent ends after them.
     budgets = budgets_of(config.options.stop)
     budgets = replace(budgets, lifespan_shutdown=budgets.lifespan_shutdown + KILL_MARGIN)
@@ -146,13 +147,19 @@ class _Process:
             self._own.take_pidfile()
         with ExitStack() as stack:
             self._slots, inherited_control = await self._bind()
-            self._upgrade = Upgrade(self._config.options.net.binds, self._slots.handover, self._successor_serves)
+            self._upgrade = Upgrade(
+                self._config.options.net.binds,
+                self._slots.handover,
+                self._successor_serves,
+                self._alone,
+                self._notifier.environment,
+            )
             stack.callback(self._upgrade.close)
             stack.callback(self._close_doors)
             fleet = Fleet(self._policy(self._config), time.monotonic())
             self._parent = Parent(fleet, self._seams(), self._settings, self._slots.numbers)
             stack.callback(self._parent.close)
-            self._service = ParentService(self._parent, self._config, policy=self._policy, upgrader=self._upgrade.run)
+            self._service = ParentService(self._parent, self._config, policy=self._policy, upgrade=self._upgrade)
             self._control = self._make_control(inherited_control)
             if self._inheritance is None:
                 self._open_control()
@@ -177,8 +184,8 @@ class _Process:
         net = self._config.options.net
         if self._inheritance is not None:
             self._inheritance.on_alone = self._alone
-            state, fds, control = await self._inheritance.take(net.binds)
-            slots = Slots.inherited(net.binds, net.backlog, state, fds)
+            self._config, state, fds, control = await self._inheritance.take(self._config)
+            slots = Slots.inherited(self._config.options.net.binds, net.backlog, state, fds)
             self._scaled = len(slots.numbers)
             return slots, control
         slots = Slots(net.binds, net.backlog)
@@ -284,9 +291,13 @@ class _Process:
         self._slots.claim()
         self._guard.own_sockets(self._slots.files)
         inheritance.serving()
+        self._notifier.silent = False
+        self._notifier.main_pid(os.getpid())
+        self._guard.ready()
 
     def _say_where(self) -> None:
-        self._guard.ready()
+        if self._inheritance is None:
+            self._guard.ready()
         for url in self._slots.urls:
             logger.info("lastcall running on %s (Press CTRL+C to quit)", url)
         count = self._config.options.workers.count
@@ -336,7 +347,7 @@ class _Process:
     # -- an upgrade -----------------------------------------------------------------------------------------------
 
     def _alone(self, tries: int = OPEN_DOOR_TRIES) -> None:
-        """The old parent was killed. Its workers drain for a while, and shut the door: they know of no heir."""
+        """The other parent is gone. If it was killed, its workers drain, and shut the door: they know of no heir."""
         self._slots.open_door()
         if tries > 1 and not self._parent.stopping:
             asyncio.get_running_loop().call_later(OPEN_DOOR_PAUSE, self._alone, tries - 1)

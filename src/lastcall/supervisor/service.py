@@ -20,6 +20,7 @@ from lastcall.supervisor.settings import pack
 if TYPE_CHECKING:
     from lastcall.supervisor.parent import Parent
     from lastcall.supervisor.policy import FleetPolicy
+    from lastcall.supervisor.upgrade import Upgrade
     from lastcall.supervisor.workers import Worker
 
 logger = logging.getLogger("lastcall.error")
@@ -34,7 +35,7 @@ STATUS_SECONDS: Final = 0.5
 class ParentService:
     """The orders, for the control socket (``control.Service``) and for signals (``signals.Orders``).
 
-    ``upgrader()`` carries an upgrade out, ``policy(config)`` is what a configuration is to the fleet.
+    ``policy(config)`` is what a configuration is to the fleet.
     """
 
     def __init__(
@@ -43,19 +44,19 @@ class ParentService:
         config: Config,
         *,
         policy: Callable[[Config], FleetPolicy],
-        upgrader: Callable[[], Awaitable[Outcome]],
+        upgrade: Upgrade,
     ) -> None:
         self.config = config
         self.facts: dict[str, Any] = {}  # for the status: what does not change
         self._since = time.monotonic()
         self._parent = parent
         self._policy = policy
-        self._upgrader = upgrader
+        self._next = upgrade
         self._tasks: set[asyncio.Future[Any]] = set()
         self._orders: Mapping[str, Callable[..., Awaitable[Outcome]]] = {
             "reload": self._reload,
             "promote": lambda: parent.order(events.PromoteOrdered),
-            "rollback": lambda: parent.order(events.RollBackOrdered),
+            "rollback": self._roll_back,
             "scale": self._scale,
             "stop": self._stop,
             "stacks": self._stacks,
@@ -66,13 +67,14 @@ class ParentService:
 
     def doing(self) -> str:
         """What is under way, in a line."""
-        return self._parent.fleet.doing(time.monotonic())
+        return self._parent.fleet.doing(time.monotonic()) or self._next.doing()
 
     async def status(self) -> dict[str, Any]:
         """The fleet's own, what does not change, and what the workers tell of themselves."""
         told = await self._take_censuses(STATUS_SECONDS)
         now = time.monotonic()
         found = {**self.facts, "age": now - self._since, **self._parent.fleet.status(now)}
+        found |= {"doing": self.doing(), "upgrade": self._next.status()}
         for row in found["workers"]:
             worker = self._parent.workers.get(row["worker"])
             if worker is not None:
@@ -184,7 +186,12 @@ class ParentService:
     async def _upgrade(self) -> Outcome:
         if self._parent.stopping:
             return Outcome(False, "Not upgraded: the service stops")
-        return await self._upgrader()
+        return await self._next.run()
+
+    async def _roll_back(self) -> Outcome:
+        if self._next.under_way:
+            return await self._next.roll_back()
+        return await self._parent.order(events.RollBackOrdered)
 
 
 def _unchangeable(old: Config, new: Config) -> str | None:

@@ -50,16 +50,27 @@ class Notifier:
     """Tells the manager at ``place``; without one, all of this does nothing. Cheap to make, and safe in any thread.
 
     Only ``ready``, ``reloading``, ``stopping`` and ``main_pid`` may wait for a moment, when the manager's queue is
-    full; ``alive``, ``status`` and ``extend`` may be called by a signal's handler.
+    full; ``alive``, ``status`` and ``extend`` may be called by a signal's handler. While it is ``silent``, nothing of
+    it goes out.
     """
 
     def __init__(self, place: Place) -> None:
+        self.silent = False
+        self._place = place
         self._address = _address(place.address)
         self._socket: socket.socket | None = None
         self.watchdog = place.watchdog if place.address else math.inf
         if self._address:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)  # PEP 446: no child inherits it
             self._socket.setblocking(False)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables of ``place``, for a process that is to be the service after this one."""
+        found = {"NOTIFY_SOCKET": self._place.address} if self._place.address else {}
+        if self.watchdog < math.inf:
+            found["WATCHDOG_USEC"] = str(int(self.watchdog * 1e6))
+        return found
 
     @property
     def listening(self) -> bool:
@@ -107,7 +118,7 @@ class Notifier:
     def _send(self, *lines: str, patience: float = 0.0) -> bool:
         """Send one datagram; whether it went out."""
         sock = self._socket
-        if sock is None:
+        if sock is None or self.silent:
             return False
         message = "\n".join(line for line in lines if line).encode("utf-8", "replace")
         deadline = time.monotonic() + patience
