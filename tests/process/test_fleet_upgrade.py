@@ -211,6 +211,12 @@ def test_an_upgrade_under_systemd_keeps_its_sockets_and_is_the_main_process(tmp_
                     with Peer(address) as peer:
                         assert peer.get("/generation").body == b"2"
                 assert all("STOPPING" not in message for message in manager.messages), "of the old one: it goes on"
+                writer.deploy(generation="3")
+                os.kill(fresh, signal.SIGHUP)
+                manager.wait_for("RELOADING")
+                manager.wait_for("READY")
+                with Peer(path) as peer:
+                    assert peer.get("/generation").body == b"3"
                 os.kill(fresh, signal.SIGTERM)
                 manager.wait_for("STOPPING")
                 eventually(lambda: not alive(fresh))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from lastcall.base.errors import LastcallError, StartupError
 from lastcall.base.exit_code import ExitCode
 from lastcall.base.record import Record, replace
-from lastcall.drain.ladder import Phase, after_grace
+from lastcall.drain.ladder import Budgets, Phase, after_grace
 from lastcall.net.slots import Slots
 from lastcall.observe.logs import StopView, configure_logging
 from lastcall.server import watchdog
@@ -71,9 +71,7 @@ def run_supervisor(config: Config, *, tell: Callable[[LastcallError], int], fina
     config = on_systemds_sockets(config, activation)
     notifier = Notifier(place)
     notifier.silent = VARIABLE in os.environ  # until it serves, its predecessor is the service
-    # The kill timers of workers give them a moment more than their longest stop, and the parent ends after them.
-    budgets = budgets_of(config.options.stop)
-    budgets = replace(budgets, lifespan_shutdown=budgets.lifespan_shutdown + KILL_MARGIN)
+    budgets = with_margin(budgets_of(config.options.stop))
     guard = ProcessGuard(budgets, own, ServiceManager(notifier), gc_freeze=config.options.gc_freeze, final=final)
     view = StopView()
     view.also = guard.progress
@@ -101,6 +99,11 @@ def run_supervisor(config: Config, *, tell: Callable[[LastcallError], int], fina
             guard.stop()
         guard.thaw()
     return code
+
+
+def with_margin(budgets: Budgets) -> Budgets:
+    """Those of the parent: workers' kill timers give them a moment more than their longest stop, and it ends later."""
+    return replace(budgets, lifespan_shutdown=budgets.lifespan_shutdown + KILL_MARGIN)
 
 
 class _Given(Record):
@@ -133,6 +136,9 @@ class _Process:
         self._tell = given.tell
         self._report_file: ReportFile | None = report_file(config.options.stop.report)
         self._scaled = 0  # the number of slots that a predecessor has left
+        self._service_options = config.options  # of the newest generation
+        self._budgets = budgets_of(config.options.stop)
+        self._serves = False
         self._cause = ""
         self._ordered = math.inf
         self._discovery = Discovery()
@@ -159,7 +165,9 @@ class _Process:
             fleet = Fleet(self._policy(self._config), time.monotonic())
             self._parent = Parent(fleet, self._seams(), self._settings, self._slots.numbers)
             stack.callback(self._parent.close)
-            self._service = ParentService(self._parent, self._config, policy=self._policy, upgrade=self._upgrade)
+            self._service = ParentService(
+                self._parent, self._config, policy=self._policy, changed=self._changed, upgrade=self._upgrade
+            )
             self._control = self._make_control(inherited_control)
             if self._inheritance is None:
                 self._open_control()
@@ -172,9 +180,8 @@ class _Process:
                 return code
             finally:
                 if len(self._parent.workers):  # a mistake of ours has come up
-                    budgets = budgets_of(self._config.options.stop)
-                    worst = budgets.worst_case()
-                    await self._parent.end_workers(worst if worst < math.inf else after_grace(budgets))
+                    worst = self._budgets.worst_case()
+                    await self._parent.end_workers(worst if worst < math.inf else after_grace(self._budgets))
                 await self._control.close()
 
     # -- the start ------------------------------------------------------------------------------------------------
@@ -203,6 +210,14 @@ class _Process:
         # What was scaled stays so in an upgrade: a slot that is there must not be without a worker.
         same = config.options.workers.count == self._config.options.workers.count
         return replace(policy, count=self._scaled) if self._scaled and same else policy
+
+    def _changed(self, config: Config) -> None:
+        """Workers of before and of after may have to stop: the parent's times are the longer ones of both."""
+        before, after = budgets_of(self._service_options.stop), budgets_of(config.options.stop)
+        self._service_options = config.options
+        self._budgets = Budgets(*(max(getattr(before, name), getattr(after, name)) for name in Budgets._fields))
+        if self._serves and not self._parent.stopping:
+            self._guard.replan(with_margin(self._budgets))
 
     def _seams(self) -> Seams:
         return Seams(
@@ -293,11 +308,15 @@ class _Process:
         inheritance.serving()
         self._notifier.silent = False
         self._notifier.main_pid(os.getpid())
+        self._ready()
+
+    def _ready(self) -> None:
+        self._serves = True
         self._guard.ready()
 
     def _say_where(self) -> None:
         if self._inheritance is None:
-            self._guard.ready()
+            self._ready()
         for url in self._slots.urls:
             logger.info("lastcall running on %s (Press CTRL+C to quit)", url)
         count = self._config.options.workers.count
@@ -321,8 +340,7 @@ class _Process:
         self._guard.own_sockets([])
         self._upgrade.give_up()
         self._draft()
-        worst = budgets_of(self._config.options.stop).worst_case(interactive=interactive)
-        self._guard.bound(worst + KILL_MARGIN)
+        self._guard.bound(self._budgets.worst_case(interactive=interactive) + KILL_MARGIN)
 
     def _draft(self) -> None:
         if self._report_file is not None:

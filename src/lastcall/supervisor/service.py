@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 from lastcall.base.errors import ConfigError
 from lastcall.channel.messages import Census
 from lastcall.config import Config
+from lastcall.observe.logs import reconfigure_logging
 from lastcall.supervisor import events
 from lastcall.supervisor.beats import resident
+from lastcall.supervisor.changes import changes
 from lastcall.supervisor.control import Outcome
 from lastcall.supervisor.settings import pack
 
@@ -35,7 +37,7 @@ STATUS_SECONDS: Final = 0.5
 class ParentService:
     """The orders, for the control socket (``control.Service``) and for signals (``signals.Orders``).
 
-    ``policy(config)`` is what a configuration is to the fleet.
+    ``policy(config)`` is what a configuration is to the fleet, ``changed(config)`` is called with each new one.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class ParentService:
         config: Config,
         *,
         policy: Callable[[Config], FleetPolicy],
+        changed: Callable[[Config], object],
         upgrade: Upgrade,
     ) -> None:
         self.config = config
@@ -51,6 +54,7 @@ class ParentService:
         self._since = time.monotonic()
         self._parent = parent
         self._policy = policy
+        self._changed = changed
         self._next = upgrade
         self._tasks: set[asyncio.Future[Any]] = set()
         self._orders: Mapping[str, Callable[..., Awaitable[Outcome]]] = {
@@ -157,12 +161,19 @@ class ParentService:
     async def _reload(self, *, canary: bool = False, development: bool = False) -> Outcome:
         try:
             config = Config.from_origin(self.config.origin, os.environ)
+            if not config.says_where:  # systemd's sockets, which the parent has
+                config = config.listening_on(self.config.options.net.binds)
+            found = changes(self.config, config)
+            if found.refusal:
+                return Outcome(False, f"Not reloaded: {found.refusal}")
             settings = pack(config)
+            reconfigure_logging(config.options.log)
         except ConfigError as exc:
             return Outcome(False, f"Not reloaded: {exc}")
-        if (refusal := _unchangeable(self.config, config)) is not None:
-            return Outcome(False, f"Not reloaded: {refusal}")
+        if found.warning:
+            logger.warning("%s", found.warning)
         self.config = config
+        self._changed(config)
         self._parent.workers.settings = settings
         wanted = canary or (config.options.canary.wanted and not development)
         policy = self._policy(config)
@@ -192,14 +203,3 @@ class ParentService:
         if self._next.under_way:
             return await self._next.roll_back()
         return await self._parent.order(events.RollBackOrdered)
-
-
-def _unchangeable(old: Config, new: Config) -> str | None:
-    """Why ``new`` cannot come by a reload; None if it can. The parent has the listeners, and they stay."""
-    before, after = old.options.net.binds, new.options.net.binds
-    if before == after:
-        return None
-    return (
-        f"the addresses have changed from {', '.join(map(str, before))} to {', '.join(map(str, after))}, "
-        "which takes a restart"
-    )
