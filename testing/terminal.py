@@ -13,6 +13,7 @@ import codecs
 import fcntl
 import os
 import pty
+import select
 import struct
 import subprocess
 import termios
@@ -55,6 +56,8 @@ class AtTerminal:
         self.raw = b""
         ours, theirs = pty.openpty()
         self._ours = ours
+        self._wake, self._woken = os.pipe()
+        self._closed = False
         self._set_size(columns, lines)
         # setsid -c makes standard input the controlling terminal. In place of preexec_fn: there are threads here.
         self.process = subprocess.Popen(
@@ -79,7 +82,20 @@ class AtTerminal:
             self.process.kill()
         self.process.wait()
         self._reader.join(PATIENCE)
-        os.close(self._ours)
+        self._close()
+        os.close(self._wake)
+        os.close(self._woken)
+
+    def hang_up(self) -> None:
+        """Close the window: the kernel sends SIGHUP to the process and to those in its group, and writing fails."""
+        os.write(self._woken, b".")
+        self._reader.join(PATIENCE)
+        self._close()
+
+    def _close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            os.close(self._ours)
 
     @property
     def rows(self) -> list[str]:
@@ -155,7 +171,10 @@ class AtTerminal:
     def _read(self) -> None:
         while True:
             try:
-                data = os.read(self._ours, 65536)
+                if self._wake in select.select([self._ours, self._wake], [], [])[0]:
+                    data = b""
+                else:
+                    data = os.read(self._ours, 65536)
             except OSError:  # EIO: nobody has the other end any more
                 data = b""
             with self._changed:

@@ -19,6 +19,8 @@ import pytest
 from lastcall.cli.ctl_tables import inflight_view, plain, printable, seconds, status_view
 from lastcall.supervisor.control import Outcome
 from testing.control import Serving, StandIn, serving
+from testing.process import ServerProcess
+from testing.service import Service
 
 STATUS = {
     "app": "main:app",
@@ -304,7 +306,21 @@ def test_a_path_without_a_service_is_three(ctl: Command, tmp_path: Path) -> None
         left.bind(crashed)
     for path in (crashed, str(tmp_path / "nothing.sock")):
         done = ctl.run("--socket", path, "status")
-        assert (done.returncode, done.stderr) == (3, f"Error: no service listens on {path}\n")
+        assert done.returncode == 3
+        assert done.stderr.startswith(f"Error: no service listens on {path}; ")
+
+
+def test_a_server_without_a_parent_has_none_and_the_line_says_so(ctl: Command, tmp_path: Path) -> None:
+    address = tmp_path / "app.sock"
+    Service(tmp_path, ready=False)  # writes the application
+    with ServerProcess(["app:app", "--bind", f"unix:{address}"], None, None, tmp_path) as server:
+        server.wait_ready()
+        for words in ((), ("--socket", str(address)), ("--socket", str(tmp_path / "nobody"))):
+            done = ctl.run("status", *words)
+            assert done.returncode != 0
+            assert done.stderr.count("\n") == 1
+            assert "--supervise" in done.stderr
+        assert server.stop() == 0
 
 
 def test_something_else_behind_the_socket_is_a_line(ctl: Command, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from lastcall.base.errors import ConfigError
 from lastcall.config import Config
+from lastcall.config import config as config_module
 from lastcall.config.options import OPTIONS
 from lastcall.config.resolve import Given
 
@@ -317,3 +318,23 @@ def test_the_page_says_the_defaults(name: str) -> None:
 def test_the_flags_that_the_page_mentions_exist() -> None:
     known = {flag for option in OPTIONS.values() for flag in option.flags} | {"--version"}
     assert set(re.findall(r"--[a-z][a-z0-9-]+", PAGE.read_text(encoding="utf-8"))) <= known
+
+
+def test_options_of_a_parent_are_refused_where_there_is_none() -> None:
+    with pytest.raises(ConfigError) as caught:
+        make(control_socket="/tmp/x", smoke=["/docs"], canary_hold=5)
+    assert [error.option for error in caught.value.errors] == ["control_socket", "smoke", "canary_hold"]
+    assert all("supervise" in str(error) for error in caught.value.errors)
+    for asking in ({"workers": 2}, {"supervise": True}, {"limit_worker_age": 60}, {"canary": True}):
+        config = make(**asking, control_socket="/tmp/x", smoke=["/docs"], canary_hold=5, timeout_worker_stall=5)
+        assert config.warnings == []
+        assert config.options.workers.supervised
+
+
+def test_those_that_come_from_elsewhere_are_only_warned_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    (stall,) = make(timeout_worker_stall=120).warnings
+    assert "timeout_worker_stall" in stall
+    monkeypatch.setattr(config_module, "available_cpus", lambda: 1)
+    (socket,) = make(workers="auto", control_socket="/tmp/x").warnings
+    assert "control_socket" in socket
+    assert make(control_socket=None, timeout_worker_stall=60).warnings == [], "the defaults, spelled out"

@@ -11,6 +11,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from testing.peer import Peer, eventually
 from testing.process import ServerProcess
 from testing.service import Service, alive
@@ -128,6 +130,24 @@ def test_recycling_by_requests_loses_nobody(tmp_path: Path) -> None:
             return not first & set(service.workers)
 
         eventually(replaced, 20)
+        assert service.process.stop() == 0
+
+
+@pytest.mark.parametrize(("options", "slots"), [(("--supervise",), 1), (TWO, 2)])
+def test_recycling_is_successor_first_and_one_slot_at_a_time(
+    tmp_path: Path, options: tuple[str, ...], slots: int
+) -> None:
+    limits = ("--limit-max-requests", "15", "--limit-max-requests-jitter", "5")
+    with Service(tmp_path, *options, *limits) as service, service.connect() as kept, ExitStack() as stack:
+        control = stack.enter_context(Peer(str(service.control)))
+        seen: set[int] = set()
+        while len(seen) < slots + 3:
+            for _ in range(5):
+                seen |= {int(kept.get("/pid").body), int(service.ask("/pid"))}
+            rows = json.loads(control.get("/status").body)["slots"]
+            assert len(rows) == slots
+            assert all(row["worker"] is not None for row in rows), "a slot is never without its worker"
+            assert sum(row["successor"] is not None for row in rows) <= 1, "never two slots at once"
         assert service.process.stop() == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 from contextlib import ExitStack
@@ -37,6 +38,56 @@ def test_a_reload_brings_the_new_code_to_clients_that_stay_connected(tmp_path: P
         eventually(all_have_moved)
         assert generations(service) == {"2"}
         eventually(lambda: not any(map(alive, old)))
+        assert service.process.stop() == 0
+
+
+def test_a_reload_reads_the_files_of_variables_and_of_the_log_again(tmp_path: Path) -> None:
+    variables, log = tmp_path / "variables", tmp_path / "log.json"
+    config = {
+        "version": 1,
+        "formatters": {"one": {"format": "first %(message)s"}},
+        "handlers": {"one": {"class": "logging.StreamHandler", "formatter": "one"}},
+        "loggers": {"lastcall": {"handlers": ["one"], "level": "INFO"}},
+    }
+    log.write_text(json.dumps(config))
+    variables.write_text("COLOUR=red")
+    with Service(tmp_path, *TWO, "--env-file", str(variables), "--log-config", str(log)) as service:
+        service.wait_workers(2)
+        assert service.ask("/variable/COLOUR") == "red"
+        variables.write_text("COLOUR=blue")
+        log.write_text("{")
+        service.signal(signal.SIGHUP)
+        service.wait_for("first Not reloaded: --log-config")
+        assert service.ask("/variable/COLOUR") == "red"
+        log.write_text(json.dumps(config).replace("first", "second"))
+        service.signal(signal.SIGHUP)
+        service.wait_for("second Reloaded")
+        assert {service.ask("/variable/COLOUR") for _ in range(10)} == {"blue"}
+        variables.unlink()
+        with Peer(str(service.control)) as control:
+            control.request("/reload", "Content-Length: 0", method="POST")
+            assert b"Not reloaded" in control.answer().body
+        assert service.ask("/variable/COLOUR") == "blue"
+        assert service.process.stop() == 0
+
+
+def test_an_application_is_asked_once_for_pages_that_it_may_have(tmp_path: Path) -> None:
+    pages = """
+async def answer_docs(query, send):
+    print("asked for the docs", os.environ["LASTCALL_WORKER_ID"], flush=True)
+    raise RuntimeError("no docs here")
+"""
+    with Service(tmp_path, *TWO, extra=pages) as service:
+        service.wait_workers(2)
+        for _ in range(3):
+            service.deploy(extra=pages + "sys.exit(3)")
+            seen = service.process.stderr.count("Reload failed")
+            service.signal(signal.SIGHUP)
+            service.process.wait_for("(?s)" + "Reload failed.*" * (seen + 1))
+        service.deploy(extra=pages, generation="2")
+        service.signal(signal.SIGHUP)
+        service.wait_for("(?i)reloaded")
+        assert service.process.stdout.count("asked for the docs") == 1
         assert service.process.stop() == 0
 
 

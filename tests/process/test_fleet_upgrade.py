@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import socket
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from testing.manager import Manager
 from testing.peer import Peer, eventually
+from testing.process import ServerProcess
 from testing.service import Service, alive, children
+from tests.process.conftest import answers
 
 TWO = ("--workers", "2")
 
@@ -171,6 +179,30 @@ def test_the_new_parent_goes_on_with_a_unix_socket_of_a_killed_one(tmp_path: Pat
                 os.kill(fresh, signal.SIGKILL)
 
 
+SLOW_IN_ONE = """
+if os.environ.get("LASTCALL_WORKER_ID", "").endswith("{hangs}"):
+    print("hangs", flush=True)
+    time.sleep(600)
+"""
+
+
+@contextmanager
+def upgrading(tmp_path: Path) -> Iterator[tuple[Service, int]]:
+    """A service whose new parent has a worker that serves, and one that never becomes ready."""
+    with Service(tmp_path, *TWO) as service:
+        service.wait_workers(2)
+        service.deploy(generation="2", extra=SLOW_IN_ONE.format(hangs=2))
+        service.signal(signal.SIGUSR2)
+        fresh = new_parent(service)
+        try:
+            assert service.process._stdout.wait(lambda text: "hangs" in text, 10)
+            eventually(lambda: service.ask("/generation") == "2")  # both accept until it is decided
+            yield service, fresh
+        finally:
+            if alive(fresh):
+                os.kill(fresh, signal.SIGKILL)
+
+
 def test_a_new_parent_of_which_one_worker_does_not_start_changes_nothing(tmp_path: Path) -> None:
     with Service(tmp_path, *TWO) as service:
         service.wait_workers(2)
@@ -196,3 +228,85 @@ def test_slots_stay_as_they_are_during_an_upgrade(tmp_path: Path) -> None:
         service.signal(signal.SIGTTIN)
         service.wait_for("3 slots")
         assert service.process.stop() == 0
+
+
+def test_an_upgrade_that_does_not_come_to_its_end_is_shown_and_rolled_back(tmp_path: Path) -> None:
+    with upgrading(tmp_path) as (service, fresh):
+        with Peer(str(service.control)) as control:
+            status = json.loads(control.get("/status").body)
+            assert status["upgrade"]["pid"] == fresh
+            assert str(fresh) in status["doing"]
+        service.signal(signal.SIGUSR2)
+        service.wait_for("Not upgraded again: .*ctl rollback")
+        assert alive(fresh), "a signal that comes twice does not undo"
+        with Peer(str(service.control)) as control:
+            control.request("/rollback", "Content-Length: 0", method="POST")
+            assert b"serves on" in control.answer().body
+        assert not alive(fresh)
+        service.wait_for("Not upgraded: rolled back by order")
+        for _ in range(20):
+            assert service.ask("/generation") == "1"
+        service.deploy(generation="3")
+        service.signal(signal.SIGHUP)
+        service.wait_for("(?i)reloaded")
+        assert service.ask("/generation") == "3"
+        assert service.process.stop() == 0
+
+
+def test_a_new_parent_that_is_killed_takes_nobody_with_it(tmp_path: Path) -> None:
+    """Its workers stop because it is gone, and keep newcomers out: of listeners that are not theirs alone."""
+    with upgrading(tmp_path) as (service, fresh):
+        workers = children(fresh)
+        os.kill(fresh, signal.SIGKILL)
+        service.wait_for("Not upgraded")
+        eventually(lambda: not any(map(alive, workers)))
+        for _ in range(20):
+            assert service.ask("/generation") == "1"
+        assert service.process.stop() == 0
+
+
+def test_an_upgrade_under_systemd_keeps_its_sockets_and_is_the_main_process(tmp_path: Path) -> None:
+    if shutil.which("systemd-socket-activate") is None:
+        pytest.skip("needs systemd-socket-activate, of the Debian package systemd")
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    path = str(tmp_path / "app.sock")
+    writer = Service(tmp_path, ready=False)  # for its application
+    with Manager(tmp_path / "notify") as manager:
+        passed = [f"--setenv={name}" for name in os.environ if name.startswith(("PYTHON", "LD_"))]
+        command = ["systemd-socket-activate", *passed, f"--setenv=NOTIFY_SOCKET={manager.address}"]
+        command += [f"--listen=127.0.0.1:{port}", f"--listen={path}", sys.executable, "-m", "lastcall", "app:app"]
+        fresh = 0
+        options = [*TWO, "--control-socket", str(writer.control)]
+        with ServerProcess(options, None, cwd=tmp_path, command=command) as server:
+            try:
+                eventually(lambda: answers(path))
+                manager.wait_for("READY")
+                with Peer(("127.0.0.1", port)) as peer:
+                    assert peer.get("/generation").body == b"1"
+                writer.deploy(generation="2")
+                server.signal(signal.SIGUSR2)
+                fresh = int(manager.wait_for("MAINPID")["MAINPID"])
+                assert fresh != server.pid
+                manager.wait_for("READY")
+                eventually(lambda: server.returncode is not None)
+                assert server.returncode == 0
+                assert alive(fresh)
+                for address in (path, ("127.0.0.1", port)):
+                    with Peer(address) as peer:
+                        assert peer.get("/generation").body == b"2"
+                assert all("STOPPING" not in message for message in manager.messages), "of the old one: it goes on"
+                writer.deploy(generation="3")
+                os.kill(fresh, signal.SIGHUP)
+                manager.wait_for("RELOADING")
+                manager.wait_for("READY")
+                with Peer(path) as peer:
+                    assert peer.get("/generation").body == b"3"
+                os.kill(fresh, signal.SIGTERM)
+                manager.wait_for("STOPPING")
+                eventually(lambda: not alive(fresh))
+                assert os.path.exists(path), "it is systemd's"
+            finally:
+                if fresh and alive(fresh):
+                    os.kill(fresh, signal.SIGKILL)

@@ -15,6 +15,8 @@ ANSWER_SECONDS: Final = 10.0
 SILENCE_SECONDS: Final = 30.0
 """For the next line of an answer in progress; a service that lives sends one every five."""
 
+NO_PARENT: Final = "one process without a parent has none (lastcall … --workers N, or --supervise)"
+
 LINE_AT_MOST: Final = 64 * 1024 * 1024
 
 
@@ -93,7 +95,7 @@ class _Told:
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         path = self._path
         if isinstance(error, FileNotFoundError | ConnectionRefusedError):
-            raise ControlError(f"no service listens on {path}", gone=True) from error
+            raise ControlError(f"no service listens on {path}; {NO_PARENT}", gone=True) from error
         if isinstance(error, PermissionError):
             raise ControlError(
                 f"{path} may be used by its owner and by root only: use the user that runs the service, or sudo"
@@ -103,7 +105,11 @@ class _Told:
         if isinstance(error, OSError):
             raise ControlError(f"{path}: {error.strerror or error}") from error
         if isinstance(error, http.client.HTTPException):
-            raise ControlError(f"what answers on {path} is not lastcall's control socket") from error
+            raise ControlError(_not_ours(path)) from error
+
+
+def _not_ours(path: str) -> str:
+    return f"what answers on {path} is not lastcall's control socket; {NO_PARENT}"
 
 
 def _document(data: bytes, path: str) -> dict[str, Any]:
@@ -112,5 +118,5 @@ def _document(data: bytes, path: str) -> dict[str, Any]:
         if not isinstance(found, dict):
             raise ValueError
     except (ValueError, RecursionError):
-        raise ControlError(f"what answers on {path} is not lastcall's control socket") from None
+        raise ControlError(_not_ours(path)) from None
     return found

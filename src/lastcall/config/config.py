@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from lastcall.base.errors import ConfigError
@@ -35,6 +35,19 @@ if TYPE_CHECKING:
 
 _SUPERVISING: Final = ("workers", "reload", "canary", "supervise", "limit_worker_age", "limit_worker_rss")
 """Options that ask for a parent, and so for an application that another process can import."""
+
+_OF_A_PARENT: Final = (
+    "control_socket",
+    "smoke",
+    "canary_share",
+    "canary_hold",
+    "canary_min_requests",
+    "canary_approve",
+)
+"""Options of a parent that do not ask for one. Who gives them to one process has forgotten that, and is refused."""
+
+_LIMITS_OF_A_PARENT: Final = ("timeout_worker_boot", "timeout_worker_stall")
+"""The same, but gunicorn's ``timeout`` is one of them, which people give to one worker too."""
 
 
 class Origin(Record):
@@ -218,7 +231,21 @@ def _settle_workers(
         return [ConfigError(one.spelled, one.raw, string)]
     values["workers"] = available_cpus() if workers == "auto" else workers or 1
     values["supervise"] = values["workers"] > 1 or any(name != "workers" for name in asks)
-    return []
+    if values["supervise"]:
+        return []
+    refused: tuple[str, ...] = () if workers == "auto" else _OF_A_PARENT  # it must start on a small machine, too
+    tolerated = [name for name in (*_OF_A_PARENT, *_LIMITS_OF_A_PARENT) if name not in refused]
+    warnings += [
+        f"{given[name].spelled} has no effect in one process without a parent: add supervise, or workers"
+        for name in _idle(tolerated, given, values)
+    ]
+    expected = "workers (2 or more) or supervise beside it: one process without a parent has no use for it"
+    return [ConfigError(given[name].spelled, given[name].raw, expected) for name in _idle(refused, given, values)]
+
+
+def _idle(names: Iterable[str], given: Mapping[str, Given], values: Mapping[str, Any]) -> list[str]:
+    """Those that were given, and have no effect without what they belong to."""
+    return [name for name in names if name in given and values[name] != OPTIONS[name].default]
 
 
 def _server_options(app: object, values: Mapping[str, Any]) -> ServerOptions:

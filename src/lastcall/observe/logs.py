@@ -283,6 +283,30 @@ def configure_logging(options: LogOptions, *, stream: TextIO | None = None) -> N
             logging.getLogger(name).setLevel(level)
 
 
+def reconfigure_logging(options: LogOptions) -> None:
+    """Set them up again: what ``options`` names may say something else by now.
+
+    Where that cannot be used, raises ConfigError, and all is as before. Handlers that have a true ``stays`` stay.
+    """
+    if options.config is None or options.config is False:
+        configure_logging(options)
+        return
+    names = [name for name in logging.root.manager.loggerDict if not name.startswith("concurrent.")]
+    loggers = [logging.getLogger(), *map(logging.getLogger, names)]
+    before = [(one, one.level, one.propagate, one.disabled, list(one.handlers)) for one in loggers]
+    try:
+        configure_logging(options)
+    except ConfigError:
+        for one, level, propagate, disabled, handlers in before:
+            one.setLevel(level)
+            one.propagate, one.disabled, one.handlers = propagate, disabled, handlers
+        raise
+    for one, _, _, _, handlers in before:
+        for handler in handlers:
+            if getattr(handler, "stays", False):
+                one.addHandler(handler)
+
+
 def _install(name: str, formatter: type[DefaultFormatter], stream: TextIO | None, use_colors: bool | None) -> None:
     """Give the logger one handler of ours, unless it has others."""
     logger = logging.getLogger(name)

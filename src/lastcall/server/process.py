@@ -282,6 +282,11 @@ class ProcessGuard:
         if self._frozen:
             gc.unfreeze()
 
+    def replan(self, budgets: Budgets) -> None:
+        """The options of the stop have changed while it serves."""
+        self._budgets = budgets
+        self._plan(Phase.SERVING)
+
     def entered(self, phase: Phase) -> None:
         """Tell the watchdog what stop signals mean from now on, and the service manager where we are."""
         self._plan(phase)

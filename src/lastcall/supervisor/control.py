@@ -195,6 +195,8 @@ class ControlApp:
 class _Watch(logging.Handler):
     """What happens while a client waits: the lines of the log, in a bounded queue. A context manager."""
 
+    stays = True  # see reconfigure_logging
+
     def __init__(self, service: Service) -> None:
         super().__init__(logging.INFO)
         self._service = service

@@ -118,7 +118,7 @@ class Fleet:
 
     def _turn(self, now: float, change: Callable[[], object]) -> list[do.Action]:
         crew = self.crew
-        crew.now, crew.out = now, []
+        crew.now = now
         change()
         crew.run_timers()
         if self.stopping is None:
@@ -132,8 +132,10 @@ class Fleet:
         else:
             self.stopping.advance()
             self.stopping.cover()
-        self._left = any(isinstance(action, do.Leave) for action in crew.out)
-        return crew.out
+        # What a turn has decided that a mistake of ours has broken off comes with the next one: it counts on it.
+        out, crew.out = crew.out, []
+        self._left = any(isinstance(action, do.Leave) for action in out)
+        return out
 
     def _announce(self) -> None:
         if not self._announced and self.crew.serving():

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
 from lastcall.base.errors import LastcallError, StartupError
+from lastcall.base.exit_code import ExitCode
 from lastcall.base.record import Record
 from lastcall.channel import messages
 from lastcall.channel.messages import Message
@@ -38,6 +39,8 @@ KILLED_SECONDS: Final = 1.0
 PAUSE: Final = 1.0
 """Seconds after a mistake of ours until the fleet is asked again, lest it make the same one without an end."""
 
+ENDS: Final = (events.StopOrdered, events.ForceOrdered, events.UpgradeReady)
+"""Orders by which this process ends."""
 
 EVENTS: Final[dict[type[Message], Callable[[int, Any], Event]]] = {
     messages.Hello: lambda number, message: events.Booted(number, message.pid),
@@ -134,6 +137,7 @@ class Parent:
         self._loop = asyncio.get_running_loop()
         self._events: deque[Event] = deque()
         self._busy = False
+        self._mistaken = False  # an event has come to nothing by a mistake of ours
         self._deaf = False
         self._timer: asyncio.TimerHandle | None = None
         self._look_timer: asyncio.TimerHandle | None = None
@@ -188,12 +192,12 @@ class Parent:
         try:
             while self._events:
                 one = self._events.popleft()
-                self._look_for_stop(one)
                 try:
+                    self._look_for_stop(one)
                     found = self.fleet.handle(one, time.monotonic())
                 except Exception:
                     pause = PAUSE
-                    logger.exception("lastcall: internal error at %r; please report this", one)
+                    self._mistake(one)
                     continue
                 self._carry_out(found)
         finally:
@@ -201,14 +205,23 @@ class Parent:
         self._set_timer(pause)
 
     def _look_for_stop(self, event: Event) -> None:
-        if self.stopping or not isinstance(event, events.StopOrdered | events.ForceOrdered | events.UpgradeReady):
+        if self.stopping or not isinstance(event, ENDS):
             return
         self.stopping = True
         cause = "upgrade" if isinstance(event, events.UpgradeReady) else event.cause
         try:
             self._seams.on_stop(cause, isinstance(event, events.StopOrdered) and event.interactive)
-        except Exception:  # the stop has to come all the same
+        except Exception:
             logger.exception("lastcall: internal error at the beginning of a stop; please report this")
+
+    def _mistake(self, event: Event) -> None:
+        """The service goes on, but for a stop that cannot be in order: its end must come all the same."""
+        logger.exception("lastcall: internal error at %r; please report this", event)
+        self._mistaken = True
+        if isinstance(event, ENDS) or (self.stopping and not len(self.workers)):
+            self._leave(actions.Leave(ExitCode.ERROR))
+        if (request := getattr(event, "request", None)) is not None:
+            self._settle(actions.Settled(request, False, "An internal error: the log has it."))
 
     def order(self, make: Callable[[int], Event]) -> asyncio.Future[Outcome]:
         """Give an order; the answer comes when it is settled. ``make(request)`` is the event."""
@@ -252,6 +265,25 @@ class Parent:
                     logger.error("%s was not possible: %s", type(action).__name__, exc.strerror or exc)
                 else:
                     logger.exception("lastcall: internal error in %r; please report this", action)
+                self._make_up_for(action, exc)
+
+    def _make_up_for(self, action: Action, exc: Exception) -> None:
+        """The fleet waits for what should have come of it. Where no timer ends that, it hears of something else."""
+        why = getattr(exc, "strerror", None) or f"an internal error ({type(exc).__name__})"
+        match action:
+            case actions.Spawn(worker=number):
+                self.tell(events.SpawnFailed(number, why))
+            case actions.OpenSlot(slot=slot):
+                self.tell(events.SlotFailed(slot, why))
+            case actions.CloseSlot(slot=slot):
+                self.tell(events.SlotClosed(slot))
+            case actions.Smoke(worker=number):
+                self.tell(events.SmokeDone(number, why))
+            case actions.SetAccepting(worker=number):
+                if (worker := self.workers.get(number)) is not None:
+                    worker.signal(signal.SIGTERM)  # it asks for a successor
+            case _:
+                pass
 
     def _set_timer(self, pause: float) -> None:
         if self._timer is not None:
@@ -259,7 +291,15 @@ class Parent:
             self._timer = None
         if self.done.done():
             return
-        at = max(self.fleet.next_deadline(), self._loop.time() + pause)
+        if self.stopping and self._mistaken and not len(self.workers) and not self._events:
+            self._leave(actions.Leave(ExitCode.ERROR))  # the fleet waits for somebody who is gone
+            return
+        now = self._loop.time()
+        try:
+            at = max(self.fleet.next_deadline(), now + pause)
+        except Exception:
+            logger.exception("lastcall: internal error in the fleet's timers; please report this")
+            at = now + PAUSE
         if at < math.inf:
             self._timer = self._loop.call_at(at, self.tell, events.TimePassed())
 
@@ -349,6 +389,8 @@ class Parent:
             self._seams.doors.remove(slot)
         except (LastcallError, OSError, ValueError) as exc:
             logger.error("The listeners of slot %d could not be closed: %s", slot, exc)
+        except Exception:
+            logger.exception("lastcall: internal error when slot %d was closed; please report this", slot)
 
     # -- what the fleet wants -------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from lastcall.base.errors import LastcallError, StartupError
 from lastcall.base.exit_code import ExitCode
 from lastcall.base.record import Record, replace
-from lastcall.drain.ladder import Phase, after_grace
+from lastcall.drain.ladder import Budgets, Phase, after_grace
 from lastcall.net.slots import Slots
 from lastcall.observe.logs import StopView, configure_logging
 from lastcall.server import watchdog
@@ -27,7 +27,7 @@ from lastcall.server.parts import budgets_of
 from lastcall.server.process import ProcessGuard
 from lastcall.server.report_file import ReportFile, report_file
 from lastcall.server.teardown import close_loop
-from lastcall.supervisor.canary.smoke import checks_for, smoke
+from lastcall.supervisor.canary.smoke import Discovery, checks_for, smoke
 from lastcall.supervisor.control_server import ControlServer
 from lastcall.supervisor.events import UpgradeReady
 from lastcall.supervisor.fleet import Fleet
@@ -70,10 +70,8 @@ def run_supervisor(config: Config, *, tell: Callable[[LastcallError], int], fina
     configure_logging(config.options.log)
     config = on_systemds_sockets(config, activation)
     notifier = Notifier(place, held=VARIABLE in os.environ)
-    # The kill timers of workers give them a moment more than their longest stop, and the parent ends after them.
-    budgets = budgets_of(config.options.stop)
-    budgets = replace(budgets, lifespan_shutdown=budgets.lifespan_shutdown + KILL_MARGIN)
     manager = ServiceManager(notifier)
+    budgets = with_margin(budgets_of(config.options.stop))
     guard = ProcessGuard(budgets, own, manager, gc_freeze=config.options.gc_freeze, final=final)
     view = StopView()
     view.also = guard.progress
@@ -102,6 +100,11 @@ def run_supervisor(config: Config, *, tell: Callable[[LastcallError], int], fina
             guard.stop()
         guard.thaw()
     return code
+
+
+def with_margin(budgets: Budgets) -> Budgets:
+    """Those of the parent: workers' kill timers give them a moment more than their longest stop, and it ends later."""
+    return replace(budgets, lifespan_shutdown=budgets.lifespan_shutdown + KILL_MARGIN)
 
 
 class _Given(Record):
@@ -136,8 +139,12 @@ class _Process:
         self._tell = given.tell
         self._report_file: ReportFile | None = report_file(config.options.stop.report)
         self._scaled = 0  # the number of slots that a predecessor has left
+        self._service_options = config.options  # of the newest generation
+        self._budgets = budgets_of(config.options.stop)
+        self._serves = False
         self._cause = ""
         self._ordered = math.inf
+        self._discovery = Discovery()
         self._reloading = False  # as the service manager has been told
         self._inheritance: Inheritance | None = inheritance(os.environ)
 
@@ -163,7 +170,9 @@ class _Process:
             self._parent = Parent(fleet, self._seams(), self._settings, self._slots.numbers)
             stack.callback(self._parent.close)
             self._parent.workers.share_doors(alone=self._inheritance is None)
-            self._service = ParentService(self._parent, self._config, policy=self._policy, upgrader=self._upgrade)
+            self._service = ParentService(
+                self._parent, self._config, policy=self._policy, changed=self._changed, upgrader=self._upgrade
+            )
             self._control = self._make_control(inherited_control)
             if self._inheritance is None:
                 self._open_control()
@@ -176,9 +185,8 @@ class _Process:
                 return code
             finally:
                 if len(self._parent.workers):  # a mistake of ours has come up
-                    budgets = budgets_of(self._config.options.stop)
-                    worst = budgets.worst_case()
-                    await self._parent.end_workers(worst if worst < math.inf else after_grace(budgets))
+                    worst = self._budgets.worst_case()
+                    await self._parent.end_workers(worst if worst < math.inf else after_grace(self._budgets))
                 await self._control.close()
 
     # -- the start ------------------------------------------------------------------------------------------------
@@ -208,6 +216,14 @@ class _Process:
         # What was scaled stays so in an upgrade: a slot that is there must not be without a worker.
         same = config.options.workers.count == self._config.options.workers.count
         return replace(policy, count=self._scaled) if self._scaled and same else policy
+
+    def _changed(self, config: Config) -> None:
+        """Workers of before and of after may have to stop: the parent's times are the longer ones of both."""
+        before, after = budgets_of(self._service_options.stop), budgets_of(config.options.stop)
+        self._service_options = config.options
+        self._budgets = Budgets(*(max(getattr(before, name), getattr(after, name)) for name in Budgets._fields))
+        if self._serves and not self._parent.stopping:
+            self._guard.replan(with_margin(self._budgets))
 
     def _seams(self) -> Seams:
         return Seams(
@@ -259,11 +275,16 @@ class _Process:
         options = self._service.config.options
         if options.reload.wanted and not options.canary.smoke:
             return ""  # a person sees what does not work, and wants to see it soon
-        old = next((one for one in self._parent.workers if one.accepts and one.generation < worker.generation), None)
-        prefix = options.http.health_path
-        ready = f"{prefix}/ready" if prefix else ""
-        checks = await checks_for(options.canary.smoke, ready, None if old is None else old.path)
-        return await smoke(worker.path, checks)
+        prefix, there = options.http.health_path, tuple[str, ...]()
+        older = [one for one in self._parent.workers if one.accepts and one.generation < worker.generation]
+        if older and not options.canary.smoke:
+            old = max(older, key=lambda one: one.generation)
+            there = await self._discovery.ask(old.generation, old.path)
+        checks = checks_for(options.canary.smoke, f"{prefix}/ready" if prefix else "", there)
+        failure = await smoke(worker.path, checks)
+        if not failure:
+            self._discovery.passed(worker.generation, checks)
+        return failure
 
     def _notify(self, state: str, status: str) -> None:
         """READY after a reload. For the first time it is the guard's, and so is STOPPING."""
@@ -297,8 +318,12 @@ class _Process:
         self._claim()
         self._notifier.begin()
         self._notifier.main_pid(os.getpid())
-        self._notifier.ready("Serving")
+        self._ready()
         inheritance.serving()
+
+    def _ready(self) -> None:
+        self._serves = True
+        self._guard.ready()
 
     def _claim(self) -> None:
         """The listeners are ours from now on: to shut, to close and to remove."""
@@ -308,7 +333,8 @@ class _Process:
         self._parent.workers.share_doors(alone=True)
 
     def _say_where(self) -> None:
-        self._guard.ready()
+        if self._inheritance is None:
+            self._ready()
         for url in self._slots.urls:
             logger.info("lastcall running on %s (Press CTRL+C to quit)", url)
         count = self._config.options.workers.count
@@ -332,8 +358,7 @@ class _Process:
         self._guard.own_sockets([])
         self._upgrade.give_up()
         self._draft()
-        worst = budgets_of(self._config.options.stop).worst_case(interactive=interactive)
-        self._guard.bound(worst + KILL_MARGIN)
+        self._guard.bound(self._budgets.worst_case(interactive=interactive) + KILL_MARGIN)
 
     def _draft(self) -> None:
         if self._report_file is not None:

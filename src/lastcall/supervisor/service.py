@@ -7,19 +7,22 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from lastcall.base.errors import ConfigError
 from lastcall.channel.messages import Census
 from lastcall.config import Config
+from lastcall.observe.logs import reconfigure_logging
 from lastcall.supervisor import events
 from lastcall.supervisor.beats import resident
+from lastcall.supervisor.changes import changes
 from lastcall.supervisor.control import Outcome
 from lastcall.supervisor.settings import pack
 
 if TYPE_CHECKING:
     from lastcall.supervisor.parent import Parent
     from lastcall.supervisor.policy import FleetPolicy
+    from lastcall.supervisor.upgrade import Upgrade
     from lastcall.supervisor.workers import Worker
 
 logger = logging.getLogger("lastcall.error")
@@ -31,21 +34,11 @@ STATUS_SECONDS: Final = 0.5
 """The same for the status, which is asked for where something is wrong."""
 
 
-class Upgrader(Protocol):
-    """``upgrade.Upgrade``."""
-
-    @property
-    def under_way(self) -> bool:
-        """Whether another parent has the listeners, too: then they have to stay as they are."""
-
-    async def run(self) -> Outcome:
-        """Upgrade; returns when that is done, or has failed."""
-
-
 class ParentService:
     """The orders, for the control socket (``control.Service``) and for signals (``signals.Orders``).
 
-    ``upgrader`` carries an upgrade out, ``policy(config)`` is what a configuration is to the fleet.
+    ``upgrader`` carries an upgrade out, ``policy(config)`` is what a configuration is to the fleet, and
+    ``changed(config)`` is called with each new one.
     """
 
     def __init__(
@@ -54,19 +47,21 @@ class ParentService:
         config: Config,
         *,
         policy: Callable[[Config], FleetPolicy],
-        upgrader: Upgrader,
+        changed: Callable[[Config], object],
+        upgrader: Upgrade,
     ) -> None:
         self.config = config
         self.facts: dict[str, Any] = {}  # for the status: what does not change
         self._since = time.monotonic()
         self._parent = parent
         self._policy = policy
+        self._changed = changed
         self._upgrader = upgrader
         self._tasks: set[asyncio.Future[Any]] = set()
         self._orders: Mapping[str, Callable[..., Awaitable[Outcome]]] = {
             "reload": self._reload,
             "promote": lambda: parent.order(events.PromoteOrdered),
-            "rollback": lambda: parent.order(events.RollBackOrdered),
+            "rollback": self._roll_back,
             "scale": self._scale,
             "stop": self._stop,
             "stacks": self._stacks,
@@ -77,13 +72,14 @@ class ParentService:
 
     def doing(self) -> str:
         """What is under way, in a line."""
-        return self._parent.fleet.doing(time.monotonic())
+        return self._parent.fleet.doing(time.monotonic()) or self._upgrader.doing()
 
     async def status(self) -> dict[str, Any]:
         """The fleet's own, what does not change, and what the workers tell of themselves."""
         told = await self._take_censuses(STATUS_SECONDS)
         now = time.monotonic()
         found = {**self.facts, "age": now - self._since, **self._parent.fleet.status(now)}
+        found |= {"doing": self.doing(), "upgrade": self._upgrader.status()}
         for row in found["workers"]:
             worker = self._parent.workers.get(row["worker"])
             if worker is not None:
@@ -168,14 +164,19 @@ class ParentService:
             return Outcome(False, "Not reloaded: an upgrade is under way")
         try:
             config = Config.from_origin(self.config.origin, os.environ)
-            if not config.says_where:  # the service manager has, once
+            if not config.says_where:  # systemd's sockets, which the parent has
                 config = config.listening_on(self.config.options.net.binds)
+            found = changes(self.config, config)
+            if found.refusal:
+                return Outcome(False, f"Not reloaded: {found.refusal}")
             settings = pack(config)
+            reconfigure_logging(config.options.log)
         except ConfigError as exc:
             return Outcome(False, f"Not reloaded: {exc}")
-        if (refusal := _unchangeable(self.config, config)) is not None:
-            return Outcome(False, f"Not reloaded: {refusal}")
+        if found.warning:
+            logger.warning("%s", found.warning)
         self.config = config
+        self._changed(config)
         self._parent.workers.settings = settings
         wanted = canary or (config.options.canary.wanted and not development)
         policy = self._policy(config)
@@ -205,13 +206,7 @@ class ParentService:
             return Outcome(False, f"Not upgraded: {busy}")
         return await self._upgrader.run()
 
-
-def _unchangeable(old: Config, new: Config) -> str | None:
-    """Why ``new`` cannot come by a reload; None if it can. The parent has the listeners, and they stay."""
-    before, after = old.options.net.binds, new.options.net.binds
-    if before == after:
-        return None
-    return (
-        f"the addresses have changed from {', '.join(map(str, before))} to {', '.join(map(str, after))}, "
-        "which takes a restart"
-    )
+    async def _roll_back(self) -> Outcome:
+        if self._upgrader.waiting:
+            return await self._upgrader.roll_back()
+        return await self._parent.order(events.RollBackOrdered)

@@ -4,6 +4,13 @@ The old one starts it with its own command line, working directory and environme
 sends it the listeners. Both accept from them until the new one's workers do; then the old one drains. What goes wrong
 before that changes nothing: the new parent ends, and the old one serves on. If the old one is killed before that, the
 new one has all that it needs, and goes on.
+
+A new parent whose workers do not become ready is waited for: how long an application may take to start is
+``--timeout-worker-boot``'s to say, which ends it. Until then a line each ``REMINDER`` seconds and the status tell of
+it, and ``ctl rollback`` ends it. A second SIGUSR2 does not: a signal that comes twice must not undo what it has begun.
+
+systemd has given its sockets, and speaks, to the old one only. So the new one takes over what it inherits where nobody
+says other addresses, and gets ``NOTIFY_SOCKET``; it is silent until it serves.
 """
 
 from __future__ import annotations
@@ -15,6 +22,7 @@ import re
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,6 +42,12 @@ logger = logging.getLogger("lastcall.error")
 
 VARIABLE: Final = "LASTCALL_UPGRADE"
 """In the environment of a new parent: the descriptor at which its predecessor waits."""
+
+REMINDER: Final = 30.0
+"""Seconds between two lines about a new parent that does not serve yet."""
+
+ENDING: Final = 10.0
+"""Seconds that a new parent has to end, when it is not wanted any more, before it is killed."""
 
 State = dict[str, Any]
 """What ``net.slots`` needs to know of the listeners, as JSON."""
@@ -63,12 +77,16 @@ class Upgrade:
         self._process: Process | None = None
         self._endpoint: Endpoint | None = None
         self._answer: asyncio.Future[Outcome] | None = None
+        self._since = 0.0
+        self._unwanted = ""  # why it is being ended
+        self._timer: asyncio.TimerHandle | None = None
         self.handed_over = False
 
     async def run(self) -> Outcome:
         """Start the successor; returns when it serves, or has failed."""
         if self._answer is not None:
-            return Outcome(False, "Not upgraded: an upgrade is under way, or done")
+            under_way = f"{self.doing()}; `lastcall ctl rollback` ends that" if self.waiting else "it is done"
+            return Outcome(False, f"Not upgraded again: {under_way}")
         if os.getpid() == 1:
             return Outcome(False, "Not upgraded: this is process 1, with whose end a container ends; restart that")
         self._answer = asyncio.get_running_loop().create_future()
@@ -84,24 +102,83 @@ class Upgrade:
             reason = getattr(exc, "strerror", None) or exc
             self._settle(Outcome(False, f"Not upgraded: the new parent could not be started: {reason}"))
         outcome = await asyncio.shield(self._answer)
-        if not outcome.ok:
+        if not outcome.ok and self._process is None:
+            self._over()
+        return outcome
+
+    def _over(self) -> None:
+        """There is no successor any more: the listeners are this parent's alone."""
+        if self._answer is not None:
             self._answer = None
             self._tell_alone(True)
-        return outcome
 
     @property
     def under_way(self) -> bool:
         """Whether somebody else has the listeners, too: they have to stay as they are."""
         return self._answer is not None
 
+    @property
+    def waiting(self) -> bool:
+        """Whether there is a successor that does not serve yet."""
+        return self._process is not None and not self.handed_over
+
+    def doing(self) -> str:
+        """What is under way, in a line; empty if nothing is."""
+        if self._process is None or self.handed_over:
+            return ""
+        seconds = time.monotonic() - self._since
+        if self._unwanted:
+            return f"upgrade: process {self._process.pid}, the new parent, is ended: {self._unwanted}"
+        return f"upgrade: process {self._process.pid}, the new parent, does not serve yet, after {seconds:.0f} s"
+
+    def status(self) -> dict[str, Any] | None:
+        """The same as JSON; None if nothing is under way."""
+        if self._process is None or self.handed_over:
+            return None
+        return {"pid": self._process.pid, "seconds": time.monotonic() - self._since, "ending": bool(self._unwanted)}
+
     def give_up(self) -> None:
         """The service stops: a successor that does not serve yet has nothing to take over."""
-        if self._process is not None and not self.handed_over:
-            self._process.send(signal.SIGTERM)
+        if self.waiting:
+            self._end("the service stops")
             self._settle(Outcome(False, "Not upgraded: the service stops"))
+
+    async def roll_back(self) -> Outcome:
+        """A person does not want to wait for the successor any longer; returns when it has ended."""
+        answer = self._answer
+        if answer is None or not self.waiting:
+            return Outcome(False, "No upgrade is under way.")
+        self._end("rolled back by order")
+        outcome = await asyncio.shield(answer)
+        return Outcome(not outcome.ok, "Rolled back: this parent serves on" if not outcome.ok else outcome.text)
+
+    def _end(self, why: str) -> None:
+        if self._process is None or self.handed_over or self._unwanted:
+            return
+        self._unwanted = why
+        self._process.send(signal.SIGTERM)
+        self._set_timer(ENDING, self._kill)
+
+    def _kill(self) -> None:
+        if self._process is not None and not self.handed_over:
+            self._process.send(signal.SIGKILL)
+
+    def _remind(self) -> None:
+        logger.warning("%s; `lastcall ctl rollback` ends that.", _capital(self.doing()))
+        self._set_timer(REMINDER, self._remind)
+
+    def _set_timer(self, seconds: float, then: Callable[[], object]) -> None:
+        self._stop_timer()
+        self._timer = asyncio.get_running_loop().call_later(seconds, then)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def close(self) -> None:
         """This process ends; a successor that serves goes on."""
+        self._stop_timer()
         if self._process is not None:
             self._process.forget()
         if self._endpoint is not None:
@@ -124,13 +201,16 @@ class Upgrade:
                 descriptors=(fd,),
                 cwd=started_in(),
             )
+        self._since, self._unwanted = time.monotonic(), ""
+        self._set_timer(REMINDER, self._remind)
         logger.info("Upgrading: the new parent is process %d", self._process.pid)
 
     def _heard(self, message: Message, descriptors: list[int]) -> None:
         for fd in descriptors:
             os.close(fd)
-        if isinstance(message, Serving) and self._process is not None:
+        if isinstance(message, Serving) and self._process is not None and not self._unwanted:
             self.handed_over = True
+            self._stop_timer()
             self._settle(Outcome(True, f"Upgraded: process {message.pid} serves, and this one drains"))
             self._serving(message.pid)
 
@@ -143,9 +223,13 @@ class Upgrade:
             self._endpoint.read_rest()
             self._endpoint.close()
         how = f"exit code {code}" if code >= 0 else f"{signal.Signals(-code).name}"
-        if not self.handed_over:
-            self._settle(Outcome(False, f"Not upgraded: the new parent has ended with {how}; this one serves on"))
         self._process = self._endpoint = None
+        if not self.handed_over:
+            self._stop_timer()
+            why = self._unwanted or f"the new parent has ended with {how}; this one serves on"
+            if self._answer is not None and self._answer.done():  # whoever waited has been told why
+                self._over()
+            self._settle(Outcome(False, f"Not upgraded: {why}"))
 
     def _settle(self, outcome: Outcome) -> None:
         if self._answer is not None and not self._answer.done():
@@ -166,9 +250,10 @@ class Inheritance:
         self.on_alone: Callable[[], object] = lambda: None
 
     async def take(self, config: Config) -> tuple[Config, State, list[int], str]:
-        """The listeners, which are the caller's from now on, and where the control socket is; raises StartupError.
+        """The configuration with what is inherited, the listeners, and where the control socket is.
 
-        The configuration comes back with the sockets of the service manager, where the predecessor had those.
+        The listeners are the caller's from now on. Raises StartupError where it wants others. The configuration comes
+        with the sockets of the service manager, where the predecessor had those.
         """
         self._all = asyncio.get_running_loop().create_future()
         self._endpoint = Endpoint(self._sock, self._heard, self._lost)
@@ -224,3 +309,7 @@ def inheritance(environ: MutableMapping[str, str]) -> Inheritance | None:
         return Inheritance(int(text))
     except (ValueError, OSError) as exc:
         raise StartupError(f"{VARIABLE} is set, and says nothing that is of use: {exc}") from exc
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lastcall.supervisor.canary.smoke import BODY_AT_MOST, Streams, checks_for, smoke
+from lastcall.supervisor.canary.smoke import BODY_AT_MOST, Discovery, Streams, checks_for, smoke
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -130,24 +130,36 @@ def test_the_request_is_a_plain_get_that_ends_its_connection(tmp_path: Path) -> 
     assert all(b"\r\nConnection: close\r\n" in request for request in seen)
 
 
-@pytest.mark.parametrize("there", [(), ("/docs",), ("/openapi.json", "/docs")])
-def test_by_default_what_the_old_generation_has_is_checked(tmp_path: Path, there: tuple[str, ...]) -> None:
+def test_by_default_readiness_and_what_the_old_generation_has_are_checked() -> None:
+    assert checks_for((), "", ()) == ()
+    assert checks_for((), "/ready", ()) == (("/ready", 200),)
+    assert checks_for((), "/ready", ("/docs",)) == (("/ready", 200), ("/docs", 200))
+    assert checks_for((("/mine", 401),), "/ready", ("/docs",)) == (("/mine", 401),)
+
+
+def test_a_generation_is_asked_once_for_what_it_has_and_for_what_it_has_not(tmp_path: Path) -> None:
+    where = str(tmp_path / "old.sock")
+    asked: list[str] = []
+
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         path = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode()
-        status = 200 if path in there else 404
+        asked.append(path)
+        status = 200 if path == "/docs" else 500
         writer.write(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status)
         writer.close()
 
-    async def main(asked: tuple[tuple[str, int], ...], health: str) -> tuple[tuple[str, int], ...]:
-        where = str(tmp_path / "old.sock")
+    async def main() -> None:
+        discovery = Discovery()
+        assert await discovery.ask(1, where) == (), "nobody is there"
         async with await asyncio.start_unix_server(handle, where):
-            return await checks_for(asked, health, where)
+            for _ in range(3):
+                assert await discovery.ask(1, where) == ("/docs",)
+            assert asked == ["/openapi.json", "/docs"]
+            discovery.passed(2, (("/ready", 200), ("/docs", 200)))
+            assert await discovery.ask(2, where) == ("/docs",)
+        assert asked == ["/openapi.json", "/docs", "/openapi.json"], "what a worker has passed is known"
+        for generation in range(3, 50):
+            assert await discovery.ask(generation, where) == ()
+        assert len(discovery._found) < 10, "those that are gone are forgotten"
 
-    assert asyncio.run(main((), "")) == tuple((path, 200) for path in there)
-    assert asyncio.run(main((), "/health")) == (("/health", 200), *((path, 200) for path in there))
-    assert asyncio.run(main((("/mine", 401),), "/health")) == (("/mine", 401),)
-
-
-def test_without_an_old_generation_only_readiness_is_checked() -> None:
-    assert asyncio.run(checks_for((), "/ready", None)) == (("/ready", 200),)
-    assert asyncio.run(checks_for((), "", None)) == ()
+    asyncio.run(main())

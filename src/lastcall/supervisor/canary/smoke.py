@@ -24,6 +24,9 @@ BODY_AT_MOST = 16 * 1024 * 1024
 DISCOVERED = ("/openapi.json", "/docs")
 """Paths that are checked without being asked for, where the old generation has them."""
 
+GENERATIONS_KEPT = 4
+"""Of those that were there before, most are gone."""
+
 Check: TypeAlias = tuple[str, int]
 Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Connect: TypeAlias = Callable[[], Awaitable[Streams]]
@@ -56,22 +59,49 @@ async def smoke(where: str | Connect, checks: Iterable[Check], timeout: float = 
     return ""
 
 
-async def checks_for(
-    asked: tuple[Check, ...], ready_path: str, old: str | Connect | None, timeout: float = CHECK_TIMEOUT
-) -> tuple[Check, ...]:
+def checks_for(asked: tuple[Check, ...], ready_path: str, there: Iterable[str]) -> tuple[Check, ...]:
     """The checks of a new worker: those ``asked`` for by ``--smoke``, or by default what is known to work.
 
-    That is ``ready_path`` (``""``: there is none), and those of ``DISCOVERED`` that a worker of the old generation
-    answers with 200. ``old`` None: there is no old generation.
+    That is ``ready_path`` (``""``: there is none), and the paths that are ``there`` in the old generation.
     """
-    if asked:
-        return asked
-    checks = [(ready_path, 200)] if ready_path else []
-    if old is not None:
+    return asked or tuple((path, 200) for path in (*filter(None, [ready_path]), *there))
+
+
+class Discovery:
+    """Which of ``DISCOVERED`` the application of a generation answers with 200. Each is asked for once.
+
+    An application may answer what it does not have with a traceback in its log, or slowly.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[int, dict[str, bool]] = {}
+
+    def passed(self, generation: int, checks: Iterable[Check]) -> None:
+        """A worker has passed these: its generation need not be asked."""
+        self._of(generation).update({path: True for path, status in checks if status == 200 and path in DISCOVERED})
+
+    async def ask(self, generation: int, where: str | Connect, timeout: float = CHECK_TIMEOUT) -> tuple[str, ...]:
+        """The paths that are there; ``where``, a worker of that generation, is asked for those not known yet.
+
+        What cannot be asked for, since the worker is gone, stays unknown.
+        """
+        found = self._of(generation)
         for path in DISCOVERED:
-            if not await smoke(old, [(path, 200)], timeout):
-                checks.append((path, 200))
-    return tuple(checks)
+            if path not in found:
+                try:
+                    found[path] = await fetch_status(where, path, timeout) == 200
+                except (TimeoutError, SmokeError):
+                    found[path] = False
+                except OSError:
+                    continue
+        return tuple(path for path in DISCOVERED if found.get(path))
+
+    def _of(self, generation: int) -> dict[str, bool]:
+        found = self._found.setdefault(generation, {})
+        for old in sorted(self._found)[:-GENERATIONS_KEPT]:
+            if old != generation:
+                del self._found[old]
+        return found
 
 
 async def fetch_status(where: str | Connect, path: str, timeout: float) -> int:
