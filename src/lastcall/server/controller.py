@@ -91,6 +91,7 @@ class ShutdownController:
         self._callbacks = callbacks
         self._nonzero_on_cut = nonzero_on_cut
         self.level = level
+        self.report_is_told = False  # by a parent, for the whole service
         """Of what the log gets to hear in every stop."""
         self._generators = ClosingGenerators() if generators is None else generators
         self._generators.on_end = self.wake
@@ -256,7 +257,8 @@ class ShutdownController:
         report = self._report(work)
         work.service.scheduler.access.flush()  # the lines of what was cut belong before the last one
         # Also for who reads warnings only: what no policy has asked for is to be seen.
-        logger.log(logging.WARNING if report.cut else self.level, "%s", report)
+        loud = bool(report.cut) and not self.report_is_told
+        logger.log(logging.WARNING if loud else self.level, "%s", report)
         self._callbacks.on_report(report)
         self._hand_draft(report)
         if self._cancelled:

@@ -75,7 +75,7 @@ def run_supervisor(config: Config, *, tell: Callable[[LastcallError], int], fina
     guard = ProcessGuard(budgets, own, manager, gc_freeze=config.options.gc_freeze, final=final)
     view = StopView()
     view.also = guard.progress
-    signals = Signals(on_interrupt=view.interrupted)
+    signals = Signals(view.interrupted, view.settle)
     if final:
         atexit.register(signals.handler.ignore)
     code: int = ExitCode.STOPPED

@@ -37,14 +37,15 @@ class Orders(Protocol):
 class Signals:
     """Takes the signals of the process. Between ``install()`` and ``obeyed()``, stop signals are kept.
 
-    ``on_interrupt`` is called in the handler of SIGINT.
+    ``on_interrupt`` is called in the handler of SIGINT, ``on_order`` in the loop, before each order to stop.
     """
 
     importing = False
     starting = False
 
-    def __init__(self, on_interrupt: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, on_interrupt: Callable[[], object], on_order: Callable[[], object]) -> None:
         self._on_interrupt = on_interrupt
+        self._on_order = on_order
         self.handler = SignalHandler(self)
         self._hang_up = HangUp()
         self._early: list[tuple[str, int]] = []
@@ -80,6 +81,7 @@ class Signals:
 
         def told(name: str, level: int) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: all is over
+                loop.call_soon_threadsafe(self._on_order)
                 loop.call_soon_threadsafe(orders.stop_signal, name, level)
 
         def hang_up() -> None:

@@ -17,6 +17,7 @@ from lastcall.base.record import replace
 from lastcall.channel import messages
 from lastcall.channel.blocking import hung_up
 from lastcall.channel.endpoint import Endpoint
+from lastcall.observe.logs import StopView
 from lastcall.server.guarding import guarded
 from lastcall.server.parent import Parent
 from lastcall.worker.census import before_serving, census_of
@@ -61,6 +62,7 @@ class Worker(Parent):
         self._doors.alone = boot.alone
         self._doors.add(boot.slots, boot.binds, orders.listeners)
         self._moves = Moves()
+        self._view = StopView(guest=True)
         add_lost(boot.lost_workers)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._endpoint: Endpoint | None = None
@@ -142,6 +144,7 @@ class Worker(Parent):
         self._say(messages.Goodbye(report.as_dict(), self._moves.moved))
 
     def end(self) -> None:
+        self._view.close()
         self._heartbeat.stop()
         self._moves.close()
         if self._endpoint is not None:
@@ -177,6 +180,7 @@ class Worker(Parent):
         elif not self._controller.ordered:
             logger.error("The parent %s: stopping.", "is gone" if gone else "has closed the channel")
         self._controller.level = logging.INFO
+        self._controller.report_is_told = False
         self._order("parent-lost")
 
     def _orphaned(self) -> None:
@@ -229,6 +233,9 @@ class Worker(Parent):
 
     def _drain(self, order: messages.Drain, _descriptors: list[int]) -> None:
         self._moves.stay()
+        self._view.ordered()
+        if self._controller is not None:
+            self._controller.report_is_told = True
         if self._serving is not None:
             self._serving.service.drain.service_goes_on = False
         self._when_closed(messages.Emptied())
