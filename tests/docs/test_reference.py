@@ -19,6 +19,7 @@ from lastcall.drain import ladder, report
 from lastcall.drain.ladder import TEARDOWN, Budgets, Phase, State
 from lastcall.notice.notice import DrainNotice
 from lastcall.server import process
+from lastcall.supervisor.report import LOST
 from testing.memory import Bench, answering
 from testing.memory import get as request
 from testing.pages import ROOT, page
@@ -225,7 +226,7 @@ def test_the_outcomes_of_a_report() -> None:
 
 def test_the_words_of_a_lifespan() -> None:
     words = dict(STOP_REPORT.section("Fields").rows("field", ""))["`lifespan`"]
-    assert set(re.findall("`([^`]+)`", words)) == {outcome.value for outcome in LifespanOutcome}
+    assert set(re.findall("`([^`]+)`", words)) == {outcome.value for outcome in LifespanOutcome} | {LOST}
 
 
 def test_the_exceptions() -> None:

@@ -123,7 +123,7 @@ def test_no_worker_outlives_a_parent_that_is_killed_in_a_reload(tmp_path: Path, 
         service.deploy(generation="2", extra=HANGS)
         service.signal(signal.SIGHUP)
         assert service.process._stdout.wait(lambda text: "boots" in text, 10)
-        assert len(marked(f"MARK={tmp_path}")) == 4
+        assert len(marked(f"MARK={tmp_path}")) > 3  # the parent, both workers, and one or two that start
         service.signal(signal.SIGKILL)
         eventually(lambda: not marked(f"MARK={tmp_path}"), 20)
 
