@@ -241,7 +241,7 @@ def _settle_workers(
     warnings += [
         f"{given[name].spelled} has no effect in one process without a parent: add supervise, or workers"
         for name in idle
-        if name not in refused
+        if name not in refused and given[name].spelled != OPTIONS["control_socket"].env
     ]
     expected = "workers (2 or more) or supervise beside it: one process without a parent has no use for it"
     return [ConfigError(given[name].spelled, given[name].raw, expected) for name in refused]
