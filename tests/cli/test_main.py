@@ -148,12 +148,13 @@ SAMPLES: dict[str, str] = {
     "option", [o for o in OPTIONS.values() if o.flags and (o.only is None or o.name in SAMPLES)], ids=lambda o: o.name
 )
 def test_every_flag_reaches_its_option(option: Option, serve: Callable[..., Config]) -> None:
+    parent = ["--supervise"] if option.group in ("Workers", "Canary") and option.name != "supervise" else []
     if not option.kind.metavar:
         flag = option.flags[-1] if option.default else option.flags[0]
-        assert getattr(serve("main:app", flag), option.name) is not option.default
+        assert getattr(serve("main:app", *parent, flag), option.name) is not option.default
         return
     text = SAMPLES.get(option.name, "7")
-    assert getattr(serve("main:app", option.flags[0], text), option.name) == option.kind.read(text)
+    assert getattr(serve("main:app", *parent, option.flags[0], text), option.name) == option.kind.read(text)
     assert option.kind.read(text) != option.default
 
 

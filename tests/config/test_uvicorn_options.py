@@ -332,6 +332,9 @@ def test_options_of_a_parent_are_refused_where_there_is_none() -> None:
 
 
 def test_those_that_come_from_elsewhere_are_only_warned_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    (hold,) = Config.from_command("app:app", {}, {"LASTCALL_CANARY_HOLD": "5"}).warnings
+    assert "LASTCALL_CANARY_HOLD" in hold
+    assert Config.from_command("app:app", {}, {"LASTCALL_CONTROL_SOCKET": "/tmp/x"}).warnings == [], "it is ctl's, too"
     (stall,) = make(timeout_worker_stall=120).warnings
     assert "timeout_worker_stall" in stall
     monkeypatch.setattr(config_module, "available_cpus", lambda: 1)

@@ -233,14 +233,18 @@ def _settle_workers(
     values["supervise"] = values["workers"] > 1 or any(name != "workers" for name in asks)
     if values["supervise"]:
         return []
-    refused: tuple[str, ...] = () if workers == "auto" else _OF_A_PARENT  # it must start on a small machine, too
-    tolerated = [name for name in (*_OF_A_PARENT, *_LIMITS_OF_A_PARENT) if name not in refused]
+    # Variables are set for all that run somewhere, `lastcall ctl` among it; and it must start on a small machine, too.
+    idle = _idle((*_OF_A_PARENT, *_LIMITS_OF_A_PARENT), given, values)
+    refused = [name for name in idle if name in _OF_A_PARENT and given[name].spelled != OPTIONS[name].env]
+    if workers == "auto":
+        refused = []
     warnings += [
         f"{given[name].spelled} has no effect in one process without a parent: add supervise, or workers"
-        for name in _idle(tolerated, given, values)
+        for name in idle
+        if name not in refused and given[name].spelled != OPTIONS["control_socket"].env
     ]
     expected = "workers (2 or more) or supervise beside it: one process without a parent has no use for it"
-    return [ConfigError(given[name].spelled, given[name].raw, expected) for name in _idle(refused, given, values)]
+    return [ConfigError(given[name].spelled, given[name].raw, expected) for name in refused]
 
 
 def _idle(names: Iterable[str], given: Mapping[str, Given], values: Mapping[str, Any]) -> list[str]:
