@@ -18,7 +18,12 @@ from testing.patience import Patience
 def pytest_configure() -> None:
     """Set up what the tests and their processes inherit."""
     # A shell starts what runs in its background (``make test`` does) with these ignored, and children inherit that.
-    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+    defaults = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGQUIT: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    for number, handler in defaults.items():
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
     # Control sockets of services that a test kills stay where they are: not among those of this machine's user.

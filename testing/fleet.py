@@ -327,9 +327,13 @@ class World:
             assert heir.clean
             assert not heir.told, "the successor is leaving itself"
         attends = sim.able and sim.ordered and sim.slot in self.slots - self.closing and action.cause != "canary"
+        if self.policy.development and not self._accepts(sim, sim.slot):
+            attends = False  # the newest change wins, also over one that was about to serve
         if attends and self.stopped_at == math.inf:
             others = [one for one in self.sims.values() if one is not sim and one.clean and not one.told]
-            assert any(self._accepts(one, sim.slot) for one in others), (
+            # One that has not said that it accepts takes nothing away from another that has the same order.
+            told = () if self._accepts(sim, sim.slot) else [one for one in others if sim.slot in one.ordered]
+            assert told or any(self._accepts(one, sim.slot) for one in others), (
                 "retired before anybody else accepts from its slot"
             )
         sim.told = "retire"

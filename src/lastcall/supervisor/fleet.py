@@ -276,6 +276,7 @@ class Fleet:
             return
         self._following.append(event)
         if self.roll is not None and event.development and self.roll.stage in (Stage.FIRST, Stage.ROLLING):
+            self.roll.superseded = True
             self.roll.withdraw("superseded by a newer change")
 
     def _on_scale(self, event: on.ScaleOrdered) -> None:

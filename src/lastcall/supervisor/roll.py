@@ -103,6 +103,7 @@ class Roll:
         self._crew = crew
         self._current: list[Slot] = []  # those whose successors are on their way
         self._predecessors: list[Worker] = []
+        self.superseded = False  # another roll follows at once
         self._failure = ""
         self._began = crew.now
         self._clear()
@@ -275,7 +276,10 @@ class Roll:
     def _settle(self) -> None:
         crew = self._crew
         if self.stage is not Stage.INTERRUPTED:
-            for coming in [slot.successor for slot in self._current if slot.successor is not None]:
+            for slot in self._current:
+                coming = slot.successor
+                if coming is None or (self.superseded and slot.holder is None and coming.life is Life.STANDBY):
+                    continue  # one that may accept already from a slot that has nobody else stays; see ``_clear``
                 # On its way to a slot of the old generation; a canary that was promoted may be, too.
                 crew.dismiss(coming, "reload" if self._trial is None or coming is not self._trial.worker else "canary")
             self._current.clear()
