@@ -263,16 +263,16 @@ class _Output:
     def close(self) -> None:
         if self._reader is None or self._pipe is None:
             return
+        # Closing under a thread that still reads would block: where a child holds the pipe, the daemon thread stays,
+        # and closes it when that has ended.
         self._reader.join(1.0)
-        # Closing under a thread that still reads would block: then a child holds the pipe, and the daemon thread stays.
-        if not self._reader.is_alive():
-            self._pipe.close()
 
     def _read(self, pipe: IO[str]) -> None:
-        for line in pipe:
-            with self._changed:
-                self._lines.append(line)
-                self._changed.notify_all()
+        with pipe:
+            for line in pipe:
+                with self._changed:
+                    self._lines.append(line)
+                    self._changed.notify_all()
         with self._changed:
             self._ended = True
             self._changed.notify_all()

@@ -43,11 +43,10 @@ _OF_A_PARENT: Final = (
     "canary_hold",
     "canary_min_requests",
     "canary_approve",
+    "timeout_worker_boot",
+    "timeout_worker_stall",
 )
-"""Options of a parent that do not ask for one. Who gives them to one process has forgotten that, and is refused."""
-
-_LIMITS_OF_A_PARENT: Final = ("timeout_worker_boot", "timeout_worker_stall")
-"""The same, but gunicorn's ``timeout`` is one of them, which people give to one worker too."""
+"""Options of a parent that do not ask for one. Who gives them to one process is told that they have no effect."""
 
 
 class Origin(Record):
@@ -233,18 +232,13 @@ def _settle_workers(
     values["supervise"] = values["workers"] > 1 or any(name != "workers" for name in asks)
     if values["supervise"]:
         return []
-    # Variables are set for all that run somewhere, `lastcall ctl` among it; and it must start on a small machine, too.
-    idle = _idle((*_OF_A_PARENT, *_LIMITS_OF_A_PARENT), given, values)
-    refused = [name for name in idle if name in _OF_A_PARENT and given[name].spelled != OPTIONS[name].env]
-    if workers == "auto":
-        refused = []
+    # No errors: the number of workers often is a variable, and a service must start where it comes to one, too.
     warnings += [
         f"{given[name].spelled} has no effect in one process without a parent: add supervise, or workers"
-        for name in idle
-        if name not in refused and given[name].spelled != OPTIONS["control_socket"].env
+        for name in _idle(_OF_A_PARENT, given, values)
+        if given[name].spelled != OPTIONS["control_socket"].env  # which is `lastcall ctl`'s too
     ]
-    expected = "workers (2 or more) or supervise beside it: one process without a parent has no use for it"
-    return [ConfigError(given[name].spelled, given[name].raw, expected) for name in refused]
+    return []
 
 
 def _idle(names: Iterable[str], given: Mapping[str, Given], values: Mapping[str, Any]) -> list[str]:
