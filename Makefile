@@ -12,7 +12,7 @@ MODULES  := $(shell find src -name '*.pyx')
 COMPILED := setup.py $(MODULES) $(shell find src -name '*.pxd')
 TESTS    ?= all
 MARKERS  ?= not slow and not soak and not wheels
-WAITING  := tests/process/ tests/server/
+WAITING  := tests/process/ tests/proxies/ tests/server/
 SUITES   := $(filter-out $(WAITING),$(wildcard tests/*/)) companions/once/tests companions/drill/tests
 SPREAD   := -n 3 --dist loadfile
 PYTEST   := -m pytest -q -p testing.failures
@@ -78,7 +78,8 @@ bench: $(BIN)/.built $(BIN)/.tools ## compare with other servers, measure once (
 	@scripts/test-deps
 	@$(BIN)/python bench/run.py once
 
-soak: $(BIN)/.built $(BIN)/.tools ## mixed traffic for DURATION=600 seconds: memory, descriptors and tasks stay flat; then stops in numbers
+soak: $(BIN)/.built $(BIN)/.tools ## mixed traffic for DURATION=600 seconds: memory, descriptors and tasks stay flat; then stops in numbers, and a deploy over three hosts (root)
+	@scripts/test-deps
 	@echo "--> soak: $(or $(DURATION),600) s"
 	@LASTCALL_SOAK_SECONDS=$(or $(DURATION),600) $(BIN)/python -m pytest -q -s -m soak \
 		--timeout=$$(($(or $(DURATION),600) + 300))

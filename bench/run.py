@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Run the benchmark: `bench/run.py [load|idle|startup|accesslog] [options]`. See bench/README.md."""
+"""Run the benchmark: `bench/run.py [load|idle|startup|accesslog|once|fleet] [options]`. See bench/README.md."""
 
 from __future__ import annotations
 

@@ -19,12 +19,17 @@ from typing import TypeVar
 from lastcall.asgi import lifespan
 from lastcall.connection import http1
 from lastcall.drain import ladder
+from lastcall.supervisor import life, roll
+from lastcall.supervisor.canary import run as canary
 
 DOCS = Path(__file__).parents[1] / "docs"
 PLACES = {
     "ladder": DOCS / "explanation" / "drain.md",
     "lifespan": DOCS / "explanation" / "architecture.md",
     "http1": DOCS / "explanation" / "architecture.md",
+    "canary": DOCS / "explanation" / "canary.md",
+    "worker": DOCS / "explanation" / "fleet.md",
+    "roll": DOCS / "explanation" / "fleet.md",
 }
 
 S = TypeVar("S", bound=Enum)
@@ -61,7 +66,40 @@ def http1_diagram() -> str:
     return _mermaid(["    [*] --> AWAIT_HEAD", *moves, "    CLOSED --> [*]"])
 
 
-DIAGRAMS = {"ladder": ladder_diagram, "lifespan": lifespan_diagram, "http1": http1_diagram}
+def canary_diagram() -> str:
+    """Return the procedure of a canary."""
+    ends = [f"    {state.name} --> [*]" for state in canary.State if state in canary.FINAL]
+    return _mermaid(["    [*] --> HOLD", *arrows(canary.TRANSITIONS), *ends])
+
+
+def worker_diagram() -> str:
+    """Return the life of a worker. It may be killed, and may die, everywhere: that would be a cobweb."""
+    anywhere = (life.Cue.KILL, life.Cue.EXIT)
+    moves = {pair: after for pair, after in life.TRANSITIONS.items() if pair[1] not in anywhere}
+    ends = [f"    {state.name} --> [*]" for state in (life.Life.DRAINING, life.Life.ENDING, life.Life.STALLED)]
+    note = "    note right of DRAINING : killed, or gone, is possible in every state"
+    return _mermaid(["    [*] --> BOOTING", *arrows(moves), *ends, note])
+
+
+def roll_diagram() -> str:
+    """Return the stages of a rolling reload, without the end of the service, which ends each of them."""
+    moves = {pair: after for pair, after in roll.TRANSITIONS.items() if pair[1] is not roll.Turn.END}
+    ends = [f"    {stage.name} --> [*]" for stage in roll.Stage if stage in roll.FINAL and stage in moves.values()]
+    begins = ["    [*] --> FIRST : without a canary", "    [*] --> OPENING : with a canary"]
+    notes = [
+        f"    note right of {stage.name} : {stage.value}" for stage in roll.Stage if stage is not roll.Stage.INTERRUPTED
+    ]
+    return _mermaid([*begins, *arrows(moves), *ends, *notes])
+
+
+DIAGRAMS = {
+    "worker": worker_diagram,
+    "roll": roll_diagram,
+    "ladder": ladder_diagram,
+    "lifespan": lifespan_diagram,
+    "http1": http1_diagram,
+    "canary": canary_diagram,
+}
 
 
 def with_diagram(page: str, name: str) -> str:

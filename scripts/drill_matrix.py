@@ -4,7 +4,7 @@
     python scripts/drill_matrix.py RUN.json [RUN.json …]    # writes docs/reference/drill-matrix.md
 
 Several reports may have several servers, or the same ones again: the page shows the first verdict of each server and
-scenario, and says how often it was run and what was not the same every time. All have to be of the same scale.
+scenario, and says how often each was run and what was not the same every time. All have to be of the same scale.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -117,7 +118,10 @@ def _repetitions(runs: Sequence[Run], run: Run) -> Iterator[str]:
         its = [each for each in runs if server.label in {one.label for one in each.servers}]
         dates = ", ".join(dict.fromkeys(each.date[:10] for each in its))
         other = [f"{_link(name)}: {', '.join(v.value for v in seen)}" for name, seen in differing(runs, server.label)]
-        yield f"| {_prose(server.label)} | {len(its)} | {dates} | {'; '.join(other) or 'nothing'} |\n"
+        asked = Counter(one.scenario for each in its for one in each.results if one.server == server.label)
+        least, most = min(asked.values()), max(asked.values())
+        times = f"{most}" if least == most else f"{least} to {most}"
+        yield f"| {_prose(server.label)} | {times} | {dates} | {'; '.join(other) or 'nothing'} |\n"
 
 
 def _seen(results: Iterable[Result | None]) -> Iterator[str]:

@@ -18,12 +18,14 @@ class Watched:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.at_first = self.waited = waited(pid)
+        self._begun = begun(pid)
         _running.add(self)
 
     def look(self) -> None:
         """Look again. The last time is when the process has ended and was not reaped."""
-        if self in _running:
-            self.waited = max(self.waited, waited(self.pid))
+        found = waited(self.pid)
+        if self in _running and begun(self.pid) == self._begun:  # behind the look: the number is not another's yet
+            self.waited = max(self.waited, found)
 
     def forget(self) -> None:
         """The process is no more; its number may be another's next."""
@@ -38,6 +40,16 @@ def waited(who: int | str) -> float:
     with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{who}/schedstat", "rb") as stat:
         return int(stat.read().split()[1]) / 1e9
     return 0.0
+
+
+def begun(pid: int) -> str:
+    """When a process was started, as the kernel counts; numbers are given again, within minutes on a busy machine."""
+    with (
+        contextlib.suppress(OSError, IndexError),
+        open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat,
+    ):
+        return stat.read().rpartition(")")[2].split()[19]
+    return ""
 
 
 class Seconds(float):

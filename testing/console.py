@@ -17,7 +17,7 @@ from typing import Self
 
 from testing.pages import Page, Step
 
-PATIENCE = 15.0
+PATIENCE = 40.0
 PORT = "8000"
 ADDRESS_FLAGS = re.compile(r"--(bind|fd|host|port|uds)\b")
 READY = "lastcall running on"
@@ -227,4 +227,6 @@ def _environment(directory: Path) -> dict[str, str]:
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
         "CURL_HOME": str(directory),
         "PYTHONUNBUFFERED": "1",
+        # Of each page's own service: `lastcall ctl` would find those of other tests, too.
+        "LASTCALL_CONTROL_SOCKET": str(directory / "control.sock"),
     }

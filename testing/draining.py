@@ -21,6 +21,7 @@ from lastcall.net.driver import Driver
 from lastcall.net.listener import Listener, Owner
 from lastcall.notice.signal import DrainSignal
 from lastcall.server.controller import ShutdownController
+from lastcall.server.doors import OwnDoors
 from lastcall.server.work import Callbacks, Work
 from testing.memory import Bench, Client
 
@@ -160,7 +161,8 @@ class StoppableBench(Bench):
             nonzero_on_cut=self._nonzero_on_cut,
         )
         self.controller.start()
-        self._work = Work(driver, self.service, lifespan, listeners)
+        doors = OwnDoors(driver, listeners, lambda listener: None, backlog=1)
+        self._work = Work(driver, self.service, lifespan, doors)
         self.task = self.loop.create_task(self._run(lifespan))
 
     async def _run(self, lifespan: Lifespan) -> StopReport:

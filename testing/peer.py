@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from testing.patience import Patience
+
 PATIENCE = 10.0
 SO_GET_FILTER = getattr(socket, "SO_GET_FILTER", 26)  # Linux: as SO_ATTACH_FILTER
 
@@ -175,9 +177,9 @@ def request(path: str = "/", *headers: str, method: str = "GET", body: bytes = b
 
 def eventually(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """Wait until ``condition()`` is true; fail if it is not in time."""
-    end = time.monotonic() + seconds
+    patience = Patience(seconds)
     while not condition():
-        assert time.monotonic() < end, f"did not become true within {seconds:g} s"
+        assert not patience.over, f"did not become true within {seconds:g} s"
         time.sleep(0.005)
 
 

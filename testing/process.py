@@ -28,6 +28,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from testing import clock
+from testing.patience import Patience
 
 READY_LINE = re.compile(r"lastcall running on (?:\x1b\[[\d;]*m)*([^\s\x1b]+)")
 LISTENING_OPTIONS = ("--bind", "--fd", "--host", "--port", "--uds")
@@ -153,6 +154,11 @@ class ServerProcess:
         assert match is not None
         return match
 
+    @property
+    def waited(self) -> float:
+        """Seconds that its main thread has waited for a processor, as last seen."""
+        return 0.0 if self._watched is None else self._watched.waited
+
     def signal(self, number: int) -> None:
         """Send a signal to the process, and to no other."""
         self._running.send_signal(number)
@@ -162,17 +168,17 @@ class ServerProcess:
 
         :raises ProcessFailure: it still runs after ``timeout`` seconds.
         """
-        deadline = time.monotonic() + timeout
-        self._look_at_the_end(deadline)
-        try:
-            code = self._running.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            raise self._failure(f"still running after {timeout:g} s") from None
+        patience = Patience(timeout)
+        self._look_at_the_end(time.monotonic() + timeout)
+        while self._running.poll() is None:
+            if (left := patience.left) <= 0:
+                raise self._failure(f"still running after {timeout:g} s")
+            self._look_at_the_end(time.monotonic() + left)
         # A child that inherited the pipes may hold them open after its parent has gone.
         for output in (self._stdout, self._stderr):
-            if not output.join(max(1.0, deadline - time.monotonic())):
+            if not output.join(max(1.0, patience.left)):
                 raise self._failure("the process has ended, but something else still holds its output open")
-        return code
+        return self._running.returncode
 
     def _look_at_the_end(self, deadline: float) -> None:
         """Wait for the end, and look what the clock has to know before the process is reaped."""
@@ -197,7 +203,7 @@ class ServerProcess:
             return
         if self._process.poll() is None:
             self._process.kill()
-        self._process.wait(STOP_SECONDS)
+        self._process.wait()  # nothing withstands SIGKILL
         if self._watched is not None:
             self._watched.forget()
         self._stdout.close()
@@ -241,8 +247,12 @@ class _Output:
 
     def wait(self, found: Callable[[str], bool], timeout: float) -> bool:
         """Whether ``found(text)`` became true before the end of the pipe and of the time."""
+        patience = Patience(timeout)
         with self._changed:
-            self._changed.wait_for(lambda: found("".join(self._lines)) or self._ended, timeout)
+            left = timeout
+            while not self._changed.wait_for(lambda: found("".join(self._lines)) or self._ended, left):
+                if (left := patience.left) <= 0:
+                    break
             return found("".join(self._lines))
 
     def join(self, timeout: float) -> bool:
@@ -253,16 +263,16 @@ class _Output:
     def close(self) -> None:
         if self._reader is None or self._pipe is None:
             return
+        # Closing under a thread that still reads would block: where a child holds the pipe, the daemon thread stays,
+        # and closes it when that has ended.
         self._reader.join(1.0)
-        # Closing under a thread that still reads would block: then a child holds the pipe, and the daemon thread stays.
-        if not self._reader.is_alive():
-            self._pipe.close()
 
     def _read(self, pipe: IO[str]) -> None:
-        for line in pipe:
-            with self._changed:
-                self._lines.append(line)
-                self._changed.notify_all()
+        with pipe:
+            for line in pipe:
+                with self._changed:
+                    self._lines.append(line)
+                    self._changed.notify_all()
         with self._changed:
             self._ended = True
             self._changed.notify_all()

@@ -23,6 +23,8 @@ import psycopg
 import pytest
 import redis
 
+from testing.patience import Patience
+
 START_SECONDS = 20.0
 
 
@@ -50,17 +52,17 @@ class Server:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        deadline = time.monotonic() + START_SECONDS
+        patience = Patience(START_SECONDS)
         while True:
             self._spawn()
             while self._process is not None and self._process.poll() is None:
                 if self._answers():
                     return
-                if time.monotonic() > deadline:
+                if patience.over:
                     raise TimeoutError(f"no answer: {self._log.read_text(errors='replace')}")
                 time.sleep(0.02)
             # After a kill, PostgreSQL's children may take a moment to let go of its memory.
-            if time.monotonic() > deadline:
+            if patience.over:
                 raise RuntimeError(self._log.read_text(errors="replace"))
             time.sleep(0.1)
 
@@ -80,7 +82,11 @@ class Server:
             # PostgreSQL's children outlive a parent that was killed, for as long as it takes them to notice.
             orphans = self._children() if how is signal.SIGKILL else []
             self._process.send_signal(how)
-            self._process.wait(START_SECONDS)
+            patience = Patience(START_SECONDS)
+            while self._process.poll() is None:
+                if patience.over:
+                    raise TimeoutError(f"it does not end: {self._log.read_text(errors='replace')}")
+                time.sleep(0.01)
             self._process = None
             for pid in orphans:
                 with contextlib.suppress(ProcessLookupError):

@@ -13,6 +13,7 @@ import codecs
 import fcntl
 import os
 import pty
+import select
 import struct
 import subprocess
 import termios
@@ -24,6 +25,8 @@ from types import TracebackType
 from typing import IO, Self
 
 import pyte
+
+from testing.patience import Patience
 
 PATIENCE = 15.0
 
@@ -53,6 +56,8 @@ class AtTerminal:
         self.raw = b""
         ours, theirs = pty.openpty()
         self._ours = ours
+        self._wake, self._woken = os.pipe()
+        self._closed = False
         self._set_size(columns, lines)
         # setsid -c makes standard input the controlling terminal. In place of preexec_fn: there are threads here.
         self.process = subprocess.Popen(
@@ -75,9 +80,22 @@ class AtTerminal:
     ) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(PATIENCE)
+        self.process.wait()
         self._reader.join(PATIENCE)
-        os.close(self._ours)
+        self._close()
+        os.close(self._wake)
+        os.close(self._woken)
+
+    def hang_up(self) -> None:
+        """Close the window: the kernel sends SIGHUP to the process and to those in its group, and writing fails."""
+        os.write(self._woken, b".")
+        self._reader.join(PATIENCE)
+        self._close()
+
+    def _close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            os.close(self._ours)
 
     @property
     def rows(self) -> list[str]:
@@ -129,10 +147,10 @@ class AtTerminal:
 
     def wait_until(self, holds: Callable[[list[str]], bool], what: str) -> None:
         """Wait until ``holds(rows)``."""
-        deadline = time.monotonic() + PATIENCE
+        patience = Patience(PATIENCE)
         while not holds(self.rows):
             with self._changed:
-                left = deadline - time.monotonic()
+                left = patience.left
                 if left <= 0 or (self._ended and not self._changed.wait(0.01)):
                     break
                 self._changed.wait(min(left, 1.0))
@@ -140,10 +158,10 @@ class AtTerminal:
 
     def wait(self) -> int:
         """Wait for the end of the process and of all that it wrote; the exit code."""
-        try:
-            code = self.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"still running; the screen is\n{self.text}") from None
+        patience = Patience(PATIENCE)
+        while (code := self.process.poll()) is None:
+            assert not patience.over, f"still running; the screen is\n{self.text}"
+            time.sleep(0.01)
         self._reader.join(PATIENCE)
         return code
 
@@ -153,7 +171,10 @@ class AtTerminal:
     def _read(self) -> None:
         while True:
             try:
-                data = os.read(self._ours, 65536)
+                if self._wake in select.select([self._ours, self._wake], [], [])[0]:
+                    data = b""
+                else:
+                    data = os.read(self._ours, 65536)
             except OSError:  # EIO: nobody has the other end any more
                 data = b""
             with self._changed:

@@ -26,8 +26,9 @@ class Server:
     `role`: "ours" is compared with every "peer"; a "variant" is shown and never compared; "limit" is the C loop.
     `install` are pip requirements, `distributions` those whose versions are reported. `command` starts the server;
     `quiet` is appended to switch its log off, `logging` to switch the access log on, `idle` so that idle connections
-    stay open. `source` is a directory of the repository put on the venv's path, `probe` a Python statement that must
-    succeed for the server to be there at all. `workloads` empty means all of them.
+    stay open, `fleet` for `{workers}` workers that SIGHUP replaces, `reload` to follow changes of files. `source` is a
+    directory of the repository put on the venv's path, `probe` a Python statement that must succeed for the server to
+    be there at all. `workloads` empty means all of them.
     """
 
     name: str
@@ -39,6 +40,8 @@ class Server:
     quiet: tuple[str, ...] = ()
     logging: tuple[str, ...] = ()
     idle: tuple[str, ...] = ()
+    fleet: tuple[str, ...] = ()
+    reload: tuple[str, ...] = ()
     source: str = ""
     probe: str = ""
     workloads: tuple[str, ...] = ()
@@ -59,6 +62,10 @@ class Server:
         scripts = self.venv / "bin"
         places = {"python": scripts / "python", "bin": scripts, "build": BUILD, "app": app, "port": port}
         return [word.format_map(places) for word in (*self.command, *extra)]
+
+    def with_workers(self, workers: int) -> list[str]:
+        """The arguments for so many workers."""
+        return [word.format(workers=workers) for word in self.fleet]
 
     @property
     def shown(self) -> str:

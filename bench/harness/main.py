@@ -10,6 +10,7 @@ from pathlib import Path
 from . import accesslog, idle, load, once, startup, wrk
 from .catalogue import load_catalogue, select_workloads
 from .errors import BenchError
+from .fleet import measurement as fleet
 from .session import Session
 
 # What is measured when --servers does not say: the load runs with everybody, the others compare with the incumbent.
@@ -19,6 +20,14 @@ PAIR = ["lastcall", "uvicorn"]
 def names(text: str) -> list[str]:
     """A comma-separated list of names."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def parts(text: str) -> list[str]:
+    """A comma-separated list of parts of `fleet`."""
+    found = names(text)
+    if not found or not set(found) <= set(fleet.PARTS):
+        raise argparse.ArgumentTypeError(f"must be of {', '.join(fleet.PARTS)}")
+    return found
 
 
 def positive(text: str) -> int:
@@ -39,13 +48,19 @@ def parser() -> argparse.ArgumentParser:
         "measurement",
         nargs="?",
         default="load",
-        choices=["load", "idle", "startup", "accesslog", "once"],
+        choices=["load", "idle", "startup", "accesslog", "once", "fleet"],
         help="load (default): CPU per request and requests/s; idle: idle connections; startup: time to the first "
-        "answer; accesslog: cost of an access line; once: the guard against doing it twice",
+        "answer; accesslog: cost of an access line; once: the guard against doing it twice; fleet: two workers, their "
+        "parent, and how they are replaced",
     )
     top.add_argument("--servers", type=names, metavar="A,B", help="names from bench/peers.toml")
     top.add_argument("--workloads", type=names, metavar="A,B", help="load: some of the workloads")
-    top.add_argument("--rounds", type=positive, default=5, help="load, accesslog, once: interleaved rounds (default 5)")
+    top.add_argument(
+        "--parts", type=parts, default=fleet.PARTS, metavar="A,B", help=f"fleet: some of {', '.join(fleet.PARTS)}"
+    )
+    top.add_argument(
+        "--rounds", type=positive, default=5, help="load, accesslog, once, fleet: interleaved rounds (default 5)"
+    )
     top.add_argument("--seconds", type=positive, help="whole seconds measured (default 2; idle: 10)")
     top.add_argument("--connections", type=positive, default=10_000, help="idle: connections (default 10000)")
     top.add_argument("--starts", type=positive, default=15, help="startup: starts of each server (default 15)")
@@ -64,7 +79,7 @@ def run(options: argparse.Namespace) -> None:
         wrk.require_tools()
     catalogue = load_catalogue()
     workloads = select_workloads(options.workloads)
-    wanted = options.servers or (None if options.measurement == "load" else PAIR)
+    wanted = options.servers or {"load": None, "fleet": fleet.SERVERS}.get(options.measurement, PAIR)
     servers = catalogue.select(wanted)
     session = Session(
         catalogue,
@@ -86,6 +101,9 @@ def run(options: argparse.Namespace) -> None:
         load.run(session, workloads, rounds=rounds, seconds=seconds, warm_up=warm_up)
     elif options.measurement == "accesslog":
         accesslog.run(session, rounds=rounds, seconds=seconds, warm_up=warm_up)
+    elif options.measurement == "fleet":
+        whole = fleet.Size(rounds, options.seconds or 3, fleet.IDLE_SECONDS, fleet.SAVES)
+        fleet.run(session, fleet.QUICK if quick else whole, parts=options.parts)
     elif options.measurement == "startup":
         startup.run(session, starts=2 if quick else options.starts)
     else:

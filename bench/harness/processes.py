@@ -114,19 +114,29 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def launched(server: Server, app: str, *, core: int, extra: Iterable[str], discard: bool = False) -> Iterator[Running]:
-    """Start the server for `bench/apps/{app}.py` on `core` and stop it on the way out; it may not answer yet.
+def launched(
+    server: Server,
+    app: str,
+    *,
+    core: int | str,
+    extra: Iterable[str],
+    discard: bool = False,
+    directory: Path = APPS,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Running]:
+    """Start the server for `{app}.py` of `directory` on `core` and stop it on the way out; it may not answer yet.
 
-    Its output goes to a temporary file, or to /dev/null with `discard`.
+    `core` is a number, or a list as taskset takes it. `environment` is added to this process's. The output goes to a
+    temporary file, or to /dev/null with `discard`.
     """
     port = free_port()
     argv = ["taskset", "-c", str(core), *server.argv(app=app, port=port, extra=extra)]
-    environment = {**os.environ, "PYTHONPATH": str(APPS)}
+    variables = {**os.environ, "PYTHONPATH": str(directory), **(environment or {})}
     with open(os.devnull, "w+b") if discard else tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             argv,
-            cwd=APPS,
-            env=environment,
+            cwd=directory,
+            env=variables,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -138,7 +148,7 @@ def launched(server: Server, app: str, *, core: int, extra: Iterable[str], disca
             stop(process)
 
 
-def _await_answer(running: Running, name: str) -> None:
+def await_answer(running: Running, name: str) -> None:
     """Return once the server has answered a GET with 200. Raises BenchError after READY_SECONDS."""
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
@@ -159,11 +169,11 @@ def _await_answer(running: Running, name: str) -> None:
 
 @contextlib.contextmanager
 def serving(
-    server: Server, workload: Workload, *, core: int, extra: Iterable[str], discard: bool = False
+    server: Server, workload: Workload, *, core: int | str, extra: Iterable[str], discard: bool = False
 ) -> Iterator[Running]:
     """As `launched`, but the server answers, and it answers the workload correctly. Raises BenchError otherwise."""
     with launched(server, workload.app, core=core, extra=extra, discard=discard) as running:
-        _await_answer(running, server.name)
+        await_answer(running, server.name)
         verify(running.port, workload)
         yield running
 

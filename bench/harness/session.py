@@ -46,6 +46,10 @@ class Session:
             )
         os.sched_setaffinity(0, {self.load_core})
 
+    def share_cores(self) -> None:
+        """Let this process run on both cores, for what is measured with servers on both."""
+        os.sched_setaffinity(0, {self.server_core, self.load_core})
+
     def check_docs(self, section: str) -> None:
         """With --write-docs, make sure before a long run that the page has a place for the result."""
         if self.write_docs:

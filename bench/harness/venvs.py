@@ -76,12 +76,12 @@ def ensure(server: Server, catalogue: Catalogue, *, refresh: bool = False) -> No
             _run([find_python(), "-m", "venv", str(server.venv)])
         python = str(server.venv / "bin" / "python")
         _run([python, "-m", "pip", "install", "--quiet", "--upgrade", "--upgrade-strategy", "eager", *requirements])
-        if server.source:
-            version = "python{}.{}".format(*PYTHON)
-            path = server.venv / "lib" / version / "site-packages" / "bench-source.pth"
-            path.write_text(f"{ROOT / server.source}\n")
         stamp.write_text(wanted)
     if server.source:
+        # Each time: in a copy of another working tree's venv it names that tree.
+        version = "python{}.{}".format(*PYTHON)
+        path = server.venv / "lib" / version / "site-packages" / "bench-source.pth"
+        path.write_text(f"{ROOT / server.source}\n")
         # As pip does for the packages that it installs; PYTHONDONTWRITEBYTECODE may be set where this runs.
         _run([str(server.venv / "bin" / "python"), "-m", "compileall", "-q", str(ROOT / server.source / "lastcall")])
     if server.probe:

@@ -62,9 +62,9 @@ def require_tools() -> None:
             raise BenchError(f"{tool} is not installed: on Debian and Ubuntu, apt-get install {package}")
 
 
-def run(workload: Workload, *, port: int, seconds: int, core: int) -> WrkResult:
-    """Load the server on `port` for `seconds` from `core`. Raises BenchError if any request failed."""
-    argv = ["taskset", "-c", str(core), *arguments(workload, port=port, seconds=seconds)]
+def run(workload: Workload, *, port: int, seconds: int, core: int | str, connections: int = CONNECTIONS) -> WrkResult:
+    """Load the server on `port` for `seconds` from `core`, or from several. Raises BenchError if any request failed."""
+    argv = ["taskset", "-c", str(core), *arguments(workload, port=port, seconds=seconds, connections=connections)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=seconds + 30, check=False)
     if done.returncode != 0:
         raise BenchError(f"wrk failed: {done.stderr.strip() or done.stdout.strip()}")

@@ -15,6 +15,7 @@ from lastcall._version import __version__
 
 if TYPE_CHECKING:
     from lastcall.base.errors import ClientDisconnected
+    from lastcall.base.lost_workers import lost_workers
     from lastcall.cli.run import run
     from lastcall.config import Config
     from lastcall.notice.notice import DrainNotice, drain_notice
@@ -29,6 +30,7 @@ __all__ = [
     "StopReport",
     "__version__",
     "drain_notice",
+    "lost_workers",
     "run",
     "track",
 ]
@@ -40,6 +42,7 @@ _HOMES = {
     "Server": "lastcall.server",
     "StopReport": "lastcall.server",
     "drain_notice": "lastcall.notice.notice",
+    "lost_workers": "lastcall.base.lost_workers",
     "run": "lastcall.cli.run",
     "track": "lastcall.notice.tracking",
 }

@@ -103,7 +103,9 @@ def test_root_gets_it_installed(tools: Tools, tmp_path: Path) -> None:
 
 
 def test_missing_programs_of_the_tests_are_named(tools: Tools) -> None:
-    here = dict.fromkeys(("curl", "google-chrome", "openssl", "redis-server", "initdb"), "true")
+    here = dict.fromkeys(
+        ("curl", "google-chrome", "openssl", "systemd-socket-activate", "redis-server", "initdb"), "true"
+    )
     present = {**here, "nc": "echo OpenBSD netcat >&2"}
     code, _, err = run("test-deps", tools(**present, **{"apt-get": APT}))
     assert code == 1

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -19,11 +20,12 @@ from lastcall.base import early_exit
 from lastcall.base.errors import ConfigError, LastcallError, StartupError
 from lastcall.cli.main import main, serve_command
 from lastcall.config import Config
+from lastcall.config.directory import enter_directory
 from lastcall.config.options import GROUPS, OPTIONS, Option
 
 
 class Server:
-    """Stands in for ``lastcall.server.process``: keeps the configuration, ends as told."""
+    """Stands in for ``lastcall.server.process`` and the parent's: keeps the configuration, ends as told."""
 
     def __init__(self) -> None:
         self.config: Config | None = None
@@ -48,11 +50,16 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     for name in list(os.environ):
         if name.startswith("LASTCALL_") or name in ("WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS"):
             monkeypatch.delenv(name)
+    monkeypatch.chdir(os.getcwd())  # and back again, where --chdir has gone elsewhere
     server = Server()
     process = ModuleType("lastcall.server.process")
     process.run_process = server.run_process  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "lastcall.server", ModuleType("lastcall.server"))
     monkeypatch.setitem(sys.modules, "lastcall.server.process", process)
+    supervisor = ModuleType("lastcall.supervisor.process")
+    supervisor.run_supervisor = server.run_process  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "lastcall.supervisor", ModuleType("lastcall.supervisor"))
+    monkeypatch.setitem(sys.modules, "lastcall.supervisor.process", supervisor)
     yield server
     gc.unfreeze()
 
@@ -107,6 +114,8 @@ SAMPLES: dict[str, str] = {
     "app_dir": "src",
     "asgi_spec": "2.3",
     "bind": "a:1",
+    "canary_share": "0.1",
+    "chdir": tempfile.gettempdir(),
     "drain_close": "/events/*",
     "drain_finish": "/events/last",
     "drain_report": os.path.join(tempfile.gettempdir(), "report.json"),
@@ -129,6 +138,7 @@ SAMPLES: dict[str, str] = {
     "reload_excludes": "x",
     "reload_includes": "y",
     "root_path": "/r",
+    "smoke": "/health=204",
     "uds": "/x",
     "ws": "none",
 }
@@ -138,13 +148,37 @@ SAMPLES: dict[str, str] = {
     "option", [o for o in OPTIONS.values() if o.flags and (o.only is None or o.name in SAMPLES)], ids=lambda o: o.name
 )
 def test_every_flag_reaches_its_option(option: Option, serve: Callable[..., Config]) -> None:
+    parent = ["--supervise"] if option.group in ("Workers", "Canary") and option.name != "supervise" else []
     if not option.kind.metavar:
         flag = option.flags[-1] if option.default else option.flags[0]
-        assert getattr(serve("main:app", flag), option.name) is not option.default
+        assert getattr(serve("main:app", *parent, flag), option.name) is not option.default
         return
     text = SAMPLES.get(option.name, "7")
-    assert getattr(serve("main:app", option.flags[0], text), option.name) == option.kind.read(text)
+    assert getattr(serve("main:app", *parent, option.flags[0], text), option.name) == option.kind.read(text)
     assert option.kind.read(text) != option.default
+
+
+def test_everything_else_is_looked_for_in_chdir(tmp_path: Path, serve: Callable[..., Config]) -> None:
+    (tmp_path / "current").mkdir()
+    (tmp_path / "now").symlink_to("current")
+    (tmp_path / "current" / ".env").touch()
+    os.chdir(tmp_path)
+    config = serve("main:app", "--env-file", ".env", "--drain-report", "r.json", LASTCALL_CHDIR="now")
+    assert os.path.samefile(os.getcwd(), tmp_path / "current")
+    assert config.options.process.chdir == str(tmp_path / "now"), "the link, which may lead elsewhere next time"
+    assert config.options.stop.report == str(tmp_path / "current" / "r.json")
+    os.chdir("/")
+    enter_directory(dict(config.origin.given)["chdir"].raw, "chdir")  # as another process does first
+    assert Config.from_origin(config.origin, {}).options.process == config.options.process
+
+
+@pytest.mark.parametrize("text", ["/nowhere/at/all", __file__, "a\0b"])
+def test_a_directory_that_cannot_be_entered(text: str, server: Server) -> None:
+    result = invoke("main:app", "--chdir", text)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: --chdir: ")
+    assert result.stderr.count("\n") == 1
+    assert server.config is None
 
 
 @pytest.mark.parametrize(
@@ -164,8 +198,12 @@ def test_every_flag_reaches_its_option(option: Option, serve: Callable[..., Conf
         (["--drain-close", "/a", "--drain-finish", "/a"], "--drain-finish: '/a'"),
         (["--drain-report", "/no/r.json"], "--drain-report: '/no/r.json'"),
         (["--health-path", "/"], "--health-path: '/'"),
-        (["--workers", "2"], "--workers"),
-        (["--reload"], "--reload"),
+        (["--workers", "0"], "--workers: '0'"),
+        (["--canary-share", "1"], "--canary-share: '1'"),
+        (["--smoke", "docs"], "--smoke: 'docs'"),
+        (["--umask", "8"], "--umask: '8'"),
+        (["--daemon"], "systemd"),
+        (["-D"], "--daemon"),
         (["--proxy-headers"], "--proxy-headers"),
         (["--ws", "websockets"], "WebSocket"),
         (["--ssl-certfile", "cert.pem"], "TLS"),
@@ -183,10 +221,10 @@ def test_a_wrong_value_is_one_line_and_exit_code_2(arguments: list[str], message
 
 
 def test_several_wrong_values_are_a_line_each(server: Server) -> None:
-    result = invoke("main", "--workers", "4", "--reload", LASTCALL_PORT="x")
+    result = invoke("main", "--workers", "0", "--umask", "9", LASTCALL_PORT="x")
     assert result.exit_code == 2
     names = [line.split()[:2] for line in result.stderr.splitlines()]
-    assert names == [["Error:", "APP:"], ["Error:", "LASTCALL_PORT:"], ["Error:", "--workers:"], ["Error:", "--reload"]]
+    assert names == [["Error:", "APP:"], ["Error:", "LASTCALL_PORT:"], ["Error:", "--workers:"], ["Error:", "--umask:"]]
     assert server.config is None
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -130,3 +132,11 @@ def test_importing_the_package_imports_nothing_more() -> None:
     command = [sys.executable, "-I", "-c", f"import sys; sys.path[:0] = {sys.path!r}; {script}"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_the_directory_comes_first(configs: list[Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    (tmp_path / ".env").touch()
+    run("main:app", chdir=str(tmp_path), env_file=".env")
+    assert os.getcwd() == str(tmp_path.resolve())
+    assert configs[0].options.process.chdir == str(tmp_path)

@@ -73,6 +73,10 @@ def test_defaults_are_those_of_each_package() -> None:
     assert ours.http == theirs.http
     assert ours.net == theirs.net
     assert ours.stop == theirs.stop
+    assert ours.workers == theirs.workers
+    assert ours.canary == theirs.canary
+    assert ours.reload == theirs.reload
+    assert ours.process == theirs.process
     assert (ours.loop, ours.gc_freeze, ours.limit_max_requests_jitter) == ("auto", True, 0)
     assert (ours.log.config, ours.log.access_log, ours.log.use_colors) == (None, True, None)
 
@@ -336,9 +340,9 @@ def test_programs_are_not_touched_by_the_commands_variables(monkeypatch: pytest.
 
 
 def test_all_that_is_refused_is_named_at_once() -> None:
-    given = {"workers": Given("4", "--workers"), "ssl_keyfile_password": Given("s3cret", "--ssl-keyfile-password")}
+    given = {"workers": Given("0", "--workers"), "ssl_keyfile_password": Given("s3cret", "--ssl-keyfile-password")}
     with pytest.raises(ConfigError) as caught:
-        Config.from_command("main", given, {"LASTCALL_RELOAD": "on", "LASTCALL_PORT": "x"})
+        Config.from_command("main", given, {"LASTCALL_RELOAD": "maybe", "LASTCALL_PORT": "x"})
     errors = caught.value.errors
     assert [error.option for error in errors] == [
         "APP",
@@ -353,7 +357,7 @@ def test_all_that_is_refused_is_named_at_once() -> None:
 
 
 def test_unknown_keywords_are_named_with_all_else() -> None:
-    error = refused(prot=1, workers=4, hots="a")
+    error = refused(prot=1, workers=0, hots="a")
     assert [one.option for one in error.errors] == ["prot", "hots", "workers"]
 
 

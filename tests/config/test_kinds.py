@@ -20,10 +20,12 @@ from lastcall.config.kinds import (
     Choice,
     Count,
     FilePath,
+    Fraction,
     Host,
     Kind,
     LogLevel,
     LoopFactory,
+    Mode,
     OutputFile,
     PathPrefix,
     Seconds,
@@ -32,6 +34,7 @@ from lastcall.config.kinds import (
     Switch,
     Text,
     UnusableValueError,
+    Workers,
 )
 
 
@@ -305,6 +308,43 @@ def test_every_prefix_is_read_into_one_that_a_path_can_begin_with(text: str) -> 
 @given(st.floats(min_value=0, max_value=LONGEST_TIME))
 def test_seconds_read_their_own_spelling(seconds: float) -> None:
     assert Seconds().read(repr(seconds)) == seconds
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        (Workers(), "4", 4),
+        (Workers(), 1, 1),
+        (Workers(), " Auto ", "auto"),
+        (Workers(optional=True), None, None),
+        (Fraction(), "0.1", 0.1),
+        (Fraction(), " .5 ", 0.5),
+        (Fraction(optional=True), "none", None),
+        (Mode(), "027", 0o27),
+        (Mode(), "0o27", 0o27),
+        (Mode(), "0", 0),
+        (Mode(), 0o777, 0o777),
+        (Mode(optional=True), None, None),
+    ],
+)
+def test_kinds_of_the_fleet(kind: Kind, value: object, expected: object) -> None:
+    assert kind.read(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        *((Workers(), value) for value in (0, "0", -1, True, 1.5, "automatic", "", [2])),
+        *(
+            (Fraction(), value)
+            for value in (0, 1, "0", "1", "10%", "-0.1", "nan", "inf", True, 10**400, "0.1_0", "\u0660.\u0661")
+        ),
+        *((Mode(), value) for value in ("8", "1777", "00027", "rwx", "", "-1", "0x1f", -1, 0o1000, True, 0.5)),
+    ],
+)
+def test_kinds_of_the_fleet_refuse(kind: Kind, value: object) -> None:
+    with pytest.raises(UnusableValueError):
+        kind.read(value)
 
 
 @given(st.text(max_size=12))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lastcall.base.options import BindSpec
 from lastcall.config.kinds import UnusableValueError
-from lastcall.config.lists import Binds, Globs, Headers, Strings, parse_bind, parse_header
+from lastcall.config.lists import Binds, Globs, Headers, Smokes, Strings, parse_bind, parse_header
 
 
 @pytest.mark.parametrize(
@@ -181,3 +181,49 @@ def test_a_glob_that_is_none_of_a_path(glob: str) -> None:
 def test_no_globs(value: object) -> None:
     with pytest.raises(UnusableValueError):
         Globs().read(value)
+
+
+# -- Smoke checks --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "check"),
+    [
+        ("/health", ("/health", 200)),
+        ("/admin=401", ("/admin", 401)),
+        ("/search?page=2", ("/search?page=2", 200)),
+        ("/search?page=2000", ("/search?page=2000", 200)),
+        ("/search?page=2=204", ("/search?page=2", 204)),
+        ("/a=b", ("/a=b", 200)),
+        ("/a=", ("/a=", 200)),
+    ],
+)
+def test_a_smoke_check(text: str, check: tuple[str, int]) -> None:
+    assert Smokes().read(text) == (check,)
+    assert Smokes().read([text, "/x"]) == (check, ("/x", 200))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "health",
+        "http://a/health",
+        "/a b",
+        "/a\r\nhost: b",
+        "/ä",
+        "/a#b",
+        "/a=99",
+        "/a=600",
+        "/a=2000",
+        "=200",
+        "/a=" + "9" * 5000,
+    ],
+)
+def test_what_is_no_smoke_check(text: str) -> None:
+    with pytest.raises(UnusableValueError):
+        Smokes().read([text])
+
+
+def test_no_smoke_checks() -> None:
+    assert Smokes(optional=True).read(None) == ()

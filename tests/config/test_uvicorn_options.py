@@ -11,6 +11,7 @@ import pytest
 
 from lastcall.base.errors import ConfigError
 from lastcall.config import Config
+from lastcall.config import config as config_module
 from lastcall.config.options import OPTIONS
 from lastcall.config.resolve import Given
 
@@ -81,6 +82,10 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
 
 
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    """An application that no import string names."""
+
+
 def make(**keywords: Any) -> Config:
     return Config("app:app", **keywords)
 
@@ -141,8 +146,6 @@ def test_what_asks_for_nothing_that_is_missing_is_accepted(name: str, value: obj
 @pytest.mark.parametrize(
     ("name", "value", "missing"),
     [
-        ("workers", 2, "more than one worker"),
-        ("reload", True, "reloading"),
         ("http", "zttp", "own HTTP"),
         ("http", "package:Protocol", "own HTTP"),
         ("http", object, "own HTTP"),
@@ -207,15 +210,66 @@ def test_web_concurrency_of_one(text: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert make().warnings == []
 
 
-@pytest.mark.parametrize("text", ["4", "auto"])
-def test_more_web_concurrency_is_a_warning(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_web_concurrency_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", " 4 ")
+    assert make().options.workers.count == 4
+    assert make().options.workers.supervised
+    assert make(workers=None).workers == 4, "uvicorn's default, spelled out"
+    assert make(workers=1).workers == 1, "who says how many workers does not mean the variable"
+    assert not make(workers=1).options.workers.supervised
+    assert make().warnings == []
+    assert Config.from_command("app:app", {}, {"WEB_CONCURRENCY": "3"}).workers == 3
+    assert on_command("workers", "2", WEB_CONCURRENCY="3").workers == 2
+    assert Config.from_command("app:app", {}, {"WEB_CONCURRENCY": "3", "LASTCALL_WORKERS": "2"}).workers == 2
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "many", "2.5", "1 2"])
+def test_a_wrong_web_concurrency(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEB_CONCURRENCY", text)
-    config = make()
+    with pytest.raises(ConfigError) as caught:
+        make()
+    assert (caught.value.option, caught.value.value) == ("WEB_CONCURRENCY", text)
+    assert make(workers=2).workers == 2, "it is not looked at"
+
+
+def test_an_object_is_served_by_one_process_whatever_the_platform_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "4")
+    config = Config(application)
     assert config.workers == 1
-    assert len(config.warnings) == 1
-    assert f"WEB_CONCURRENCY={text}" in config.warnings[0]
-    assert make(workers=1).warnings == [], "who says how many workers does not mean the variable"
-    assert len(Config.from_command("app:app", {}, {"WEB_CONCURRENCY": text}).warnings) == 1
+    assert not config.options.workers.supervised
+    (warning,) = config.warnings
+    assert "WEB_CONCURRENCY=4" in warning
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"workers": 2},
+        {"workers": "auto"},
+        {"reload": True},
+        {"supervise": True},
+        {"canary": True},
+        {"limit_worker_age": 60},
+        {"limit_worker_rss": "1G"},
+    ],
+)
+def test_workers_import_the_application_themselves(keywords: dict[str, Any]) -> None:
+    assert make(**keywords).app == "app:app"
+    with pytest.raises(ConfigError, match="import string") as caught:
+        Config(application, **keywords)
+    assert [caught.value.option] == list(keywords)
+    assert Config(application, workers=1).workers == 1
+
+
+def test_reload_has_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = make(reload=True, workers=4)
+    assert (config.workers, config.options.workers.supervised) == (1, True)
+    (warning,) = config.warnings
+    assert "workers=4" in warning
+    assert make(reload=True, workers=1).warnings == []
+    monkeypatch.setenv("WEB_CONCURRENCY", "4")
+    (warning,) = make(reload=True).warnings
+    assert "WEB_CONCURRENCY=4" in warning
 
 
 @pytest.mark.parametrize("value", ["*", "127.0.0.1", ["10.0.0.0/8"]])
@@ -264,3 +318,25 @@ def test_the_page_says_the_defaults(name: str) -> None:
 def test_the_flags_that_the_page_mentions_exist() -> None:
     known = {flag for option in OPTIONS.values() for flag in option.flags} | {"--version"}
     assert set(re.findall(r"--[a-z][a-z0-9-]+", PAGE.read_text(encoding="utf-8"))) <= known
+
+
+def test_options_of_a_parent_get_a_warning_where_there_is_none() -> None:
+    warnings = make(control_socket="/tmp/x", smoke=["/docs"], canary_hold=5).warnings
+    assert [warning.split()[0] for warning in warnings] == ["control_socket", "smoke", "canary_hold"]
+    assert all("supervise" in warning for warning in warnings)
+    for asking in ({"workers": 2}, {"supervise": True}, {"limit_worker_age": 60}, {"canary": True}):
+        config = make(**asking, control_socket="/tmp/x", smoke=["/docs"], canary_hold=5, timeout_worker_stall=5)
+        assert config.warnings == []
+        assert config.options.workers.supervised
+
+
+def test_those_that_come_from_elsewhere_are_only_warned_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    (hold,) = Config.from_command("app:app", {}, {"LASTCALL_CANARY_HOLD": "5"}).warnings
+    assert "LASTCALL_CANARY_HOLD" in hold
+    assert Config.from_command("app:app", {}, {"LASTCALL_CONTROL_SOCKET": "/tmp/x"}).warnings == [], "it is ctl's, too"
+    (stall,) = make(timeout_worker_stall=120).warnings
+    assert "timeout_worker_stall" in stall
+    monkeypatch.setattr(config_module, "available_cpus", lambda: 1)
+    (socket,) = make(workers="auto", control_socket="/tmp/x").warnings
+    assert "control_socket" in socket
+    assert make(control_socket=None, timeout_worker_stall=60).warnings == [], "the defaults, spelled out"

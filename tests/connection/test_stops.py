@@ -471,8 +471,8 @@ def test_of_two_orders_at_once_one_bounds_the_stop(stoppable: MakeStoppable) -> 
     neither, so that the bound has to be given where the order is."""
     one = stoppable(Stage())
 
-    class Interrupted(list[tuple[str, int]]):
-        def append(self, order: tuple[str, int]) -> None:
+    class Interrupted(list[tuple[str, int, bool]]):
+        def append(self, order: tuple[str, int, bool]) -> None:
             super().append(order)
             if len(self) == 1:
                 one.controller.give_order("SIGINT")

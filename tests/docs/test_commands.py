@@ -19,6 +19,7 @@ RUNNABLE = [one for one in [*DOCUMENTATION, page("README.md")] if one.steps]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)  # some pages start ten servers, with frameworks whose import takes seconds on a busy machine
 @pytest.mark.parametrize("one", RUNNABLE, ids=str)
 def test_the_commands_of_a_page_do_what_it_says(one: Page, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     steps = one.steps

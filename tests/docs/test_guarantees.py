@@ -11,7 +11,7 @@ from testing.pages import Page, page
 from testing.proofs import NAME, names_in
 
 PAGE = page("docs/reference/shutdown-guarantees.md")
-LATER = ("with WebSocket", "with the fleet", "with HTTP/2")
+LATER = ("with WebSocket", "with HTTP/2")
 """What a promise may wait for."""
 
 

@@ -9,8 +9,12 @@ import re
 import click
 import pytest
 
+from lastcall.cli.ctl import ctl
+from lastcall.cli.migrate_granian import FLAGS as GRANIAN
 from lastcall.cli.migrate_gunicorn import FLAGS as GUNICORN
+from lastcall.cli.migrate_hypercorn import FLAGS as HYPERCORN
 from lastcall.config.options import OPTIONS
+from lastcall.supervisor.spawn import NUMBER
 from lastcall_doctor.cli import doctor_command
 from lastcall_drill.cli.main import drill_group
 from lastcall_drill.process import MARK
@@ -31,11 +35,14 @@ def flags_of(command: click.Command) -> set[str]:
 
 
 FLAGS = {flag for option in OPTIONS.values() for flag in option.flags} | {"--help", "--version"} | flags_of(once)
-FLAGS |= flags_of(doctor_command) | flags_of(drill_group)
+FLAGS |= flags_of(doctor_command) | flags_of(drill_group) | flags_of(ctl)
 VARIABLES = {option.env for option in OPTIONS.values() if option.env} | {"LASTCALL_APP", "LASTCALL_ONCE_STORE", MARK}
+VARIABLES |= {NUMBER}
 # Of other programs: curl, docker, mypy, timeout.
 FOREIGN = {"--unix-socket", "--init", "--stop-timeout", "--strict", "--preserve-status", "--pwprompt", "--owner"}
-FOREIGN |= {flag for flag in GUNICORN if flag.startswith("--")}  # which lastcall migrate and the doctor know
+FOREIGN |= {
+    flag for flag in (*GUNICORN, *HYPERCORN, *GRANIAN) if flag.startswith("--")
+}  # which lastcall migrate and the doctor know
 FOREIGN |= {
     "--no-deps",
     "--wheel-dir",
@@ -65,7 +72,7 @@ def test_every_variable_that_is_named_exists(one: Page) -> None:
 @pytest.mark.parametrize("one", OURS, ids=str)
 def test_every_keyword_that_is_named_exists(one: Page) -> None:
     named = {word for code in one.code for word in re.findall(r"\b(?:timeout|limit)_[a-z_]+", code)}
-    assert named <= set(OPTIONS)
+    assert named <= set(OPTIONS) | {"limit_request_fields", "limit_request_field_size"}  # of gunicorn
 
 
 @pytest.mark.parametrize("one", OURS, ids=str)

@@ -19,6 +19,7 @@ from lastcall.drain import ladder, report
 from lastcall.drain.ladder import TEARDOWN, Budgets, Phase, State
 from lastcall.notice.notice import DrainNotice
 from lastcall.server import process
+from lastcall.supervisor.report import LOST
 from testing.memory import Bench, answering
 from testing.memory import get as request
 from testing.pages import ROOT, page
@@ -32,6 +33,7 @@ OF_OTHER_PACKAGES = {
         "amend",
         "at_least",
         "generators",
+        "hung_up",
         "importing",
         "interrupt_start",
         "interrupted",
@@ -40,8 +42,9 @@ OF_OTHER_PACKAGES = {
         "signal_received",
         "start_interrupted",
         "starting",
+        "under_parent",
     },
-    "Config": {"from_command"},
+    "Config": {"from_command", "from_origin", "listening_on", "origin", "says_where"},
 }
 
 
@@ -223,7 +226,7 @@ def test_the_outcomes_of_a_report() -> None:
 
 def test_the_words_of_a_lifespan() -> None:
     words = dict(STOP_REPORT.section("Fields").rows("field", ""))["`lifespan`"]
-    assert set(re.findall("`([^`]+)`", words)) == {outcome.value for outcome in LifespanOutcome}
+    assert set(re.findall("`([^`]+)`", words)) == {outcome.value for outcome in LifespanOutcome} | {LOST}
 
 
 def test_the_exceptions() -> None:

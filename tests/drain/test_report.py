@@ -100,6 +100,7 @@ def test_the_json_has_every_field_on_one_line() -> None:
         cut=(cut("/é\n"),),
         left=("GET /a", "task b"),
         backlog_answered=2,
+        moved=12,
         background_finished=1,
     )
     text = full.as_json()
@@ -119,6 +120,7 @@ def test_the_json_has_every_field_on_one_line() -> None:
         "cancelled": 0,
         "abandoned": 0,
         "backlog_answered": 2,
+        "moved": 12,
         "background_finished": 1,
         "cut": [
             {

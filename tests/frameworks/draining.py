@@ -49,7 +49,8 @@ class Drained:
 @contextmanager
 def draining(app: str, report_file: Path, *options: str, env: Mapping[str, str] | None = None) -> Iterator[Drained]:
     """Serve ``tests.frameworks.apps.APP``. Without a stop in the block, the process is killed at its end."""
-    arguments = [*options, "--drain-report", str(report_file)]
+    # The watchdog is far away: on a busy machine the end of an interpreter takes longer than the second that it has.
+    arguments = ["--timeout-lifespan-shutdown", "60", *options, "--drain-report", str(report_file)]
     with ServerProcess(arguments, f"tests.frameworks.apps.{app}", env={**WARNINGS, **(env or {})}, cwd=ROOT) as process:
         yield Drained(process, process.wait_ready()[0], report_file)
 

@@ -10,7 +10,12 @@ from typing import Any
 
 import pytest
 
+from lastcall.server.loops import loop_factory
+from testing.driving import Bench
+from testing.moving import connect, pair, start
 from testing.running import Lines, Running, running, server_log
+
+__all__ = ["connect", "driver", "log", "loop", "pair", "serve", "start"]
 
 Serve = Callable[..., Running]
 
@@ -39,6 +44,13 @@ def log() -> Iterator[Lines]:
     with server_log() as lines:
         yield lines
     assert [line for line in lines.messages(logging.ERROR) if "internal error" in line] == []
+
+
+@pytest.fixture
+def bench(driver: str, loop: str) -> Iterator[Bench]:
+    found = Bench(driver, loop_factory(loop)())
+    yield found
+    found.close()
 
 
 @pytest.fixture

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 
 import pytest
 
-from lastcall.base.options import HTTPOptions
-from lastcall.base.sinks import AccessSink
 from lastcall.base.types import Receive, Scope, Send
-from lastcall.connection.scheduler import Scheduler
-from lastcall.connection.service import HTTPService
 from lastcall.connection.stream import Stream
 from lastcall.drain.ladder import Phase
-from lastcall.net.driver import Driver
 from lastcall.net.listener import Listener, Owner
-from lastcall.notice.running import RunningTasks
 from lastcall.server.loops import loop_factory
-from lastcall.server.server import http1_protocol, make_driver, make_scheduler
+from lastcall.server.parts import http1_protocol
+from testing.driving import Bench
 from testing.peer import Peer, eventually, filter_instructions
 from testing.process import ServerProcess
 from testing.running import hello, respond, routes
@@ -121,73 +114,14 @@ def test_no_descriptor_of_the_server_reaches_a_child(serve: Serve) -> None:
         assert own & set(seen) == set()
 
 
-class Bench:
-    """A driver without a server around it, in a loop that a test turns by hand."""
-
-    def __init__(
-        self,
-        driver: str,
-        loop: asyncio.AbstractEventLoop,
-        *,
-        limit: int = 1000,
-        clock: Callable[[], float] | None = None,
-    ) -> None:
-        self.loop = loop
-        self.scheduler = make_scheduler(loop, HTTPOptions(), AccessSink())
-        if clock is not None:
-            self.scheduler = Scheduler(loop, self.scheduler.deadlines, AccessSink(), clock=clock)
-        self.service = HTTPService(hello, RunningTasks(), self.scheduler)
-        self.drain = self.service.drain
-        self.drain.phase = Phase.SERVING
-        self.driver: Driver = make_driver(driver, self.scheduler, self.drain, limit=limit)
-
-    def listen(self, sock: socket.socket, owner: Owner = Owner.OURS) -> Listener:
-        """Have the driver accept from a listening socket, of which the test keeps its own copy."""
-        listener = Listener(sock, owner)
-        sock.setblocking(False)
-        listener.protocol = http1_protocol(self.service, listener)
-        self.driver.listen(listener)
-        return listener
-
-    def stop_new_connections(self) -> None:
-        """What the controller does when the drain begins."""
-        self.drain.phase = Phase.DRAINING
-        self.drain.since = self.loop.time()
-        self.driver.stop_new_connections()
-
-    def turn(self) -> int:
-        """Let the loop turn once; how many connections that brought."""
-        before = len(self.driver)
-        self.loop.call_soon(self.loop.stop)
-        self.loop.run_forever()
-        return len(self.driver) - before
-
-    def close(self) -> None:
-        self.driver.stop_accepting()
-        for connection in self.driver.connections:
-            connection.close_now()
-        for _ in range(4):
-            self.turn()
-        self.driver.close()
-        self.scheduler.close()
-        self.loop.close()
-
-
-@pytest.fixture
-def bench(driver: str, loop: str) -> Iterator[Bench]:
-    found = Bench(driver, loop_factory(loop)())
-    yield found
-    found.close()
-
-
 def test_a_listener_without_a_protocol_is_refused(bench: Bench) -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock, pytest.raises(ValueError, match="without a protocol"):
         bench.driver.listen(Listener(sock))
 
 
 @pytest.mark.parametrize("owner", Owner)
-def test_an_inherited_listener_gives_one_connection_per_wake_up(bench: Bench, owner: Owner) -> None:
-    inherited = owner is Owner.INHERITED
+def test_a_listener_that_others_hold_too_gives_one_connection_per_wake_up(bench: Bench, owner: Owner) -> None:
+    inherited = owner in (Owner.INHERITED, Owner.SHARED)
     with socket.create_server(("127.0.0.1", 0)) as sock, ExitStack() as stack:
         for _ in range(5):
             stack.enter_context(Peer(sock.getsockname()))
@@ -269,13 +203,13 @@ def test_after_stop_accepting_nobody_is_accepted(bench: Bench) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a filter of Linux")
-@pytest.mark.parametrize(("owner", "instructions"), [(Owner.OURS, 4), (Owner.INHERITED, 0), (Owner.SLOT, 0)])
-def test_only_a_listener_of_our_own_drops_newcomers(bench: Bench, owner: Owner, instructions: int) -> None:
-    """An inherited one is others' too, and of a slot the parent stops the newcomers."""
+@pytest.mark.parametrize("owner", Owner)
+def test_only_a_listener_of_our_own_drops_newcomers(bench: Bench, owner: Owner) -> None:
+    """An inherited one is others' too, and of slots and shared ones the parent stops the newcomers."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         bench.listen(sock, owner)
         bench.stop_new_connections()
-        assert filter_instructions(sock) == instructions
+        assert filter_instructions(sock) == (4 if owner is Owner.OURS else 0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a filter of Linux")

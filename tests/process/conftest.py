@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -19,13 +18,6 @@ __all__ = ["APPS", "Start", "Stopwatch", "answers", "open_stream", "start", "wai
 APPS = Path(__file__).with_name("apps")
 
 Start = Callable[..., ServerProcess]
-
-
-def pytest_configure() -> None:
-    """A shell starts what runs in its background (``make test`` does) with these ignored, and children inherit that."""
-    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
-        if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

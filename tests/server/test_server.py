@@ -24,7 +24,7 @@ from lastcall.base.options import BindSpec
 from lastcall.base.types import Receive, Scope, Send
 from lastcall.drain.escalation import Escalation
 from lastcall.net.binding import bind
-from lastcall.server.server import connection_limit, max_requests
+from lastcall.server.parts import connection_limit, max_requests
 from testing.peer import Peer, eventually
 from testing.running import Gate, Lines, config, hello, respond, routes, running, server_log
 
@@ -360,7 +360,8 @@ def test_the_jitter_of_the_number_of_requests_takes_effect() -> None:
 
 def test_connections_are_limited_by_default_to_what_the_descriptor_limit_leaves() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    assert connection_limit(None) == soft - 64
+    assert connection_limit(None) == connection_limit(None, 8) == soft - 64
+    assert connection_limit(None, 100) == soft - 64 - 92, "a worker has the listeners of all slots"
     assert connection_limit(7) == 7
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (50, hard))

@@ -8,7 +8,8 @@ from pathlib import Path
 from lastcall_drill.scenario import Scenario, scenarios
 from lastcall_drill.servers import Asked, Program, Target
 
-TINY = Path(__file__).parent / "servers" / "tiny.py"
+SERVERS = Path(__file__).parent / "servers"
+TINY = SERVERS / "tiny.py"
 
 
 def tiny(fault: str = "") -> Target:
@@ -22,6 +23,22 @@ def tiny(fault: str = "") -> Target:
         features=frozenset({"lifespan", "fractions"}),
     )
     return Target(Asked(fault or "good", "tiny"), program, "1", Path(sys.executable))
+
+
+def tiny_fleet(fault: str = "") -> Target:
+    """The tiny server under a parent, with one of its faults."""
+    program = Program(
+        "tiny-fleet",
+        f"{{python}} {SERVERS / 'tiny_fleet.py'} {{app}}" + (f" --fault {fault}" if fault else ""),
+        tcp="--port {port}",
+        options={
+            "grace": "--grace {grace}",
+            "workers": "--workers {workers}",
+            "max_requests": "--max-requests {max_requests}",
+        },
+        features=frozenset({"lifespan", "fractions", "restart", "scale", "upgrade", "hands-over"}),
+    )
+    return Target(Asked(fault or "good", "tiny-fleet"), program, "1", Path(sys.executable))
 
 
 def scenario_of(name: str) -> Scenario:

@@ -1,4 +1,4 @@
-"""lastcall under its own drill: every scenario for one process over HTTP/1.1."""
+"""lastcall under its own drill: every scenario over HTTP/1.1, with one process and with several."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from lastcall_drill.scenario import scenarios
 from lastcall_drill.servers import parse_server, prepare
 from lastcall_drill.verdicts import Result, Verdict
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-LATER = {"websocket", "workers", "reload"}
+LATER = {"websocket"}
 SUPPORTED = [one for one in scenarios() if not one.needs & LATER]
 UNSUPPORTED = [one for one in scenarios() if one.needs & LATER]
 

@@ -61,6 +61,14 @@ def test_what_is_not_the_same_each_time_is_said() -> None:
     assert f"| lastcall | 2 | {RUN.date[:10]} | nothing |" in drill_matrix.page([one, one])
 
 
+def test_a_report_of_a_few_scenarios_is_not_a_run_of_all() -> None:
+    whole = part("lastcall")
+    some = part("lastcall", results=whole.results[:2], scenarios=whole.scenarios[:2])
+    rest = part("lastcall", results=whole.results[2:], scenarios=whole.scenarios[2:])
+    assert f"| lastcall | 1 | {RUN.date[:10]} | nothing |" in drill_matrix.page([some, rest])
+    assert f"| lastcall | 1 to 2 | {RUN.date[:10]} | nothing |" in drill_matrix.page([some, whole])
+
+
 def test_what_was_seen_of_a_failure_is_on_the_page_without_directories() -> None:
     name = RUN.scenarios[0].id
     sentence = "still running 5.0 s after the signal, see /home/me/lib/x.py of /fin\nand more of the output"

@@ -16,6 +16,7 @@ from lastcall_drill.errors import DrillError
 from lastcall_drill.process import ServerProcess, exit_words, free_port, listens
 from lastcall_drill.timeline import Timeline, read_events
 from lastcall_drill.verdicts import Source
+from testing.patience import Patience
 
 pytestmark = pytest.mark.slow
 SECONDS = 10.0
@@ -40,9 +41,9 @@ def launch(tmp_path: Path) -> Iterator[Launch]:
 
 
 def wait_until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + SECONDS
+    patience = Patience(SECONDS)
     while not condition():
-        assert time.monotonic() < end, "it did not come true"
+        assert not patience.over, "it did not come true"
         time.sleep(0.01)
 
 

@@ -59,7 +59,8 @@ def test_plain_lastcall_is_this_installation() -> None:
         *("-m", "lastcall", "a:b", "--host", "127.0.0.1", "--port", "1", "--timeout-graceful-shutdown", "2")
     ]
     assert {"lifespan", "notice", "unix", "grace"} <= target.features
-    assert not target.features & {"websocket", "workers", "reload", "max_requests"}
+    assert {"workers", "reload", "max_requests", "restart", "scale", "upgrade"} <= target.features
+    assert "websocket" not in target.features
 
 
 def test_a_release_that_had_no_option_for_the_grace_is_not_given_one() -> None:
@@ -76,6 +77,18 @@ def test_bare_uvicorn_has_no_websocket_and_that_with_its_extra_has() -> None:
     assert "websocket" in of("uvicorn", "0.54.0", "standard").features
     assert "websocket" in of("uvicorn", "0.22.0", "standard").features
     assert of("uvicorn", "0.54.0", "standard").info.name == "uvicorn[standard]"
+
+
+def test_signals_for_workers_are_of_a_release() -> None:
+    assert not of("uvicorn", "0.29.0").features & {"restart", "scale"}
+    assert {"workers", "restart", "scale"} <= of("uvicorn", "0.30.0").features
+
+
+def test_a_command_of_the_environment_is_found_beside_its_interpreter() -> None:
+    program = programs()["gunicorn"]
+    target = Target(Asked("gunicorn", "gunicorn", "27.0.1"), program, "27.0.1", Path("/env/bin/python"))
+    assert target.command(app="a:b", port=1)[0] == "/env/bin/gunicorn"
+    assert target.info.command.startswith("gunicorn --worker-class asgi {app} --bind 127.0.0.1:{port}")
 
 
 def test_a_unix_socket_is_bound_instead_of_a_port() -> None:

@@ -16,7 +16,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import click
 import pytest
@@ -83,12 +83,15 @@ class Place(NamedTuple):
 @pytest.fixture(
     params=["sqlite", pytest.param("redis", marks=pytest.mark.slow), pytest.param("postgres", marks=pytest.mark.slow)]
 )
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path}/once.db"
     else:
         server: Server = request.getfixturevalue(f"{request.param}_server")
         url = server.url
+        # Two seconds are an answer of a server that is well; on a busy machine it may take longer, and be as well.
+        kind = type(store_from_url(url))
+        monkeypatch.setitem(cast("dict[str, Any]", kind.__init__.__kwdefaults__), "timeout", 20.0)
     made = Place(url, f"{uuid.uuid4().hex}/")
     made.run(lambda store: store.get("made"))
     return made

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -1283,6 +1284,6 @@ def test_the_worker_is_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys.modules["lastcall_once.stores.memory"], "_is_a_worker", lambda: False)
         monkeypatch.setenv("LASTCALL_WORKER_ID", "w7")
         await call(at.guard())
-        assert (await at.record()).worker == "w7"
+        assert (await at.record()).worker == f"w7/{os.getpid()}"
 
     run(body)

@@ -32,7 +32,7 @@ cdef enum:
 
 
 cdef class AppCycle(RunningTask):
-    cdef AppRuntime runtime
+    cdef readonly AppRuntime runtime
     cdef readonly object task
     cdef dict scope                     # only until the application is called: no reference cycle while it runs
     cdef bytes raw_path

@@ -3,6 +3,7 @@ from types import CodeType, FrameType
 from typing import final
 
 from lastcall.asgi.awaitables import Awaitable
+from lastcall.asgi.runtime import AppRuntime
 from lastcall.base.types import Message
 from lastcall.drain.report import CLOSED_BY_POLICY as CLOSED_BY_POLICY
 from lastcall.notice.notice import DrainNotice
@@ -12,6 +13,8 @@ class AppCycle(RunningTask):
     disconnected: bool
     complete: bool
     ended: bool
+    @property
+    def runtime(self) -> AppRuntime: ...
     @property
     def ran_after_response(self) -> bool: ...
     def receive(self) -> AwaitableOf[Message]: ...

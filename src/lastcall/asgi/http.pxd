@@ -13,9 +13,11 @@ cdef class HTTPCycle(AppCycle):
     # response
     cdef ResponseHead head              # http.response.start came
     cdef readonly bint started          # its first byte is queued: no other answer is possible now
+    cdef double answered                # when that was, on the loop's clock; only where responses are counted
     cdef object head_timer              # runs out when the head has waited long enough for the body
     cdef readonly long long body_sent   # body bytes handed to the stream
     cdef readonly bint refused          # the server has answered with the status 200 all the same
+    cdef bint probe                     # of --health-path
     cdef object _broken_off             # see RunningTask.broken_off
 
     # -- driven by the connection

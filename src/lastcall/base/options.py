@@ -109,6 +109,57 @@ class LogOptions(Record):
     use_colors: bool | None = None
 
 
+class WorkerOptions(Record):
+    """How many workers there are, and how long each may live (package ``supervisor``). Sizes are bytes.
+
+    ``count`` is settled: ``auto`` has become a number. ``supervised``: there is a parent. ``control``: the path of the
+    control socket, None: the default place.
+    """
+
+    count: int = 1
+    supervised: bool = False
+    timeout_boot: float = math.inf
+    timeout_stall: float = 60.0
+    limit_age: float = math.inf
+    limit_rss: int | None = None
+    control: str | None = None
+
+
+class CanaryOptions(Record):
+    """What a new generation must show (package ``supervisor``). ``smoke``: (path with query, status).
+
+    ``share`` None: 1/(workers + 1). ``wanted``: each reload goes through the canary.
+    """
+
+    wanted: bool = False
+    smoke: tuple[tuple[str, int], ...] = ()
+    share: float | None = None
+    hold: float = 30.0
+    min_requests: int = 100
+    approve: bool = False
+
+
+class ReloadOptions(Record):
+    """Reload while files change (package ``supervisor``). The tuples are as given; ``delay`` is seconds of quiet."""
+
+    wanted: bool = False
+    dirs: tuple[str, ...] = ()
+    includes: tuple[str, ...] = ()
+    excludes: tuple[str, ...] = ()
+    delay: float = 0.05
+
+
+class ProcessOptions(Record):
+    """What the process is to the system: whose it is, where it stands, what it is called. None: as it is."""
+
+    user: str | None = None
+    group: str | None = None
+    umask: int | None = None
+    pidfile: str | None = None
+    title: str | None = None
+    chdir: str | None = None
+
+
 class ServerOptions(Record):
     """Everything that one worker process needs (package ``server``), put together from the small ones."""
 
@@ -120,3 +171,7 @@ class ServerOptions(Record):
     loop: str | object = "auto"
     gc_freeze: bool = True
     limit_max_requests_jitter: int = 0
+    workers: WorkerOptions = WorkerOptions()
+    canary: CanaryOptions = CanaryOptions()
+    reload: ReloadOptions = ReloadOptions()
+    process: ProcessOptions = ProcessOptions()

@@ -1,4 +1,4 @@
-"""Commands: ``lastcall NAME`` is ``migrate``, or what an installed package has registered under that name.
+"""Commands: ``lastcall NAME`` is ``migrate`` or ``ctl``, or what an installed package has registered under that name.
 
 A package registers a click command in the entry-point group ``lastcall.commands``; it is imported when it is called.
 Reading the registrations takes some 60 ms, so it is done only for ``--help`` and for a word that can be no application.
@@ -6,6 +6,7 @@ Reading the registrations takes some 60 ms, so it is done only for ``--help`` an
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -41,10 +42,23 @@ COMPANIONS: Final[Mapping[str, Companion]] = {
 }
 
 
-OWN: Final[Mapping[str, str]] = {
-    "migrate": "Print what a command line of uvicorn, gunicorn or fastapi is for lastcall, and what changes.",
+class Own(Record):
+    """A command of this package: the module and the name in it of its click command, and what it is for."""
+
+    module: str
+    attribute: str
+    purpose: str
+
+
+OWN: Final[Mapping[str, Own]] = {
+    "ctl": Own("lastcall.cli.ctl", "ctl", "Look into a running service, reload, scale or stop it."),
+    "migrate": Own(
+        "lastcall.cli.migrate",
+        "migrate",
+        "Print what the command line of another ASGI server is for lastcall, and what changes.",
+    ),
 }
-"""Commands of this package, and what they are for."""
+"""Commands of this package. They are not for serving, so each is imported when it is called."""
 
 
 def can_be_command(word: str) -> bool:
@@ -59,9 +73,8 @@ def find_command(name: str) -> click.Command | None:
     registered and no click command.
     """
     if name in OWN:
-        from lastcall.cli.migrate import migrate  # noqa: PLC0415 - not for serving
-
-        return migrate
+        own: click.Command = getattr(importlib.import_module(OWN[name].module), OWN[name].attribute)
+        return own
     found = _registered().get(name)
     if found is None:
         if name in COMPANIONS:
@@ -79,7 +92,7 @@ def find_command(name: str) -> click.Command | None:
 def help_records() -> list[tuple[str, str]]:
     """What ``--help`` says of each command, for which none is imported."""
     registered = _registered()
-    records = list(OWN.items())
+    records = [(name, own.purpose) for name, own in OWN.items()]
     for name in sorted({*registered, *COMPANIONS} - {*OWN}):
         known = COMPANIONS.get(name)
         text = known.purpose if known else ""

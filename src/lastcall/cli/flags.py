@@ -22,7 +22,7 @@ class TableFlag(click.Option):
         self.row = option
         switch = isinstance(option.kind, Switch) and option.kind.form != "value"
         super().__init__(
-            ["/".join(option.flags), option.name],
+            ["/".join(option.flags), *([option.short] if option.short else []), option.name],
             is_flag=switch,
             type=bool if switch else str,
             metavar=None if switch else option.kind.metavar,

@@ -19,6 +19,8 @@ from lastcall.cli.commands import can_be_command, find_command, help_records
 from lastcall.cli.flags import GroupedCommand, given_flags, table_flags
 from lastcall.cli.run import serve
 from lastcall.config import Config
+from lastcall.config.directory import enter_directory
+from lastcall.config.resolve import Given, from_environment
 
 PROGRAM: Final = "lastcall"
 EXAMPLES: Final = (
@@ -74,7 +76,14 @@ def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> 
 @click.pass_context
 def _serve(ctx: click.Context, /, app: str, **flags: object) -> None:
     given = given_flags(ctx, flags)
-    ctx.exit(serve(lambda: Config.from_command(app, given, os.environ)))
+
+    def configure() -> Config:
+        directory = from_environment(os.environ).get("chdir") if "chdir" not in given else given["chdir"]
+        if directory is not None:
+            given["chdir"] = Given(enter_directory(directory.raw, directory.spelled), directory.spelled)
+        return Config.from_command(app, given, os.environ)
+
+    ctx.exit(serve(configure))
 
 
 serve_command: Final = _ServeCommand(

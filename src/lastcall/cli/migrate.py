@@ -1,21 +1,23 @@
 """``lastcall migrate -- uvicorn app:app …``: the same for lastcall, what is left out, and what changes.
 
-It reads the command line of uvicorn, of gunicorn with uvicorn's worker class, and of ``fastapi run`` and ``fastapi
-dev``; it runs nothing, and imports no application.
+It reads the command line of uvicorn, of gunicorn with a worker class for ASGI, of hypercorn, of granian, and of
+``fastapi run`` and ``fastapi dev``; it runs nothing, and imports no application.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Final
 
 import click
 
 from lastcall.cli.migrate_fastapi import from_fastapi
+from lastcall.cli.migrate_granian import from_granian
 from lastcall.cli.migrate_gunicorn import from_gunicorn
+from lastcall.cli.migrate_hypercorn import from_hypercorn
 from lastcall.cli.migrate_uvicorn import from_uvicorn
 from lastcall.cli.translation import Translation
 from lastcall.config.options import OPTIONS
@@ -24,11 +26,14 @@ READERS: Final[dict[str, Callable[[Sequence[str]], Translation]]] = {
     "uvicorn": from_uvicorn,
     "gunicorn": from_gunicorn,
     "fastapi": from_fastapi,
+    "hypercorn": from_hypercorn,
+    "granian": from_granian,
 }
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
 
-# What is different where nothing is said, by the option that would say it.
-DIFFERENCES: Final = (
+_HEADS: Final = ("", "A request head has 10 s to come, a body 60 s between two pieces ({}).")
+_WS: Final = ("ws", "WebSocket is not spoken yet.")
+_UVICORN: Final = (
     (
         "timeout_graceful_shutdown",
         "A stop is bounded: requests have 20 s, after Ctrl-C 3 s, then they are cut, and lifespan.shutdown runs in any "
@@ -41,9 +46,40 @@ DIFFERENCES: Final = (
         "X-Forwarded-For and X-Forwarded-Proto are not read (uvicorn reads them from 127.0.0.1): behind a proxy, the "
         "client is the proxy and URLs begin with http://.",
     ),
-    ("ws", "WebSocket is not spoken yet."),
-    ("", "A request head has 10 s to come, a body 60 s between two pieces (uvicorn: no limit)."),
+    _WS,
+    (_HEADS[0], _HEADS[1].format("uvicorn: no limit")),
 )
+
+DIFFERENCES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
+    **dict.fromkeys(("uvicorn", "gunicorn", "fastapi"), _UVICORN),
+    "hypercorn": (
+        (
+            "timeout_graceful_shutdown",
+            "Requests have 20 s at a stop, after Ctrl-C 3 s (hypercorn: 3 s), then they are cut. --graceful-timeout of "
+            "hypercorn is --timeout-graceful-shutdown.",
+        ),
+        ("timeout_keep_alive", "A kept-alive connection may be idle for 75 s (hypercorn: 5 s)."),
+        ("backlog", "The kernel keeps 2048 connections that wait (hypercorn: 100)."),
+        _WS,
+        ("http2", "HTTP/2 is not spoken yet (hypercorn speaks it, also without TLS)."),
+        (_HEADS[0], _HEADS[1].format("hypercorn: no limit")),
+    ),
+    "granian": (
+        (
+            "timeout_graceful_shutdown",
+            "A stop is bounded: requests have 20 s, after Ctrl-C 3 s, then they are cut, and lifespan.shutdown runs in "
+            "any case (granian waits for ever, or kills after --workers-kill-timeout).",
+        ),
+        ("timeout_header", "A request head has 10 s to come (granian: 30 s)."),
+        (
+            "loop",
+            "The event loop is asyncio (granian: uvloop or rloop where one is installed). --loop uvloop is uvloop.",
+        ),
+        _WS,
+        ("http2", "HTTP/2 is not spoken yet (granian speaks it, also without TLS)."),
+    ),
+}
+"""What is different where nothing is said: by program, the option that would say it, and a sentence."""
 
 
 def translate(words: Sequence[str]) -> tuple[str, Translation]:
@@ -54,7 +90,7 @@ def translate(words: Sequence[str]) -> tuple[str, Translation]:
     if at is None:
         raise click.UsageError(
             f"none of {', '.join(READERS)} is in {shlex.join(words)!r}: lastcall migrate understands uvicorn, gunicorn "
-            "with UvicornWorker, and fastapi run and dev"
+            "with UvicornWorker, hypercorn, granian, and fastapi run and dev"
         )
     program = PurePath(words[at]).name
     prefix = list(words[:at])
@@ -77,6 +113,7 @@ def translate(words: Sequence[str]) -> tuple[str, Translation]:
         for kept in (_taken(made, word, program) if _ASSIGNMENT.fullmatch(word) else [word])
     ]
     made.check()
+    made.program = program
     if "log_config" in made.settled:
         made.notes.append("A log configuration has to name our loggers: lastcall, lastcall.error, lastcall.access.")
     return made.command([*prefix[:assigning], *behind_env]), made
@@ -87,8 +124,14 @@ def _taken(made: Translation, variable: str, program: str) -> list[str]:
     name, _, value = variable.partition("=")
     option = name.removeprefix("UVICORN_").lower()
     if name == "WEB_CONCURRENCY":
-        option = "workers"
-    elif name == "FORWARDED_ALLOW_IPS":
+        if program in ("uvicorn", "gunicorn", "fastapi"):
+            return [variable]  # it counts here, too
+        made.leave(variable, f"{program} does not read it, and lastcall would")
+        return []
+    if name.startswith("GRANIAN_") and program == "granian":
+        made.leave(variable if "PASSWORD" not in name else f"{name}=…", "write it as granian's option of that name")
+        return []
+    if name == "FORWARDED_ALLOW_IPS":
         option = "forwarded_allow_ips"
     elif not name.startswith("UVICORN_") or option not in OPTIONS:
         return [variable]
@@ -107,7 +150,7 @@ def say(line: str, made: Translation) -> None:
         for written, why in made.left_out:
             click.echo(f"  {written}: {why}")
     click.echo("\nWhat changes:")
-    for text in (*made.notes, *(text for name, text in DIFFERENCES if name not in made.settled)):
+    for text in (*made.notes, *(text for name, text in DIFFERENCES[made.program] if name not in made.settled)):
         click.echo(f"  - {text}")
     click.echo("\nMore: docs/how-to/migrate-from-uvicorn.md")
 
@@ -117,9 +160,10 @@ def say(line: str, made: Translation) -> None:
 )
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True)
 def migrate(command: tuple[str, ...]) -> None:
-    """Print what COMMAND, which starts uvicorn, is for lastcall, and what changes.
+    """Print what COMMAND, which starts another server, is for lastcall, and what changes.
 
-    COMMAND is a whole command line of uvicorn, of gunicorn with UvicornWorker, or of fastapi run or dev:
+    COMMAND is a whole command line of uvicorn, gunicorn (with a worker class for ASGI), hypercorn, granian, or of
+    fastapi run or dev:
 
         lastcall migrate -- uvicorn app:app --workers 4
     """

@@ -1,239 +1,153 @@
-"""``lastcall migrate -- gunicorn …`` with uvicorn's worker class."""
+"""``lastcall migrate -- gunicorn …`` with a worker class for ASGI."""
 
 from __future__ import annotations
 
-import ast
 import os
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import click
 
-from lastcall.cli.translation import Flag, Translation, has_variable, read_words
+from lastcall.cli.migrate_table import (
+    FRESH,
+    STATSD,
+    TLS,
+    Row,
+    access_log,
+    addresses,
+    application,
+    daemon,
+    error_log,
+    file_of_settings,
+    flags_of,
+    no_access_log_unless_asked,
+    read_table,
+    several,
+    switch,
+    take,
+    zero_is_none,
+)
+from lastcall.cli.translation import Translation, has_variable
 
-WORKERS: Final = ("uvicorn.workers.", "uvicorn_worker.")
-ONE_PROCESS: Final = "more than one worker comes with a later release"
-TLS: Final = "TLS comes with a later release"
-SUPERVISOR: Final = "what starts the process does that: systemd, a container"
+WORKERS: Final = ("uvicorn.workers.", "uvicorn_worker.", "lastcall.gunicorn.", "asgi", "gunicorn.workers.gasgi.")
 IGNORED: Final = "UvicornWorker does not look at it either"
-_ONE_VARIABLE: Final = re.compile(r"\$(\w+|\{[^{}]*\})")
-_ADDRESS: Final = re.compile(r"(\[[^\]]*\]|\$\{[^{}]*\}|[^:\[\]]*)(?::(\$\{[^{}]*\}|[^:\[\]]*))?")
-
-Act = Callable[[Translation, str], None]
-
-
-def _zero_is_none(name: str) -> Act:
-    return lambda made, value: None if value == "0" else made.keep(name, value)
-
-
-def _take(name: str) -> Act:
-    return lambda made, value: made.keep(name, value)
-
-
-def _log_file(made: Translation, value: str, stream: str) -> None:
-    if value not in ("-", ""):
-        made.leave(f"the file {value}", f"lastcall writes to standard {stream}: redirect that, or use --log-config")
-
-
-def _access_log(made: Translation, value: str) -> None:
-    made.settled.add("access_log")
-    _log_file(made, value, "output")
-
-
-def _error_log(made: Translation, value: str) -> None:
-    _log_file(made, value, "error")
 
 
 def _environment(made: Translation, value: str) -> None:
-    made.variables.append(value)
+    if value.startswith("WEB_CONCURRENCY="):
+        made.leave(value, "gunicorn sets it for its workers alone, and lastcall would read it")
+    else:
+        made.variables.append(value)
 
 
-def _config(_made: Translation, value: str) -> None:
-    raise click.UsageError(
-        f"{value} is a program in Python, which lastcall migrate does not run: write its settings as gunicorn's options"
-    )
+def _mask(made: Translation, value: str) -> None:
+    """Gunicorn reads a number in any base: 18, 0x12, 0o22 and 022 are the same mask."""
+    if has_variable(value):
+        made.keep("umask", value)
+        return
+    try:
+        mask = int(value, 8) if value[:1] == "0" and value.isdigit() else int(value, 0)
+    except ValueError:
+        raise click.UsageError(f"--umask: {value!r} is not usable: expected a number, as in 022") from None
+    made.keep("umask", f"{mask:03o}" if mask >= 0 else value)
 
 
-def _many(made: Translation, value: str) -> None:
-    made.settled.add("workers")
-    if value != "1":
-        made.leave(f"--workers {value}", ONE_PROCESS)
+def _timeout(made: Translation, value: str) -> None:
+    made.keep("timeout_worker_stall", "none" if value == "0" else value)
 
 
-# Long names first. What is a text says why an option is left out; None: it needs no word.
-_WITH_VALUE: Final[dict[tuple[str, ...], Act | str | None]] = {
-    ("--worker-class", "-k"): None,
-    ("--bind", "-b"): None,
-    ("--config", "-c"): _config,
-    ("--workers", "-w"): _many,
-    ("--access-logfile",): _access_log,
-    ("--error-logfile", "--log-file"): _error_log,
-    ("--log-level",): _take("log_level"),
-    ("--log-config",): _take("log_config"),
-    ("--backlog",): _take("backlog"),
-    ("--keep-alive",): _take("timeout_keep_alive"),
-    ("--graceful-timeout",): _take("timeout_graceful_shutdown"),
-    ("--max-requests",): _zero_is_none("limit_max_requests"),
-    ("--max-requests-jitter",): _take("limit_max_requests_jitter"),
-    ("--limit-request-line",): _zero_is_none("limit_request_line"),
-    ("--limit-request-fields",): _take("limit_headers"),
-    ("--env", "-e"): _environment,
-    ("--chdir",): None,
-    ("--pythonpath",): None,
-    ("--timeout", "-t"): "nothing kills a worker that is blocked: `lastcall drill --app` finds what blocks",
-    ("--threads",): IGNORED,
-    ("--worker-connections",): IGNORED,
-    ("--root-path",): IGNORED,
-    ("--limit-request-field_size",): "--limit-header-bytes bounds the whole head instead",
-    ("--forwarded-allow-ips",): _take("forwarded_allow_ips"),
-    ("--proxy-allow-from",): IGNORED,
-    ("--access-logformat",): "--log-config has a format of the access line",
-    ("--log-config-json",): "--log-config takes a .json file",
-    ("--logger-class",): "--log-config sets up logging",
-    ("--worker-tmp-dir",): ONE_PROCESS,
-    ("--name", "-n"): SUPERVISOR,
-    ("--pid", "-p"): SUPERVISOR,
-    ("--user", "-u"): SUPERVISOR,
-    ("--group", "-g"): SUPERVISOR,
-    ("--umask", "-m"): SUPERVISOR,
-    ("--certfile",): TLS,
-    ("--keyfile",): TLS,
-    ("--ca-certs",): TLS,
-    ("--ciphers",): TLS,
-    ("--cert-reqs",): TLS,
-    ("--ssl-version",): TLS,
-    ("--statsd-host",): "there is no statsd",
-    ("--statsd-prefix",): "there is no statsd",
-}
-_WITHOUT: Final[dict[tuple[str, ...], str | None]] = {
-    ("--preload",): ONE_PROCESS,
-    ("--reload",): "reloading comes with a later release",
-    ("--daemon", "-D"): SUPERVISOR,
-    ("--capture-output",): "lastcall leaves the application's output where it is",
-    ("--enable-stdio-inheritance", "-R"): None,
-    ("--proxy-protocol",): IGNORED,
-    ("--reuse-port",): ONE_PROCESS,
-    ("--no-sendfile",): None,
-}
-_OWN: Final = ("--worker-class", "--chdir", "--pythonpath")
-FLAGS: Final = {
-    name: Flag(names[0], takes_value)
-    for table, takes_value in ((_WITH_VALUE, True), (_WITHOUT, False))
-    for names in table
-    for name in names
-}
-_ACTS: Final[dict[str, Act | str | None]] = {
-    names[0]: act for table in (_WITH_VALUE, _WITHOUT) for names, act in table.items()
-}
+_TABLE: Final[tuple[Row, ...]] = (
+    (("--worker-class", "-k"), True, None),
+    (("--bind", "-b"), True, None),
+    (("--config", "-c"), True, file_of_settings),
+    (("--workers", "-w"), True, None),
+    (("--access-logfile",), True, access_log),
+    (("--error-logfile", "--log-file"), True, error_log),
+    (("--log-level",), True, take("log_level")),
+    (("--log-config",), True, take("log_config")),
+    (("--backlog",), True, take("backlog")),
+    (("--keep-alive",), True, take("timeout_keep_alive")),
+    (("--graceful-timeout",), True, take("timeout_graceful_shutdown")),
+    (("--max-requests",), True, zero_is_none("limit_max_requests")),
+    (("--max-requests-jitter",), True, take("limit_max_requests_jitter")),
+    (("--limit-request-line",), True, zero_is_none("limit_request_line")),
+    (("--limit-request-fields",), True, take("limit_headers")),
+    (("--env", "-e"), True, _environment),
+    (("--chdir",), True, take("chdir")),
+    (("--pythonpath",), True, None),
+    (("--timeout", "-t"), True, _timeout),
+    (("--threads",), True, IGNORED),
+    (("--worker-connections",), True, IGNORED),
+    (("--root-path",), True, IGNORED),
+    (("--limit-request-field_size",), True, "--limit-header-bytes bounds the whole head instead"),
+    (("--forwarded-allow-ips",), True, take("forwarded_allow_ips")),
+    (("--proxy-allow-from",), True, IGNORED),
+    (("--access-logformat",), True, "--log-config has a format of the access line"),
+    (("--log-config-json",), True, "--log-config takes a .json file"),
+    (("--logger-class",), True, "--log-config sets up logging"),
+    (("--worker-tmp-dir",), True, "signs of life need no file"),
+    (("--control-socket",), True, "gunicorn's own protocol; lastcall's is --control-socket too, for lastcall ctl"),
+    (("--name", "-n"), True, take("proc_title")),
+    (("--pid", "-p"), True, take("pidfile")),
+    (("--user", "-u"), True, take("user")),
+    (("--group", "-g"), True, take("group")),
+    (("--umask", "-m"), True, _mask),
+    (("--certfile",), True, TLS),
+    (("--keyfile",), True, TLS),
+    (("--ca-certs",), True, TLS),
+    (("--ciphers",), True, TLS),
+    (("--cert-reqs",), True, TLS),
+    (("--ssl-version",), True, TLS),
+    (("--statsd-host",), True, STATSD),
+    (("--statsd-prefix",), True, STATSD),
+    (("--reload-engine",), True, "there is one: watchfiles"),
+    (("--reload-extra-file",), True, "--reload-include takes a glob, and --reload-dir a directory"),
+    (("--preload",), False, FRESH),
+    (("--reload",), False, switch("reload")),
+    (("--daemon", "-D"), False, daemon),
+    (("--capture-output",), False, "lastcall leaves the application's output where it is"),
+    (("--enable-stdio-inheritance", "-R"), False, None),
+    (("--initgroups",), False, "the groups of --user are always taken"),
+    (("--proxy-protocol",), False, IGNORED),
+    (("--reuse-port",), False, "each worker has a listener of its own anyway"),
+    (("--no-sendfile",), False, None),
+    (("--no-control-socket",), False, None),
+)
+FLAGS: Final = flags_of(_TABLE)
 
 
 def from_gunicorn(words: Sequence[str]) -> Translation:
     """Translate the words behind ``gunicorn``. Raises UsageError for what is not understood."""
     made = Translation()
-    app, binds = "", list[str]()
-    own = dict.fromkeys(_OWN, "")
-    for written, flag, value in read_words(words, FLAGS, "gunicorn"):
-        if flag is None:
-            if app:
-                raise click.UsageError(f"gunicorn serves one application: {app!r}, and then {written!r}")
-            app = written
-        elif flag.name in own:
-            own[flag.name] = value
-        elif flag.name == "--bind":
-            binds += value.split(",")
-        else:
-            act = _ACTS[flag.name]
-            if isinstance(act, str):
-                made.leave(f"{written} {value}".rstrip(), act)
-            elif act is not None:
-                act(made, value)
-    worker = own["--worker-class"]
+    app, own = read_table(made, words, _TABLE, "gunicorn")
+    worker = own.get("--worker-class", [""])[-1]
     if not worker.startswith(WORKERS):
         raise click.UsageError(
             f"gunicorn with the worker class {worker or 'sync'!r} is not understood, only with UvicornWorker "
             "(-k uvicorn.workers.UvicornWorker); a WSGI application is served by: lastcall module:app --interface wsgi"
         )
-    _application(made, app)
-    _directories(made, own["--chdir"], own["--pythonpath"])
-    _addresses(made, binds)
-    if "access_log" not in made.settled:
-        made.keep("access_log", False)
-        made.notes.append("Without --access-logfile gunicorn writes no access lines: hence --no-access-log.")
+    application(made, app, "gunicorn", "application")
+    several(made, own, "--workers", "gunicorn")
+    _python_path(made, own.get("--pythonpath", [""])[-1])
+    addresses(made, [bind for each in own.get("--bind", ()) for bind in each.split(",")], "gunicorn")
+    if "--bind" not in own:
+        made.notes.append("gunicorn listens on 0.0.0.0:$PORT where that is set; lastcall with --host and --port $PORT.")
+    no_access_log_unless_asked(made, "gunicorn", "--access-logfile")
     if "timeout_graceful_shutdown" not in made.settled:
         made.notes.append("gunicorn gives requests 30 s at a stop (--graceful-timeout), lastcall 20 s.")
         made.settled.add("timeout_graceful_shutdown")
     if Path("gunicorn.conf.py").is_file():
         made.leave("gunicorn.conf.py", "gunicorn reads it here; its settings are not in the command above")
-    made.notes.append("There is no arbiter: what starts the process has to start it again if it ends.")
     return made
 
 
-def _directories(made: Translation, chdir: str, python_path: str) -> None:
-    """``--app-dir`` is one directory to import from. It is not gone to, and a list belongs into PYTHONPATH."""
+def _python_path(made: Translation, python_path: str) -> None:
+    """``--app-dir`` is one directory to import from; a list belongs into PYTHONPATH."""
     directories = [each.strip() for each in python_path.split(",") if each.strip()]
-    if chdir:
-        made.keep("app_dir", chdir)
-        made.notes.append(
-            f"gunicorn goes to {chdir}, lastcall only imports from there: for one that opens files by relative "
-            f"paths, cd {chdir} first, and leave --app-dir out."
-        )
-    elif len(directories) == 1:
+    chdir = made.words[made.words.index("--chdir") + 1] if "--chdir" in made.words else ""
+    if not chdir and len(directories) == 1:
         made.keep("app_dir", directories.pop())
     if directories:
         places = ":".join(os.path.join(chdir, each) for each in directories)
         made.leave(f"--pythonpath {python_path}", f"--app-dir is one directory: set PYTHONPATH={places}")
-
-
-def _application(made: Translation, app: str) -> None:
-    """``module`` means ``module:application``, and ``module:make()`` is a factory."""
-    if not app:
-        raise click.UsageError("gunicorn names no application: expected module:attribute")
-    if has_variable(app):
-        made.app = app
-        made.notes.append(f"{app} has to be module:attribute (gunicorn takes module for module:application).")
-        return
-    module, _, name = app.partition(":")
-    try:
-        call = ast.parse(name or "application", mode="eval").body
-    except SyntaxError:
-        raise click.UsageError(f"{app!r} is no application: expected module:attribute") from None
-    if isinstance(call, ast.Call):
-        if call.args or call.keywords or not isinstance(call.func, ast.Name):
-            raise click.UsageError(f"{app!r} calls a factory with arguments: make one without, for --factory")
-        made.keep("factory")
-        name = call.func.id
-    made.app = f"{module}:{name or 'application'}"
-
-
-def _addresses(made: Translation, binds: Sequence[str]) -> None:
-    """Gunicorn's addresses: ``HOST``, ``HOST:PORT``, ``:PORT``, ``unix:PATH``, ``fd://N``."""
-    found = []
-    for bind in binds:
-        address = bind.strip().removeprefix("tcp://")
-        if address.startswith("unix:"):
-            found.append(("uds", "unix:" + address.removeprefix("unix:").removeprefix("//")))
-        elif address.startswith("fd://"):
-            found.append(("fd", "fd:" + address.removeprefix("fd://")))
-        elif _ONE_VARIABLE.fullmatch(address):
-            found.append(("bind", address))
-            made.notes.append(f"{address} has to be HOST:PORT, unix:PATH or fd:N.")
-        elif (match := _ADDRESS.fullmatch(address)) is not None:
-            found.append(("tcp", f"{match[1] or '0.0.0.0'}:{match[2] or '8000'}"))
-        else:
-            raise click.UsageError(f"gunicorn --bind {bind}: expected HOST, HOST:PORT, unix:PATH or fd://N")
-    if not found:
-        made.notes.append("gunicorn listens on 0.0.0.0:$PORT where that is set; lastcall with --host and --port $PORT.")
-    if len(found) > 1:
-        for _, address in found:
-            made.keep("bind", address)
-    for kind, address in found if len(found) == 1 else ():
-        if kind == "tcp":
-            host, port = _ADDRESS.fullmatch(address).groups()  # type: ignore[union-attr]
-            made.keep("host", host.strip("[]"))
-            made.keep("port", port)
-        elif kind == "bind":
-            made.keep("bind", address)
-        else:
-            made.keep(kind, address.partition(":")[2])

@@ -16,6 +16,7 @@ from lastcall.base.errors import ConfigError, LastcallError, StartupError
 from lastcall.base.exit_code import ExitCode
 from lastcall.base.types import ASGIApp
 from lastcall.config import Config
+from lastcall.config.directory import enter_directory
 
 if TYPE_CHECKING:
     from lastcall.config.keywords import ConfigKeywords
@@ -29,7 +30,13 @@ def run(app: ASGIApp | Callable[..., Any] | str, **options: Unpack[ConfigKeyword
     start-up (3) are one line on stderr. Raises RuntimeError in a running event loop (there, ``await Server.serve()``),
     and while another call serves in this process.
     """
-    code = serve(lambda: Config(app, **options), final=False)
+
+    def configure() -> Config:
+        if (directory := options.get("chdir")) is not None:
+            options["chdir"] = enter_directory(directory, "chdir")
+        return Config(app, **options)
+
+    code = serve(configure, final=False)
     if code != 0:
         raise SystemExit(code)
 
@@ -41,11 +48,15 @@ def serve(configure: Callable[[], Config], *, final: bool = True) -> int:
     """
     try:
         config = configure()
+        run_it: Callable[..., int]
         with collector_waits(freeze=final and config.options.gc_freeze):
             # Here and not above: `lastcall --help` and a wrong option need not wait for the server to be imported.
-            from lastcall.server.process import run_process  # noqa: PLC0415
-
-        return run_process(config, tell=tell, final=final)
+            if config.options.workers.supervised:
+                with without_tls(wanted=final):
+                    from lastcall.supervisor.process import run_supervisor as run_it  # noqa: PLC0415
+            else:
+                from lastcall.server.process import run_process as run_it  # noqa: PLC0415
+        return run_it(config, tell=tell, final=final)
     except LastcallError as error:
         return tell(error)
     except KeyboardInterrupt:
@@ -70,6 +81,23 @@ def collector_waits(*, freeze: bool) -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+@contextmanager
+def without_tls(*, wanted: bool) -> Iterator[None]:
+    """Have ``asyncio``, when it is imported meanwhile, believe that there is no ``ssl``: it can do without.
+
+    A parent speaks to unix sockets only, and keeps 4 MiB less so. ``wanted``: nothing comes later in this process that
+    might miss it.
+    """
+    if not wanted or "asyncio" in sys.modules or "ssl" in sys.modules:
+        yield
+        return
+    sys.modules["ssl"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules["ssl"]
 
 
 def tell(error: LastcallError) -> int:

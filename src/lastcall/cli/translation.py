@@ -46,10 +46,11 @@ class Flag(Record):
 
 
 class Translation:
-    """Collects what becomes of a command line. ``app`` is the application, once it is known."""
+    """Collects what becomes of a command line of ``program``. ``app`` is the application, once it is known."""
 
     def __init__(self) -> None:
         self.app = ""
+        self.program = "uvicorn"
         self.variables: list[str] = []
         self.words: list[str] = []
         self.left_out: list[tuple[str, str]] = []
@@ -110,6 +111,8 @@ class Translation:
     def check(self) -> None:
         """Raise UsageError if lastcall would refuse the command. What the shell's variables say is taken as right."""
         environ = dict(each.split("=", 1) for each in self.variables if "=" in each)
+        if has_variable(environ.get("WEB_CONCURRENCY", "")):
+            del environ["WEB_CONCURRENCY"]
         given = dict(self._given)
         for option in OPTIONS.values():
             written = environ.get(option.env or "")

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Unpack
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from lastcall.base.errors import ConfigError
 from lastcall.base.options import (
     AppOptions,
     BindSpec,
+    CanaryOptions,
     HTTPOptions,
     LogOptions,
     NetOptions,
+    ProcessOptions,
+    ReloadOptions,
     ServerOptions,
     StopOptions,
+    WorkerOptions,
 )
+from lastcall.base.record import Record, replace
 from lastcall.base.types import ASGIApp
+from lastcall.config.cpus import available_cpus
 from lastcall.config.environment import unread_variables
 from lastcall.config.import_string import split_import_string
 from lastcall.config.kinds import UnusableValueError
@@ -25,6 +32,32 @@ from lastcall.config.resolve import Given, did_you_mean, from_environment, from_
 
 if TYPE_CHECKING:
     from lastcall.config.keywords import ConfigKeywords
+
+_SUPERVISING: Final = ("workers", "reload", "canary", "supervise", "limit_worker_age", "limit_worker_rss")
+"""Options that ask for a parent, and so for an application that another process can import."""
+
+_OF_A_PARENT: Final = (
+    "control_socket",
+    "smoke",
+    "canary_share",
+    "canary_hold",
+    "canary_min_requests",
+    "canary_approve",
+    "timeout_worker_boot",
+    "timeout_worker_stall",
+)
+"""Options of a parent that do not ask for one. Who gives them to one process is told that they have no effect."""
+
+
+class Origin(Record):
+    """Where a Config comes from, so that another process can make the same: the application, what was given, and how.
+
+    ``given`` are pairs of an option's name and its ``Given``; ``command``: by the command line and its variables.
+    """
+
+    app: object
+    given: tuple[tuple[str, Given], ...]
+    command: bool
 
 
 class Config:
@@ -56,8 +89,38 @@ class Config:
     def from_command(cls, app: str, flags: Mapping[str, Given], environ: Mapping[str, str]) -> Config:
         """Return the Config of a command line: ``flags`` by option name, then ``environ``, then the defaults."""
         config = cls.__new__(cls)
-        config._settle(app, from_environment(environ) | dict(flags), _wrong_app(app, "APP"), environ, command=True)
+        given = from_environment(environ) | dict(flags)
+        config._settle(app, given, _wrong_app(app, "APP"), environ, command=True)
         config.warnings.extend(unread_variables(environ))
+        return config
+
+    @property
+    def origin(self) -> Origin:
+        """What ``from_origin`` makes an equal Config of, in another process say."""
+        origin: Origin = self.__dict__["_origin"]
+        return origin
+
+    @classmethod
+    def from_origin(cls, origin: Origin, environ: Mapping[str, str]) -> Config:
+        """Return the Config of ``origin`` as it would be now: files that it names are read again.
+
+        Raises ConfigError where what was usable no longer is.
+        """
+        config = cls.__new__(cls)
+        app: Any = origin.app
+        config._settle(app, dict(origin.given), _wrong_app(app, "APP"), environ, command=origin.command)
+        return config
+
+    @property
+    def says_where(self) -> bool:
+        """Whether somebody has said where to listen; else sockets that the service manager has opened are served."""
+        return any(name in self._given for name in ("bind", "host", "port", "uds", "fd"))
+
+    def listening_on(self, binds: tuple[BindSpec, ...]) -> Config:
+        """The same with other listeners."""
+        config = type(self).__new__(type(self))
+        config.__dict__.update(self.__dict__)
+        config.__dict__["options"] = replace(self.options, net=replace(self.options.net, binds=binds))
         return config
 
     def __getattr__(self, name: str) -> Any:
@@ -96,10 +159,11 @@ class Config:
             values["proxy_headers"] = False
         elif "proxy_headers" not in given:
             warnings += _forwarded_allow_ips(given, environ)
-        if values["workers"] is None:
-            values["workers"] = 1
-            warnings += _web_concurrency(environ)
+        wrong = _settle_workers(app, given, values, warnings, environ)
+        if wrong:
+            raise ConfigError.together(wrong)
         self.__dict__.update(
+            _origin=Origin(app, tuple(given.items()), command),
             app=app,
             options=_server_options(app, values),
             warnings=warnings,
@@ -133,11 +197,53 @@ def _forwarded_allow_ips(given: Mapping[str, Given], environ: Mapping[str, str])
     ]
 
 
-def _web_concurrency(environ: Mapping[str, str]) -> list[str]:
-    text = environ.get("WEB_CONCURRENCY", "").strip()
-    if text in ("", "1"):
+def _settle_workers(
+    app: object,
+    given: Mapping[str, Given],
+    values: dict[str, Any],
+    warnings: list[str],
+    environ: Mapping[str, str],
+) -> list[ConfigError]:
+    """Make a number of ``workers``; return what cannot be."""
+    spelled, workers = "workers", values["workers"]
+    if workers is not None:
+        spelled = given["workers"].spelled
+    elif text := environ.get("WEB_CONCURRENCY", "").strip():
+        spelled = "WEB_CONCURRENCY"
+        try:
+            workers = OPTIONS["workers"].kind.read(text)
+        except UnusableValueError as error:
+            return [ConfigError(spelled, text, error.expected)]
+        if workers != 1 and not isinstance(app, str):
+            # Platforms set it for all that run there, and a server inside a program may be one of them.
+            warnings.append(
+                f"{spelled}={text} has no effect: only an application given as module:attribute has workers"
+            )
+            workers = 1
+    if values["reload"] and workers not in (None, 1):
+        warnings.append(f"{spelled}={workers} has no effect beside reload: one worker is started")
+        workers = 1
+    asks = [name for name in _SUPERVISING if values[name] is True or values[name] not in (None, False, 1, math.inf)]
+    if asks and not isinstance(app, str):
+        one = given[asks[0]]
+        string = "the application as an import string (module:attribute) beside it: workers import it themselves"
+        return [ConfigError(one.spelled, one.raw, string)]
+    values["workers"] = available_cpus() if workers == "auto" else workers or 1
+    values["supervise"] = values["workers"] > 1 or any(name != "workers" for name in asks)
+    if values["supervise"]:
         return []
-    return [f"WEB_CONCURRENCY={text} has no effect yet: one worker is started, more come with a later release"]
+    # No errors: the number of workers often is a variable, and a service must start where it comes to one, too.
+    warnings += [
+        f"{given[name].spelled} has no effect in one process without a parent: add supervise, or workers"
+        for name in _idle(_OF_A_PARENT, given, values)
+        if given[name].spelled != OPTIONS["control_socket"].env  # which is `lastcall ctl`'s too
+    ]
+    return []
+
+
+def _idle(names: Iterable[str], given: Mapping[str, Given], values: Mapping[str, Any]) -> list[str]:
+    """Those that were given, and have no effect without what they belong to."""
+    return [name for name in names if name in given and values[name] != OPTIONS[name].default]
 
 
 def _server_options(app: object, values: Mapping[str, Any]) -> ServerOptions:
@@ -202,6 +308,33 @@ def _server_options(app: object, values: Mapping[str, Any]) -> ServerOptions:
             config=_log_config(values["log_config"]),
             access_log=values["access_log"],
             use_colors=values["use_colors"],
+        ),
+        workers=WorkerOptions(
+            count=values["workers"],
+            supervised=values["supervise"],
+            timeout_boot=values["timeout_worker_boot"],
+            timeout_stall=values["timeout_worker_stall"],
+            limit_age=values["limit_worker_age"],
+            limit_rss=values["limit_worker_rss"],
+            control=values["control_socket"],
+        ),
+        canary=CanaryOptions(
+            wanted=values["canary"],
+            smoke=values["smoke"],
+            share=values["canary_share"],
+            hold=values["canary_hold"],
+            min_requests=values["canary_min_requests"],
+            approve=values["canary_approve"],
+        ),
+        reload=ReloadOptions(
+            wanted=values["reload"],
+            dirs=values["reload_dirs"] or (),
+            includes=values["reload_includes"] or (),
+            excludes=values["reload_excludes"] or (),
+            delay=values["reload_delay"],
+        ),
+        process=ProcessOptions(
+            title=values["proc_title"], **_pick(values, ("user", "group", "umask", "pidfile", "chdir"))
         ),
         **_pick(values, ("loop", "gc_freeze", "limit_max_requests_jitter")),
     )

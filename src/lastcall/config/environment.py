@@ -13,7 +13,7 @@ from lastcall.config.resolve import did_you_mean
 _UVICORN: Final = "UVICORN_"
 _OTHERS: Final = re.compile(
     # The application's, those of the companions, of builds and tests, and of what starts workers.
-    r"APP|(ONCE|DRILL|SOAK)_.*|LINETRACE|SANITIZE|WORKER_ID"
+    r"APP|(ONCE|DRILL|SOAK)_.*|LINETRACE|SANITIZE|UPGRADE|WORKER_ID"
     # Kubernetes sets these in every pod of a namespace that has a service called lastcall.
     r"|SERVICE_HOST|SERVICE_PORT(_.*)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_.*)?"
 )

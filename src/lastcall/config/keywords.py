@@ -76,13 +76,36 @@ class ConfigKeywords(TypedDict, total=False):
     driver: str
     loop: str | Callable[[], asyncio.AbstractEventLoop]
     gc_freeze: bool
-    # Later
-    workers: int | None
+    # Workers
+    workers: int | str | None
+    supervise: bool
+    timeout_worker_boot: float | None
+    timeout_worker_stall: float | None
+    limit_worker_age: float | None
+    limit_worker_rss: int | None
+    control_socket: str | os.PathLike[str] | None
+    # Canary
+    smoke: str | Sequence[str] | None
+    canary: bool
+    canary_share: float | None
+    canary_hold: float
+    canary_min_requests: int
+    canary_approve: bool
+    # Development
     reload: bool
     reload_dirs: str | Sequence[str] | None
     reload_includes: str | Sequence[str] | None
     reload_excludes: str | Sequence[str] | None
     reload_delay: float
+    # Process
+    user: str | None
+    group: str | None
+    umask: int | str | None
+    pidfile: str | os.PathLike[str] | None
+    proc_title: str | None
+    chdir: str | None
+    # Later
+    timeout_worker_healthcheck: float
     http: str | type[object]
     http2: bool
     ws: str | type[object]
@@ -93,7 +116,6 @@ class ConfigKeywords(TypedDict, total=False):
     ws_per_message_deflate: bool
     proxy_headers: bool
     forwarded_allow_ips: str | Sequence[str] | None
-    timeout_worker_healthcheck: float
     ssl_keyfile: str | os.PathLike[str] | None
     ssl_certfile: str | os.PathLike[str] | None
     ssl_keyfile_password: str | None
@@ -104,5 +126,6 @@ class ConfigKeywords(TypedDict, total=False):
     ssl_context_factory: Callable[..., Any] | None
     h11_max_incomplete_event_size: int | None
     reset_contextvars: bool
+    daemon: bool
     timeout_notify: float
     callback_notify: Callable[..., Any] | None

@@ -25,6 +25,8 @@ LOG_LEVELS = ("critical", "error", "warning", "info", "debug", "trace")
 
 _DIGITS = re.compile(r"[0-9]{1,19}")
 _SIZE = re.compile(r"([0-9]{1,19})([KkMmGg]?)")
+_OCTAL_MODE = re.compile(r"(0o|0)?[0-7]{1,3}")
+_DECIMAL = re.compile(r"[0-9]{0,10}\.?[0-9]{1,20}")
 _IMPORT_STRING = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _NO_HOST = re.compile(r"[\s\0/\[\]]")
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%[^:]+)?")
@@ -346,6 +348,29 @@ class Count(Kind):
         return None
 
 
+class Workers(Count):
+    """A number of worker processes, or ``auto``, which stays a word until the machine is looked at."""
+
+    least: int = 1
+
+    @property
+    def expected(self) -> str:
+        return f"{super().expected}, or auto"
+
+    @property
+    def annotation(self) -> str:
+        return "int | str"
+
+    @property
+    def metavar(self) -> str:
+        return "N|auto"
+
+    def convert(self, value: object) -> int | str:  # type: ignore[override]
+        if isinstance(value, str) and value.strip().lower() == "auto":
+            return "auto"
+        return super().convert(value)
+
+
 class Size(Count):
     """Bytes: a whole number; in text, a suffix ``K``, ``M`` or ``G`` stands for a power of 1024."""
 
@@ -398,6 +423,63 @@ class Seconds(Kind):
 
     def show(self, value: object) -> str:
         return "none" if value == math.inf else f"{value:g}"
+
+
+class Fraction(Kind):
+    """A share: above 0, below 1."""
+
+    none_as_text: ClassVar[bool] = True
+
+    @property
+    def expected(self) -> str:
+        return "a share between 0 and 1 (as in 0.1)"
+
+    @property
+    def annotation(self) -> str:
+        return "float"
+
+    @property
+    def metavar(self) -> str:
+        return "SHARE"
+
+    def convert(self, value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise self.refusal()
+        if isinstance(value, str) and not _DECIMAL.fullmatch(value.strip()):
+            raise self.refusal()
+        try:
+            share = float(value)
+        except OverflowError:
+            raise self.refusal() from None
+        if not 0.0 < share < 1.0:  # NaN is neither
+            raise self.refusal()
+        return share
+
+
+class Mode(Kind):
+    """Permission bits: octal digits in text, a number in Python."""
+
+    @property
+    def expected(self) -> str:
+        return "permissions in octal, as in 027"
+
+    @property
+    def annotation(self) -> str:
+        return "int | str"
+
+    @property
+    def metavar(self) -> str:
+        return "MODE"
+
+    def convert(self, value: object) -> int:
+        if isinstance(value, str) and _OCTAL_MODE.fullmatch(value.strip()):
+            return int(value.strip().removeprefix("0o"), 8)
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 0o777:
+            return int(value)
+        raise self.refusal()
+
+    def show(self, value: object) -> str:
+        return f"{value:03o}" if isinstance(value, int) else "unchanged"
 
 
 class LoopFactory(Kind):

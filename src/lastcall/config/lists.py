@@ -35,6 +35,7 @@ _OF_THE_SERVER = frozenset(
 _MODE = re.compile(r"(?P<path>.*),mode=(?P<mode>[^,]*)")
 _OCTAL = re.compile(r"[0-7]{3}|0o?[0-7]{3}")
 _PORT = re.compile(r"[0-9]{1,5}")
+_STATUS = re.compile(r"[1-5][0-9]{2}")
 
 
 class Strings(Kind):
@@ -93,6 +94,43 @@ class Binds(Kind):
                 raise UnusableValueError("each listener only once", text)
             binds.append(bind)
         return tuple(binds) or None
+
+
+class Smokes(Kind):
+    """Smoke checks: ``PATH`` or ``PATH=STATUS``, read into pairs of path and status.
+
+    A path may have a query. One that ends like a status needs the status too: ``/search?size=200=200``.
+    """
+
+    repeatable: bool = True
+
+    nothing: ClassVar[object] = ()
+
+    @property
+    def expected(self) -> str:
+        return "PATH or PATH=STATUS, as in /health or /admin=401"
+
+    @property
+    def annotation(self) -> str:
+        return "str | Sequence[str]"
+
+    @property
+    def metavar(self) -> str:
+        return "PATH[=STATUS]"
+
+    def convert(self, value: object) -> tuple[tuple[str, int], ...]:
+        return tuple(_blaming(text, self._check) for text in Strings().convert(value))
+
+    def _check(self, text: str) -> tuple[str, int]:
+        path, equals, status = text.rpartition("=")
+        wanted = int(status) if _STATUS.fullmatch(status) else 0
+        if not equals or not (status.isascii() and status.isdigit()) or ("?" in path and not wanted):
+            path, wanted = text, 200  # "=" may stand in a query, too: /search?page=2
+        if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path or "#" in path:
+            raise UnusableValueError(self.expected, text)
+        if not wanted:
+            raise UnusableValueError("a status from 100 to 599", text)
+        return path, wanted
 
 
 class Headers(Kind):

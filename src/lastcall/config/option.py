@@ -28,7 +28,7 @@ class Option(Record):
 
     ``name`` is the keyword; ``kind`` reads and checks values; ``default`` is in the kind's inner form.
     ``flag`` is derived from the name unless given; None makes the option Python-only, without flag and variable.
-    ``command_default`` is the default on the command line where that differs.
+    ``command_default`` is the default on the command line where that differs. ``short`` is a second spelling (``-D``).
     ``secret`` values never appear in messages.
     """
 
@@ -41,6 +41,7 @@ class Option(Record):
     command_default: object = ...
     only: Only | None = None
     secret: bool = False
+    short: str = ""
 
     @property
     def flags(self) -> tuple[str, ...]:

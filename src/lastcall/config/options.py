@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Final
 
+from lastcall.config.fleet import FLEET
 from lastcall.config.kinds import (
     LARGEST_SIZE,
     Anything,
@@ -49,7 +50,13 @@ GROUPS: Final = {
     ),
     "Responses": "What the server adds to responses.",
     "Logging": "Loggers are `lastcall.error` and `lastcall.access`.",
-    "Process": "Event loop and process.",
+    "Process": (
+        "Event loop and process. What the process is to the system (user, group, umask, pidfile, title, directory) is "
+        "the command's and `run()`'s to change; a `Server` in a program leaves it alone."
+    ),
+    "Workers": "Several processes under a parent; [the fleet](../explanation/fleet.md) has the picture.",
+    "Canary": "What a new generation must show before it gets all clients.",
+    "Development": "Reload while files change.",
     "Later": (
         "For programs and scripts written for uvicorn: these are accepted as long as they ask for nothing that "
         "this release lacks, and refused with an explanation otherwise. `--help` does not list them."
@@ -475,4 +482,4 @@ _TABLE = (
     ),
 )
 
-OPTIONS: Final[Mapping[str, Option]] = {option.name: option for option in (*_TABLE, *UNSUPPORTED)}
+OPTIONS: Final[Mapping[str, Option]] = {option.name: option for option in (*_TABLE, *FLEET, *UNSUPPORTED)}

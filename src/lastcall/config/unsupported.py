@@ -26,53 +26,6 @@ _TLS = "TLS"
 
 UNSUPPORTED: Final = (
     Option(
-        name="workers",
-        kind=Count(optional=True, least=1),
-        default=None,
-        group="Later",
-        help="Worker processes. `WEB_CONCURRENCY` above 1 gives a warning and one worker.",
-        only=_later("more than one worker", "1", None, 1),
-    ),
-    Option(
-        name="reload",
-        kind=Switch(form="single"),
-        default=False,
-        group="Later",
-        help="Restart when a source file changes.",
-        only=_later("reloading", "no reload", False),
-    ),
-    Option(
-        name="reload_dirs",
-        flag="--reload-dir",
-        kind=Strings(optional=True, placeholder="PATH"),
-        default=None,
-        group="Later",
-        help="Directories to watch. Any value, since it means nothing without `reload`.",
-    ),
-    Option(
-        name="reload_includes",
-        flag="--reload-include",
-        kind=Strings(optional=True, placeholder="GLOB"),
-        default=None,
-        group="Later",
-        help="Files to watch. Any value.",
-    ),
-    Option(
-        name="reload_excludes",
-        flag="--reload-exclude",
-        kind=Strings(optional=True, placeholder="GLOB"),
-        default=None,
-        group="Later",
-        help="Files not to watch. Any value.",
-    ),
-    Option(
-        name="reload_delay",
-        kind=Seconds(),
-        default=0.25,
-        group="Later",
-        help="Time between two looks at the files. Any value.",
-    ),
-    Option(
         name="http",
         kind=Anything(placeholder="auto|h11|httptools", python_type="str | type[object]"),
         default="auto",
@@ -150,13 +103,6 @@ UNSUPPORTED: Final = (
         default=None,
         group="Later",
         help="Who may send proxy headers. Any value, with a warning, since nobody is listened to yet.",
-    ),
-    Option(
-        name="timeout_worker_healthcheck",
-        kind=Seconds(),
-        default=5.0,
-        group="Later",
-        help="Time for a worker's sign of life. Any value, since it means nothing with one worker.",
     ),
     Option(
         name="ssl_keyfile",
@@ -238,6 +184,20 @@ UNSUPPORTED: Final = (
         default=False,
         group="Later",
         help="A fresh context for each request. Any value: every request has a context of its own in lastcall.",
+    ),
+    Option(
+        name="daemon",
+        short="-D",
+        kind=Switch(form="single"),
+        default=False,
+        group="Later",
+        help="Going into the background, which gunicorn and hypercorn do. Refused: systemd does it better.",
+        only=Only(
+            (False,),
+            "a server in the foreground",
+            "a service manager keeps it in the background, starts it again and has its log "
+            "(docs/how-to/stop-under-systemd.md)",
+        ),
     ),
     Option(
         name="timeout_notify",

@@ -30,6 +30,8 @@ cdef class Deadlines:
     cdef Node[KINDS] _heads
     cdef double[KINDS] _timeouts
     cdef void set(self, Node* node, Timed owner, int kind, double now) noexcept
+    cdef void set_at(self, Node* node, Timed owner, int kind, double at, Node* behind) noexcept
+    cdef double latest(self, int kind, double now) noexcept
     cdef double first(self) noexcept
     cdef int expire(self, double now) except -1
 

@@ -69,6 +69,30 @@ cdef class Deadlines:
         head.previous.next = node
         head.previous = node
 
+    cdef void set_at(self, Node* node, Timed owner, int kind, double at, Node* behind) noexcept:
+        """Set the deadline of ``node`` to ``at``: what another process has left of it. Its place in the list is looked
+        for; a node of the same kind that is set, and not later, may say where to begin (``behind``), or NULL."""
+        cdef Node* head = &self._heads[kind]
+        cdef Node* place = head
+        unset(node)
+        if at == INFINITY:
+            return
+        if behind != NULL and behind.previous != NULL and behind.kind == kind and behind.at <= at:
+            place = behind
+        while place.next != head and place.next.at <= at:
+            place = place.next
+        node.owner = <PyObject*>owner
+        node.kind = kind
+        node.at = at
+        node.previous = place
+        node.next = place.next
+        place.next.previous = node
+        place.next = node
+
+    cdef double latest(self, int kind, double now) noexcept:
+        """The deadline that ``set`` would give now; infinity for a kind that is never set."""
+        return now + self._timeouts[kind]
+
     cdef double first(self) noexcept:
         """When the next deadline is due; infinity without any."""
         cdef double found = INFINITY

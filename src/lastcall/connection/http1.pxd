@@ -78,6 +78,8 @@ cdef class HTTP1Connection(Connection):
     cdef bint nothing_pending(self) noexcept
     cdef bint client_must_read(self) except -1
     cdef bint idle_in_stop(self) noexcept
+    cdef bint stays_open(self) noexcept
+    cdef int offer(self) except -1
     cdef bint no_request_follows(self) noexcept
     cdef bint is_last_answer(self, HTTP1Cycle cycle) noexcept
     # ends

@@ -196,6 +196,8 @@ cdef class HTTP1Cycle(HTTPCycle):
         at[1] = c"\n"
         out.end += at + 2 - start
         self.started = True
+        if connection.service.counts is not None:
+            self.answered = scheduler.tick()
         self.response_begun()
         return 0
 
@@ -261,7 +263,7 @@ cdef class HTTP1Cycle(HTTPCycle):
         cdef HTTP1Connection connection = self.connection
         if connection is None or connection.cycle is not self:
             return 0
-        if status != 500 or self.runtime.drain.phase >= ANNOUNCED:
+        if status != 500 or self.runtime.drain.phase >= ANNOUNCED and not connection.stays_open():
             self.keep_alive = False
         return connection.service.answer(self, status, b"")
 
@@ -341,7 +343,7 @@ cdef class HTTP1Connection(Connection):
     cdef int opened(self) except -1:
         self.scheduler.deadlines.set(&self.read_node, self, HEADER, self.scheduler.time())
         self.accepted_in_drain = self.scheduler.time() >= self.service.drain.since
-        return 0
+        return 0 if self.service.drain.mover is None else self.offer()
 
     cdef int on_data(self, const unsigned char* p, Py_ssize_t n) except -1:
         cdef Py_ssize_t used
@@ -389,6 +391,8 @@ cdef class HTTP1Connection(Connection):
             self.waiting = FOR_TURN
             self.resume()
             self.scheduler.mark_runnable(self)
+        elif self.service.drain.mover is not None:
+            return self.offer()
         return 0
 
     cdef int run(self) except -1:
@@ -454,7 +458,7 @@ cdef class HTTP1Connection(Connection):
                         cycle.feed_end()
                         if not cycle.called:
                             self.start_request()
-                    elif self.service.drain.listeners_closed and parser.pos == n:
+                    elif self.service.drain.listeners_closed and parser.pos == n and not self.stays_open():
                         self.finish()
                     else:
                         self.become(AWAIT_HEAD)
@@ -561,7 +565,8 @@ cdef class HTTP1Connection(Connection):
                     self.scheduler.deadlines.set(&self.read_node, self, HEADER, self.scheduler.time())
         if (self.eof or self.idle_in_stop()) and not self.advancing:
             return self.finish()
-        return self.resume()
+        self.resume()
+        return 0 if self.service.drain.mover is None else self.offer()
 
     cdef int discard(self, Py_ssize_t n) except -1:
         """Drop what comes behind a last answer, within bounds."""
@@ -615,6 +620,8 @@ cdef class HTTP1Connection(Connection):
     cdef bint is_last_answer(self, HTTP1Cycle cycle) noexcept:
         """In a stop: whether no further request was complete in our buffer when it began. Those are all answered."""
         cdef Py_ssize_t start = self.pending.start, end = start + self.before_drain
+        if self.stays_open():
+            return False
         if not self.before_drain or not cycle.request_read:
             return True
         if self.advancing:                     # of ``pending``
@@ -626,7 +633,7 @@ cdef class HTTP1Connection(Connection):
 
     cdef bint idle_in_stop(self) noexcept:
         """Whether the listeners are closed, and nothing of a request is here whose head began in the drain."""
-        if not self.service.drain.listeners_closed or self.state != AWAIT_HEAD or self.waiting:
+        if not self.service.drain.listeners_closed or self.state != AWAIT_HEAD or self.waiting or self.stays_open():
             return False
         return (self.parser.between_requests() and self.nothing_pending()) or self.head_at < self.service.drain.since
 
@@ -637,12 +644,35 @@ cdef class HTTP1Connection(Connection):
         """
         if self.state != AWAIT_HEAD or self.waiting:
             return
+        if self.stays_open():
+            self.offer()
+            return
         self.stream.read_now()
         if self.state != AWAIT_HEAD or self.waiting:
             return
         if self.parser.between_requests() and self.nothing_pending() or self.head_at < since:
             self.skip_linger = self.stream.unsent() == 0
             self.finish()
+
+    # -- moving to another process --------------------------------------------------------------------------------
+
+    cdef bint stays_open(self) noexcept:
+        """In a stop: whether a successor gets this connection, so that no answer closes it and neither do we."""
+        return self.service.drain.mover is not None and self.stream.can_move()
+
+    cdef bint can_move(self) noexcept:
+        return (
+            self.state == AWAIT_HEAD and not self.waiting and not self.advancing and not self.eof
+            and self.service.keep_alive and self.nothing_pending() and self.parser.between_requests()
+            and self.stream.reading and not self.stream.blocked and not self.stream.dirty
+            and self.stream.unsent() == 0 and self.stream.can_move()
+        )
+
+    cdef int offer(self) except -1:
+        """Tell the mover if there is nothing to do. It looks again when it gets to it: a request may come meanwhile."""
+        if self.can_move():
+            self.service.drain.mover.offer(self)
+        return 0
 
     # -- ends -----------------------------------------------------------------------------------------------------
 
@@ -674,7 +704,7 @@ cdef class HTTP1Connection(Connection):
             return 0
         if self.eof and self.nothing_pending():
             return self.finish()
-        if not self.nothing_pending() or self.service.drain.listeners_closed:
+        if not self.nothing_pending() or (self.service.drain.listeners_closed and not self.stays_open()):
             # In a stop: to be closed, unless the next request, promised an answer, is there.
             self.waiting = FOR_TURN
             self.scheduler.mark_runnable(self)

@@ -17,6 +17,7 @@ class MemoryStream(Stream):
     arriving: bytes
     unread: int
     was_reset: bool
+    movable: bool
     client: tuple[str, int] | None
     server: tuple[str, int | None] | None
     def __init__(

@@ -11,6 +11,7 @@ from lastcall.wire.buffer cimport ByteBuffer
 cdef class MemoryStream(Stream):
     """Collects what is written; fails loudly on a write after the close. ``capacity`` (bytes, None: no bound) is what
     it takes before it blocks, as a client does that does not read; ``drain(n)`` makes room again.
+    ``movable``: whether it pretends to be a descriptor that another process could take over.
     ``arriving`` is what the next ``read_now()`` finds, ``unread`` how much of what was written is on its way still."""
 
     cdef public bytes written
@@ -18,6 +19,7 @@ cdef class MemoryStream(Stream):
     cdef public bytes arriving
     cdef public Py_ssize_t unread
     cdef public bint was_reset
+    cdef public bint movable
     cdef public object client
     cdef public object server
 
@@ -91,6 +93,9 @@ cdef class MemoryStream(Stream):
 
     cdef Py_ssize_t in_flight(self) noexcept:
         return self.unread
+
+    cdef bint can_move(self) noexcept:
+        return self.movable
 
     cdef object client_address(self):
         return self.client

@@ -2,6 +2,7 @@ cimport cython
 
 from lastcall.asgi.http cimport HTTPCycle
 from lastcall.asgi.runtime cimport AppRuntime
+from lastcall.connection.counts cimport ResponseCounts
 from lastcall.connection.scheduler cimport Scheduler
 
 
@@ -28,9 +29,12 @@ cdef class HTTPService(AppRuntime):
     cdef str live_path
     cdef public bint lifespan_died         # its task ended with an exception: not ready any more
     cdef bint warned_websocket
+    cdef readonly ResponseCounts counts    # None: nobody wants to know
+    cdef bint in_access_log
     cdef int admit(self, str path) except -1
     cdef int warn_websocket(self) except -1
     cdef int answer(self, HTTPCycle cycle, int status, bytes detail) except -1
     cdef int send_retry(self, HTTPCycle cycle) except -1
     cdef int answer_health(self, HTTPCycle cycle, str path) except -1
+    cdef int count(self, HTTPCycle cycle) except -1
     cdef int record(self, HTTPCycle cycle, object client, str http_version) except -1

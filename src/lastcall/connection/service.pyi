@@ -5,6 +5,7 @@ from typing import Any, final
 from lastcall.asgi.runtime import AppRuntime
 from lastcall.base.options import HTTPOptions
 from lastcall.base.types import ASGIApp
+from lastcall.connection.counts import ResponseCounts
 from lastcall.connection.scheduler import Scheduler
 from lastcall.drain.policy import PolicyTable
 from lastcall.notice.running import RunningTasks
@@ -18,6 +19,7 @@ class HTTPService(AppRuntime):
     requests: int
     lifespan_died: bool
     backlog_answered: int
+    counts: ResponseCounts | None
     def __init__(
         self,
         app: ASGIApp,
@@ -32,4 +34,6 @@ class HTTPService(AppRuntime):
         policies: PolicyTable | None = None,
         timeout_disconnect: float = 3.0,
         asgi_spec: str = "2.5",
+        counts: ResponseCounts | None = None,
+        access_log: bool = True,
     ) -> None: ...

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from lastcall.asgi.http cimport HTTPCycle
 from lastcall.asgi.runtime cimport AppRuntime
 from lastcall.base.options import HTTPOptions
+from lastcall.connection.counts cimport ResponseCounts
 from lastcall.connection.scheduler cimport Scheduler
 from lastcall.drain.state cimport ANNOUNCED
 from lastcall.notice.running cimport RunningTasks
@@ -39,11 +40,12 @@ cdef enum:
 @cython.final
 cdef class HTTPService(AppRuntime):
     """What all HTTP connections of one worker share. ``on_max_requests()`` is called once, at the request that reaches
-    ``options.limit_max_requests``."""
+    ``options.limit_max_requests``. ``counts`` are kept if they are given. ``access_log`` False: its requests are no client's, and
+    have no line there."""
 
     def __init__(self, app, RunningTasks tasks not None, Scheduler scheduler not None, options=None, *, state=None,
                  on_max_requests=None, context=None, signal=None, policies=None, double timeout_disconnect=3.0,
-                 str asgi_spec="2.5"):
+                 str asgi_spec="2.5", ResponseCounts counts=None, bint access_log=True):
         if options is None:
             options = HTTPOptions()
         AppRuntime.__init__(
@@ -62,6 +64,8 @@ cdef class HTTPService(AppRuntime):
         self.refuse_with_retry = options.refuse_event_streams == "retry"
         self.max_requests = options.limit_max_requests or 0
         self.on_max_requests = on_max_requests
+        self.counts = counts
+        self.in_access_log = access_log
 
     # -- admission ------------------------------------------------------------------------------------------------
 
@@ -118,29 +122,44 @@ cdef class HTTPService(AppRuntime):
         return cycle.write_body(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), False)
 
     cdef int answer_health(self, HTTPCycle cycle, str path) except -1:
-        """``--health-path``: ready until the stop order, or the lifespan's death; live as long as this loop answers."""
+        """``--health-path``: ready until the stop order, or the lifespan's death; live as long as this loop answers.
+
+        A worker that is replaced speaks for the service: a load balancer's check on a connection that it still has
+        must not take the whole host out of service.
+        """
         cdef int status = 200
         cdef bytes body = b"ok\n"
         cdef list headers = [PLAIN_TEXT, NO_STORE]
         if cycle.method not in ("GET", "HEAD"):
             status, body = 405, b"Method Not Allowed\n"
             headers.append(ALLOW)
-        elif path == self.ready_path and self.drain.phase >= ANNOUNCED:
+        elif path == self.ready_path and self.drain.phase >= ANNOUNCED and not (
+            self.drain.service_goes_on or self.drain.mover is not None
+        ):
             status, body = 503, b"stopping\n"
         elif path == self.ready_path and self.lifespan_died:
             status, body = 503, b"lifespan failed\n"
         headers.append((b"content-length", b"%d" % len(body)))
-        cycle.ended = True
+        cycle.ended = cycle.probe = True
         cycle.head = check_head(status, headers, self.default_headers)
         return cycle.write_body(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), False)
 
-    # -- the access record ----------------------------------------------------------------------------------------
+    # -- the records ----------------------------------------------------------------------------------------
+
+    cdef int count(self, HTTPCycle cycle) except -1:
+        """Count a response, unless its end says nothing of the application: its client has left, or it was we who cut it."""
+        cdef bint whole = cycle.whole()
+        if whole or (cycle.ended and cycle.incomplete and not (cycle.cancelled or cycle.disconnected)):
+            self.counts.add(not whole or cycle.head.status >= 500, cycle.answered - cycle.since)
+        return 0
 
     cdef int record(self, HTTPCycle cycle, object client, str http_version) except -1:
-        """A response is complete, or was cut: tell the access log."""
+        """A response is complete, or was cut: count it, and tell the access log."""
         cdef bytes target
         cdef str mark = None
-        if cycle.head is not None and self.scheduler.access.wants():
+        if self.counts is not None and cycle.head is not None and not cycle.probe:
+            self.count(cycle)
+        if cycle.head is not None and self.in_access_log and self.scheduler.access.wants():
             target = cycle.raw_path + b"?" + cycle.query_string if cycle.query_string else cycle.raw_path
             if not cycle.whole():
                 mark = "cut"

@@ -35,6 +35,7 @@ cdef class Stream(Flushable):
     cdef int read_now(self) except -1
     cdef bint progressed(self) except -1
     cdef Py_ssize_t in_flight(self) noexcept
+    cdef bint can_move(self) noexcept
     cdef int let_go(self) except -1
     cdef object client_address(self)
     cdef object server_address(self)
@@ -57,6 +58,11 @@ cdef class Connection(Runnable):
     cdef int on_lost(self) except -1
     cdef int on_drained(self) except -1
     cdef int on_fin_sent(self) except -1
+    # moving to another process
+    cdef bint can_move(self) noexcept
+    cdef double suspend(self, int* kind) noexcept
+    cdef int resume_until(self, int kind, double at, Connection behind) except -1
+    cdef int moved(self) except -1
     # the drain's orders
     cpdef begin_drain(self)
     cpdef abort(self)

@@ -7,10 +7,12 @@ here: flushing, the write timeout, and the lingering close: after the last byte 
 discarding) until the peer's FIN, for at most a second, so that no RST eats an answer in flight (RFC 9112 9.6).
 """
 
+from libc.math cimport INFINITY
+
 import logging
 
 from lastcall.asgi.cycle cimport LOW_WATER
-from lastcall.connection.deadlines cimport DISCARD, LINGER, WRITE, unset
+from lastcall.connection.deadlines cimport DISCARD, LINGER, WRITE, Deadlines, unset
 from lastcall.connection.scheduler cimport Flushable, Scheduler, Runnable
 from lastcall.wire.buffer cimport ByteBuffer
 
@@ -108,6 +110,10 @@ cdef class Stream(Flushable):
         """How many of the bytes that were written the peer has not acknowledged, as far as that is known."""
         return 0
 
+    cdef bint can_move(self) noexcept:
+        """Whether another process could go on with this byte stream, if it had the descriptor: nothing of it is here."""
+        return False
+
     cdef int let_go(self) except -1:
         """In a forked child: close the descriptor, which is a copy, and nothing more."""
         raise NotImplementedError
@@ -174,6 +180,34 @@ cdef class Connection(Runnable):
 
     cdef int broken(self) except -1:
         self.abort()
+        return 0
+
+    # -- moving to another process (``net.moving``) ---------------------------------------------------------------
+
+    cdef bint can_move(self) noexcept:
+        """Whether the connection is nothing but its descriptor now: nobody is served, and no byte waits here."""
+        return False
+
+    cdef double suspend(self, int* kind) noexcept:
+        """It is on its way: no timeout applies. Returns when the one that did would be due, infinity if none is set."""
+        cdef double at = INFINITY
+        if self.read_node.previous != NULL:
+            at = self.read_node.at
+            kind[0] = self.read_node.kind
+        unset(&self.read_node)
+        return at
+
+    cdef int resume_until(self, int kind, double at, Connection behind) except -1:
+        """It is served here, as another process has left it or as ``suspend`` did: idle until ``at`` at most.
+        ``behind`` may be a connection that was resumed a moment ago, with an earlier deadline, or None."""
+        cdef Deadlines deadlines = self.scheduler.deadlines
+        at = min(at, deadlines.latest(kind, self.scheduler.time()))
+        deadlines.set_at(&self.read_node, self, kind, at, NULL if behind is None else &behind.read_node)
+        return 0 if self.scheduler.in_turn else self.scheduler.arm()
+
+    cdef int moved(self) except -1:
+        """Another process has it: close our copy of the descriptor, which nobody but us hears of."""
+        Connection.close_now(self)
         return 0
 
     cdef int finish(self) except -1:
@@ -266,6 +300,11 @@ cdef class Connection(Runnable):
         if unread:
             successor.on_data(<const unsigned char*><const char*>unread, len(unread))
         return 0
+
+    @property
+    def movable(self):
+        """True while another process could take the connection over by its descriptor alone."""
+        return self.can_move()
 
     @property
     def finishing(self):

@@ -88,6 +88,7 @@ class StopReport(Record):
     ``in_flight`` is what ran at the order, by kind; ``arrived`` what came later. Each of both is in exactly one of
     ``finished``, ``closed_by_policy``, ``broken_off``, ``disconnected``, ``cancelled`` and ``abandoned``.
     ``backlog_answered`` counts connections that were answered although they were let in after the drain had begun.
+    ``moved`` counts idle connections that a successor has taken over, which their clients did not notice.
     ``lifespan`` is the outcome's word.
     """
 
@@ -105,6 +106,7 @@ class StopReport(Record):
     cancelled: int = 0
     abandoned: int = 0
     backlog_answered: int = 0
+    moved: int = 0
     background_finished: int = 0
     cut: tuple[Cut, ...] = ()
     left: tuple[str, ...] = ()
@@ -157,6 +159,8 @@ class StopReport(Record):
             )
             if count
         ]
+        if self.moved:
+            parts.append(f"{self.moved} idle connection{'' if self.moved == 1 else 's'} moved")
         text = (
             f"Stopped ({self.cause}) after {self.seconds:.1f} s: {', '.join(parts)}; lifespan {self.lifespan}; "
             f"exit code {self.exit_code}"

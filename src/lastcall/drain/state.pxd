@@ -16,3 +16,6 @@ cdef class DrainState:
     cdef public bint farewell_over
     cdef public bint listeners_closed
     cdef public bint refusing
+    cdef public bint service_goes_on
+    cdef public object mover
+    cdef public Py_ssize_t moved

@@ -22,7 +22,12 @@ cdef class DrainState:
     ``margin``: the seconds between being disconnected and being cancelled. ``farewell``: the seconds that a response
     whose policy is *close* has after the notice. ``farewell_over``: they are disconnected from now on.
     ``listeners_closed``: nobody new comes, and a connection that is idle is closed. ``refusing``: a request that still
-    comes is answered 503.
+    comes is answered 503. ``service_goes_on``: only this worker stops, and others serve: the health path stays ready.
+
+    ``mover``: None, or who passes idle connections on to a successor (``net.moving.Mover``). While it is set,
+    connections that can be moved are neither closed nor told to close: each calls ``mover.offer(connection)`` when it
+    has nothing to do. The controller calls ``mover.stop()`` when responses are disconnected, which takes it away.
+    ``moved``: how many connections the successor has got.
     """
 
     def __init__(self, phase=Phase.STARTING):

@@ -65,9 +65,9 @@ def given(sockets: object) -> list[socket.socket]:
     return items
 
 
-def adopt(sock: socket.socket) -> Listener:
-    """A listener on one of those that ``given()`` has let through."""
-    return _prepared(sock, Owner.INHERITED)
+def adopt(sock: socket.socket, owner: Owner = Owner.INHERITED) -> Listener:
+    """A listener on one of those that ``given()`` has let through, or that the parent has made for its workers."""
+    return _prepared(sock, owner)
 
 
 def _unusable(sock: socket.socket) -> str | None:
@@ -108,20 +108,65 @@ def _bind_tcp(spec: BindSpec, only_v6: bool) -> Listener:
         raise StartupError(f"cannot listen on {spec}: {getattr(exc, 'strerror', None) or exc}") from exc
     # "localhost" may be both ::1 and 127.0.0.1: IPv4 first, as clients without IPv6 are the commoner kind.
     found.sort(key=lambda info: info[0] != socket.AF_INET)
-    family, kind, proto, _, address = found[0]
-    sock = socket.socket(family, kind, proto)
+    family, _, _, _, address = found[0]
+    try:
+        return _prepared(_bound(family, address, only_v6=only_v6), Owner.OURS)
+    except OSError as exc:
+        raise StartupError(f"cannot listen on {spec}: {exc.strerror or exc}") from exc
+
+
+def _bound(
+    family: int, address: tuple[str | int, ...] | tuple[int, bytes], *, only_v6: bool, among_ours: bool = False
+) -> socket.socket:
+    """A TCP socket that is bound and does not listen; raises OSError. ``among_ours``: it joins a group of listeners."""
+    sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if among_ours:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6 and only_v6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address)
         # It has done its work against TIME_WAIT. Left on, it would let everybody else who has it bind here too, as long
         # as nobody listens; listen() sets it again.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-    except OSError as exc:
+    except OSError:
         sock.close()
-        raise StartupError(f"cannot listen on {spec}: {exc.strerror or exc}") from exc
-    return _prepared(sock, Owner.OURS)
+        raise
+    return sock
+
+
+def beside(listener: Listener) -> Listener:
+    """One more listener at the address of one that has SO_REUSEPORT; raises OSError."""
+    sock = listener.sock
+    return _prepared(_bound(sock.family, sock.getsockname(), only_v6=_only_v6(sock), among_ours=True), Owner.OURS)
+
+
+def check_alone(listeners: list[Listener]) -> None:
+    """Raise OSError if anybody else listens at the address of these, which are bound and do not listen yet.
+
+    With SO_REUSEPORT and our user's identity they could have come after us, and would be of one group with us: so a
+    socket without it tries the address.
+    """
+    for listener in listeners:
+        # Then the address is free for others that have it too, as long as nobody listens. listen() sets it anyway.
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock = listeners[0].sock
+    _bound(sock.family, sock.getsockname(), only_v6=_only_v6(sock)).close()
+
+
+def _only_v6(sock: socket.socket) -> bool:
+    return sock.family == socket.AF_INET6 and sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) != 0
+
+
+def passed(fd: int, spec: BindSpec, *, slot: bool) -> Listener:
+    """In a worker: the listener of a descriptor that the parent has passed, which is the listener's from now on.
+
+    ``slot``: it is a slot's own; else it is one that all workers share.
+    """
+    shared = Owner.INHERITED if spec.kind == "fd" else Owner.SHARED
+    os.set_inheritable(fd, False)
+    return Listener(socket.socket(fileno=fd), Owner.SLOT if slot else shared)
 
 
 def _bind_unix(spec: BindSpec, earlier: list[Listener]) -> Listener:
@@ -131,8 +176,11 @@ def _bind_unix(spec: BindSpec, earlier: list[Listener]) -> Listener:
     found = inode_of(path)
     if found is not None and any(listener.inode == found for listener in earlier):
         raise StartupError(f"cannot listen on {spec}: it is given twice")
-    kept = _clear_stale_socket(spec.path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        kept = _clear_stale_socket(spec.path)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as exc:
+        raise StartupError(f"cannot listen on {spec}: {exc.strerror or exc}") from exc
     made = False
     try:
         sock.bind(spec.path)

@@ -40,8 +40,12 @@ cdef class Driver:
     cdef readonly set streams          # of open connections
     cdef readonly Py_ssize_t limit
     cdef readonly bint accepting
+    cdef bint stopped                  # accept_from() does not begin anew
+    cdef bint found_empty              # the last accept() ended because nobody was left
     cdef bint starved                  # EMFILE and its kind: accepting is paused
     cdef double complain_after
+    cdef public Py_ssize_t moved       # connections that other processes have got from here
+    cdef public Py_ssize_t adopted     # and those that came from others
     cdef public object on_closed       # called when the last stream is gone, or None
     cdef bint full(self) noexcept
     cdef int accept(self, Listener listener) except -1
@@ -53,6 +57,7 @@ cdef class Driver:
 
 
 cdef object peer_tuple(PeerAddress* address)
+cdef int peer_address(object client, PeerAddress* into) except -1
 cdef object local_address(int fd)
 cdef Py_ssize_t receive(int fd, unsigned char* into, Py_ssize_t n) noexcept
 cdef bint fin_is_next(int fd) noexcept

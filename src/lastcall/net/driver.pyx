@@ -14,6 +14,8 @@ from lastcall.connection.stream cimport Connection, Stream
 from lastcall.drain.state cimport DRAINING, DrainState
 from lastcall.net.listener cimport INHERITED, OURS, Listener
 
+from lastcall.net.steering import drop_newcomers, is_shut
+
 cdef extern from "sys/socket.h" nogil:
     """
     #include <netinet/in.h>
@@ -45,29 +47,9 @@ cdef extern from "sys/socket.h" nogil:
         int l_onoff
         int l_linger
 
-cdef extern from * nogil:
-    """
-    #if defined(__linux__)
-    #include <linux/filter.h>
-    /* Drops segments that carry SYN, and nothing else: "drop all" would also eat the last ACK of a handshake. A filter on
-       a TCP socket sees the segment from its TCP header on; byte 13 holds the flags, and bit 1 of it is SYN (RFC 9293). */
-    static int lastcall_drop_syn(int fd) {
-        struct sock_filter code[] = {
-            BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
-            BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x02, 0, 1),
-            BPF_STMT(BPF_RET | BPF_K, 0),
-            BPF_STMT(BPF_RET | BPF_K, 0xffffffff),
-        };
-        struct sock_fprog program = {4, code};
-        return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
-    }
-    #else
-    static int lastcall_drop_syn(int fd) { (void)fd; return -1; }
-    #endif
-    """
-    int lastcall_drop_syn(int fd)
-
 cdef extern from "arpa/inet.h" nogil:
+    int inet_pton(int family, const char* name, void* into)
+    unsigned short htons(unsigned short n)
     const char* inet_ntop(int family, const void* address, char* into, socklen_t size)
     unsigned short ntohs(unsigned short n)
 
@@ -92,6 +74,24 @@ cdef object peer_tuple(PeerAddress* address):
         inet_ntop(AF_INET6, &address.v6.sin6_addr, name, NAME_MAX)
         return (<bytes><char*>name).decode("ascii"), ntohs(address.v6.sin6_port)
     return None
+
+
+cdef int peer_address(object client, PeerAddress* into) except -1:
+    """The reverse of ``peer_tuple``. Raises ValueError for what is no address."""
+    cdef bytes name
+    memset(into, 0, sizeof(PeerAddress))
+    if client is None:
+        return 0
+    name = client[0].encode("ascii")
+    if inet_pton(AF_INET, name, &into.v4.sin_addr) == 1:
+        into.v4.sin_family = AF_INET
+        into.v4.sin_port = htons(client[1])
+    elif inet_pton(AF_INET6, name, &into.v6.sin6_addr) == 1:
+        into.v6.sin6_family = AF_INET6
+        into.v6.sin6_port = htons(client[1])
+    else:
+        raise ValueError(f"no address of a client: {client!r}")
+    return 0
 
 
 cdef object local_address(int fd):
@@ -161,10 +161,65 @@ cdef class Driver:
             raise ValueError("a listener without a protocol")
         self.listeners.append(listener)
         self.accepting = True
+        self.stopped = False
+        self._update()
+
+    def accept_from(self, listeners):
+        """Accept from exactly these from now on, the ``protocol`` of each of which must be set.
+
+        Those left out stay open, with whoever waits there: others accept from them. After ``stop_accepting()`` none is
+        accepted from again.
+        """
+        cdef Listener listener
+        cdef list wanted = list(listeners)
+        for listener in wanted:
+            if listener.protocol is None:
+                raise ValueError("a listener without a protocol")
+        for listener in list(self.listeners):
+            if listener not in wanted:
+                self._leave(listener)
+        for listener in wanted:
+            if listener.owner != OURS:
+                listener.shut = False      # if it was ours to find that it does not listen, look again
+            if listener not in self.listeners:
+                self.listeners.append(listener)
+        self.accepting = not self.stopped
+        self._update()
+
+    def empty(self, Listener listener not None):
+        """Accept who waits at this listener, whether or not it is accepted from otherwise; True if nobody is left.
+
+        False where the limit on connections, the lack of descriptors or a flood of newcomers came first: try again.
+        ``protocol`` must be set.
+        """
+        cdef double deadline
+        cdef bint emptied
+        self.scheduler.begin()
+        deadline = self.scheduler.now + ACCEPT_WAITING_SECONDS
+        try:
+            while self.accept(listener) and (listener.shut or self.scheduler.tick() < deadline):
+                pass
+            emptied = self.found_empty
+        finally:
+            self.scheduler.end()
+        return emptied
+
+    def release(self, Listener listener not None):
+        """Accept no more from this one; do so before it is closed. It stays open: it belongs to the caller."""
+        if listener in self.listeners:
+            self._leave(listener)
+
+    def shut(self, Listener listener not None):
+        """Let in only those who wait already, at a listener of a parent that is gone: as it would have done itself."""
+        if listener.sock.family == socket.AF_UNIX:
+            listener.shut = shutdown(listener.fd, SHUT_RD) == 0
+        else:
+            drop_newcomers(listener.sock)      # it stays readable, and is accepted from as before
         self._update()
 
     def stop_accepting(self):
         """Accept no more. The listeners stay open: they belong to the caller."""
+        self.stopped = True
         self.accepting = False
         self._update()
 
@@ -175,7 +230,8 @@ cdef class Driver:
         from as before: without that, a busy server's queue would never be empty, and closing it would reset those in
         it. A unix socket is emptied. Its file is gone by now, but it may have another name, and who has looked up the
         old one may be about to queue; after SHUT_RD Linux refuses them, and still gives out who is in the queue. An
-        inherited listener is left to those who hold it too. Of a slot the parent stops the newcomers.
+        inherited listener is left to those who hold it too. Of slots, and of what all workers share, the parent stops
+        the newcomers.
         """
         cdef Listener listener
         for listener in list(self.listeners):
@@ -185,7 +241,7 @@ cdef class Driver:
                 listener.shut = shutdown(listener.fd, SHUT_RD) == 0
             elif listener.owner == OURS:
                 # Where that cannot be, the queue is emptied as far as possible.
-                listener.shut = lastcall_drop_syn(listener.fd) == 0
+                listener.shut = drop_newcomers(listener.sock)
         self._update()
         self.accept_waiting()
 
@@ -207,13 +263,15 @@ cdef class Driver:
         cdef Listener listener
         cdef Py_ssize_t before = len(self.streams)
         cdef double deadline
+        cdef bint bounded
         self.scheduler.begin()
         deadline = self.scheduler.now + ACCEPT_WAITING_SECONDS
         try:
             for listener in self.listeners:
                 # Bounded: a flood of new clients could fill the queue as fast as it is emptied. Where nobody new gets
                 # in, the queue is the bound: who is left in it would be reset by the close.
-                while self.accept(listener) and (listener.shut or self.scheduler.tick() < deadline):
+                bounded = listener.shut or (listener.owner > INHERITED and is_shut(listener.sock))
+                while self.accept(listener) and (bounded or self.scheduler.tick() < deadline):
                     pass
         finally:
             self.scheduler.end()
@@ -232,6 +290,40 @@ cdef class Driver:
         cdef Stream stream
         for stream in list(self.streams):
             stream.let_go()
+
+    # -- connections that move to another process, and come from one (net.moving) -----------------------------------
+
+    @property
+    def moves(self):
+        """Whether the connections of this driver can move at all."""
+        return False
+
+    def lift(self, Connection connection not None, keys):
+        """Take a connection off, if it is idle and its listener's key in ``keys``: nobody reads or writes it any more,
+        and it counts as open until ``drop`` or ``put_back``, one of which must follow.
+
+        Returns None, or the descriptor, which stays ours, when its timeout is due on the scheduler's clock (infinity:
+        it has none), and what another process must know of it (``Known``): the key, the client's address, whether it
+        has never had a request, and the seconds until its timeout is due, or None.
+        """
+        return None
+
+    def put_back(self, Connection connection not None, bint fresh, double at):
+        """Serve a lifted connection again; what has come meanwhile is read."""
+        raise NotImplementedError
+
+    def drop(self, Connection connection not None):
+        """Another process has the lifted connection: close our copy of its descriptor, without a word on the wire."""
+        raise NotImplementedError
+
+    def take_over(self, int fd, Listener listener not None, client, bint fresh, left, Connection behind):
+        """Serve a connection that another process has accepted, by a listener like ``listener``, and has lifted.
+
+        ``fd`` is ours from now on, also where this raises (OSError, ValueError). ``left``: the seconds until its
+        timeout is due, or None; ours is a limit too. ``behind``: the connection that was taken over before, whose
+        timeout is due earlier; only a help.
+        """
+        raise NotImplementedError
 
     def close(self):
         """Let go of the listeners. Connections must be closed before."""
@@ -265,7 +357,8 @@ cdef class Driver:
         cdef PeerAddress address
         cdef socklen_t length
         cdef int fd, accepted = 0
-        cdef int most = 1 if listener.owner == INHERITED else ACCEPTS
+        cdef int most = 1 if listener.contended else ACCEPTS
+        self.found_empty = False
         while accepted < most:
             if self.full():
                 self._update()
@@ -278,7 +371,13 @@ cdef class Driver:
                     continue
                 if errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
                     self.starve()
-                elif not would_block(errno) and not (listener.shut and errno == EINVAL):
+                elif would_block(errno):
+                    self.found_empty = True
+                elif errno == EINVAL and (listener.shut or listener.owner > INHERITED):
+                    # It does not listen. Where it is the parent's, the parent has shut it: the queue was given out.
+                    self.found_empty = listener.shut = True
+                    self._update()
+                else:
                     logger.error("accept failed: %s", strerror(errno).decode())
                     self.starve()
                 break

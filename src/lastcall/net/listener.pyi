@@ -12,6 +12,7 @@ class Owner(IntEnum):
     OURS = 0
     INHERITED = 1
     SLOT = 2
+    SHARED = 3
 
 @final
 class Listener:
@@ -24,6 +25,7 @@ class Listener:
     protocol: Callable[[Stream], object] | None
     inode: tuple[int, int] | None
     path: str
+    key: int | None
     def __init__(
         self,
         sock: socket.socket,

@@ -26,8 +26,12 @@ class Owner(IntEnum):
     SLOT = 2
     """The parent's, for this worker: the worker answers its queue, the parent closes it."""
 
+    SHARED = 3
+    """The parent's, for all its workers: one connection per wake-up, as INHERITED, and at the stop the queue is ours to
+    answer, as a slot's. Sockets that cannot be split into slots, and that nobody outside the service has."""
 
-assert (OURS, INHERITED, SLOT) == (Owner.OURS, Owner.INHERITED, Owner.SLOT)
+
+assert (OURS, INHERITED, SLOT, SHARED) == tuple(Owner)
 
 
 @cython.final
@@ -39,12 +43,15 @@ cdef class Listener:
     before a driver listens.
     ``inode`` is that of the unix socket's file that we made: (device, inode), or None; ``path`` is where it is,
     whatever becomes of the working directory.
+    ``key``: what the same address is called in every worker of the service, an int, so that connections that came in
+    here can move to another one (``net.moving``); None: they cannot.
     """
 
     def __init__(self, sock, owner=Owner.OURS, *, str scheme="http", tls=None, protocol=None):
         self.sock = sock
         self.fd = sock.fileno()
         self.owner = owner
+        self.contended = owner in (INHERITED, SHARED)
         self.scheme = scheme
         self.tls = tls
         self.protocol = protocol
@@ -75,7 +82,12 @@ cdef class Listener:
         return f"{self.scheme}://[{host}]:{port}" if ":" in host else f"{self.scheme}://{host}:{port}"
 
     def listen(self, int backlog):
-        """Start listening; raises StartupError where the address is another's by now, or the kernel refuses."""
+        """Start listening; raises StartupError where the address is another's by now, or the kernel refuses.
+
+        What is the parent's listens when the parent says so: in a group, the order of listen() counts.
+        """
+        if self.owner in (SLOT, SHARED):
+            return
         try:
             if self.owner == OURS and self.sock.family != socket.AF_UNIX:
                 # Inherited by connections: those that outlive us must not keep a successor from binding.

@@ -41,7 +41,7 @@ cdef class PortableStream(Stream):
     cdef PortableDriver driver
     cdef Listener listener
     cdef object transport
-    cdef int fd
+    cdef readonly int fd
     cdef int left             # unacknowledged bytes when that was last looked at
     cdef PeerAddress peer
     cdef bint ending          # connection_lost is on its way

@@ -32,5 +32,7 @@ cdef class Reactor(Driver):
     cdef int served
     cdef bint yielding        # this turn must not look for more
     cdef bint resuming        # a turn for what the last one left is scheduled
+    cdef NativeStream _join(self, int fd, PeerAddress* address, Listener listener)
+    cdef int _watch_stream(self, NativeStream stream) except -1
     cdef int _serve(self, void* what) except -1
     cdef int _place(self, int fd, object what) except -1

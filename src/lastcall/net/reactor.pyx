@@ -10,17 +10,19 @@ no time for comes first in the next one.
 
 cimport cython
 from libc.errno cimport EEXIST, errno
+from libc.math cimport INFINITY
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, strerror
 
 import os
 
+from lastcall.connection.deadlines cimport HEADER, KEEP_ALIVE
 from lastcall.connection.stream cimport Connection, Stream
 from lastcall.net.driver cimport (
-    Driver, PeerAddress, local_address, peer_tuple, receive, reset_on_close, unacknowledged, would_block,
+    Driver, PeerAddress, local_address, peer_address, peer_tuple, receive, reset_on_close, unacknowledged, would_block,
 )
-from lastcall.net.listener cimport INHERITED, Listener
+from lastcall.net.listener cimport Listener
 from lastcall.wire.buffer cimport ByteBuffer
 
 cdef extern from "sys/epoll.h" nogil:
@@ -176,6 +178,10 @@ cdef class NativeStream(Stream):
     cdef Py_ssize_t in_flight(self) noexcept:
         return unacknowledged(self.fd)
 
+    cdef bint can_move(self) noexcept:
+        # TLS has its state in this process.
+        return self.listener.key is not None and self.listener.tls is None and not self.closed
+
     cdef int let_go(self) except -1:
         if not self.closed:
             self.closed = True
@@ -277,15 +283,19 @@ cdef class Reactor(Driver):
         if found is None:
             return 0           # closed, or not accepting any more, since this turn began
         if generation == LISTENER:
-            self.yielding |= (<Listener>found).owner == INHERITED     # the others get their chance at the next connection
+            if type(found) is not Listener:
+                return 0       # closed, and its number given to a connection
+            self.yielding |= (<Listener>found).contended     # the others get their chance at the next connection
             try:
                 self.accept(<Listener>found)
             except Exception:
                 self.scheduler.report("a listener")
             return 0
-        stream = <NativeStream?>found
+        if type(found) is not NativeStream:
+            return 0           # closed, and its number given to a listener
+        stream = <NativeStream>found
         if stream.generation != generation:
-            return 0           # closed, and its number given to another
+            return 0           # or to another connection
         try:
             stream.ready(event.events)
         except Exception:
@@ -295,8 +305,13 @@ cdef class Reactor(Driver):
         return 0
 
     cdef int adopt(self, int fd, PeerAddress* address, Listener listener) except -1:
+        cdef NativeStream stream = self._join(fd, address, listener)
+        stream.connection.opened()
+        return 0
+
+    cdef NativeStream _join(self, int fd, PeerAddress* address, Listener listener):
+        """A stream of a connected descriptor, in the epoll set; its connection has heard of nothing yet."""
         cdef NativeStream stream = NativeStream.__new__(NativeStream)
-        cdef epoll_event event
         stream.scheduler = self.scheduler
         stream.reactor = self
         stream.listener = listener
@@ -311,18 +326,79 @@ cdef class Reactor(Driver):
             listener.protocol(stream)              # which gives the stream its connection
             if stream.connection is None:
                 raise TypeError("a listener's protocol must make a Connection of the stream")
-            event.events = stream.interest | EPOLLET
-            event.data.u64 = (<uint64_t>stream.generation << 32) | <uint32_t>fd
-            if epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event) != 0:
-                raise OSError(errno, os.strerror(errno))
+            self._watch_stream(stream)
         except BaseException:
             stream.closed = True
             c_close(fd)
             raise
-        self._place(fd, stream)
         self.streams.add(stream)
-        stream.connection.opened()
-        return 0
+        return stream
+
+    cdef int _watch_stream(self, NativeStream stream) except -1:
+        """Put a stream into the epoll set; what has come already is reported."""
+        cdef epoll_event event
+        event.events = stream.interest | EPOLLET
+        event.data.u64 = (<uint64_t>stream.generation << 32) | <uint32_t>stream.fd
+        if epoll_ctl(self.epoll, EPOLL_CTL_ADD, stream.fd, &event) != 0:
+            raise OSError(errno, os.strerror(errno))
+        return self._place(stream.fd, stream)
+
+    # -- moving ---------------------------------------------------------------------------------------------------
+
+    @property
+    def moves(self):
+        """Whether the connections of this driver can move at all."""
+        return True
+
+    def lift(self, Connection connection not None, keys):
+        """As Driver.lift."""
+        cdef NativeStream stream
+        cdef int kind = KEEP_ALIVE
+        cdef double at
+        if not connection.can_move():
+            return None
+        stream = <NativeStream?>connection.stream
+        if stream.listener.key not in keys:
+            return None
+        # An event of it that this turn has fetched already finds nobody; what it was about, the next epoll set reports.
+        epoll_ctl(self.epoll, EPOLL_CTL_DEL, stream.fd, NULL)
+        self.by_fd[stream.fd] = None
+        at = connection.suspend(&kind)
+        stream.connection = None               # the drain's orders do not reach it
+        stream.blocked = True                  # and nobody writes
+        left = None if at == INFINITY else max(0.0, at - self.scheduler.time())
+        return stream.fd, at, (stream.listener.key, stream.client_address(), kind == HEADER, left)
+
+    def put_back(self, Connection connection not None, bint fresh, double at):
+        """As Driver.put_back."""
+        cdef NativeStream stream = <NativeStream?>connection.stream
+        stream.connection = connection
+        stream.blocked = False
+        try:
+            self._watch_stream(stream)
+        except OSError:
+            self.scheduler.report("a connection that could not be moved")
+            connection.abort()
+            return
+        connection.resume_until(HEADER if fresh else KEEP_ALIVE, at, None)
+
+    def drop(self, Connection connection not None):
+        """As Driver.drop."""
+        connection.moved()
+
+    def take_over(self, int fd, Listener listener not None, client, bint fresh, left, Connection behind):
+        """As Driver.take_over."""
+        cdef PeerAddress address
+        cdef NativeStream stream
+        cdef double at = INFINITY if left is None else self.scheduler.time() + max(0.0, <double>left)
+        try:
+            peer_address(client, &address)
+        except BaseException:
+            c_close(fd)
+            raise
+        stream = self._join(fd, &address, listener)
+        stream.connection.resume_until(HEADER if fresh else KEEP_ALIVE, at, behind)
+        return stream.connection
 
     cdef int _place(self, int fd, object what) except -1:
         while len(self.by_fd) <= fd:
@@ -341,5 +417,6 @@ cdef class Reactor(Driver):
 
     cdef int unwatch(self, Listener listener) except -1:
         epoll_ctl(self.epoll, EPOLL_CTL_DEL, listener.fd, NULL)
-        self.by_fd[listener.fd] = None
+        if self.by_fd[listener.fd] is listener:
+            self.by_fd[listener.fd] = None
         return 0

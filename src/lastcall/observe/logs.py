@@ -15,7 +15,7 @@ import copy
 import io
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from lastcall.base.errors import ConfigError
@@ -283,6 +283,30 @@ def configure_logging(options: LogOptions, *, stream: TextIO | None = None) -> N
             logging.getLogger(name).setLevel(level)
 
 
+def reconfigure_logging(options: LogOptions) -> None:
+    """Set them up again: what ``options`` names may say something else by now.
+
+    Where that cannot be used, raises ConfigError, and all is as before. Handlers that have a true ``stays`` stay.
+    """
+    if options.config is None or options.config is False:
+        configure_logging(options)
+        return
+    names = [name for name in logging.root.manager.loggerDict if not name.startswith("concurrent.")]
+    loggers = [logging.getLogger(), *map(logging.getLogger, names)]
+    before = [(one, one.level, one.propagate, one.disabled, list(one.handlers)) for one in loggers]
+    try:
+        configure_logging(options)
+    except ConfigError:
+        for one, level, propagate, disabled, handlers in before:
+            one.setLevel(level)
+            one.propagate, one.disabled, one.handlers = propagate, disabled, handlers
+        raise
+    for one, _, _, _, handlers in before:
+        for handler in handlers:
+            if getattr(handler, "stays", False):
+                one.addHandler(handler)
+
+
 def _install(name: str, formatter: type[DefaultFormatter], stream: TextIO | None, use_colors: bool | None) -> None:
     """Give the logger one handler of ours, unless it has others."""
     logger = logging.getLogger(name)
@@ -301,13 +325,16 @@ class StopView:
     """Shows how far a stop has come: as a list at the terminal's end if that is ours alone, else as log lines.
 
     From the order on the terminal has one owner (``lastcall.observe.terminal``), so that neither the list nor a
-    Ctrl-C's ``^C`` is glued to what others write. ``close()`` gives the terminal back.
+    Ctrl-C's ``^C`` is glued to what others write. ``close()`` gives the terminal back. ``guest``: the list is the
+    parent's, and what this process writes is kept out of it.
     """
 
     interrupted = staticmethod(expect_echo)
     """SIGINT has come. Called in its handler."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, guest: bool = False) -> None:
+        self._guest = guest
+        self.also: Callable[[Progress | None], None] | None = None  # who else is told
         self._terminal: Terminal | None = None
         self._lists = False  # whether messages, and so the list, belong there
         self._ordered = False
@@ -316,7 +343,13 @@ class StopView:
         """The stop was ordered; nothing has been said about that yet. May be called again."""
         if not self._ordered:
             self._ordered = True
-            self._terminal, self._lists = _take_terminal()
+            self._terminal, self._lists = _take_terminal(guest=self._guest)
+
+    def settle(self) -> None:
+        """A stop signal has come, and others write to the terminal too: they begin below its ``^C``."""
+        self.ordered()
+        if self._terminal is not None:
+            self._terminal.settle()
 
     def progress(self, progress: Progress | None) -> None:
         """What is left now; None: nothing any more."""
@@ -325,6 +358,8 @@ class StopView:
             self._terminal.show(progress)
         elif progress is not None:
             logging.getLogger("lastcall.error").info("%s", progress)
+        if self.also is not None:
+            self.also(progress)
 
     def close(self) -> None:
         """The stop is over. May be called again, and in a signal handler."""
@@ -333,7 +368,7 @@ class StopView:
             terminal.release()
 
 
-def _take_terminal() -> tuple[Terminal | None, bool]:
+def _take_terminal(*, guest: bool) -> tuple[Terminal | None, bool]:
     """Own the terminal that messages go to, else the one of access lines; whether messages go there, and nowhere else.
 
     None where there is none, or one that is dumb, or that somebody else owns.
@@ -344,7 +379,7 @@ def _take_terminal() -> tuple[Terminal | None, bool]:
         if handler is not None and is_terminal(handler.stream) and moves_cursor():
             from lastcall.observe.terminal import Terminal  # noqa: PLC0415 - only for a stop, and only at a terminal
 
-            terminal = Terminal.take(handler.stream, colors=handler.plain.use_colors)
+            terminal = Terminal.take(handler.stream, colors=handler.plain.use_colors, guest=guest)
             return terminal, lists and handler is handlers[0]
     return None, False
 

@@ -10,8 +10,10 @@ with other threads, child processes, and the terminal's own echo of ``^C``. Two 
   of the application go through ``sys.stdout`` and ``sys.stderr``, at whose lowest layer (the FileIO) ``write`` is
   replaced meanwhile: whoever kept a reference to the stream, a logging handler say, is seen too.
 
-What is written past those objects, by a child process or C code, comes where the cursor stands, in an empty line as a
-rule; a second line from there before the next second is written over the list's first. No scrolling region is set and
+A worker does the same for what it writes, as a *guest*: it draws nothing, and takes its parent's list away, which the
+parent puts back within a second. What is written past those objects, by a child process or C code, comes where the
+cursor stands, in an empty line as a rule; a second line from there before the next second is written over the list's
+first. No scrolling region is set and
 no mode changed: a process that is killed leaves an ordinary terminal behind.
 
 Not rich or curses: both want all writers to go through them, and cost a start 50 to 150 ms; this is six sequences that
@@ -49,13 +51,17 @@ RESTORE: Final = "\x1b8"
 
 
 class Terminal:
-    """The owner of the terminal behind ``output``. Made by ``take``; ``release`` gives it back."""
+    """The owner of the terminal behind ``output``. Made by ``take``; ``release`` gives it back.
 
-    def __init__(self, output: Output, device: int, encoding: str, *, colors: bool) -> None:
+    ``guest``: the list is another process's.
+    """
+
+    def __init__(self, output: Output, device: int, encoding: str, *, colors: bool, guest: bool = False) -> None:
         self.device = device
         self._output = output
         self._encoding = encoding
         self._colors = colors
+        self._guest = guest
         self._lock = threading.RLock()  # a signal handler may print in the middle of a write of the same thread's
         self._depth = 0
         self._stalled = False
@@ -68,7 +74,7 @@ class Terminal:
         self._taps: list[tuple[io.FileIO, Any, Any]] = []
 
     @classmethod
-    def take(cls, stream: TextIO, *, colors: bool) -> Terminal | None:
+    def take(cls, stream: TextIO, *, colors: bool, guest: bool = False) -> Terminal | None:
         """Own the terminal that ``stream`` writes to; None where somebody else owns one, or writes past what we see."""
         try:
             output = Output(stream.fileno())
@@ -78,7 +84,7 @@ class Terminal:
             return None
         if output.device is None or None in raws:
             return None
-        terminal = cls(output, output.device, stream.encoding, colors=colors)
+        terminal = cls(output, output.device, stream.encoding, colors=colors, guest=guest)
         if not own_terminal(terminal):
             return None
         for raw in {id(raw): raw for raw in raws if raw is not None}.values():
@@ -94,6 +100,11 @@ class Terminal:
             self._draw()
         finally:
             self._leave()
+
+    def settle(self) -> None:
+        """Put the cursor behind an echo of ``^C``: what other processes write begins in a line of its own."""
+        if self.begin(line=True):
+            self.end(b"")
 
     def release(self) -> None:
         """Take away what is shown, and own the terminal no longer."""
@@ -175,11 +186,13 @@ class Terminal:
     # -- drawing --------------------------------------------------------------------------------------------------
 
     def _erase(self) -> None:
-        if self._drawn and self._write(ERASE_BELOW):
+        if (self._drawn or self._guest) and self._write(ERASE_BELOW):
             self._drawn = False
 
     def _draw(self) -> None:
         """Draw the list, over the earlier one if that is there."""
+        if self._guest:
+            return
         rows = self._rows(*_size(self._output.fd))
         if not rows:
             self._erase()

@@ -40,8 +40,8 @@ from lastcall.drain.report import (
     StopReport,
     Tally,
 )
-from lastcall.net.listener import Owner
 from lastcall.server.generators import ClosingGenerators
+from lastcall.server.guarding import guarded
 from lastcall.server.loops import is_stop
 from lastcall.server.progress import progress_of
 from lastcall.server.work import Callbacks, Work
@@ -76,6 +76,7 @@ class ShutdownController:
         *,
         nonzero_on_cut: bool = False,
         generators: ClosingGenerators | None = None,
+        level: int = logging.INFO,
     ) -> None:
         self.state = State()
         self.budgets = budgets
@@ -89,13 +90,16 @@ class ShutdownController:
         self._drain = signal.state
         self._callbacks = callbacks
         self._nonzero_on_cut = nonzero_on_cut
+        self.level = level
+        self.report_is_told = False  # by a parent, for the whole service
+        """Of what the log gets to hear in every stop."""
         self._generators = ClosingGenerators() if generators is None else generators
         self._generators.on_end = self.wake
         self._turns_left = LAST_TURNS
         self._closing_until = math.inf
-        # All of them: cause and level. Orders come from other threads and from signal handlers, which may interrupt
-        # each other anywhere: nothing but an append is safe without a lock, and a lock could be held below a handler.
-        self._orders: list[tuple[str, int]] = []
+        # All of them: cause, level, interactive. They come from other threads and from signal handlers, which may
+        # interrupt each other anywhere: nothing but an append is safe without a lock, for which no handler can wait.
+        self._orders: list[tuple[str, int, bool]] = []
         self._heard = False  # whether the loop has turned since the first
         self._loop: asyncio.AbstractEventLoop | None = None
         self._work: Work | None = None  # while it serves
@@ -127,18 +131,22 @@ class ShutdownController:
 
     # -- orders ---------------------------------------------------------------------------------------------------
 
-    def give_order(self, cause: str, level: int = 1) -> None:
-        """Order the stop (``level`` 1), or that what still runs is cancelled (2). From any thread, and in a handler."""
-        order = (cause, level)
+    def give_order(self, cause: str, level: int = 1, *, interactive: bool | None = None) -> None:
+        """Order the stop (``level`` 1), or that what still runs is cancelled (2). From any thread, and in a handler.
+
+        ``interactive``: somebody waits for the end, so that it has to come soon; None: that is so after SIGINT.
+        """
+        interactive = cause == "SIGINT" if interactive is None else interactive
+        order = (cause, level, interactive)
         self._orders.append(order)
         if cause == "SIGINT":
             self._callbacks.on_interrupt()
         if self._work is not None and self._orders[0] is order:
             # A loop that is blocked does not hear of it, maybe for ever. When it does, the time begins anew.
-            self._bound(self.budgets.worst_case(interactive=cause == "SIGINT"))
+            self._bound(self.budgets.worst_case(interactive=interactive))
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop is closed: all is over
-                self._loop.call_soon_threadsafe(self._obey, cause, level)
+                self._loop.call_soon_threadsafe(self._obey, *order)
         if self._work is not None:
             # A handler that runs inside a request: the driver would go on for a while before the loop gets its turn.
             self._work.service.tasks.end_turn()
@@ -175,7 +183,7 @@ class ShutdownController:
     @property
     def forced(self) -> bool:
         """Whether it was ordered that what still runs is cancelled."""
-        return any(level >= 2 for _, level in self._orders)
+        return any(level >= 2 for _, level, _ in self._orders)
 
     @property
     def serving(self) -> bool:
@@ -196,7 +204,7 @@ class ShutdownController:
         for order in tuple(self._orders):
             self._obey(*order)
 
-    def _obey(self, cause: str, level: int) -> None:
+    def _obey(self, cause: str, level: int, interactive: bool) -> None:
         """In the loop's thread: hand an order to whoever is in charge of the phase.
 
         Only signals escalate: one that is the first while a drain is under way for another reason changes nothing but
@@ -207,11 +215,11 @@ class ShutdownController:
             if self.interrupt is not None:
                 self.interrupt()
             return
-        self._guarded(self._callbacks.on_order, "the terminal")
+        guarded(self._callbacks.on_order, "the terminal")
         if level >= 2:
             self._apply(Input.FORCE, cause=cause)
         else:
-            self._apply(Input.STOP, cause=cause, interactive=cause == "SIGINT")
+            self._apply(Input.STOP, cause=cause, interactive=interactive)
             if due(self.state, self._census(), self._time(), self.budgets) is Input.DELAY_OVER:
                 self._apply(Input.DELAY_OVER)
 
@@ -249,7 +257,8 @@ class ShutdownController:
         report = self._report(work)
         work.service.scheduler.access.flush()  # the lines of what was cut belong before the last one
         # Also for who reads warnings only: what no policy has asked for is to be seen.
-        logger.log(logging.WARNING if report.cut else logging.INFO, "%s", report)
+        loud = bool(report.cut) and not self.report_is_told
+        logger.log(logging.WARNING if loud else self.level, "%s", report)
         self._callbacks.on_report(report)
         self._hand_draft(report)
         if self._cancelled:
@@ -280,7 +289,7 @@ class ShutdownController:
         code = max(self._lifespan_code, ExitCode.ERROR if self._failures else ExitCode.STOPPED, self.least_code)
         word = self._lifespan_word
         ended = f"the server served; lifespan {word}; exit code {code}" if word else "the application had started."
-        logger.info("Stopped (%s) before %s", cause, ended)
+        logger.log(self.level, "Stopped (%s) before %s", cause, ended)
         report = StopReport(cause, code, sum(self._phases.values()), word or "not started", self._phases)
         self._callbacks.on_report(report)
         self._hand_draft(report)
@@ -370,12 +379,13 @@ class ShutdownController:
             self._give_times()
             if self.state.phase < Phase.CANCELLING:
                 left = time_left(self.state, now, self.budgets)
-                logger.info("Stopping sooner (SIGINT): done within %g s.%s", round(left, 1), self._ask_again(work))
+                sooner = "Stopping sooner (SIGINT): done within %g s.%s"
+                logger.log(self.level, sooner, round(left, 1), self._ask_again(work))
             self._bound_the_rest()
         for action in actions:
-            self._guarded(partial(self._acts[action], work), action.value)
+            guarded(partial(self._acts[action], work), action.value)
         if climbed and self.state.phase in DRAFTED and self._callbacks.on_draft is not None:
-            self._guarded(self._draft, "the report")
+            guarded(self._draft, "the report")
         self.wake()
 
     def _begin_again(self, now: float) -> None:
@@ -384,23 +394,17 @@ class ShutdownController:
         self._phases[name] = self._phases.get(name, 0.0) + now - self.state.entered
         self.state = replace(self.state, entered=now)
 
-    def _guarded(self, act: Callable[[], object], what: str) -> None:
-        """Whatever goes wrong in one act, and however, the others are done, and the stop goes on."""
-        try:
-            act()
-        except BaseException:
-            logger.exception("lastcall: internal error while stopping (%s); please report this", what)
-
     def _begin(self, work: Work) -> None:
         tasks = work.service.tasks
         if not self._orders:
-            self._orders.append((self.state.cause, 1))
+            self._orders.append((self.state.cause, 1, False))
         self._tally.begin(list(tasks), tasks.total)
         self._said = self._time()
         tasks.on_end = self._task_ended
         work.driver.on_closed = self.wake
         left = time_left(self.state, self._time(), self.budgets)
-        logger.info(
+        logger.log(
+            self.level,
             "Stopping (%s): %d request%s in flight, %s.%s",
             self.state.cause,
             tasks.count,
@@ -435,17 +439,15 @@ class ShutdownController:
 
     def _close_after_answer(self, work: Work) -> None:
         for connection in work.driver.connections:
-            self._guarded(connection.begin_drain, "a connection")
+            guarded(connection.begin_drain, "a connection")
 
     def _stop_new_connections(self, work: Work) -> None:
-        for listener in work.listeners:
-            self._guarded(listener.unlink, "a listener")
-        work.driver.stop_new_connections()
+        work.doors.stop_newcomers()
 
     def _give_notice(self, work: Work) -> None:
         self._give_times(always=True)
         for task in work.service.tasks:
-            self._guarded(task.notify, task.describe())
+            guarded(task.notify, task.describe())
 
     def _give_times(self, *, always: bool = False) -> None:
         """Tell the applications when they will be cut; later orders may change that."""
@@ -459,24 +461,20 @@ class ShutdownController:
             self._signal.give(disconnect_at, farewell_at)
 
     def _close_listeners(self, work: Work) -> None:
-        """Refuse new connections from now on, and close those that are idle.
-
-        Clients that are in an accept queue of ours already are let in: closing the listener would reset them.
-        """
+        """Refuse new connections from now on, and close those that are idle."""
         self._drain.listeners_closed = True
-        self._guarded(work.driver.accept_backlog, "the accept queue")
-        for listener in work.listeners:
-            if listener.owner == Owner.OURS:
-                self._guarded(listener.close, "a listener")
+        guarded(work.doors.close, "the listeners")
         for connection in work.driver.connections:
-            self._guarded(partial(connection.close_idle, self._drain.since), "a connection")
+            guarded(partial(connection.close_idle, self._drain.since), "a connection")
 
     def _disconnect_closing(self, work: Work) -> None:
         self._drain.farewell_over = True
         for task in work.service.tasks:
-            self._guarded(task.disconnect_if_closing, task.describe())
+            guarded(task.disconnect_if_closing, task.describe())
 
     def _disconnect(self, work: Work) -> None:
+        if self._drain.mover is not None:  # from here on this is a drain without a successor
+            guarded(self._drain.mover.stop, "idle connections")
         for task in work.service.tasks:
             if task.disconnectable:
                 self._end(task, DISCONNECTED, Phase.DISCONNECTING, partial(task.disconnect_response, DISCONNECTED))
@@ -492,8 +490,8 @@ class ShutdownController:
     def _end(self, task: RunningTask, outcome: str, phase: Phase, act: Callable[[], object]) -> None:
         """Account for what is about to be done to ``task``, and do it."""
         told = partial(self._tally.told, task, outcome, self._time(), phase.name)
-        self._guarded(told, task.describe())
-        self._guarded(act, task.describe())
+        guarded(told, task.describe())
+        guarded(act, task.describe())
 
     def _abandon(self, work: Work) -> None:
         tasks = work.service.tasks
@@ -506,7 +504,7 @@ class ShutdownController:
         for task in left:
             act = partial(self._tally.abandon, task, self._time(), Phase.CANCELLING.name)
             self._end(task, ABANDONED, Phase.CANCELLING, act)
-            self._guarded(task.abandon, task.describe())  # which answers 503 where it can
+            guarded(task.abandon, task.describe())  # which answers 503 where it can
         self._tally.left = tuple(task.describe() for task in left)
         self.abandoned = {task.task for task in left if isinstance(task.task, asyncio.Task)}
         names = ", ".join(self._tally.left[:NAMED_AT_MOST])
@@ -520,7 +518,7 @@ class ShutdownController:
 
     def _close_connections(self, work: Work) -> None:
         for connection in work.driver.connections:
-            self._guarded(partial(self._close_connection, connection), "a connection")
+            guarded(partial(self._close_connection, connection), "a connection")
 
     def _close_connection(self, connection: Connection) -> None:
         client = connection.peer()
@@ -590,6 +588,7 @@ class ShutdownController:
             cancelled=counts[CANCELLED],
             abandoned=counts[ABANDONED],
             backlog_answered=work.service.backlog_answered,
+            moved=self._drain.moved,
             background_finished=tally.background_finished,
             cut=tally.cut,
             left=tally.left,

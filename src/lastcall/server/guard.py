@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from lastcall.drain.ladder import Phase
+
+if TYPE_CHECKING:
+    from lastcall.base.progress import Progress
 
 
 class Guard(Protocol):
@@ -28,5 +31,14 @@ class Guard(Protocol):
     def turned(self) -> None:
         """The loop has turned in the start since the stop order."""
 
+    def progress(self, progress: Progress | None) -> None:
+        """How far the stop is, each second; None: it is over."""
+
+    def bound_sockets(self, files: list[tuple[str, tuple[int, int]]]) -> None:
+        """All addresses are bound, and nothing of the application is imported yet: privileges can go.
+
+        ``files``: the unix sockets that we have made: path, and (device, inode). Raises StartupError.
+        """
+
     def own_sockets(self, files: list[tuple[str, tuple[int, int]]]) -> None:
-        """We have made these unix sockets: path, and (device, inode)."""
+        """Of the unix sockets that we have made, these are left to be removed."""

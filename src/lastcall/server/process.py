@@ -19,17 +19,28 @@ from lastcall.asgi.loading import prepare
 from lastcall.base.errors import LastcallError, StartupError
 from lastcall.base.exit_code import ExitCode
 from lastcall.base.lineage import exit_code
+from lastcall.base.record import replace
 from lastcall.drain.ladder import TEARDOWN, Budgets, Phase, State, signal_times, time_left
 from lastcall.observe.logs import configure_logging
 from lastcall.server import sigaction, watchdog
 from lastcall.server.loops import make_loop, refuse_running_loop, run_until_done
+from lastcall.server.manager import ServiceManager
+from lastcall.server.other_signals import HangUp, listening
+from lastcall.server.own_process import OwnProcess, on_systemds_sockets
+from lastcall.server.parts import budgets_of
 from lastcall.server.process_end import ProcessEnd
-from lastcall.server.server import Server, budgets_of
+from lastcall.server.server import Server
 from lastcall.server.signals import SignalHandler
 from lastcall.server.teardown import close_loop
+from lastcall.systemd.activation import take_sockets
+from lastcall.systemd.notify import Notifier, take_place
 
 if TYPE_CHECKING:
+    from lastcall.base.options import ServerOptions
+    from lastcall.base.progress import Progress
     from lastcall.config import Config
+    from lastcall.server.guard import Guard
+    from lastcall.server.parent import Parent
 
 logger = logging.getLogger("lastcall.error")
 
@@ -40,7 +51,9 @@ STACKS_SIGNAL: int = getattr(signal, "SIGRTMAX", 0) and signal.SIGRTMAX - 3
 """The signal by which ``faulthandler`` is asked for the stacks, without the GIL; 0 where there are no such signals."""
 
 
-def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: bool) -> int:
+def run_process(
+    config: Config, *, tell: Callable[[LastcallError], int], final: bool, parent: Parent | None = None
+) -> int:
     """Serve in this process until it is told to stop; return the exit code.
 
     Owns the event loop, the signal handlers and the teardown. ``tell`` is given the ConfigError or StartupError that
@@ -48,6 +61,8 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
 
     ``final``: nothing but the end of the process follows. Then the signal handlers and the watchdog stay, so that the
     end, ``atexit`` functions included, is bounded and never that of a signal. Otherwise both are gone on return.
+
+    ``parent``: this is a worker, whose parent binds, and gives the orders.
 
     Does not return, but ends the process, where threads or child processes would keep it from ending. Before anything
     is done, raises RuntimeError in a running event loop and while another call owns this process, and the errors of a
@@ -59,11 +74,23 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
             "lastcall serves in this process already, and owns it until that call returns: "
             "for a server beside it use Server(Config(...)).run() in a thread"
         )
+    own = OwnProcess(config.options) if parent is None else OwnProcess(_without_files(config.options), parent.role)
+    place, activation = take_place(os.environ, os.getpid()), take_sockets(os.environ, os.getpid())
     prepare(config.options.app)
     configure_logging(config.options.log)
-    guard = ProcessGuard(budgets_of(config.options.stop), gc_freeze=config.options.gc_freeze, final=final)
-    server = Server(config)
-    handler = SignalHandler(server)
+    if parent is None:
+        config = on_systemds_sockets(config, activation)
+    manager = ServiceManager(Notifier(place))
+    guard = ProcessGuard(
+        budgets_of(config.options.stop),
+        own,
+        manager,
+        gc_freeze=config.options.gc_freeze,
+        final=final,
+        parent=0 if parent is None else parent.pid,
+    )
+    server = Server.under_parent(config, parent)
+    handler = SignalHandler(server, None if parent is None else parent.decides)
     if final:
         # The first to be registered is the last to be called: the application's functions still have the handlers.
         atexit.register(handler.ignore)
@@ -72,6 +99,7 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
     end = time.monotonic()
     try:
         try:
+            own.take_pidfile()
             guard.start()
             handler.install()
             try:
@@ -81,7 +109,8 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
                     raise
                 return server.interrupted().exit_code
             try:
-                code = _run(loop, server, handler, guard)
+                with listening(loop, _other_signals(server, parent)):
+                    code = run_server(loop, server, handler, guard)
             finally:
                 end = time.monotonic() + TEARDOWN
                 guard.bound_the_end()
@@ -90,10 +119,13 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
                     code = max(code, ExitCode.ABANDONED)
                     server.amend(code, "there are tasks that do not end")
         except LastcallError as error:
+            manager.failed(error)
             code = max(code, tell(error))
         finally:
+            own.end()  # before what may end the process
             process_end.leave_threads(end, code)
     finally:
+        own.end()
         if not final:
             handler.restore()
             guard.stop()
@@ -101,7 +133,12 @@ def run_process(config: Config, *, tell: Callable[[LastcallError], int], final: 
     return code
 
 
-def _run(loop: asyncio.AbstractEventLoop, server: Server, handler: SignalHandler, guard: ProcessGuard) -> int:
+def _without_files(options: ServerOptions) -> ServerOptions:
+    """The options of a worker: pidfile and report are its parent's."""
+    return replace(options, process=replace(options.process, pidfile=None), stop=replace(options.stop, report=None))
+
+
+def run_server(loop: asyncio.AbstractEventLoop, server: Server, handler: SignalHandler, guard: Guard) -> int:
     """Run the server to its end, whatever comes out of the loop before; the exit code.
 
     SystemExit and KeyboardInterrupt are an order to stop like any other, and a SystemExit's code counts if the server's
@@ -128,6 +165,27 @@ def _run(loop: asyncio.AbstractEventLoop, server: Server, handler: SignalHandler
     return max(code, serving.result().exit_code)
 
 
+def _other_signals(server: Server, parent: Parent | None) -> dict[int, Callable[[], object]]:
+    """What the signals are answered with that only a parent can obey. A worker hears of them by its own means."""
+    if parent is not None or not hasattr(signal, "SIGHUP"):
+        return {}
+    hang_up = HangUp()
+
+    def hung_up() -> None:
+        if hang_up.is_the_end():
+            server.hung_up()
+        else:
+            logger.warning("SIGHUP has no effect: a reload needs a parent process, which --supervise starts")
+
+    def upgrade() -> None:
+        logger.warning("SIGUSR2 has no effect: an upgrade needs a parent process, which --supervise starts")
+
+    handlers: dict[int, Callable[[], object]] = {signal.SIGUSR2: upgrade}
+    if not hang_up.ignored:
+        handlers[signal.SIGHUP] = hung_up
+    return handlers
+
+
 def _hush(loop: asyncio.AbstractEventLoop, told: BaseException) -> None:
     """Keep the loop from reporting ``told`` as never retrieved when its task is destroyed, maybe at the very end."""
     earlier = loop.get_exception_handler()
@@ -146,10 +204,22 @@ def _hush(loop: asyncio.AbstractEventLoop, told: BaseException) -> None:
 class ProcessGuard:
     """What only a process of our own may do for its server: the watchdog, and the garbage collector's settings."""
 
-    def __init__(self, budgets: Budgets, *, gc_freeze: bool, final: bool) -> None:
+    def __init__(
+        self,
+        budgets: Budgets,
+        own: OwnProcess,
+        manager: ServiceManager,
+        *,
+        gc_freeze: bool,
+        final: bool,
+        parent: int = 0,
+    ) -> None:
         self._budgets = budgets
+        self._own = own
+        self._manager = manager
         self._gc_freeze = gc_freeze
         self._final = final
+        self._parent = parent
         self._bounded = False
         self._frozen = False
         self._stacks = 0
@@ -170,14 +240,16 @@ class ProcessGuard:
             self._stacks = STACKS_SIGNAL
             faulthandler.register(self._stacks, file=where, all_threads=True)
         try:
-            watchdog.start(where, self._stacks)
+            watchdog.start(where, self._stacks, self._parent)
         except OSError as exc:
             raise StartupError(f"cannot start the watchdog's thread: {exc.strerror}") from exc
         self._started = True
+        self._manager.starting()
         self._plan(Phase.STARTING)
 
     def stop(self) -> None:
-        """The process goes on without a server, and without a watchdog."""
+        """The process goes on without a server, without a watchdog, and without a word to the service manager."""
+        self._manager.close()
         if self._started:
             watchdog.stop()
         if self._stacks:
@@ -194,10 +266,13 @@ class ProcessGuard:
     def ready(self) -> None:
         """The server serves: what start-up made stays for good, and the collector need not look at it again."""
         self._plan(Phase.SERVING)
+        if self._parent:
+            watchdog.begin_anew()  # a SIGTERM that was too late to interrupt the start asks for a successor
         if self._gc_freeze:
             gc.collect()
             self._frozen = self._final or gc.get_freeze_count() == 0
             gc.freeze()
+        self._manager.ready()
 
     def thaw(self) -> None:
         """Undo what ``ready()`` froze. Where the program had frozen objects before, that cannot be told apart.
@@ -207,9 +282,24 @@ class ProcessGuard:
         if self._frozen:
             gc.unfreeze()
 
+    def replan(self, budgets: Budgets) -> None:
+        """The options of the stop have changed while it serves."""
+        self._budgets = budgets
+        self._plan(Phase.SERVING)
+
     def entered(self, phase: Phase) -> None:
-        """Tell the watchdog what stop signals mean from now on."""
+        """Tell the watchdog what stop signals mean from now on, and the service manager where we are."""
         self._plan(phase)
+        self._manager.stopping(f"Stopping: {phase.name.lower()}")
+
+    def progress(self, progress: Progress | None) -> None:
+        """Tell the service manager."""
+        self._manager.progress(progress)
+
+    def bound_sockets(self, files: list[tuple[str, tuple[int, int]]]) -> None:
+        """Tell the watchdog what to remove, and become who the process is to be."""
+        self.own_sockets(files)
+        self._own.become(files)
 
     def own_sockets(self, files: list[tuple[str, tuple[int, int]]]) -> None:
         """Tell the watchdog what to remove."""
@@ -219,6 +309,7 @@ class ProcessGuard:
         """Set the watchdog's deadline: in ``seconds``, and a little, the process ends, whatever hangs."""
         self._bounded = seconds < math.inf
         watchdog.bound(seconds + WATCHDOG_MARGIN)
+        self._manager.bound(seconds)
 
     def again(self, seconds: float, since: float) -> float:
         """Once in a stop, ``seconds`` more for what has had its time, if the process stood still in that; else 0.0."""

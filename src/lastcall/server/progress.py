@@ -21,15 +21,19 @@ def progress_of(
     """What is left of a stop in ``state`` at ``now`` (seconds, the ladder's clock), the oldest task first."""
     if state.phase is Phase.ANNOUNCED:
         left = max(0.0, state.ordered + state.delay - now)
-        return Progress(f"announced: still accepting for {left:.0f} s, {len(running)} in flight")
+        summary = f"announced: still accepting for {left:.0f} s, {len(running)} in flight"
+        return Progress(summary, phase=state.phase.name, left=left)
     at, what = next_cut(state, budgets)
     when = f"{max(0.0, at - now):.0f} s until {what}" if at < math.inf else "no limit"
     doing = state.phase.name.lower()
     if not running:  # nothing that could be cancelled
-        return Progress(f"{doing}: {connections} connection{' is' if connections == 1 else 's are'} still closing")
+        summary = f"{doing}: {connections} connection{' is' if connections == 1 else 's are'} still closing"
+        return Progress(summary, phase=state.phase.name, left=at - now)
     oldest = sorted(running, key=lambda task: task.since)[:LISTED_AT_MOST]
     return Progress(
         f"{doing}: {len(running)} left, {when}",
         tuple(Remaining(task.describe(), task.kind, now - task.since) for task in oldest),
         len(running),
+        state.phase.name,
+        at - now,
     )

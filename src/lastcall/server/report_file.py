@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from lastcall.server import watchdog
+from lastcall.server import replacing, watchdog
 
 if TYPE_CHECKING:
     from lastcall.drain.report import StopReport
@@ -26,9 +26,9 @@ class ReportFile:
 
         A file appears whole or not at all, also where it replaces an earlier one: whoever watches for it may read it at
         once. What is no plain file of our own (a device, a pipe, a link) is written in place; a pipe gets one line
-        more, and so does a file that is our own output (``/dev/stdout``). See ``watchdog.replace_file``.
+        more, and so does a file that is our own output (``/dev/stdout``). See ``replacing.replace_file``.
         """
-        watchdog.replace_file(self._path, self._fresh, report.as_json().encode() + b"\n")
+        replacing.replace_file(self._path, self._fresh, report.as_json().encode() + b"\n")
 
     def draft(self, report: StopReport) -> None:
         """Give the watchdog what it is to write if it ends the process."""

@@ -7,24 +7,20 @@ import concurrent.futures
 import logging
 import math
 import os
-import resource
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 from lastcall.asgi.lifespan import Lifespan
 from lastcall.asgi.loading import LoadedApp, load_app, prepare
-from lastcall.asgi.scope import HTTPScopes
 from lastcall.base.errors import StartupError
 from lastcall.base.lineage import leave, leave_if_child
 from lastcall.base.record import replace
-from lastcall.connection.deadlines import Deadlines
-from lastcall.connection.http1 import HTTP1Connection
-from lastcall.connection.scheduler import Scheduler
+from lastcall.connection.counts import ResponseCounts
 from lastcall.connection.service import HTTPService
-from lastcall.drain.ladder import Budgets, Phase, State
+from lastcall.drain.ladder import Phase, State
 from lastcall.drain.policy import PolicyTable
 from lastcall.drain.report import StopReport
 from lastcall.net.binding import adopt, bind, given
@@ -34,27 +30,32 @@ from lastcall.notice.running import RunningTasks
 from lastcall.notice.signal import DrainSignal
 from lastcall.observe.logs import StopView, configure_logging, make_access_sink
 from lastcall.server.controller import ShutdownController
+from lastcall.server.doors import Doors, OwnDoors
 from lastcall.server.forks import leave_loop, let_go_in_children
 from lastcall.server.generators import ClosingGenerators
 from lastcall.server.guard import Guard
 from lastcall.server.loops import make_loop, refuse_running_loop, run_until_done
+from lastcall.server.parent import Parent, Serving
+from lastcall.server.parts import (
+    budgets_of,
+    connection_limit,
+    http1_protocol,
+    make_driver,
+    make_scheduler,
+    max_requests,
+)
 from lastcall.server.report_file import ReportFile, report_file
 from lastcall.server.signals import SignalHandler, waking
 from lastcall.server.teardown import close_loop
 from lastcall.server.work import Callbacks, Work
 
 if TYPE_CHECKING:
-    from lastcall.base.options import HTTPOptions, StopOptions
-    from lastcall.base.sinks import AccessSink
+    from lastcall.base.options import HTTPOptions
     from lastcall.config import Config
-    from lastcall.connection.stream import Stream
-    from lastcall.drain.state import DrainState
+    from lastcall.connection.scheduler import Scheduler
     from lastcall.net.driver import Driver
 
 logger = logging.getLogger("lastcall.error")
-
-RESERVED_DESCRIPTORS = 64
-"""Descriptors kept free of client connections: listeners, logs, the application's own files and pools."""
 
 
 class Server:
@@ -73,12 +74,23 @@ class Server:
     """
 
     def __init__(self, config: Config, *, install_signal_handlers: bool = True) -> None:
+        self._set_up(config, None, install_signal_handlers=install_signal_handlers)
+
+    @classmethod
+    def under_parent(cls, config: Config, parent: Parent | None) -> Server:
+        """The server of one of lastcall's own workers; with None it is like any other."""
+        server = cls.__new__(cls)
+        server._set_up(config, parent, install_signal_handlers=True)
+        return server
+
+    def _set_up(self, config: Config, parent: Parent | None, *, install_signal_handlers: bool) -> None:
         self.config = config
         self.started = False
         self.importing = False
         self.start_interrupted = False
         self.addresses: list[Address] = []
         self._install_signal_handlers = install_signal_handlers
+        self._parent = parent
         self._guard: Guard | None = None
         self._serving = False
         self._owns_loop = False
@@ -96,6 +108,7 @@ class Server:
         self.generators = ClosingGenerators()
         self._stopped: concurrent.futures.Future[StopReport] = concurrent.futures.Future()
         stop = config.options.stop
+        told = self._view if parent is None else None  # the terminal is the parent's
         self._controller = ShutdownController(
             self._signal,
             budgets_of(stop),
@@ -104,14 +117,15 @@ class Server:
                 again=self._again,
                 on_phase=self._phase_entered,
                 set_should_exit=self._set_should_exit,
-                on_interrupt=self._view.interrupted,
-                on_order=self._view.ordered,
-                progress=self._view.progress,
-                on_draft=self._drafted if stop.report else None,
+                on_interrupt=told.interrupted if told else lambda: None,
+                on_order=told.ordered if told else lambda: None,
+                progress=self._view.progress if parent is None else parent.progress,
+                on_draft=self._drafted if stop.report and parent is None else None,
                 on_report=self._reported,
             ),
             nonzero_on_cut=stop.nonzero_on_cut,
             generators=self.generators,
+            level=logging.INFO if parent is None else logging.DEBUG,
         )
 
     # -- orders, from any thread ----------------------------------------------------------------------------------
@@ -169,13 +183,17 @@ class Server:
 
     def interrupted(self) -> StopReport:
         """What ``serve()`` returns for a start that was interrupted, where it came to no call of that."""
-        self._report_file = report_file(self.config.options.stop.report)
+        self._report_file = self._make_report_file()
         return self._controller.interrupted()
 
     def signal_received(self, name: str, level: int) -> None:
         """A signal counts; ``SignalHandler`` calls this in the handler, and interrupts an import."""
         self.start_interrupted |= self.importing
         self._controller.give_order(name, level)
+
+    def hung_up(self) -> None:
+        """The terminal is gone that the process was started on: stop, as by SIGINT."""
+        self._controller.give_order("SIGHUP", interactive=True)
 
     def loop_failed(self, exc: BaseException) -> None:
         """An exception came out of the event loop, which is about to run on: cancel what runs, and stop."""
@@ -279,7 +297,7 @@ class Server:
         self._serving = True
         self._guard = guard
         self._owns_loop |= guard is not None
-        self._report_file = report_file(self.config.options.stop.report)
+        self._report_file = self._make_report_file()
         self._controller.start()
         own_handler = handler is None and self._install_signal_handlers
         self._handler = handler
@@ -295,12 +313,7 @@ class Server:
         try:
             if self._handler is not None:
                 awake.enter_context(waking(loop))
-            for warning in self.config.warnings:
-                logger.warning("%s", warning)
-            options = self.config.options
-            self._listeners = bind(options.net.binds) if sockets is None else [adopt(sock) for sock in sockets]
-            if guard is not None:
-                guard.own_sockets([(one.path, one.inode) for one in self._listeners if one.inode is not None])
+            self._begin(sockets)
             app = self._load()
             lifespan = None if app is None else await self._start_lifespan(app)
             if app is None or lifespan is None:
@@ -324,6 +337,27 @@ class Server:
                 self._handler.restore()
             awake.close()
             self._view.close()
+            if self._parent is not None:
+                self._parent.end()
+
+    def _begin(self, sockets: Sequence[socket.socket] | None) -> None:
+        """What comes before anything of the application: addresses, identity, the link to a parent."""
+        parent, guard = self._parent, self._guard
+        if parent is None:
+            for warning in self.config.warnings:
+                logger.warning("%s", warning)
+            binds = self.config.options.net.binds
+            self._listeners = bind(binds) if sockets is None else [adopt(sock) for sock in sockets]
+        else:
+            self._listeners = parent.listeners
+        if guard is not None:
+            self._view.also = guard.progress
+            guard.bound_sockets([(one.path, one.inode) for one in self._listeners if one.inode is not None])
+        if parent is not None:
+            parent.begin(self._controller)
+
+    def _make_report_file(self) -> ReportFile | None:
+        return report_file(self.config.options.stop.report) if self._parent is None else None
 
     def _refuse_another_time(self) -> None:
         if self._serving or self._stopped.done():
@@ -355,6 +389,8 @@ class Server:
                 listener.let_go()
         if self._driver is not None:
             self._driver.let_go()
+        if self._parent is not None:
+            self._parent.let_go()
         leave_loop(loop, thread=self._thread, ours=self._owns_loop)
 
     def _load(self) -> LoadedApp | None:
@@ -433,42 +469,72 @@ class Server:
         stack.callback(access.flush)
         scheduler = make_scheduler(asyncio.get_running_loop(), options.http, access)
         stack.callback(scheduler.close)
-        stop = options.stop
-        service = HTTPService(
-            app.app,
-            self._tasks,
-            scheduler,
-            self._http_options(),
-            state=lifespan.state,
-            on_max_requests=lambda: self._controller.give_order("max-requests"),
-            signal=self._signal,
-            policies=PolicyTable(stop.close, stop.finish) if stop.close or stop.finish else None,
-            timeout_disconnect=stop.disconnect,
-            asgi_spec=options.app.asgi_spec,
-        )
+        service = self._make_service(app, lifespan, scheduler)
         lifespan.on_death = lambda: self._lifespan_died(service)
         if lifespan.failed_while_serving:  # already
             lifespan.on_death()
-        driver = make_driver(
-            options.net.driver, scheduler, service.drain, limit=connection_limit(options.net.limit_connections)
-        )
+        limit = connection_limit(options.net.limit_connections, len(self._listeners))
+        driver = make_driver(options.net.driver, scheduler, service.drain, limit=limit)
         stack.callback(driver.close)
         self._driver, self._service = driver, service
-        for listener in self._listeners:
-            listener.root_path = options.http.root_path
-            listener.protocol = http1_protocol(service, listener)
-            listener.listen(options.net.backlog)
-        for listener in self._listeners:
-            driver.listen(listener)
+        doors: Doors
+        if self._parent is None:
+            doors = OwnDoors(driver, self._listeners, lambda one: self._prepare(one, service), options.net.backlog)
+        else:
+            private = self._make_service(app, lifespan, scheduler, private=True)
+            doors = self._parent.doors(Serving(driver, service, private, self._tasks, self._prepare))
+        doors.open()
         self.addresses = [listener.address for listener in self._listeners]
-        self._controller.serve(Work(driver, service, lifespan, self._listeners), on_ready=self._ready)
+        self._controller.serve(Work(driver, service, lifespan, doors), on_ready=self._ready)
+
+    def _make_service(
+        self, app: LoadedApp, lifespan: Lifespan, scheduler: Scheduler, *, private: bool = False
+    ) -> HTTPService:
+        """What clients meet; ``private``: what the parent meets, whose requests are neither counted nor logged."""
+        stop = self.config.options.stop
+        counted = self._parent is not None and not private
+        return HTTPService(
+            app.app,
+            self._tasks,
+            scheduler,
+            self._http_options(private=private),
+            state=lifespan.state,
+            on_max_requests=lambda: self._stop_by_itself("max-requests"),
+            signal=self._signal,
+            policies=PolicyTable(stop.close, stop.finish) if stop.close or stop.finish else None,
+            timeout_disconnect=stop.disconnect,
+            asgi_spec=self.config.options.app.asgi_spec,
+            counts=ResponseCounts() if counted else None,
+            access_log=not private,
+        )
+
+    def _prepare(self, listener: Listener, service: HTTPService) -> None:
+        listener.root_path = self.config.options.http.root_path
+        listener.protocol = http1_protocol(service, listener)
+
+    def _stop_by_itself(self, cause: str) -> None:
+        """A limit is reached: stop; where there is a parent, it gets a successor first."""
+        if self._parent is None:
+            self._controller.give_order(cause)
+        else:
+            self._parent.wants_to_retire(cause)
 
     def _lifespan_died(self, service: HTTPService) -> None:
         service.lifespan_died = True
         if self.config.options.app.lifespan_died == "stop":
-            self.drain("lifespan-died")
+            self._stop_by_itself("lifespan-died")
 
     def _say_where(self) -> None:
+        if self._parent is None:
+            self._say_addresses()
+        if self._handler is not None and (names := self._handler.replaced()):
+            logger.warning(
+                "The application has replaced the handler of %s: lastcall does not hear of it unless that handler "
+                "calls the one before it.",
+                " and ".join(names),
+            )
+
+    def _say_addresses(self) -> None:
         for listener in self._listeners:
             logger.info("lastcall running on %s (Press CTRL+C to quit)", listener.url)
         budgets = self._controller.budgets
@@ -477,15 +543,11 @@ class Server:
             logger.info("A stop takes at most %g s (after Ctrl-C: %g s)", worst, budgets.worst_case(interactive=True))
         else:
             logger.info("A stop has no limit: one of its timeouts is none")
-        if self._handler is not None and (names := self._handler.replaced()):
-            logger.warning(
-                "The application has replaced the handler of %s: lastcall does not hear of it unless that handler "
-                "calls the one before it.",
-                " and ".join(names),
-            )
 
-    def _http_options(self) -> HTTPOptions:
+    def _http_options(self, *, private: bool) -> HTTPOptions:
         options = self.config.options
+        if private:
+            return replace(options.http, limit_max_requests=None)
         limit = max_requests(options.http.limit_max_requests, options.limit_max_requests_jitter)
         return replace(options.http, limit_max_requests=limit)
 
@@ -496,6 +558,8 @@ class Server:
         if self._guard is not None:
             self._guard.ready()
         self._say_where()  # now: who reads it may send a signal at once, and it is no longer one in the start
+        if self._parent is not None:
+            self._parent.ready()
 
     def _bound(self, seconds: float) -> None:
         if self._guard is not None:
@@ -522,6 +586,8 @@ class Server:
 
     def _reported(self, report: StopReport) -> None:
         self._write(report)
+        if self._parent is not None:
+            self._parent.stopped(report)
         if not self._stopped.done():
             self._stopped.set_result(report)
 
@@ -532,68 +598,3 @@ class Server:
             except OSError as exc:
                 path = self.config.options.stop.report
                 logger.error("The report of the stop could not be written to %s: %s", path, exc.strerror)
-
-
-def budgets_of(stop: StopOptions) -> Budgets:
-    """The budgets of the ladder, as the options have them."""
-    return Budgets(
-        graceful=stop.graceful,
-        cancel=stop.cancel,
-        lifespan_shutdown=stop.lifespan_shutdown,
-        interrupt=stop.interrupt,
-        delay=stop.delay,
-        farewell=stop.farewell,
-    )
-
-
-def http1_protocol(service: HTTPService, listener: Listener) -> Callable[[Stream], HTTP1Connection]:
-    """What makes the connections of a listener that speaks HTTP/1.1."""
-    scopes = HTTPScopes(
-        scheme=listener.scheme, root_path=listener.root_path, state=service.state, spec_version=service.asgi_spec
-    )
-    return lambda stream: HTTP1Connection(service, scopes, stream)
-
-
-def make_scheduler(loop: asyncio.AbstractEventLoop, http: HTTPOptions, access: AccessSink) -> Scheduler:
-    """The scheduler of one worker's connections."""
-    deadlines = Deadlines(
-        header=http.timeout_header,
-        body=http.timeout_body,
-        keep_alive=http.timeout_keep_alive,
-        write=http.timeout_write,
-    )
-    return Scheduler(loop, deadlines, access, date_header=http.date_header, server_header=http.server_header)
-
-
-def make_driver(name: str, scheduler: Scheduler, drain: DrainState, *, limit: int) -> Driver:
-    """The driver of ``--driver``: ``auto`` is native where there is epoll and the loop can watch descriptors."""
-    if name in ("auto", "native"):
-        try:
-            from lastcall.net.reactor import Reactor  # noqa: PLC0415 - does not exist without epoll
-
-            return Reactor(scheduler, drain, limit=limit)
-        except (ImportError, NotImplementedError) as exc:
-            if name == "native":
-                raise StartupError(f"the native driver does not work here ({exc}): use --driver asyncio") from exc
-    from lastcall.net.portable import PortableDriver  # noqa: PLC0415
-
-    return PortableDriver(scheduler, drain, limit=limit)
-
-
-def max_requests(limit: int | None, jitter: int, randint: Callable[[int, int], int] | None = None) -> int | None:
-    """``--limit-max-requests`` of this worker: up to ``jitter`` more, so that workers do not all stop together."""
-    if limit is None or jitter == 0:
-        return limit
-    if randint is None:
-        import random  # noqa: PLC0415 - for few servers, and slow to import
-
-        randint = random.randint
-    return limit + randint(0, jitter)
-
-
-def connection_limit(limit: int | None) -> int:
-    """``--limit-connections``, by default what the descriptor limit leaves."""
-    if limit is not None:
-        return limit
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 1 << 30 if soft == resource.RLIM_INFINITY else max(1, soft - RESERVED_DESCRIPTORS)

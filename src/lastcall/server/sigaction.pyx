@@ -43,6 +43,17 @@ cdef extern from "time.h" nogil:
 
 cdef extern from * nogil:
     """
+    #ifdef __linux__
+    #include <sys/prctl.h>
+    static int lastcall_end_with_parent(int signum) { return prctl(PR_SET_PDEATHSIG, signum, 0, 0, 0); }
+    #else
+    static int lastcall_end_with_parent(int signum) { (void)signum; errno = ENOSYS; return -1; }
+    #endif
+    """
+    int lastcall_end_with_parent(int signum)
+
+cdef extern from * nogil:
+    """
     #define load(address) __atomic_load_n((address), __ATOMIC_SEQ_CST)
     #define store(address, value) __atomic_store_n((address), (value), __ATOMIC_SEQ_CST)
     #define swap(address, value) __atomic_exchange_n((address), (value), __ATOMIC_SEQ_CST)
@@ -295,6 +306,16 @@ def take(int signum, double now):
     if called and doorbell_of == getpid():
         ring(load_int(&doorbell))
     return found, once_more
+
+
+def end_with_parent(int signum):
+    """Have the kernel send ``signum`` when the thread that has started this process ends (PR_SET_PDEATHSIG in prctl(2)).
+
+    A change of identity takes that back: do this after it. One whose parent ended before this call hears nothing. Raises
+    OSError where the system has no such thing.
+    """
+    if lastcall_end_with_parent(signum) != 0:
+        raise OSError(errno, os.strerror(errno))
 
 
 def skip():

@@ -11,7 +11,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, Protocol
 
@@ -56,12 +56,14 @@ class SignalHandler:
     A bound method and not ``loop.add_signal_handler``: libraries look for ``signal.getsignal(SIGTERM).__self__`` and
     its ``should_exit`` (sse-starlette polls it). ``should_exit`` turns true when what still runs is about to be
     cancelled, not at the signal. The third signal, and the second in the start, are the watchdog's, in a process of our
-    own; in another they do no more than the second does.
+    own; in another they do no more than the second does. ``kept(signum)``, if given, says of each signal that comes
+    whether somebody else answers it, so that it does not count.
     """
 
-    def __init__(self, server: Obeys) -> None:
+    def __init__(self, server: Obeys, kept: Callable[[int], bool] | None = None) -> None:
         self.should_exit = False
         self._server = server
+        self._kept = kept
         self._escalation = Escalation()
         self._ordered = math.inf  # when the first signal came
         self._earlier: dict[signal.Signals, Any] = {}
@@ -135,6 +137,8 @@ class SignalHandler:
         """One signal; whether an import is to be interrupted. Another server that was here before hears of it too."""
         before = getattr(self._before(signum), "__self__", None)
         interrupt = isinstance(before, SignalHandler) and before._hear(signum, when)
+        if self._kept is not None and self._kept(signum):
+            return interrupt
         if self._escalation.press(when, STOP_SIGNALS.get(signum, 1)):
             self._ordered = min(self._ordered, when)
             if self._escalation.level >= 2 and watchdog.leaves_at_second():

@@ -10,8 +10,8 @@ that the server is in, how long the stop can take that the first signal orders, 
 Python does hear, it says by ``bound()`` how long it takes from then on.
 
 When the time is over, and at the third signal, the thread ends the process: it removes the unix sockets that are ours
-(``own_sockets``), has ``faulthandler`` write the stacks of all threads, writes the report that was rendered beforehand
-(``draft``), and leaves by ``_exit``. The stacks are written by a thread of their own that is not waited for without
+(``own_sockets``), has ``faulthandler`` write the stacks of all threads, has the workers of a parent write theirs and
+kills them (``own_children``), writes the report that was rendered beforehand (``draft``), and leaves by ``_exit``. The stacks are written by a thread of their own that is not waited for without
 limit: reading the stacks of threads that run can crash, and a full pipe would block.
 
 Two services more. A signal that Python has not heard of after a moment may have come just before a call that blocks:
@@ -23,20 +23,20 @@ All functions may be called from any thread, also inside a handler in Python; wi
 """
 
 cimport cython
-from libc.errno cimport EINTR, ENOENT, errno
 from libc.math cimport INFINITY
 from libc.signal cimport SIGSEGV, raise_
 from libc.stdint cimport uint64_t
-from libc.stdio cimport rename, snprintf
+from libc.stdio cimport snprintf
 from libc.string cimport memset
-from posix.stat cimport S_ISREG, fstat, lstat, stat, struct_stat
-from posix.types cimport mode_t
-from posix.unistd cimport _exit, close, geteuid, getpid, read, unlink, write
+from posix.stat cimport lstat, struct_stat
+from posix.types cimport pid_t
+from posix.unistd cimport _exit, close, getpid, getppid, read, unlink, write
 
 import os
 import signal
 
 from lastcall.drain.escalation cimport Asked, asked_nothing, press
+from lastcall.server.replacing cimport write_file
 from lastcall.server.sigaction cimport (
     SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, Caught, Disposition, c_sigaction, call_python_again, caught_so_far, monotonic,
     next_caught, pthread_sigmask, pthread_t, ring, set_doorbell, sigaddset, sigemptyset, sigfillset, sigset_t, unheard,
@@ -55,6 +55,8 @@ cdef extern from "pthread.h" nogil:
 
 cdef extern from "signal.h" nogil:
     const int SIGBUS
+    const int SIGKILL
+    int kill(pid_t pid, int signum)
 
 cdef extern from "poll.h" nogil:
     cdef struct pollfd:
@@ -64,13 +66,6 @@ cdef extern from "poll.h" nogil:
     int POLLIN
     int POLLOUT
     int poll(pollfd* fds, unsigned long n, int milliseconds)
-
-cdef extern from "fcntl.h" nogil:
-    int O_CLOEXEC, O_CREAT, O_EXCL, O_NOCTTY, O_NONBLOCK, O_TRUNC, O_WRONLY
-    int open(const char* path, int flags, ...)
-
-cdef extern from "sys/stat.h" nogil:
-    int fchmod(int fd, mode_t mode)
 
 cdef extern from * nogil:
     """
@@ -84,12 +79,14 @@ cdef extern from * nogil:
 
 cdef enum:
     SOCKETS = 32        # unix sockets that are remembered
+    CHILDREN = 4096
     REMINDERS = 3       # times that the main thread is interrupted for one signal
 
 cdef double LOOK = 0.25         # seconds between two looks at the clock while there is a deadline
 cdef double STOOD_STILL = 1.0   # more than so many between two looks: the process did not run
 cdef double REMINDER = 0.1      # seconds in which Python hears of a signal, unless something keeps it from that
 cdef double STACKS = 1.0        # at most so many for the stacks
+cdef double THEIR_STACKS = 0.3  # and for those of the children, which run while they are waited for
 
 BLOCKED_START = 0.5
 """Seconds after a stop order in which a start-up that does not block has let the event loop turn."""
@@ -100,6 +97,10 @@ cdef struct Socket:
     const char* path
     uint64_t device
     uint64_t inode
+
+cdef struct Child:
+    pid_t pid
+    bint has_stacks     # it writes its stacks when it is asked to, by the signal that we use ourselves
 
 cdef struct Plan:
     double first        # seconds from a first signal to the end; infinity: it sets no deadline
@@ -124,6 +125,8 @@ cdef struct Watch:
     double stood_still      # until when the process stood still, last; 0: it never did
     Socket sockets[SOCKETS]
     int count
+    Child children[CHILDREN]
+    int child_count
     const char* path        # of the report; NULL: none
     const char* fresh
     const char* document    # without its end, which says how the process ended
@@ -131,6 +134,7 @@ cdef struct Watch:
     int output              # the descriptor of standard error, or -1
     int stacks              # the signal that has the stacks written; 0: none
     void* stacks_handler
+    int parent              # while this is our parent, signals are its affair; 0: we have none who wants that
     bint stopping
 
 cdef Watch watch
@@ -140,6 +144,7 @@ cdef int running = 0            # the process whose watchdog runs
 cdef int bell[2]
 cdef int SIGINT_ = signal.SIGINT
 cdef int SIGQUIT_ = signal.SIGQUIT
+cdef int SIGTERM_ = signal.SIGTERM
 cdef int dumped = 0
 cdef int finishing = 0
 cdef int leaving = 0            # once it is certain: the exit code, the outcome, and since when
@@ -187,6 +192,8 @@ cdef void hear() noexcept nogil:
         watch.latest = caught.when
         watch.reminders = 0
         before = watch.asked.level
+        if is_parents_affair(caught.signum):
+            continue
         if not press(&watch.asked, caught.when, 2 if caught.signum == SIGQUIT_ else 1):
             continue
         if watch.ordered == 0:
@@ -202,6 +209,14 @@ cdef void hear() noexcept nogil:
                 caught.when + (watch.plan.interrupt if caught.signum == SIGINT_ else watch.plan.first),
                 watch.plan.code,
             )
+
+
+@cython.linetrace(False)
+cdef bint is_parents_affair(int signum) noexcept nogil:
+    """Whether a signal does not count: a worker is stopped by its parent's orders, as long as that lives."""
+    if watch.parent == 0 or getppid() != watch.parent:
+        return False
+    return not (watch.plan.starting and signum == SIGTERM_)
 
 
 @cython.linetrace(False)
@@ -283,11 +298,27 @@ cdef void leave(int code, const char* outcome, const char* words, double now) no
             if load(&dumped):
                 break
             poll(NULL, 0, 10)
+    kill_children()
     finish()
 
 
 @cython.linetrace(False)
+cdef void kill_children() noexcept nogil:
+    """Have the children write their stacks, then kill them. None is reaped before it is taken from the list."""
+    cdef int i
+    cdef bint asked = False
+    for i in range(watch.child_count):
+        if watch.children[i].has_stacks and watch.stacks > 0:
+            asked |= kill(watch.children[i].pid, watch.stacks) == 0
+    if asked:
+        poll(NULL, 0, <int>(THEIR_STACKS * 1000))
+    for i in range(watch.child_count):
+        kill(watch.children[i].pid, SIGKILL)
+
+
+@cython.linetrace(False)
 cdef void on_crash(int signum) noexcept nogil:
+    kill_children()
     finish()
 
 
@@ -336,97 +367,15 @@ cdef void* write_stacks(void* argument) noexcept nogil:
     return NULL
 
 
-# -- a file that is replaced -------------------------------------------------------------------------------------------
-
-
-@cython.linetrace(False)
-cdef int write_file(
-    const char* path, const char* fresh, const char* first, size_t first_size, const char* second, size_t second_size
-) noexcept nogil:
-    """See ``replace_file``; the number of the error, or 0."""
-    cdef struct_stat found, output
-    cdef int fd = -1
-    cdef bint there = stat(path, &found) == 0
-    cdef int error
-    # Our own output: /dev/stdout, say. A file that it goes to is neither cut off nor replaced, and there is one offset
-    # for all that is written to it, which another open() would not share.
-    if there and S_ISREG(found.st_mode):
-        for fd in range(1, 3):
-            if fstat(fd, &output) == 0 and output.st_dev == found.st_dev and output.st_ino == found.st_ino:
-                return write_all(fd, first, first_size) or write_all(fd, second, second_size)
-        fd = -1
-    there = lstat(path, &found) == 0
-    if not there and errno != ENOENT:
-        return errno
-    # Not a link, which somebody has made on purpose. Nor what has other names, or is owned by somebody else: the new
-    # file would be one of its own.
-    if not there or (S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == geteuid()):
-        unlink(fresh)
-        fd = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
-        if fd < 0 and not there:
-            return errno
-    if fd >= 0:
-        if there:
-            fchmod(fd, found.st_mode & 0o7777)
-        error = write_all(fd, first, first_size) or write_all(fd, second, second_size)
-        if close(fd) != 0 and error == 0:
-            error = errno
-        if error == 0 and rename(fresh, path) != 0:
-            error = errno
-        if error != 0:
-            unlink(fresh)
-        if error == 0 or not there:
-            return error
-    # Not waiting: a named pipe that nobody reads must not hold the stop.
-    fd = open(path, O_WRONLY | O_TRUNC | O_NONBLOCK | O_CLOEXEC | O_NOCTTY)
-    if fd < 0:
-        return errno
-    error = write_all(fd, first, first_size) or write_all(fd, second, second_size)
-    if close(fd) != 0 and error == 0:
-        error = errno
-    return error
-
-
-@cython.linetrace(False)
-cdef int write_all(int fd, const char* data, size_t size) noexcept nogil:
-    cdef Py_ssize_t sent
-    while size > 0:
-        sent = write(fd, data, size)
-        if sent < 0:
-            if errno == EINTR:
-                continue
-            return errno
-        data += sent
-        size -= <size_t>sent
-    return 0
-
-
-def replace_file(bytes path, bytes fresh, bytes document):
-    """Write ``document`` to ``path``; raises OSError.
-
-    A file appears whole or not at all, also where it takes the place of an earlier one: it is written as ``fresh``,
-    beside it, and renamed. What cannot be replaced so (a device, a pipe, a link, a file of somebody else's) is written
-    in place, without waiting for a reader. To a file that is this process's own output one more line is written.
-    """
-    cdef int error
-    cdef const char* where = path
-    cdef const char* beside = fresh
-    cdef const char* data = document
-    cdef size_t size = len(document)
-    with nogil:
-        error = write_file(where, beside, data, size, NULL, 0)
-    if error != 0:
-        raise OSError(error, os.strerror(error))
-
-
 # -- told by Python ----------------------------------------------------------------------------------------------------
 
 
-def start(int stderr, int stacks):
+def start(int stderr, int stacks, int parent=0):
     """Start the watchdog; only signals count that come from now on.
 
     ``stderr``: the descriptor for what it has to say, or -1. ``stacks``: the signal for which ``faulthandler`` was
-    registered, or 0. Raises OSError where the system gives no thread.
+    registered, or 0. ``parent``: while this process is our parent, signals do not count, but for a SIGTERM in the start.
+    Raises OSError where the system gives no thread.
     """
     global running
     cdef sigset_t every, before
@@ -446,6 +395,7 @@ def start(int stderr, int stacks):
     watch.plan.code = watch.code = 1
     watch.output = stderr
     watch.stacks = stacks
+    watch.parent = parent
     if stacks > 0 and c_sigaction(stacks, NULL, &found) == 0:
         watch.stacks_handler = <void*>found.sa_handler
     pthread_mutex_init(&lock, NULL)
@@ -499,6 +449,16 @@ def plan(double first, double interrupt, double second, *, double restart, int c
         ring(bell[1])
 
 
+def begin_anew():
+    """The start is over, and signals mean something else: those that came in it have been answered, or were no orders."""
+    if running == getpid():
+        pthread_mutex_lock(&lock)
+        asked_nothing(&watch.asked)
+        watch.deadline = INFINITY
+        watch.ordered = watch.looked = 0
+        pthread_mutex_unlock(&lock)
+
+
 def leaves_at_second():
     """Whether it ends the process at a second signal, as in the start."""
     cdef bint found = False
@@ -550,8 +510,25 @@ def own_sockets(files):
     _kept["sockets"] = kept
 
 
+def own_children(children):
+    """The processes to kill with this one: (pid, whether it has registered its stacks by the signal of ``start()``).
+
+    A child must be taken from the list before it is reaped, lest its number be somebody else's when it comes to that.
+    """
+    if running != getpid():
+        return
+    kept = list(children)[:CHILDREN]
+    pthread_mutex_lock(&lock)
+    watch.child_count = 0
+    for pid, has_stacks in kept:
+        watch.children[watch.child_count].pid = pid
+        watch.children[watch.child_count].has_stacks = has_stacks
+        watch.child_count += 1
+    pthread_mutex_unlock(&lock)
+
+
 def draft(bytes path, bytes fresh, bytes document):
-    """The report to write if it comes to that: ``replace_file``'s arguments.
+    """The report to write if it comes to that: ``replacing.replace_file``'s arguments.
 
     ``document`` is a JSON object without its closing brace and without ``outcome``, ``exit_code`` and ``seconds``,
     which the watchdog adds.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lastcall.drain.ladder import State
     from lastcall.drain.report import StopReport
     from lastcall.net.driver import Driver
-    from lastcall.net.listener import Listener
+    from lastcall.server.doors import Doors
 
 
 class Work(Record):
@@ -23,7 +23,7 @@ class Work(Record):
     driver: Driver
     service: HTTPService
     lifespan: Lifespan
-    listeners: list[Listener]
+    doors: Doors
 
 
 class Callbacks(Record):

@@ -126,14 +126,15 @@ CATALOGUE: Final[Mapping[str, Entry]] = {
     "service-type": Entry(
         "The host",
         _ERROR,
-        "`Type=` waits for what the server does not do (`notify`, `forking`, `oneshot`), or `WatchdogSec` for "
-        "messages that it does not send.",
+        "`Type=` waits for what the server does not do (`forking`, `oneshot`; `notify` with another server than "
+        "lastcall and gunicorn), or `WatchdogSec` for messages that it does not send (another than lastcall).",
         "`Type=exec`, without `WatchdogSec`",
     ),
     "restart": Entry(
         "The host",
         _WARNING,
-        "The unit would not start the server again after a crash, or after `--limit-max-requests`, which ends with 0.",
+        "The unit would not start the server again after a crash, or after `--limit-max-requests`, which without a "
+        "parent ends with 0.",
         "`Restart=on-failure`, `Restart=always`",
     ),
     "readiness": Entry(

@@ -130,7 +130,8 @@ def server_of(config: Config, where: str, app: str) -> Server:
         backlog=options.net.backlog,
         limit_concurrency=options.http.limit_concurrency,
         limit_connections=options.net.limit_connections,
-        limit_max_requests=options.http.limit_max_requests,
+        # Under a parent the limit is a worker's, whose successor comes first: the service goes on.
+        limit_max_requests=None if options.workers.supervised else options.http.limit_max_requests,
         lifespan=options.app.lifespan,
         health_path=options.http.health_path,
         loopback=bool(tcp) and len(tcp) == len(options.net.binds) and all(map(_is_loopback, tcp)),
@@ -154,4 +155,8 @@ def _missing_extras(options: ServerOptions) -> tuple[tuple[str, str], ...]:
         wanted.append(("--env-file", "dotenv", "dotenv"))
     if isinstance(options.log.config, str) and options.log.config.endswith((".yaml", ".yml")):
         wanted.append((f"--log-config {options.log.config}", "yaml", "yaml"))
+    if options.reload.wanted:
+        wanted.append(("--reload", "watchfiles", "reload"))
+    if options.process.title is not None:
+        wanted.append(("--proc-title", "setproctitle", "proctitle"))
     return tuple((flag, extra) for flag, module, extra in wanted if importlib.util.find_spec(module) is None)

@@ -15,8 +15,10 @@ FEW: Final = 1024
 """A soft limit below this one is low for a server."""
 ENOUGH: Final = 65536
 DEFAULT_BACKLOG: Final = 2048
-NOTIFIES: Final = frozenset({"gunicorn"})
+NOTIFIES: Final = frozenset({"gunicorn", "lastcall"})
 """Servers that tell systemd when they are ready."""
+BEATS: Final = frozenset({"lastcall"})
+"""Servers that tell systemd again and again that they live."""
 
 
 def commands(facts: Facts) -> Iterator[Finding]:
@@ -41,7 +43,7 @@ def commands(facts: Facts) -> Iterator[Finding]:
 
 
 def service_type(facts: Facts) -> Iterator[Finding]:
-    """What systemd waits for, and lastcall does not do."""
+    """What systemd waits for, and the server does not do."""
     for deployment in facts.deployments:
         service = deployment.service
         if service is None:
@@ -59,7 +61,8 @@ def service_type(facts: Facts) -> Iterator[Finding]:
             text = f"Type={service.type} waits for {what}: the start of the unit times out, or never completes."
             fix = "Let the unit count as started when the process is."
             yield Finding("service-type", Severity.ERROR, deployment.where, text, fix, ("Type=exec",))
-        if 0 < service.watchdog < math.inf:
+        beats = deployment.launch is not None and deployment.launch.server in BEATS
+        if 0 < service.watchdog < math.inf and not beats:
             text = (
                 f"WatchdogSec={service.watchdog:g} s kills a service that sends no WATCHDOG=1, and this one sends none."
             )

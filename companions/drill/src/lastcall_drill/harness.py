@@ -46,8 +46,8 @@ class Start(TypedDict, total=False):
     """How to start a server.
 
     ``grace`` is in seconds. ``startup`` and ``shutdown`` are how the lifespan misbehaves, see the subject application;
-    ``path`` is that of a unix socket; ``ready=False`` does not wait for a first answer. The others are options of
-    ``servers.toml``.
+    ``path`` is that of a unix socket; ``ready=False`` does not wait for a first answer. ``editable``: the application
+    is a copy, whose code :meth:`Harness.edit` changes. The others are options of ``servers.toml``.
     """
 
     grace: int
@@ -60,6 +60,7 @@ class Start(TypedDict, total=False):
     startup: str
     shutdown: str
     ready: bool
+    editable: bool
 
 
 class Harness:
@@ -112,6 +113,7 @@ class Harness:
         given |= {name: asked[name] for name in ("workers", "max_requests") if name in asked}
         if how.get("reload", False):
             given["reload"] = True
+        if _copied(how):
             shutil.copytree(SUBJECT / "drill_subject", self.directory / "drill_subject")
         self._path = how.get("path")
         argv = self.target.command(app=APP, port=self.port, path=self._path, given=given)
@@ -133,12 +135,19 @@ class Harness:
             pause(POLL)
         raise DrillError(f"the server answered no request within {within:g} s:\n{self.server.tail()}")
 
+    def edit(self, code: str) -> None:
+        """Append ``code`` to the application's module of routes: atomically, as a deploy or an editor writes it."""
+        file = self.directory / "drill_subject" / "routes.py"
+        changed = file.with_suffix(".new")
+        changed.write_text(f"{file.read_text('utf-8')}\n\n{code}", encoding="utf-8")
+        changed.replace(file)
+
     def _environment(self, how: Start) -> dict[str, str]:
         names = list(os.environ)  # at once: other threads may change it, and items() would not have that
         inherited = {name: os.environ.get(name, "") for name in names if not name.startswith(_QUIET)}
         # What the user's own Python is to find must not get into environments of ours.
         own = bool(self.target.asked.command) or self.target.python == Path(sys.executable)
-        search = [str(self.directory if how.get("reload") else SUBJECT), os.environ.get("PYTHONPATH", "") * own]
+        search = [str(self.directory if _copied(how) else SUBJECT), os.environ.get("PYTHONPATH", "") * own]
         return {
             **inherited,
             "PYTHONPATH": os.pathsep.join(filter(None, search)),
@@ -292,6 +301,16 @@ class Harness:
             raise DrillError(f"the application did not come to {' '.join(filter(None, (what, who, detail)))!r}")
         return event
 
+    def workers_started(self) -> set[int]:
+        """Process ids of the workers in which the application's lifespan.startup has ended, so far."""
+        return {int(event.who.rpartition("-")[2]) for event in self.events("ready")}
+
+    def must_start_workers(self, count: int, within: float = READY) -> None:
+        """Wait until ``count`` workers have started: the first answer is of one of them. Raises DrillError."""
+        if not self.wait_for(lambda: len(self.workers_started()) >= count, within):
+            started = len(self.workers_started())
+            raise DrillError(f"{started} of {count} workers have started within {within:g} s:\n{self.server.tail()}")
+
     def wait_for(self, look: Callable[[], Any], within: float) -> Any:
         """Look until it is true, or the time is over. Returns what was seen last."""
         until = time.monotonic() + min(self.long(within), self._left())
@@ -321,6 +340,10 @@ class Harness:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _copied(how: Start) -> bool:
+    return how.get("reload", False) or how.get("editable", False)
 
 
 def resets(clients: Iterable[HTTPClient]) -> list[str]:

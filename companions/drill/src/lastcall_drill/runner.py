@@ -38,6 +38,9 @@ FEATURES: Final = {
     "keep_alive": "an option for the keep-alive timeout",
     "max_requests": "recycling of workers",
     "reload": "a reloader",
+    "restart": "a signal that replaces its workers",
+    "scale": "signals for more workers and fewer",
+    "upgrade": "a signal that upgrades the server itself",
 }
 
 

@@ -124,8 +124,10 @@ class Target(Record):
 
         ``given`` are values of options by name; those that it has no option for are left out.
         """
-        values = {"python": self.python, "app": app, "port": port, "path": path, **(given or {})}
         program = self.program
+        # Beside the interpreter of an environment are its commands.
+        values = {"python": self.python, "script": self.python.with_name(program.name), "app": app}
+        values |= {"port": port, "path": path, **(given or {})}
         parts = [program.command, program.unix if path is not None else program.tcp]
         parts += [words for name, words in program.options.items() if name in (given or {})]
         return [_filled(word, values) for part in parts for word in shlex.split(part)]

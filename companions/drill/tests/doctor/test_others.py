@@ -127,3 +127,22 @@ def test_the_command_needs_no_lastcall(tmp_path: Path) -> None:
     assert done.stdout.startswith("error stop-timeout: app.service\n")
     told = subprocess.run([*command, "--help"], cwd=tmp_path, capture_output=True, text=True, timeout=20, check=True)
     assert "None: lastcall is not installed here. pip install lastcall" in " ".join(told.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("command", "found"),
+    [
+        ("uvicorn a:b --timeout-graceful-shutdown 20", True),
+        ("hypercorn a:b", True),
+        ("gunicorn a:b -k uvicorn.workers.UvicornWorker", False),
+    ],
+)
+def test_who_says_that_it_is_ready(tmp_path: Path, command: str, found: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "UNIT", UNIT.replace("Type=exec", "Type=notify"))
+    assert ("service-type" in find(tmp_path, command)) is found
+
+
+def test_who_says_that_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "UNIT", UNIT.replace("Type=exec", "Type=exec\nWatchdogSec=30"))
+    for command in ("uvicorn a:b", "gunicorn a:b"):
+        assert find(tmp_path, command)["service-type"]["lines"] == ["WatchdogSec=0"]

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lastcall.base.options import ServerOptions
-from lastcall.server.server import RESERVED_DESCRIPTORS
+from lastcall.server.parts import RESERVED_DESCRIPTORS
 from lastcall_doctor import facts_manifest, facts_proxy, facts_unit, rules_host
 from lastcall_doctor.facts import Deployment, Launch, Proxy, UnreadableError
 from lastcall_doctor.facts_proxy import parse_nginx, read_proxy, routes_for

@@ -183,9 +183,7 @@ WRONG = [
     (UNIT, "KillMode=mixed\n", "", "kill-mode", "note", "KillMode=mixed"),
     (UNIT, "KillMode=mixed", "KillMode=process", "kill-mode", "warning", "KillMode=mixed"),
     (UNIT, "KillMode=mixed", "KillMode=none", "kill-mode", "error", "KillMode=mixed"),
-    (UNIT, "Type=exec", "Type=notify", "service-type", "error", "Type=exec"),
     (UNIT, "Type=exec", "Type=forking", "service-type", "error", "Type=exec"),
-    (UNIT, "Type=exec", "Type=exec\nWatchdogSec=30", "service-type", "error", "WatchdogSec=0"),
     (UNIT, "Restart=on-failure\n", "", "restart", "warning", "Restart=on-failure"),
     (UNIT, EXEC, f"{EXEC} --limit-max-requests 9", "restart", "warning", "Restart=always"),
     (UNIT, "LimitNOFILE=65536", "LimitNOFILE=512:4096", "descriptors", "warning", "LimitNOFILE=65536"),
@@ -282,6 +280,17 @@ def test_a_stop_without_limit_where_nothing_kills(doctor: Doctor) -> None:
     (finding,) = doctor.ask("--unit", "app.service", "--timeout-graceful-shutdown", "none")
     assert finding["id"] == "stop-unbounded"
     assert finding["lines"] == ["--timeout-graceful-shutdown 20"]
+
+
+@pytest.mark.parametrize("lines", ["Type=notify\nNotifyAccess=all", "Type=notify-reload", "Type=exec\nWatchdogSec=30"])
+def test_lastcall_speaks_to_systemd(doctor: Doctor, lines: str) -> None:
+    doctor.write({"app.service": GOOD["app.service"].replace("Type=exec", lines)})
+    assert doctor.ask("--unit", "app.service") == []
+
+
+def test_under_a_parent_a_limit_of_requests_ends_no_service(doctor: Doctor) -> None:
+    doctor.write({UNIT: GOOD[UNIT].replace(EXEC, f"{EXEC} --workers 2 --limit-max-requests 9")})
+    assert doctor.ask("--unit", UNIT) == []
 
 
 def test_a_drop_in_wins(doctor: Doctor) -> None:

@@ -48,6 +48,8 @@ FAULTS = {
     "deaf": "no signal is heard",
     "quits": "it ends by itself after the first answer",
     "crash": "it ends before it listens",
+    "abrupt": "idle connections are closed at the signal, without a word",
+    "recycle-cuts": "it ends at its last request",
 }
 LIFESPAN_SECONDS = 1.0
 
@@ -64,6 +66,7 @@ class Server:
         self.connections: set[asyncio.Task[None]] = set()
         self.idle: set[asyncio.StreamWriter] = set()
         self.signals = 0
+        self.served = 0
 
     # the stop
 
@@ -96,6 +99,9 @@ class Server:
         if self.fault == "deaf-start":
             loop.add_signal_handler(signal.SIGTERM, self.heard)
         listener = await self.listen()
+        if self.options.ready_fd is not None:
+            os.write(self.options.ready_fd, b"r")
+            os.close(self.options.ready_fd)
         await self.stopping.wait()
         await self.stop(listener)
         if self.options.uds:
@@ -107,7 +113,20 @@ class Server:
             os._exit(0)
         return 1 if self.fault == "exit-code" else 0
 
+    def count(self, _: object) -> None:
+        """A worker stops after so many requests."""
+        self.served += 1
+        if self.served == self.options.max_requests:
+            if self.fault == "recycle-cuts":
+                asyncio.get_running_loop().call_later(0.01, os._exit, 0)
+            else:
+                self.stopping.set()
+
     async def listen(self) -> asyncio.Server:
+        if self.options.fd is not None:
+            return await asyncio.start_server(self.connected, sock=socket.socket(fileno=self.options.fd))
+        if self.options.reuse_port:
+            return await asyncio.start_server(self.connected, "127.0.0.1", self.options.port, reuse_port=True)
         if not self.options.uds:
             return await asyncio.start_server(self.connected, "127.0.0.1", self.options.port, backlog=200)
         listener = socket.socket(socket.AF_UNIX)
@@ -140,13 +159,16 @@ class Server:
 
     async def wait_grace(self) -> None:
         end = time.monotonic() + (3600 if self.fault == "waits-for-ever" else self.grace)
-        linger = time.monotonic() + (0 if self.fault == "half-head" else 0.3)
+        # A worker has time: another one serves meanwhile.
+        patience = 0.3 if self.options.fd is None else 2.0
+        linger = time.monotonic() + (0 if self.fault in ("half-head", "abrupt") else patience)
         while time.monotonic() < end:
             if time.monotonic() > linger and self.fault not in ("waits-for-idle", "serves-on"):
                 self.close_idle()
-            if not self.requests and not (self.connections and self.fault == "waits-for-idle") and not self.idle:
+            await asyncio.sleep(0.02)  # who was accepted just now is let in
+            held = self.connections if self.fault == "waits-for-idle" or self.options.fd is not None else ()
+            if not self.requests and not held and not self.idle:
                 return
-            await asyncio.sleep(0.02)
 
     def close_idle(self) -> None:
         for writer in self.idle:
@@ -202,6 +224,7 @@ class Server:
         if self.fault == "quits":
             task.add_done_callback(lambda _: asyncio.get_running_loop().call_later(0.1, os._exit, 7))
         task.add_done_callback(self.requests.discard)
+        task.add_done_callback(self.count)
         done = asyncio.get_running_loop().create_task(exchange.complete.wait())
         await asyncio.wait({task, done}, return_when=asyncio.FIRST_COMPLETED)
         done.cancel()
@@ -268,6 +291,10 @@ def main() -> None:
     parser.add_argument("app")
     parser.add_argument("--port", type=int)
     parser.add_argument("--uds")
+    parser.add_argument("--fd", type=int)
+    parser.add_argument("--reuse-port", action="store_true")
+    parser.add_argument("--ready-fd", type=int)
+    parser.add_argument("--max-requests", type=int)
     parser.add_argument("--grace", type=float, default=5.0)
     parser.add_argument("--fault", choices=FAULTS, default="")
     options = parser.parse_args()

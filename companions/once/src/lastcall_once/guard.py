@@ -14,7 +14,6 @@ import asyncio
 import json
 import os
 import secrets
-import socket
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import suppress
@@ -28,6 +27,7 @@ from lastcall_once.forgotten import complete_forgotten
 from lastcall_once.heartbeat import Heartbeat, RenewalThread
 from lastcall_once.late_acquires import LateAcquireCleanup, release_if_granted
 from lastcall_once.looking import still_readable
+from lastcall_once.lost_workers import is_lost, marked_unknown, name_of_this_worker
 from lastcall_once.metrics import Counters, MemoryCounters, Observer, OnceEvent
 from lastcall_once.nesting import around, is_nested
 from lastcall_once.own_task import own_task
@@ -361,7 +361,7 @@ class AsyncOnce:
         else:
             self._failed = None
             self._loop, self._pid = loop, os.getpid()
-            self._worker = os.environ.get("LASTCALL_WORKER_ID") or f"{socket.gethostname()}:{self._pid}"
+            self._worker = name_of_this_worker()
         finally:
             self._opening = None
 
@@ -476,6 +476,8 @@ class AsyncOnce:
                 attempt = replace(attempt, worker=self._worker)
             asked = True
             outcome = await self.store.acquire(attempt)
+            if await marked_unknown(self.store, attempt, outcome):
+                outcome = await self.store.acquire(attempt)
         except StoreError as exc:
             if asked and not self.fail_open:
                 self._late_acquires.start(self.store, attempt)
@@ -513,7 +515,7 @@ class AsyncOnce:
                 record = await self.store.get(key)
             except StoreError:
                 return True  # the next attempt finds out, and decides
-            if record is None or record.state is not State.LEASED:
+            if record is None or record.state is not State.LEASED or is_lost(record.worker):
                 return True
         return False
 

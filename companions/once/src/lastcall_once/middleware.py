@@ -21,7 +21,6 @@ import contextlib
 import fnmatch
 import logging
 import math
-import os
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
@@ -38,6 +37,7 @@ from lastcall_once.fingerprint import Body, fingerprint_of, hash_of_caller, pars
 from lastcall_once.heartbeat import RenewalThread
 from lastcall_once.late_acquires import LateAcquireCleanup, release_if_granted
 from lastcall_once.looking import look, still_readable
+from lastcall_once.lost_workers import marked_unknown, name_of_this_worker
 from lastcall_once.metrics import Counters, MemoryCounters, Observer, OnceEvent
 from lastcall_once.nesting import around, is_nested, was_entered, within
 from lastcall_once.own_task import own_task
@@ -255,7 +255,7 @@ class IdempotencyMiddleware:
             secrets.token_hex(16),
             self._lease,
             self._ttl,
-            os.environ.get("LASTCALL_WORKER_ID", ""),
+            name_of_this_worker(),
             fingerprint_of(scope, body, canonical_json=self._canonical_json) + context,
             on_unknown=self._on_unknown,
         )
@@ -393,7 +393,7 @@ class IdempotencyMiddleware:
 
     async def _acquire(self, attempt: Attempt) -> Outcome:
         """Make the attempt. One that the caller's cancel, or the store's failure, overtakes gives back what it got."""
-        acquiring = own_task(self._store.store.acquire(attempt))
+        acquiring = own_task(self._acquire_from_living(attempt))
         try:
             return await asyncio.shield(acquiring)
         except StoreError:
@@ -405,6 +405,13 @@ class IdempotencyMiddleware:
                 await acquiring  # as long as the store's timeout at most
                 await release_if_granted(self._store.store, attempt)
             raise
+
+    async def _acquire_from_living(self, attempt: Attempt) -> Outcome:
+        store = self._store.store
+        outcome = await store.acquire(attempt)
+        if await marked_unknown(store, attempt, outcome):
+            outcome = await store.acquire(attempt)
+        return outcome
 
     async def _wait_for(self, attempt: Attempt, notice: _Notice | None, until: float) -> Outcome:
         """Wait for the work of another to end; the outcome is IN_FLIGHT still if the time, or the drain, is first."""
@@ -419,7 +426,8 @@ class IdempotencyMiddleware:
             while True:
                 woken.clear()  # before the look: an end that comes behind it wakes
                 outcome = await self._look(attempt)
-                if outcome.verdict is Verdict.GRANTED and not _draining(notice):
+                lost = await marked_unknown(self._store.store, attempt, outcome)
+                if (lost or outcome.verdict is Verdict.GRANTED) and not _draining(notice):
                     outcome = await self._acquire(attempt)
                 left = until - loop.time()
                 if outcome.verdict is not Verdict.IN_FLIGHT or left <= 0 or _draining(notice):

@@ -1,0 +1,1 @@
+"""The parent: slots, workers, rolling reload, canary, control. It never imports the application."""
