@@ -13,6 +13,7 @@ from typing import Any, cast
 from lastcall.base.types import ASGIApp, Receive, Scope, Send
 from lastcall.config import Config
 from lastcall.server import Server, StopReport
+from testing.patience import Patience
 from testing.peer import Peer, eventually
 
 STOP_SECONDS = 10.0
@@ -60,8 +61,11 @@ class Running:
 
     def join(self, timeout: float = STOP_SECONDS) -> StopReport:
         """Wait for the end and return the report; raise what ``run()`` raised."""
+        patience = Patience(timeout)
         self.thread.join(timeout)
-        assert not self.thread.is_alive(), f"the server still runs after {timeout:g} s"
+        while self.thread.is_alive():
+            assert not patience.over, f"the server still runs after {timeout:g} s"
+            self.thread.join(0.02)
         if self.error is not None:
             raise self.error
         assert self.report is not None

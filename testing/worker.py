@@ -210,7 +210,8 @@ class WorkerProcess:
         self.channel.settimeout(SECONDS)
         data = frame(encode(message), len(descriptors))
         sent = self.channel.sendmsg([data], ancillary)
-        self.channel.sendall(data[sent:])
+        if sent < len(data):  # an empty send, too, fails where the worker has left by now
+            self.channel.sendall(data[sent:])
 
     def expect(self, kind: type[M], timeout: float = SECONDS) -> M:
         """The next message of that class; others before it are in ``said``."""
