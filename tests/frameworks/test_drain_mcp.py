@@ -71,7 +71,7 @@ def test_with_sessions_a_tool_call_completes_and_the_channel_ends_before_the_dis
         report = server.stopped()
     assert (report["in_flight"]["stream"], report["cut"]) == (2, [])
     assert report["finished"] == sum(report["in_flight"].values()) + report["arrived"]
-    assert 1.2 <= report["phases"]["DRAINING"]  # and not until the disconnect: nothing was cut
+    assert report["phases"]["DRAINING"] >= 1.2  # and not until the disconnect: nothing was cut
     assert report["seconds"] < 4
 
 
