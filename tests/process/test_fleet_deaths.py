@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -141,10 +142,16 @@ def test_recycling_is_successor_first_and_one_slot_at_a_time(
     with Service(tmp_path, *options, *limits) as service, service.connect() as kept, ExitStack() as stack:
         control = stack.enter_context(Peer(str(service.control)))
         seen: set[int] = set()
+
+        def rows_of_slots() -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = json.loads(control.get("/status").body)["slots"]
+            return found
+
+        eventually(lambda: all(row["worker"] is not None for row in rows_of_slots()))  # the first was enough to begin
         while len(seen) < slots + 3:
             for _ in range(5):
                 seen |= {int(kept.get("/pid").body), int(service.ask("/pid"))}
-            rows = json.loads(control.get("/status").body)["slots"]
+            rows = rows_of_slots()
             assert len(rows) == slots
             assert all(row["worker"] is not None for row in rows), "a slot is never without its worker"
             assert sum(row["successor"] is not None for row in rows) <= 1, "never two slots at once"
