@@ -298,6 +298,20 @@ def test_a_successor_that_does_not_accept_replaces_nobody() -> None:
     assert any("slot 0" in line and "worker 3" in line for line in world.status["degraded"])
 
 
+def test_a_newer_change_keeps_who_may_accept_already_from_a_slot_that_has_nobody() -> None:
+    world = World(FleetPolicy(count=1, development=True))
+    world.reload(development=True)
+    new = world.sims[2]
+    while not (new.pending and isinstance(new.pending[0], on.AcceptsNow)):
+        world.deliver(new) if new.pending else world.boot(new)
+    mark = world.mark()
+    request = world.reload(development=True)
+    assert world.since(mark, do.Retire) == []
+    world.settle()
+    assert world.answers[request].ok
+    assert [one.worker for one in world.since(mark, do.Retire)] == [2]
+
+
 def test_a_reload_brings_the_new_options_and_the_number_of_workers_if_it_was_changed() -> None:
     world = service(count=2)
     world.scale(3)
