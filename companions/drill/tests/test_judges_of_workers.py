@@ -21,6 +21,7 @@ FAULTS = [
         "workers-reload-kept-alive",
         (
             "requests had no answer; the first: the connection was closed",
+            "requests had no answer; the first: the connection was reset",
             "a kept-alive connection was closed without Connection: close",
         ),
     ),
