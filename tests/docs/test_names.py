@@ -51,6 +51,7 @@ FOREIGN |= {
     "--from",
     "--build-context",
 }  # pip, docker build
+PEERS = "uvicorn|granian|peregrine|h2corn|hypercorn|gunicorn|daphne"
 NOT_OURS = {"bench/README.md", "CONTRIBUTING.md", "docs/reference/drill-cards-evidence.md"}
 OURS = [one for one in PAGES if str(one) not in NOT_OURS]
 
@@ -58,7 +59,7 @@ OURS = [one for one in PAGES if str(one) not in NOT_OURS]
 @pytest.mark.parametrize("one", OURS, ids=str)
 def test_every_option_that_is_named_exists(one: Page) -> None:
     for code in one.code:
-        if re.match(r"(bench/run\.py|(python -m )?(uvicorn|granian|peregrine|h2corn|hypercorn|gunicorn|daphne)) ", code):
+        if re.match(rf"(bench/run\.py|(python -m )?({PEERS})) ", code):
             continue  # the benchmark's own, and a peer's command line in its tables and the drill's
         named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", code))
         assert named <= FLAGS | FOREIGN, f"{one}: {code}"
