@@ -38,6 +38,9 @@ PRIVATE_BACKLOG = 16
 
 GENERATIONS_KEPT = 3
 
+IN_TIME = 0.4
+"""Seconds since the last heartbeat within which another one is not due yet, or has hardly been."""
+
 DEAD_KEPT = 256
 """Workers that have died, of which those that come later are told."""
 
@@ -64,6 +67,7 @@ class Worker:
         self.path = path  # of its private socket
         self.name = ""  # LASTCALL_WORKER_ID
         self.rss = 0
+        self.late = True  # with its last heartbeat, at the last look; nobody has looked yet
         self.hello = False  # it runs our code, and has registered its stacks
         self.accepts = False  # from anything but its private socket
         self.reason = ""  # why its start failed
@@ -76,6 +80,11 @@ class Worker:
     def pid(self) -> int:
         """Its process number, its own until it is reaped; 0 before it is started."""
         return 0 if self.process is None else self.process.pid
+
+    def beat_is_news(self, age: float) -> bool:
+        """Whether its last heartbeat, ``age`` seconds ago, is late, or the one at the last look was."""
+        was_late, self.late = self.late, age > IN_TIME
+        return self.late or was_late
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         """Tell it something; nothing where it is gone. Raises OSError where no descriptor is free for a copy."""
@@ -185,16 +194,20 @@ class Workers:
                 worker.process.look()
 
     def measure(self, now: float, *, memory: bool) -> list[tuple[int, float, int]]:
-        """Of each that has begun to beat: its number, the seconds since the last beat, the bytes that it holds.
+        """Of each that is news: its number, the seconds since its last beat, the bytes that it holds.
 
-        ``memory``: look at these, too; else they are what they were.
+        ``memory``: look at these, too, and tell of all; else they are what they were, and a worker that beats in time,
+        and did at the last look, is no news: an idle service costs its parent nothing that can be measured.
         """
         found = []
         for worker in self:
             age = self.beats.age(worker.place, now)
-            if age is not None:
-                if memory:
-                    worker.rss = resident(worker.pid)
+            if age is None:
+                continue
+            news = worker.beat_is_news(age)
+            if memory:
+                worker.rss = resident(worker.pid)
+            if memory or news:
                 found.append((worker.number, age, worker.rss))
         return found
 
