@@ -66,11 +66,13 @@ AGREEMENTS = st.builds(
     client_bits=st.integers(9, 15),
     server_no_takeover=st.booleans(),
     client_no_takeover=st.booleans(),
-    told_client_bits=st.just(True),  # noqa: FBT003
+    told_client_bits=st.just(True),
 )
 
 
-@given(AGREEMENTS, st.lists(st.text(max_size=200) | st.binary(max_size=2000), min_size=1, max_size=5), st.integers(1, 99))
+@given(
+    AGREEMENTS, st.lists(st.text(max_size=200) | st.binary(max_size=2000), min_size=1, max_size=5), st.integers(1, 99)
+)
 def test_wsproto_and_we_understand_each_other(agreement: Agreement, messages: list[str | bytes], step: int) -> None:
     extension = PerMessageDeflate(client_no_context_takeover=False, server_no_context_takeover=False)
     extension.finalize(agreement.header.decode())

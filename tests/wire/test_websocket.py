@@ -20,7 +20,11 @@ def masked(opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0, key: 
     first = opcode | (0x80 if fin else 0) | rsv
     n = len(payload)
     length = (
-        bytes([0x80 | n]) if n < 126 else b"\xfe" + struct.pack("!H", n) if n < 65536 else b"\xff" + struct.pack("!Q", n)
+        bytes([0x80 | n])
+        if n < 126
+        else b"\xfe" + struct.pack("!H", n)
+        if n < 65536
+        else b"\xff" + struct.pack("!Q", n)
     )
     return bytes([first]) + length + key + bytes(byte ^ key[i % 4] for i, byte in enumerate(payload))
 
@@ -47,7 +51,7 @@ MESSAGES = st.one_of(
 
 @given(st.lists(MESSAGES, max_size=6), st.integers(1, 400), st.randoms(use_true_random=False))
 def test_what_wsproto_sends_is_what_comes_however_it_is_split(messages: list, size: int, random: object) -> None:
-    """wsproto's client is the oracle: it masks with keys of its own, and cuts messages into frames where it is told to."""
+    """wsproto's client is the oracle: it masks with keys of its own, and cuts messages where it is told to."""
     client = FrameProtocol(client=True, extensions=[])
     data, expected = b"", []
     for kind, payload in messages:
@@ -76,7 +80,9 @@ def test_what_we_send_is_what_wsproto_reads(payload: bytes, opcode: int) -> None
     if opcode == 1:
         payload = payload.decode("latin-1").encode()
     client = FrameProtocol(client=True, extensions=[])
-    client.receive_bytes(encode_frame(opcode, payload) + encode_frame(9, b"?") + encode_frame(8, encode_close(1012, "é")))
+    client.receive_bytes(
+        encode_frame(opcode, payload) + encode_frame(9, b"?") + encode_frame(8, encode_close(1012, "é"))
+    )
     *parts, ping, close = list(client.received_frames())
     text = "" if opcode == 1 else b""
     assert text.__class__().join(part.payload for part in parts) == (payload.decode() if opcode == 1 else payload)

@@ -47,6 +47,18 @@ class HTTPOptions(Record):
     health_path: str = ""  # "": off; else it begins with "/" and does not end with one
 
 
+class WebSocketOptions(Record):
+    """WebSockets (package ``connection``). Sizes are bytes, times seconds; ``inf`` means never."""
+
+    max_size: int = 16 * 1024 * 1024
+    max_queue: int = 32
+    max_queue_size: int = 16 * 1024 * 1024
+    ping_interval: float = 20.0
+    ping_timeout: float = 20.0
+    handshake_timeout: float = 10.0
+    per_message_deflate: bool = True
+
+
 class BindSpec(Record):
     """One listener. ``kind`` is ``tcp`` (host, port), ``unix`` (path, mode) or ``fd`` (fd).
 
@@ -165,6 +177,7 @@ class ServerOptions(Record):
 
     app: AppOptions = AppOptions()
     http: HTTPOptions = HTTPOptions()
+    websockets: WebSocketOptions | None = WebSocketOptions()  # None: they are not spoken
     net: NetOptions = NetOptions()
     stop: StopOptions = StopOptions()
     log: LogOptions = LogOptions()

@@ -19,6 +19,7 @@ from lastcall.base.options import (
     ReloadOptions,
     ServerOptions,
     StopOptions,
+    WebSocketOptions,
     WorkerOptions,
 )
 from lastcall.base.record import Record, replace
@@ -289,6 +290,7 @@ def _server_options(app: object, values: Mapping[str, Any]) -> ServerOptions:
                 ),
             ),
         ),
+        websockets=_websockets(values),
         net=NetOptions(binds=_binds(values), **_pick(values, ("backlog", "driver", "limit_connections"))),
         stop=StopOptions(
             graceful=values["timeout_graceful_shutdown"],
@@ -338,6 +340,22 @@ def _server_options(app: object, values: Mapping[str, Any]) -> ServerOptions:
         ),
         **_pick(values, ("loop", "gc_freeze", "limit_max_requests_jitter")),
     )
+
+
+def _websockets(values: Mapping[str, Any]) -> WebSocketOptions | None:
+    """None: they are not spoken."""
+    if values["ws"] == "none":
+        return None
+    names = (
+        "max_size",
+        "max_queue",
+        "max_queue_size",
+        "ping_interval",
+        "ping_timeout",
+        "handshake_timeout",
+        "per_message_deflate",
+    )
+    return WebSocketOptions(**{name: values[f"ws_{name}"] for name in names})
 
 
 def _log_config(value: object) -> object:

@@ -31,6 +31,7 @@ from lastcall.config.kinds import (
 from lastcall.config.lists import Binds, Globs, Headers
 from lastcall.config.option import Option
 from lastcall.config.unsupported import UNSUPPORTED
+from lastcall.config.websocket import WEBSOCKET
 
 __all__ = ["BUILT_IN", "GROUPS", "OPTIONS", "Option"]
 
@@ -482,4 +483,4 @@ _TABLE = (
     ),
 )
 
-OPTIONS: Final[Mapping[str, Option]] = {option.name: option for option in (*_TABLE, *FLEET, *UNSUPPORTED)}
+OPTIONS: Final[Mapping[str, Option]] = {option.name: option for option in (*_TABLE, *WEBSOCKET, *FLEET, *UNSUPPORTED)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from lastcall.config.kinds import Anything, Count, FilePath, Seconds, Size, Switch, Text
+from lastcall.config.kinds import Anything, Count, FilePath, Seconds, Switch, Text
 from lastcall.config.lists import Strings
 from lastcall.config.option import Only, Option
 
@@ -21,7 +21,6 @@ def _later(feature: str, accepted: str, *values: object) -> Only:
     return Only(values, accepted, f"{feature} comes with a later release")
 
 
-_WS = "WebSocket"
 _TLS = "TLS"
 
 UNSUPPORTED: Final = (
@@ -40,54 +39,6 @@ UNSUPPORTED: Final = (
         group="Later",
         help="HTTP/2.",
         only=_later("HTTP/2", "HTTP/1.1 only", False),
-    ),
-    Option(
-        name="ws",
-        kind=Anything(placeholder="auto|none", python_type="str | type[object]"),
-        default="auto",
-        group="Later",
-        help="WebSocket implementation.",
-        only=_later(_WS, "auto or none", "auto", "none"),
-    ),
-    Option(
-        name="ws_max_size",
-        kind=Size(),
-        default=16 * 1024 * 1024,
-        group="Later",
-        help="Size of a WebSocket message.",
-        only=_later(_WS, "16777216", 16 * 1024 * 1024),
-    ),
-    Option(
-        name="ws_max_queue",
-        kind=Count(),
-        default=32,
-        group="Later",
-        help="Waiting WebSocket messages.",
-        only=_later(_WS, "32", 32),
-    ),
-    Option(
-        name="ws_ping_interval",
-        kind=Seconds(optional=True),
-        default=20.0,
-        group="Later",
-        help="Time between two WebSocket pings.",
-        only=_later(_WS, "20", 20.0),
-    ),
-    Option(
-        name="ws_ping_timeout",
-        kind=Seconds(optional=True),
-        default=20.0,
-        group="Later",
-        help="Time for the answer to a WebSocket ping.",
-        only=_later(_WS, "20", 20.0),
-    ),
-    Option(
-        name="ws_per_message_deflate",
-        kind=Switch(form="value"),
-        default=True,
-        group="Later",
-        help="Compression of WebSocket messages.",
-        only=_later(_WS, "true", True),
     ),
     Option(
         name="proxy_headers",

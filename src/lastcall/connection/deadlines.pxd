@@ -9,7 +9,9 @@ cdef enum:
     WRITE = 3        # the client must read on
     LINGER = 4       # a connection that we have finished must go away
     DISCARD = 5      # so does one whose client goes on sending what we have answered already
-    KINDS = 6
+    WS_PING = 6      # a WebSocket is asked whether its client is there
+    WS_PONG = 7      # and something must have come
+    KINDS = 8
 
 
 cdef struct Node:

@@ -12,4 +12,6 @@ class Deadlines:
         write: float = 60.0,
         linger: float = 1.0,
         discard: float = 5.0,
+        ws_ping: float = ...,
+        ws_pong: float = ...,
     ) -> None: ...

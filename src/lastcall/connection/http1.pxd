@@ -1,5 +1,6 @@
 cimport cython
 
+from lastcall.asgi.cycle cimport AppCycle
 from lastcall.asgi.http cimport HTTPCycle
 from lastcall.asgi.scope cimport HTTPScopes
 from lastcall.connection.service cimport HTTPService
@@ -42,6 +43,7 @@ cdef class HTTP1Cycle(HTTPCycle):
     cdef long long remaining               # of a declared Content-Length
     cdef bint lost                         # the connection was closed before all of what was queued was sent
     cdef bint too_long                     # the body was longer than declared
+    cdef AppCycle upgrade                  # the run of the application that has asked for another protocol, or None
     cdef int write_head(self) except -1
     cdef int finished(self) except -1
     cdef int limit_waiting(self) except -1
@@ -64,6 +66,7 @@ cdef class HTTP1Connection(Connection):
     cdef bint uploading                    # FINISHING: what the last answer was about may still come
     cdef object client
     cdef object server
+    cdef Connection successor              # of the protocol that was agreed on, until it has the socket
     # reading
     cdef Py_ssize_t advance(self, const unsigned char* p, Py_ssize_t n) except -1
     cdef int advance_pending(self) except -1
@@ -89,3 +92,4 @@ cdef class HTTP1Connection(Connection):
     cdef int client_left(self) except -1
     cdef int cut_response(self) except -1
     cdef int record(self, HTTP1Cycle cycle) except -1
+    cdef int become_websocket(self, Connection successor) except -1

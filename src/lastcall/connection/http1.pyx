@@ -32,7 +32,7 @@ from libc.string cimport memcpy
 
 import logging
 
-from lastcall.asgi.cycle cimport HIGH_WATER
+from lastcall.asgi.cycle cimport HIGH_WATER, AppCycle
 from lastcall.asgi.http cimport HTTPCycle
 from lastcall.asgi.scope cimport HTTPScopes
 from lastcall.connection.deadlines cimport BODY, DISCARD, HEADER, KEEP_ALIVE, LINGER, WRITE, unset
@@ -311,6 +311,19 @@ cdef class HTTP1Cycle(HTTPCycle):
             self.connection = None
         return 0
 
+    # -- a handshake for another protocol, which the application answers ------------------------------------------
+
+    cdef int disconnect(self) except -1:
+        cdef AppCycle upgrade = self.upgrade
+        HTTPCycle.disconnect(self)
+        if upgrade is not None:
+            self.upgrade = None
+            upgrade.disconnect()
+        return 0
+
+    cdef int wake_sender(self) except -1:
+        return AppCycle.wake_sender(self if self.upgrade is None else self.upgrade)
+
 
 @cython.final
 cdef class HTTP1Connection(Connection):
@@ -507,8 +520,6 @@ cdef class HTTP1Connection(Connection):
         cycle.head_only = parser.method is HEAD_METHOD
         cycle.expects_continue = parser.expect_continue
         cycle.request_read = not parser.has_body
-        if parser.upgrade_websocket:
-            service.warn_websocket()
         admission = service.admit(parser.path)
         if admission == HEALTH:
             cycle.called = True
@@ -516,6 +527,10 @@ cdef class HTTP1Connection(Connection):
         if admission == REFUSE:
             cycle.called = True
             return cycle.answer_error(503)
+        if parser.upgrade_websocket and parser.minor and parser.method == "GET":
+            if service.websockets is not None:
+                return service.websockets.begin(self, cycle)
+            service.warn_websocket()
         if cycle.request_read:
             cycle.body_complete = True
             return self.start_request()
@@ -542,6 +557,8 @@ cdef class HTTP1Connection(Connection):
         cdef HTTP1Cycle cycle = self.cycle
         if self.state >= FINISHING:
             return 0
+        if self.successor is not None:
+            return self.become_websocket(self.successor)
         if self.state == EXCHANGE:
             if cycle.request_read:
                 if self.pending.end - self.pending.start > HIGH_WATER:
@@ -722,6 +739,8 @@ cdef class HTTP1Connection(Connection):
         elif self.state == EXCHANGE:
             if not self.cycle.request_read:
                 return self.client_left()      # a body cut short: no answer could be about the whole of it
+            if self.cycle.upgrade is not None:
+                return self.client_left()      # nobody waits for half of a WebSocket
             self.cycle.wake_receivers()
             if self.cycle.started:
                 self.cycle.watch_half_closed()
@@ -846,6 +865,17 @@ cdef class HTTP1Connection(Connection):
         if self.state != AWAIT_HEAD or self.advancing:     # what ``advance`` has not consumed yet is not in ``pending``
             raise RuntimeError("an exchange is under way: the socket is not free")
         self.detach(successor, unread)
+
+    cdef int become_websocket(self, Connection successor) except -1:
+        """The handshake is answered: ``successor`` gets the socket, once what has come behind the request is known."""
+        self.successor = None
+        if successor.state == CLOSED:
+            self.become(CLOSED)                # it did not live that long
+        elif self.advancing:
+            self.successor = successor
+        else:
+            self.detach(successor, bytes(self.pending))
+        return 0
 
     # -- words ----------------------------------------------------------------------------------------------------
 

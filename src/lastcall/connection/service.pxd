@@ -12,6 +12,10 @@ cdef enum Admission:
     REFUSE            # 503
 
 
+cdef class Upgrades:
+    cdef int begin(self, object connection, object exchange) except -1
+
+
 @cython.final
 cdef class HTTPService(AppRuntime):
     cdef readonly Scheduler scheduler
@@ -29,6 +33,7 @@ cdef class HTTPService(AppRuntime):
     cdef str live_path
     cdef public bint lifespan_died         # its task ended with an exception: not ready any more
     cdef bint warned_websocket
+    cdef Upgrades websockets               # None: WebSockets are not spoken
     cdef readonly ResponseCounts counts    # None: nobody wants to know
     cdef bint in_access_log
     cdef int admit(self, str path) except -1
@@ -38,3 +43,4 @@ cdef class HTTPService(AppRuntime):
     cdef int answer_health(self, HTTPCycle cycle, str path) except -1
     cdef int count(self, HTTPCycle cycle) except -1
     cdef int record(self, HTTPCycle cycle, object client, str http_version) except -1
+    cdef int record_upgrade(self, HTTPCycle cycle, object client) except -1

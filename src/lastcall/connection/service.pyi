@@ -11,6 +11,8 @@ from lastcall.drain.policy import PolicyTable
 from lastcall.notice.running import RunningTasks
 from lastcall.notice.signal import DrainSignal
 
+class Upgrades: ...
+
 @final
 class HTTPService(AppRuntime):
     scheduler: Scheduler
@@ -36,4 +38,5 @@ class HTTPService(AppRuntime):
         asgi_spec: str = "2.5",
         counts: ResponseCounts | None = None,
         access_log: bool = True,
+        websockets: Upgrades | None = None,
     ) -> None: ...

@@ -37,6 +37,14 @@ cdef enum:
     RETRY_MOST = 8000
 
 
+cdef class Upgrades:
+    """What turns connections of HTTP into those of another protocol."""
+
+    cdef int begin(self, object connection, object exchange) except -1:
+        """The head of a request that asks for it is read, and admitted: answer in the exchange, now or later."""
+        raise NotImplementedError
+
+
 @cython.final
 cdef class HTTPService(AppRuntime):
     """What all HTTP connections of one worker share. ``on_max_requests()`` is called once, at the request that reaches
@@ -45,7 +53,7 @@ cdef class HTTPService(AppRuntime):
 
     def __init__(self, app, RunningTasks tasks not None, Scheduler scheduler not None, options=None, *, state=None,
                  on_max_requests=None, context=None, signal=None, policies=None, double timeout_disconnect=3.0,
-                 str asgi_spec="2.5", ResponseCounts counts=None, bint access_log=True):
+                 str asgi_spec="2.5", ResponseCounts counts=None, bint access_log=True, Upgrades websockets=None):
         if options is None:
             options = HTTPOptions()
         AppRuntime.__init__(
@@ -66,6 +74,7 @@ cdef class HTTPService(AppRuntime):
         self.on_max_requests = on_max_requests
         self.counts = counts
         self.in_access_log = access_log
+        self.websockets = websockets
 
     # -- admission ------------------------------------------------------------------------------------------------
 
@@ -89,8 +98,8 @@ cdef class HTTPService(AppRuntime):
         if not self.warned_websocket:
             self.warned_websocket = True
             logger.warning(
-                "A client asked for a WebSocket, which this release of lastcall does not speak yet: "
-                "it is answered as plain HTTP (RFC 9110 7.8)."
+                "A client asked for a WebSocket, and gets none here: it is answered as plain HTTP (RFC 9110 7.8). "
+                "WebSockets are off with --ws none."
             )
         return 0
 
@@ -168,5 +177,15 @@ cdef class HTTPService(AppRuntime):
             self.scheduler.access.record(
                 client, cycle.method, target, http_version, cycle.head.status,
                 self.scheduler.tick() - cycle.since, cycle.body_sent, mark,
+            )
+        return 0
+
+    cdef int record_upgrade(self, HTTPCycle cycle, object client) except -1:
+        """The connection speaks another protocol from now on: tell the access log of the 101."""
+        cdef bytes target
+        if self.in_access_log and self.scheduler.access.wants():
+            target = cycle.raw_path + b"?" + cycle.query_string if cycle.query_string else cycle.raw_path
+            self.scheduler.access.record(
+                client, cycle.method, target, "1.1", 101, self.scheduler.tick() - cycle.since, 0, None,
             )
         return 0

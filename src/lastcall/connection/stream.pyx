@@ -285,8 +285,8 @@ cdef class Connection(Runnable):
         self.become(CLOSED)
         unset(&self.read_node)
         unset(&self.write_node)
+        self.scheduler.keep(self)              # a method of ours is under way, and the stream alone may hold us
         stream.connection = successor
-        self.scheduler.keep(self)              # a method of ours may still be under way
         successor.opened()
         if stream.blocked:
             self.scheduler.deadlines.set(&successor.write_node, successor, WRITE, self.scheduler.time())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -16,10 +17,11 @@ from lastcall.drain.ladder import Budgets
 if TYPE_CHECKING:
     import asyncio
 
-    from lastcall.base.options import HTTPOptions, StopOptions
+    from lastcall.base.options import HTTPOptions, StopOptions, WebSocketOptions
     from lastcall.base.sinks import AccessSink
     from lastcall.connection.service import HTTPService
     from lastcall.connection.stream import Stream
+    from lastcall.connection.websocket import WebSocketUpgrades
     from lastcall.drain.state import DrainState
     from lastcall.net.driver import Driver
     from lastcall.net.listener import Listener
@@ -51,13 +53,26 @@ def http1_protocol(service: HTTPService, listener: Listener) -> Callable[[Stream
     return lambda stream: HTTP1Connection(service, scopes, stream)
 
 
-def make_scheduler(loop: asyncio.AbstractEventLoop, http: HTTPOptions, access: AccessSink) -> Scheduler:
+def websocket_upgrades(options: WebSocketOptions | None) -> WebSocketUpgrades | None:
+    """What answers the handshakes of WebSockets; None where they are not spoken."""
+    if options is None:
+        return None
+    from lastcall.connection.websocket import WebSocketUpgrades  # noqa: PLC0415 - not with --ws none
+
+    return WebSocketUpgrades(options)
+
+
+def make_scheduler(
+    loop: asyncio.AbstractEventLoop, http: HTTPOptions, access: AccessSink, websockets: WebSocketOptions | None = None
+) -> Scheduler:
     """The scheduler of one worker's connections."""
     deadlines = Deadlines(
         header=http.timeout_header,
         body=http.timeout_body,
         keep_alive=http.timeout_keep_alive,
         write=http.timeout_write,
+        ws_ping=math.inf if websockets is None else websockets.ping_interval,
+        ws_pong=math.inf if websockets is None else websockets.ping_timeout,
     )
     return Scheduler(loop, deadlines, access, date_header=http.date_header, server_header=http.server_header)
 

@@ -43,6 +43,7 @@ from lastcall.server.parts import (
     make_driver,
     make_scheduler,
     max_requests,
+    websocket_upgrades,
 )
 from lastcall.server.report_file import ReportFile, report_file
 from lastcall.server.signals import SignalHandler, waking
@@ -467,7 +468,7 @@ class Server:
         options = self.config.options
         access = make_access_sink(options.log)
         stack.callback(access.flush)
-        scheduler = make_scheduler(asyncio.get_running_loop(), options.http, access)
+        scheduler = make_scheduler(asyncio.get_running_loop(), options.http, access, options.websockets)
         stack.callback(scheduler.close)
         service = self._make_service(app, lifespan, scheduler)
         lifespan.on_death = lambda: self._lifespan_died(service)
@@ -506,6 +507,7 @@ class Server:
             asgi_spec=self.config.options.app.asgi_spec,
             counts=ResponseCounts() if counted else None,
             access_log=not private,
+            websockets=websocket_upgrades(self.config.options.websockets),
         )
 
     def _prepare(self, listener: Listener, service: HTTPService) -> None:

@@ -26,8 +26,8 @@ TAIL = b"\x00\x00\xff\xff"
 """The end of each message, which is not sent (RFC 7692 7.2.1)."""
 
 WORTH_IT = 64
-"""Bytes of a message. A shorter one is not compressed: it seldom gets smaller, and one that was compressed must be sent so,
-since both sides' windows have it."""
+"""Bytes of a message. A shorter one is not compressed: it seldom gets smaller, and what was compressed must be sent, since
+both sides' windows have it."""
 
 MOST_FINAL = 8
 """Blocks of a message that say that they are its last. There is no reason for one."""
@@ -38,7 +38,7 @@ _NAME = re.compile(rf"\s*({_TOKEN})")
 
 
 class Agreement(Record):
-    """What both sides do (RFC 7692 7.1). Bits are of windows; ``no_takeover``: each message begins with an empty one."""
+    """What both sides do (RFC 7692 7.1): bits of the windows, and whether each message begins with an empty one."""
 
     server_bits: int = MOST_BITS
     client_bits: int = MOST_BITS
@@ -62,8 +62,10 @@ class Agreement(Record):
 
 
 def agree(values: Iterable[bytes]) -> Agreement | None:
-    """The first offer that can be accepted, of all header lines together; None: no compression. Raises ValueError for
-    what is no list of extensions (RFC 6455 9.1)."""
+    """Return what can be agreed on: the first offer that will do, of all header lines together; None: no compression.
+
+    Raises ValueError for what is no list of extensions (RFC 6455 9.1).
+    """
     for name, parameters in _offers(b",".join(values).decode("latin-1")):
         if name == "permessage-deflate" and (found := _accept(parameters)) is not None:
             return found
@@ -131,8 +133,11 @@ class Inflater:
         self._final = 0  # final blocks in this message
 
     def inflate(self, piece: bytes, limit: int) -> bytes:
-        """More of a message; b"" is its end. Raises OverflowError for more than ``limit`` bytes, which are not made, and
-        ValueError for what is not deflated. After a final block nothing may refer to what was before it."""
+        """Inflate more of a message; b"" is its end.
+
+        Raises OverflowError for more than ``limit`` bytes, which are not made, and ValueError for what is not deflated.
+        After a final block nothing may refer to what was before it.
+        """
         ends = not piece
         data = TAIL if ends else piece
         found = b""
