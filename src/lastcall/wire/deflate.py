@@ -26,8 +26,8 @@ TAIL = b"\x00\x00\xff\xff"
 """The end of each message, which is not sent (RFC 7692 7.2.1)."""
 
 WORTH_IT = 64
-"""Bytes of a message. A shorter one is not compressed: it seldom gets smaller, and what was compressed must be sent, since
-both sides' windows have it."""
+"""Bytes of a message. A shorter one is not compressed: it seldom gets smaller, and what was compressed must be sent so,
+since both sides' windows have it."""
 
 MOST_FINAL = 8
 """Blocks of a message that say that they are its last. There is no reason for one."""
