@@ -51,7 +51,7 @@ class StaticDirectories(Kind):
 
     def _pair(self, text: str) -> tuple[str, str]:
         prefix, equals, directory = text.partition("=")
-        if not equals or not directory or "\0" in directory:
+        if not equals or not prefix or not directory or "\0" in directory:
             raise UnusableValueError(self.expected, text)
         prefix = PathPrefix().convert(prefix) if prefix != "/" else ""
         if any(part in (".", "..", "") for part in prefix.split("/")[1:]):
