@@ -203,9 +203,7 @@ def test_head_and_other_methods(files: Files) -> None:
         ("lines=1-2", 200, b"0123456789", None),
     ],
 )
-def test_ranges(
-    files: Files, asked: str, status: int, body: bytes, content_range: str | None, zero_copy: bool
-) -> None:
+def test_ranges(files: Files, asked: str, status: int, body: bytes, content_range: str | None, zero_copy: bool) -> None:
     extensions = {"http.response.zerocopysend": {}} if zero_copy else {}
     got = files.get("/static/a.txt", range=asked, extensions=extensions)
     assert (got.status, got.body, got.headers.get("content-range")) == (status, body, content_range)

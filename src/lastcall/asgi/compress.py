@@ -147,9 +147,7 @@ class _Response:
         """The declared length is no longer the server's to check, so it is checked here: a cut has to look cut."""
         self._taken += len(body)
         if self._expected is not None and (self._taken > self._expected or (last and self._taken < self._expected)):
-            raise LocalProtocolError(
-                f"the response declares {self._expected} bytes of content, and has {self._taken}"
-            )
+            raise LocalProtocolError(f"the response declares {self._expected} bytes of content, and has {self._taken}")
 
 
 def _slices(body: bytes) -> Iterator[tuple[memoryview | bytes, bool]]:

@@ -221,9 +221,7 @@ def _conditions(scope: Scope, entry: _Entry) -> tuple[list[tuple[bytes, bytes]],
     if scope["method"] == "GET" and b"range" in given and _RANGE.fullmatch(given[b"range"].strip()):
         if given[b"range"].strip().rpartition(b"-")[2].strip(b"0") == b"" and b"=-" in given[b"range"]:
             headers.append((b"range", b"bytes=%d-" % (10**18)))  # the last 0 bytes: not satisfiable
-        elif b"if-range" not in given:
-            headers.append((b"range", given[b"range"].strip()))
-        elif _if_range(given[b"if-range"].strip(), entry, headers):
+        elif b"if-range" not in given or _if_range(given[b"if-range"].strip(), entry, headers):
             headers.append((b"range", given[b"range"].strip()))
     return headers, matched
 
