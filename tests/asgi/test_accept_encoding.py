@@ -37,7 +37,7 @@ spaces = st.sampled_from(["", " ", "\t", "  "])
         ("gzip;level=9", ""),
         ("not gzip", ""),
         ("gzip;q=1, gzip;q=0", ""),
-        ("gzip;q=１", ""),
+        ("gzip;q=\uff11", ""),
     ],
 )
 def test_examples(line: str, expected: str) -> None:

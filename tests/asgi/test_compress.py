@@ -194,7 +194,7 @@ def test_a_weak_tag_stays() -> None:
 
 
 def test_files_are_read_by_the_application_where_they_would_be_compressed() -> None:
-    extensions = {"http.response.pathsend": {}, "http.response.zerocopysend": {}, "tls": {}}
+    extensions: dict[str, Any] = {"http.response.pathsend": {}, "http.response.zerocopysend": {}, "tls": {}}
     assert Exchange(TEXT, extensions=extensions).scope["extensions"] == {"tls": {}}
     assert Exchange(TEXT, extensions=extensions, accept=None).scope["extensions"] == extensions
 

@@ -204,7 +204,7 @@ def test_head_and_other_methods(files: Files) -> None:
     ],
 )
 def test_ranges(files: Files, asked: str, status: int, body: bytes, content_range: str | None, zero_copy: bool) -> None:
-    extensions = {"http.response.zerocopysend": {}} if zero_copy else {}
+    extensions: dict[str, Any] = {"http.response.zerocopysend": {}} if zero_copy else {}
     got = files.get("/static/a.txt", range=asked, extensions=extensions)
     assert (got.status, got.body, got.headers.get("content-range")) == (status, body, content_range)
     assert got.headers["content-length"] == str(len(body))

@@ -1,7 +1,7 @@
 """Compression of an application's responses (``--compress``), as an ASGI application around it.
 
-It is no part of the connection: where the option is off, nothing of it is on the way of a request. What is compressed is
-decided once, by the head of the response, which waits for the first piece of its body (ASGI HTTP, "Response Start").
+It is no part of the connection: where the option is off, nothing of it is on the way of a request. What is compressed
+is decided once, by the head of the response, which waits for the first piece of its body (ASGI HTTP, "Response Start").
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Static files (``--static``), as an ASGI application around the other one.
 
-servestatic knows media types, caching headers, precompressed files and how to send a file with and without ``sendfile``.
+servestatic knows media types, caching headers, precompressed files and how to send a file, by ``sendfile`` or not.
 Which file a path means is decided here, as is what a conditional or a partial request asks for: see
 ``docs/explanation/architecture.md`` for why.
 
@@ -33,7 +33,7 @@ _ETAG: Final = re.compile(rb'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 _CONDITIONS: Final = (b"if-none-match", b"if-modified-since", b"if-range", b"range")
 
 
-class _Library(ServeStaticBase):
+class _Library(ServeStaticBase):  # type: ignore[misc]  # it has no types
     """servestatic's table of files, without its own search: that follows links in circles and stops at broken ones."""
 
     def initialize(self) -> None:
@@ -60,7 +60,7 @@ class _Entry:
 
 
 class StaticFiles:
-    """An ASGI application that answers for ``directories``, pairs of a path prefix and a directory, and else calls ``app``.
+    """An ASGI application that answers for ``directories`` (prefix and path), and else calls ``app``.
 
     What is below a prefix never reaches the application: a path that is no file is 404. The prefix "" (``/``) is the
     exception: there the application has what is no file.
@@ -132,7 +132,7 @@ class StaticFiles:
 
         server = FileServerASGI(entry.file)
         server.block_size = BLOCK
-        await server({**scope, "headers": headers}, receive, tagged)  # type: ignore[typeddict-item, arg-type]
+        await server({**scope, "headers": headers}, receive, tagged)
 
 
 def _files(directory: str) -> Iterator[str]:
@@ -171,7 +171,7 @@ def _hidden(path: str) -> bool:
 
 
 def _is_variant(name: str, names: set[str]) -> bool:
-    """Whether a file is the compressed form of another one, which is what the URL names (``app.js`` for ``app.js.gz``)."""
+    """Whether a file is the compressed form of another one (``app.js.gz``), which is what the URL names."""
     base, dot, suffix = name.rpartition(".")
     return dot + suffix in _ENCODED and base in names
 

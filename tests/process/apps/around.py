@@ -1,9 +1,10 @@
 """Applications for what the server puts around one: static files, compression, WSGI's threads."""
 
 import time
+from typing import Any
 
 
-async def app(scope, receive, send):
+async def app(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] != "http":
         raise RuntimeError
     headers = [(b"content-type", b"text/plain")]
@@ -20,7 +21,7 @@ async def app(scope, receive, send):
     await send({"type": "http.response.body", "body": body})
 
 
-def wsgi(environ, start_response):
+def wsgi(environ: Any, start_response: Any) -> list[bytes]:
     if environ["PATH_INFO"] == "/block":
         print("blocking", flush=True)
         time.sleep(60)
