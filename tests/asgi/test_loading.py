@@ -605,11 +605,15 @@ def test_an_object_that_is_no_application(app: Any, expected: str) -> None:
     assert expected in refuse(app)
 
 
-def test_wsgi_is_hinted_at_and_not_guessed() -> None:
+def test_wsgi_is_recognised_and_gets_its_threads() -> None:
     class Flask:
         def __call__(self, environ: Any, start_response: Any) -> Any: ...
 
-    assert "use --interface wsgi" in refuse(Flask())
+    loaded = load_app(AppOptions(app=Flask(), wsgi_threads=3))
+    assert loaded.interface == "wsgi"
+    assert loaded.adapter is not None
+    assert loaded.adapter.threads == 3
+    loaded.close()
 
 
 def test_an_async_application_is_no_wsgi() -> None:

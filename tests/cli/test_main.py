@@ -139,6 +139,7 @@ SAMPLES: dict[str, str] = {
     "reload_includes": "y",
     "root_path": "/r",
     "smoke": "/health=204",
+    "static": "/static=/",
     "uds": "/x",
     "ws": "none",
 }

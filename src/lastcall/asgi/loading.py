@@ -29,7 +29,7 @@ from lastcall.asgi.interfaces import (
 )
 from lastcall.base.errors import ConfigError, StartupError
 from lastcall.base.options import AppOptions
-from lastcall.base.record import Record
+from lastcall.base.record import Record, replace
 from lastcall.base.types import ASGIApp
 from lastcall.config.import_string import split_import_string
 from lastcall.config.kinds import UnusableValueError
@@ -55,11 +55,12 @@ class LoadedApp(Record):
     app: ASGIApp
     interface: Interface
     name: str
+    adapter: WSGIAdapter | None = None
 
     def close(self) -> None:
         """Give back what the adapter holds (a WSGI application's threads). Call it when the server has stopped."""
-        if self.interface == "wsgi":
-            cast("WSGIAdapter", self.app).close()
+        if self.adapter is not None:
+            self.adapter.close()
 
 
 def load_app(options: AppOptions) -> LoadedApp:
@@ -82,7 +83,12 @@ def load_app(options: AppOptions) -> LoadedApp:
             obj = _call_factory(obj, name)
             name = f"{name}()"
         _check_callable(obj, name)
-        return _adapt(obj, name, options.interface)
+        loaded = _adapt(obj, name, options)
+    if options.compress or options.static:
+        from lastcall.asgi.wrapping import wrap  # noqa: PLC0415 - most servers need none of it
+
+        return replace(loaded, app=wrap(loaded.app, options))
+    return loaded
 
 
 def prepare(options: AppOptions) -> None:
@@ -358,7 +364,8 @@ def _check_callable(obj: object, name: str) -> None:
         raise StartupError(f"{name} is {_kind(obj)}, which cannot be called, so it is no application")
 
 
-def _adapt(obj: Any, name: str, interface: str) -> LoadedApp:
+def _adapt(obj: Any, name: str, options: AppOptions) -> LoadedApp:
+    interface = options.interface
     if interface == "asgi3":
         return LoadedApp(obj, "asgi3", name)
     if interface == "asgi2":
@@ -366,20 +373,25 @@ def _adapt(obj: Any, name: str, interface: str) -> LoadedApp:
     if interface == "wsgi":
         if is_coroutine_callable(obj):
             raise StartupError(f"{name} is async, so it is no WSGI application: leave --interface wsgi out")
-        from lastcall.asgi.wsgi import WSGIAdapter  # noqa: PLC0415 - ASGI applications need no thread pool
-
-        return LoadedApp(WSGIAdapter(obj), "wsgi", name)
+        return _adapt_wsgi(obj, name, options)
     shape = shape_of(obj)
     if shape is Shape.ASGI3:
         return LoadedApp(obj, "asgi3", name)
     if shape is Shape.ASGI2:
         return LoadedApp(ASGI2Adapter(obj), "asgi2", name)
+    if shape is Shape.WSGI:
+        return _adapt_wsgi(obj, name, options)
     raise StartupError(_misfit(obj, name, shape))
 
 
+def _adapt_wsgi(obj: Any, name: str, options: AppOptions) -> LoadedApp:
+    from lastcall.asgi.wsgi import WSGIAdapter  # noqa: PLC0415 - ASGI applications need no thread pool
+
+    adapter = WSGIAdapter(obj, threads=options.wsgi_threads)
+    return LoadedApp(adapter, "wsgi", name, adapter)
+
+
 def _misfit(obj: Any, name: str, shape: Shape) -> str:
-    if shape is Shape.WSGI:
-        return f"{name} looks like a WSGI application (it takes two arguments): use --interface wsgi"
     if shape is Shape.CLASS:
         return f"{name} is a class: name an instance of it, or use --factory if {obj.__name__}() makes the application"
     if shape is Shape.FACTORY:

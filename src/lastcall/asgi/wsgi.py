@@ -41,7 +41,7 @@ class WSGIAdapter:
 
     def __init__(self, app: WSGIApplication, *, threads: int = DEFAULT_THREADS) -> None:
         self.app = app
-        self._threads = threads
+        self.threads = threads
         self._pool: ThreadPoolExecutor | None = None
         self._bridges: set[_Bridge] = set()
 
@@ -54,7 +54,7 @@ class WSGIAdapter:
         if scope["type"] != "http":
             raise LocalProtocolError(f"a WSGI application has no {scope['type']}")
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="lastcall-wsgi")
+            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="lastcall-wsgi")
         bridge = _Bridge(receive, send)
         self._bridges.add(bridge)
         try:

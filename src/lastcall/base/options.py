@@ -24,6 +24,9 @@ class AppOptions(Record):
     root_path: str = ""
     timeout_lifespan_startup: float = math.inf
     lifespan_died: str = "serve"
+    wsgi_threads: int = 10
+    static: tuple[tuple[str, str], ...] = ()  # (prefix without a slash at its end, absolute directory)
+    compress: bool = False
 
 
 class HTTPOptions(Record):

@@ -13,7 +13,7 @@ from lastcall.cli.translation import Translation, has_variable
 
 _THREADS: Final = "a worker is one event loop in one thread"
 _HTTP2: Final = "HTTP/2 comes with a later release"
-_STATIC: Final = "files are the proxy's work, or a middleware's"
+_STATIC: Final = "--static /PREFIX=DIRECTORY serves files (docs/how-to/serve-static-files.md)"
 _METRICS: Final = "metrics come with a later release"
 _PARENT: Final = "a worker that dies is always replaced, and the pauses are set"
 _DURATION: Final = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")

@@ -26,6 +26,7 @@ class ConfigKeywords(TypedDict, total=False):
     lifespan: str
     root_path: str
     env_file: str | os.PathLike[str] | None
+    wsgi_threads: int
     # Listening
     bind: str | Sequence[str] | None
     host: str
@@ -67,6 +68,8 @@ class ConfigKeywords(TypedDict, total=False):
     headers: Sequence[str | tuple[str, str] | tuple[bytes, bytes]] | None
     server_header: bool
     date_header: bool
+    static: str | Sequence[str]
+    compress: bool
     # Logging
     log_level: str | int | None
     log_config: dict[str, Any] | str | os.PathLike[str] | RawConfigParser | IO[Any] | None

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Final
 
+from lastcall.config.extras import EXTRAS
 from lastcall.config.fleet import FLEET
 from lastcall.config.kinds import (
     LARGEST_SIZE,
@@ -93,7 +94,7 @@ _TABLE = (
         kind=Choice(words=("auto", "asgi3", "asgi2", "wsgi")),
         default="auto",
         group="Application",
-        help="How APP is called. `auto` tells ASGI 3 from ASGI 2; WSGI has to be asked for.",
+        help="How APP is called. `auto` tells ASGI 3, ASGI 2 and WSGI apart by what APP takes.",
     ),
     Option(
         name="asgi_spec",
@@ -483,4 +484,6 @@ _TABLE = (
     ),
 )
 
-OPTIONS: Final[Mapping[str, Option]] = {option.name: option for option in (*_TABLE, *WEBSOCKET, *FLEET, *UNSUPPORTED)}
+OPTIONS: Final[Mapping[str, Option]] = {
+    option.name: option for option in (*_TABLE, *WEBSOCKET, *EXTRAS, *FLEET, *UNSUPPORTED)
+}
