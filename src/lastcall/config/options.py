@@ -28,6 +28,7 @@ from lastcall.config.kinds import (
     Switch,
     Text,
 )
+from lastcall.config.limits import LIMITS
 from lastcall.config.lists import Binds, Globs, Headers
 from lastcall.config.option import Option
 from lastcall.config.unsupported import UNSUPPORTED
@@ -482,4 +483,4 @@ _TABLE = (
     ),
 )
 
-OPTIONS: Final[Mapping[str, Option]] = {option.name: option for option in (*_TABLE, *FLEET, *UNSUPPORTED)}
+OPTIONS: Final[Mapping[str, Option]] = {option.name: option for option in (*_TABLE, *LIMITS, *FLEET, *UNSUPPORTED)}

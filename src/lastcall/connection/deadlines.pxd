@@ -9,7 +9,9 @@ cdef enum:
     WRITE = 3        # the client must read on
     LINGER = 4       # a connection that we have finished must go away
     DISCARD = 5      # so does one whose client goes on sending what we have answered already
-    KINDS = 6
+    AGE = 6          # look whether the connection has grown too old
+    REQUEST = 7      # a response must be complete
+    KINDS = 8
 
 
 cdef struct Node:

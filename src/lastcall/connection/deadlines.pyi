@@ -12,4 +12,6 @@ class Deadlines:
         write: float = 60.0,
         linger: float = 1.0,
         discard: float = 5.0,
+        age: float = ...,
+        request: float = ...,
     ) -> None: ...

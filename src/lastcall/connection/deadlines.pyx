@@ -37,7 +37,7 @@ cdef class Deadlines:
     """One list per kind. Timeouts are seconds; infinity means that a kind is never set."""
 
     def __cinit__(self, double header=10.0, double body=60.0, double keep_alive=75.0, double write=60.0,
-                  double linger=1.0, double discard=5.0):
+                  double linger=1.0, double discard=5.0, double age=INFINITY, double request=INFINITY):
         cdef int kind
         for kind in range(KINDS):
             self._heads[kind].next = self._heads[kind].previous = &self._heads[kind]
@@ -47,6 +47,8 @@ cdef class Deadlines:
         self._timeouts[WRITE] = write
         self._timeouts[LINGER] = linger
         self._timeouts[DISCARD] = discard
+        self._timeouts[AGE] = age
+        self._timeouts[REQUEST] = request
 
     def __dealloc__(self):
         # The garbage collector may free this before the connections whose nodes are in it.

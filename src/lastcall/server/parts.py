@@ -16,7 +16,7 @@ from lastcall.drain.ladder import Budgets
 if TYPE_CHECKING:
     import asyncio
 
-    from lastcall.base.options import HTTPOptions, StopOptions
+    from lastcall.base.options import HTTPOptions, NetOptions, StopOptions
     from lastcall.base.sinks import AccessSink
     from lastcall.connection.service import HTTPService
     from lastcall.connection.stream import Stream
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 RESERVED_DESCRIPTORS = 64
 """Descriptors kept free of client connections: listeners, logs, the application's own files and pools."""
+
+AGE_LOOKS = 16
+"""How often in its allowed life a connection is looked at. Each has an end of its own (the jitter), and one that has
+moved has its past: looking now and then, all of them with one period, is cheaper than a list in order."""
 
 LISTENERS_RESERVED = 8
 """How many of them are for listeners."""
@@ -58,12 +62,28 @@ def make_scheduler(loop: asyncio.AbstractEventLoop, http: HTTPOptions, access: A
         body=http.timeout_body,
         keep_alive=http.timeout_keep_alive,
         write=http.timeout_write,
+        age=http.max_connection_age / AGE_LOOKS,
+        request=http.timeout_request,
     )
     return Scheduler(loop, deadlines, access, date_header=http.date_header, server_header=http.server_header)
 
 
-def make_driver(name: str, scheduler: Scheduler, drain: DrainState, *, limit: int) -> Driver:
-    """The driver of ``--driver``: ``auto`` is native where there is epoll and the loop can watch descriptors."""
+def make_driver(
+    name: str, scheduler: Scheduler, drain: DrainState, *, limit: int, net: NetOptions | None = None
+) -> Driver:
+    """The driver of ``--driver``: ``auto`` is native where there is epoll and the loop can watch descriptors.
+
+    ``net``: its limit per address is kept too.
+    """
+    driver = _make_driver(name, scheduler, drain, limit)
+    if net is not None and net.limit_connections_per_ip is not None:
+        from lastcall.net.peers import PeerLimit  # noqa: PLC0415 - for few servers
+
+        driver.peers = PeerLimit(net.limit_connections_per_ip, net.exempt)
+    return driver
+
+
+def _make_driver(name: str, scheduler: Scheduler, drain: DrainState, limit: int) -> Driver:
     if name in ("auto", "native"):
         try:
             from lastcall.net.reactor import Reactor  # noqa: PLC0415 - does not exist without epoll

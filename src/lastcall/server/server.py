@@ -474,7 +474,7 @@ class Server:
         if lifespan.failed_while_serving:  # already
             lifespan.on_death()
         limit = connection_limit(options.net.limit_connections, len(self._listeners))
-        driver = make_driver(options.net.driver, scheduler, service.drain, limit=limit)
+        driver = make_driver(options.net.driver, scheduler, service.drain, limit=limit, net=options.net)
         stack.callback(driver.close)
         self._driver, self._service = driver, service
         doors: Doors
