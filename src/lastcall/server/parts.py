@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import resource
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lastcall.asgi.scope import HTTPScopes
 from lastcall.base.errors import StartupError
+from lastcall.base.record import replace
 from lastcall.connection.deadlines import Deadlines
 from lastcall.connection.http1 import HTTP1Connection
 from lastcall.connection.scheduler import Scheduler
@@ -16,7 +18,7 @@ from lastcall.drain.ladder import Budgets
 if TYPE_CHECKING:
     import asyncio
 
-    from lastcall.base.options import HTTPOptions, NetOptions, StopOptions
+    from lastcall.base.options import HTTPOptions, NetOptions, ServerOptions, StopOptions
     from lastcall.base.sinks import AccessSink
     from lastcall.connection.service import HTTPService
     from lastcall.connection.stream import Stream
@@ -106,6 +108,20 @@ def max_requests(limit: int | None, jitter: int, randint: Callable[[int, int], i
 
         randint = random.randint
     return limit + randint(0, jitter)
+
+
+def http_options(options: ServerOptions, *, private: bool) -> HTTPOptions:
+    """Those of the service that clients meet; ``private``: of the one that the parent meets, which nothing limits."""
+    if private:
+        return replace(
+            options.http,
+            limit_max_requests=None,
+            limit_requests_per_connection=None,
+            max_connection_age=math.inf,
+            timeout_request=math.inf,
+        )
+    limit = max_requests(options.http.limit_max_requests, options.limit_max_requests_jitter)
+    return replace(options.http, limit_max_requests=limit)
 
 
 def connection_limit(limit: int | None, listeners: int = 0) -> int:
