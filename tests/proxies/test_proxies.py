@@ -35,7 +35,10 @@ QUICKER = {
         "server 127.0.0.1:8002;": "server 127.0.0.1:8002 fail_timeout=1s;",
         "keepalive_timeout 4s;": "keepalive_timeout 1s;",
     },
-    "haproxy": {"check inter 2s fall 2 rise 1": "check inter 600ms fall 2 rise 1", "pool-purge-delay 5s": "pool-purge-delay 1s"},
+    "haproxy": {
+        "check inter 2s fall 2 rise 1": "check inter 600ms fall 2 rise 1",
+        "pool-purge-delay 5s": "pool-purge-delay 1s",
+    },
 }
 
 
@@ -49,7 +52,8 @@ class Pair:
             self.backends.append(stack.enter_context(Backend(backend, directory, *READY, *options, *extra)))
         place = directory / name
         place.mkdir()
-        self.proxy: Proxy = stack.enter_context(PROXIES[name](place, [one.address for one in self.backends], QUICKER[name]))
+        addresses = [one.address for one in self.backends]
+        self.proxy: Proxy = stack.enter_context(PROXIES[name](place, addresses, QUICKER[name]))
         self.wait_all_up()
 
     def wait_all_up(self) -> None:

@@ -1,5 +1,4 @@
-"""The options of what load balancers and operators expect: how much of a server one client, one connection or one
-request may have."""
+"""The options of what load balancers expect: how much one client, one connection or one request may have."""
 
 from __future__ import annotations
 
