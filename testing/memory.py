@@ -22,6 +22,7 @@ from lastcall.connection.scheduler import Scheduler
 from lastcall.connection.service import HTTPService
 from lastcall.notice.running import RunningTasks
 from lastcall.observe.access import LoggerAccess
+from lastcall.server.parts import AGE_LOOKS
 from testing.loop import VirtualLoop
 
 EPOCH = 1_700_000_000.0  # the wall clock when the loop's clock shows 0: Tue, 14 Nov 2023 22:13:20 GMT
@@ -242,6 +243,8 @@ class Bench:
                 body=self.options.timeout_body,
                 keep_alive=self.options.timeout_keep_alive,
                 write=self.options.timeout_write,
+                age=self.options.max_connection_age / AGE_LOOKS,
+                request=self.options.timeout_request,
             ),
             LoggerAccess(logger) if access else AccessSink(),
             date_header=self.options.date_header,

@@ -68,8 +68,8 @@ def move(connection: Connection, old: Worker, new: Worker, behind: Connection | 
     """As a Mover and an Adopter do, without the socket between them."""
     lifted = old.driver.lift(connection, {0})
     assert lifted is not None
-    fd, _, (_, client, fresh, left) = lifted
-    found = new.driver.take_over(os.dup(fd), new.listener, client, fresh, left, behind)
+    fd, _, (_, client, fresh, left, past) = lifted
+    found = new.driver.take_over(os.dup(fd), new.listener, client, fresh, left, behind, past)
     old.driver.drop(connection)
     return found
 

@@ -10,6 +10,7 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -155,18 +156,22 @@ def end_of_successor(service: Service, pidfile: Path, mark: str) -> str:
     return f"neither gone nor serving: {marked(mark)}"
 
 
+AT_ONCE = 3
+
+
 def check(directory: Path, moments: int) -> None:
     chance = random.Random(seed())
-    faults: list[str] = []
+    running: list[Future[str]] = []
     phases = list(PHASES)
-    with reaping():
+    # Some at a time: a service waits most of its life.
+    with reaping(), ThreadPoolExecutor(AT_ONCE) as pool:
         for number in range(moments):
             phase = phases[number % len(phases)]
             wait = chance.uniform(0, PHASES[phase][1])
             signum = chance.choice([signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
-            fault = stop_somewhere(directory / str(number), phase, wait, signum, group=chance.random() < 0.3)
-            if fault:
-                faults.append(fault)
+            group = chance.random() < 0.3
+            running.append(pool.submit(stop_somewhere, directory / str(number), phase, wait, signum, group=group))
+        faults = [fault for one in running if (fault := one.result())]
     assert not faults, "\n\n".join(faults)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from testing.process import ServerProcess
 from tests.process.conftest import Start, wait_for_output
 from tests.process.witness import Client, report
 
@@ -17,30 +18,35 @@ STANDSTILL = WORST_CASE + 1.5  # seconds: the watchdog's half and more
 
 
 @pytest.mark.parametrize("loop", ["auto", "uvloop"])
-@pytest.mark.parametrize("when", ["draining", "cancelling", "closing"])
 def test_what_follows_the_grace_has_its_time_although_the_process_stood_still(
-    start: Start, tmp_path: Path, when: str, loop: str
+    start: Start, tmp_path: Path, loop: str
 ) -> None:
-    file = tmp_path / "report.json"
-    server = start("steps:app", *BUDGETS, "--no-access-log", "--drain-report", str(file), "--loop", loop)
-    client = Client(server, "/")
-    wait_for_output(server, "request began")
-    server.signal(signal.SIGTERM)
-    if when == "draining":
-        server.wait_for("Stopping")
-    else:
-        wait_for_output(server, "cleanup began" if when == "cancelling" else "shutdown began")
-    server.signal(signal.SIGSTOP)
+    """One process for each moment; they stand still together."""
+    standing: list[tuple[ServerProcess, Client, Path]] = []
+    for when in ("draining", "cancelling", "closing"):
+        file = tmp_path / f"{when}.json"
+        server = start("steps:app", *BUDGETS, "--no-access-log", "--drain-report", str(file), "--loop", loop)
+        client = Client(server, "/")
+        wait_for_output(server, "request began")
+        server.signal(signal.SIGTERM)
+        if when == "draining":
+            server.wait_for("Stopping")
+        else:
+            wait_for_output(server, "cleanup began" if when == "cancelling" else "shutdown began")
+        server.signal(signal.SIGSTOP)
+        standing.append((server, client, file))
     time.sleep(STANDSTILL)
-    server.signal(signal.SIGCONT)
-    assert server.wait() == 0
-    assert server.stdout.split("\n")[:-1] == [
-        "request began", "cleanup began", "cleanup ended", "shutdown began", "shutdown ended",
-    ]  # fmt: skip
-    found = report(file)
-    assert (found["cancelled"], found["abandoned"], found["lifespan"]) == (1, 0, "complete")
-    assert found["seconds"] > STANDSTILL
-    client.wait_ended()
+    for server, _, _ in standing:
+        server.signal(signal.SIGCONT)
+    for server, client, file in standing:
+        assert server.wait() == 0
+        assert server.stdout.split("\n")[:-1] == [
+            "request began", "cleanup began", "cleanup ended", "shutdown began", "shutdown ended",
+        ]  # fmt: skip
+        found = report(file)
+        assert (found["cancelled"], found["abandoned"], found["lifespan"]) == (1, 0, "complete")
+        assert found["seconds"] > STANDSTILL
+        client.wait_ended()
 
 
 def test_a_standstill_is_made_up_for_once(start: Start) -> None:

@@ -187,6 +187,8 @@ class Lifespan:
 
     ``mode`` is ``auto``, ``on`` or ``off``; ``timeout_startup`` is in seconds, inf for none; ``died`` is ``serve`` or
     ``stop``, what the log says of a task that fails while serving (:attr:`on_death` has to do it);
+    ``expected``: an earlier start of the application has supported lifespan, so with ``auto`` an exception of a task
+    that has taken ``lifespan.startup`` is a start-up that failed, not a lack of support;
     ``still_starting_interval`` exists for tests. Messages go to ``logger``, by default ``lastcall.error``.
     """
 
@@ -197,6 +199,7 @@ class Lifespan:
         *,
         timeout_startup: float = math.inf,
         died: str = "serve",
+        expected: bool = False,
         still_starting_interval: float = STILL_STARTING_INTERVAL,
         logger: logging.Logger | None = None,
     ) -> None:
@@ -208,6 +211,7 @@ class Lifespan:
         Each request gets a shallow copy of it."""
         self._app = app
         self._mode = mode
+        self._expected = expected
         self._timeout_startup = timeout_startup
         self._then = "stopping" if died == "stop" else "serving goes on, but readiness (--health-path) is 503"
         self._interval = still_starting_interval
@@ -483,7 +487,8 @@ class Lifespan:
             raise StartupError(f"the application called sys.exit({exit_.code!r}) in lifespan.startup") from error
         if exit_ is not None:
             raise StartupError("the application's lifespan.startup was ended by KeyboardInterrupt") from error
-        if self._mode == "on":
+        took_part = error is not None and self._heard_startup and not self._spoke_otherwise
+        if self._mode == "on" or (self._expected and took_part):
             if error is None:
                 raise StartupError(
                     "the application does not support lifespan (its lifespan call returned without sending "
@@ -491,7 +496,7 @@ class Lifespan:
                 )
             self._logger.error("The application's lifespan call raised in lifespan.startup.", exc_info=error)
             raise StartupError(f"application startup failed: {_one_line(error)}") from error
-        if error is not None and self._heard_startup and not self._spoke_otherwise:
+        if took_part:
             # It took part before it raised, so this may well be a start-up that failed without saying so.
             self._logger.warning(
                 "The application's lifespan call raised before lifespan.startup.complete, which means that it does "

@@ -36,6 +36,9 @@ class HTTPOptions(Record):
     timeout_body: float = 60.0
     timeout_write: float = 60.0
     timeout_keep_alive: float = 75.0
+    timeout_request: float = math.inf
+    max_connection_age: float = math.inf
+    limit_requests_per_connection: int | None = None
     limit_request_line: int = 16 * 1024
     limit_headers: int = 128
     limit_header_bytes: int = 64 * 1024
@@ -84,12 +87,17 @@ class BindSpec(Record):
 
 
 class NetOptions(Record):
-    """Listeners and the driver behind them (package ``net``). ``limit_connections`` None: RLIMIT_NOFILE - 64."""
+    """Listeners and the driver behind them (package ``net``). ``limit_connections`` None: RLIMIT_NOFILE - 64.
+
+    ``exempt`` are addresses and networks that ``limit_connections_per_ip`` does not count, "*" everybody.
+    """
 
     binds: tuple[BindSpec, ...] = (BindSpec("tcp", host="127.0.0.1", port=8000),)
     backlog: int = 2048
     driver: str = "auto"
     limit_connections: int | None = None
+    limit_connections_per_ip: int | None = None
+    exempt: tuple[str, ...] = ("127.0.0.1", "::1")
 
 
 class StopOptions(Record):

@@ -36,7 +36,8 @@ class Boot(Message):
     parent's. ``beat`` is this worker's place, in doubles, in the page of heartbeats. ``slots`` and ``binds`` say of
     each listener behind it which slot and which of the configured addresses it belongs to. ``accept``: the slots to
     accept on as soon as the worker is told to (``Accept``); until then on none but the private listener.
-    ``lost_workers`` as in ``LostWorkers``, ``alone`` as in ``Alone``.
+    ``lost_workers`` as in ``LostWorkers``, ``alone`` as in ``Alone``. ``lifespan``: the application supports lifespan,
+    as far as the service knows.
     Descriptors: the page of heartbeats (a memfd), the private unix listener (smoke checks, census), the listeners.
     """
 
@@ -50,6 +51,7 @@ class Boot(Message):
     binds: tuple[int, ...]
     lost_workers: tuple[str, ...] = ()
     alone: bool = True
+    lifespan: bool = False
 
 
 class Accept(Message):
@@ -141,7 +143,12 @@ class Hello(Message):
 
 
 class Ready(Message):
-    """``lifespan.startup`` is complete; nobody but the private listener is accepted from yet."""
+    """``lifespan.startup`` is complete; nobody but the private listener is accepted from yet.
+
+    ``lifespan``: the application supports it.
+    """
+
+    lifespan: bool = False
 
 
 class Failed(Message):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from lastcall.base.errors import ConfigError
@@ -280,6 +280,9 @@ def _server_options(app: object, values: Mapping[str, Any]) -> ServerOptions:
                     "timeout_body",
                     "timeout_write",
                     "timeout_keep_alive",
+                    "timeout_request",
+                    "max_connection_age",
+                    "limit_requests_per_connection",
                     "limit_request_line",
                     "limit_headers",
                     "limit_header_bytes",
@@ -294,7 +297,11 @@ def _server_options(app: object, values: Mapping[str, Any]) -> ServerOptions:
             ),
         ),
         websockets=_websockets(values),
-        net=NetOptions(binds=_binds(values), **_pick(values, ("backlog", "driver", "limit_connections"))),
+        net=NetOptions(
+            binds=_binds(values),
+            exempt=_exempt(values["forwarded_allow_ips"]),
+            **_pick(values, ("backlog", "driver", "limit_connections", "limit_connections_per_ip")),
+        ),
         stop=StopOptions(
             graceful=values["timeout_graceful_shutdown"],
             cancel=values["timeout_cancel"],
@@ -359,6 +366,13 @@ def _websockets(values: Mapping[str, Any]) -> WebSocketOptions | None:
         "per_message_deflate",
     )
     return WebSocketOptions(**{name: values[f"ws_{name}"] for name in names})
+
+
+def _exempt(trusted: Sequence[str] | None) -> tuple[str, ...]:
+    """Whose connections are not counted by address: the trusted proxies', behind which many clients have one."""
+    if trusted is None:
+        return NetOptions().exempt
+    return tuple(one.strip() for text in trusted for one in text.split(",") if one.strip())
 
 
 def _log_config(value: object) -> object:

@@ -40,8 +40,12 @@ class ConfigKeywords(TypedDict, total=False):
     timeout_write: float | None
     timeout_keep_alive: float | None
     timeout_disconnect: float | None
+    timeout_request: float | None
+    max_connection_age: float | None
     # Limits
     limit_connections: int | None
+    limit_connections_per_ip: int | None
+    limit_requests_per_connection: int | None
     limit_concurrency: int | None
     limit_max_requests: int | None
     limit_max_requests_jitter: int

@@ -29,6 +29,7 @@ from lastcall.config.kinds import (
     Switch,
     Text,
 )
+from lastcall.config.limits import LIMITS
 from lastcall.config.lists import Binds, Globs, Headers
 from lastcall.config.option import Option
 from lastcall.config.unsupported import UNSUPPORTED
@@ -485,5 +486,5 @@ _TABLE = (
 )
 
 OPTIONS: Final[Mapping[str, Option]] = {
-    option.name: option for option in (*_TABLE, *WEBSOCKET, *EXTRAS, *FLEET, *UNSUPPORTED)
+    option.name: option for option in (*_TABLE, *LIMITS, *WEBSOCKET, *EXTRAS, *FLEET, *UNSUPPORTED)
 }

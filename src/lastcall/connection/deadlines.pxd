@@ -11,7 +11,9 @@ cdef enum:
     DISCARD = 5      # so does one whose client goes on sending what we have answered already
     WS_PING = 6      # a WebSocket is asked whether its client is there
     WS_PONG = 7      # and something must have come
-    KINDS = 8
+    AGE = 8          # look whether the connection has grown too old
+    REQUEST = 9      # a response must be complete
+    KINDS = 10
 
 
 cdef struct Node:

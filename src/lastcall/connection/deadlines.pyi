@@ -14,4 +14,6 @@ class Deadlines:
         discard: float = 5.0,
         ws_ping: float = ...,
         ws_pong: float = ...,
+        age: float = ...,
+        request: float = ...,
     ) -> None: ...

@@ -37,7 +37,8 @@ cdef class Deadlines:
     """One list per kind. Timeouts are seconds; infinity means that a kind is never set."""
 
     def __cinit__(self, double header=10.0, double body=60.0, double keep_alive=75.0, double write=60.0,
-                  double linger=1.0, double discard=5.0, double ws_ping=INFINITY, double ws_pong=INFINITY):
+                  double linger=1.0, double discard=5.0, double ws_ping=INFINITY, double ws_pong=INFINITY,
+                  double age=INFINITY, double request=INFINITY):
         cdef int kind
         for kind in range(KINDS):
             self._heads[kind].next = self._heads[kind].previous = &self._heads[kind]
@@ -49,6 +50,8 @@ cdef class Deadlines:
         self._timeouts[DISCARD] = discard
         self._timeouts[WS_PING] = ws_ping
         self._timeouts[WS_PONG] = ws_pong
+        self._timeouts[AGE] = age
+        self._timeouts[REQUEST] = request
 
     def __dealloc__(self):
         # The garbage collector may free this before the connections whose nodes are in it.

@@ -3,6 +3,7 @@ cimport cython
 from lastcall.asgi.cycle cimport AppCycle
 from lastcall.asgi.http cimport HTTPCycle
 from lastcall.asgi.scope cimport HTTPScopes
+from lastcall.connection.deadlines cimport Node
 from lastcall.connection.service cimport HTTPService
 from lastcall.connection.stream cimport Connection, Stream
 from lastcall.wire.buffer cimport ByteBuffer
@@ -28,6 +29,16 @@ cdef enum Framing:
     LENGTH = 1        # Content-Length
     CHUNKED = 2
     UNTIL_CLOSE = 3   # HTTP/1.0 without a length
+
+
+cdef struct Bounds:
+    # What --limit-requests-per-connection, --max-connection-age and --timeout-request count.
+    long long requests                     # so far
+    long long most                         # the last answer comes with this one; 0: no limit
+    double born                            # when it was accepted
+    double ends_at                         # from then on the next answer is the last; infinity: never
+    Node age                               # looks at ``ends_at`` now and then
+    Node request                           # when the response must be complete
 
 
 @cython.final
@@ -67,6 +78,7 @@ cdef class HTTP1Connection(Connection):
     cdef object client
     cdef object server
     cdef Connection successor              # of the protocol that was agreed on, until it has the socket
+    cdef Bounds* bounds                    # NULL unless the service is ``bounded``
     # reading
     cdef Py_ssize_t advance(self, const unsigned char* p, Py_ssize_t n) except -1
     cdef int advance_pending(self) except -1
@@ -85,6 +97,11 @@ cdef class HTTP1Connection(Connection):
     cdef int offer(self) except -1
     cdef bint no_request_follows(self) noexcept
     cdef bint is_last_answer(self, HTTP1Cycle cycle) noexcept
+    # bounds
+    cdef int bound(self, double age, long long requests) except -1
+    cdef int apply_bounds(self, HTTP1Cycle cycle) except -1
+    cdef int grow_old(self) except -1
+    cdef int take_too_long(self) except -1
     # ends
     cdef int half_closed(self) except -1
     cdef int refuse(self, int status, str reason) except -1

@@ -28,6 +28,8 @@ An application is started after what has already come of its body was fed to it,
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.math cimport INFINITY
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 import logging
@@ -35,7 +37,7 @@ import logging
 from lastcall.asgi.cycle cimport HIGH_WATER, AppCycle
 from lastcall.asgi.http cimport HTTPCycle
 from lastcall.asgi.scope cimport HTTPScopes
-from lastcall.connection.deadlines cimport BODY, DISCARD, HEADER, KEEP_ALIVE, LINGER, WRITE, unset
+from lastcall.connection.deadlines cimport AGE, BODY, DISCARD, HEADER, KEEP_ALIVE, LINGER, REQUEST, WRITE, unset
 from lastcall.connection.scheduler cimport Scheduler
 from lastcall.connection.service cimport HEALTH, REFUSE, HTTPService
 from lastcall.connection.stream cimport CLOSED, FINISHING, Connection, Stream
@@ -345,6 +347,12 @@ cdef class HTTP1Connection(Connection):
             limit_body=-1 if options.limit_body is None else options.limit_body,
         )
 
+    def __dealloc__(self):
+        if self.bounds != NULL:
+            unset(&self.bounds.age)
+            unset(&self.bounds.request)
+            free(self.bounds)
+
     cdef int become(self, int state) except -1:
         if not MAY_FOLLOW[self.state] >> state & 1:
             raise RuntimeError(f"an HTTP/1 connection in state {self.state} cannot enter state {state}")
@@ -356,6 +364,8 @@ cdef class HTTP1Connection(Connection):
     cdef int opened(self) except -1:
         self.scheduler.deadlines.set(&self.read_node, self, HEADER, self.scheduler.time())
         self.accepted_in_drain = self.scheduler.time() >= self.service.drain.since
+        if self.service.bounded:
+            self.bound(0.0, 0)
         return 0 if self.service.drain.mover is None else self.offer()
 
     cdef int on_data(self, const unsigned char* p, Py_ssize_t n) except -1:
@@ -500,6 +510,8 @@ cdef class HTTP1Connection(Connection):
     cdef int let_go(self, HTTP1Cycle cycle) except -1:
         """The exchange is over. A task that goes on may still be asked for its client, so it keeps the connection."""
         self.cycle = None
+        if self.bounds != NULL:
+            unset(&self.bounds.request)
         if cycle.ended:
             cycle.connection = None
         return 0
@@ -520,6 +532,8 @@ cdef class HTTP1Connection(Connection):
         cycle.head_only = parser.method is HEAD_METHOD
         cycle.expects_continue = parser.expect_continue
         cycle.request_read = not parser.has_body
+        if self.bounds != NULL:
+            self.apply_bounds(cycle)
         admission = service.admit(parser.path)
         if admission == HEALTH:
             cycle.called = True
@@ -531,6 +545,10 @@ cdef class HTTP1Connection(Connection):
             if service.websockets is not None:
                 return service.websockets.begin(self, cycle)
             service.warn_websocket()
+        if self.bounds != NULL and service.timeout_request < INFINITY:
+            self.scheduler.deadlines.set(&self.bounds.request, self, REQUEST, self.scheduler.time())
+            if not self.scheduler.in_turn:
+                self.scheduler.arm()
         if cycle.request_read:
             cycle.body_complete = True
             return self.start_request()
@@ -628,6 +646,87 @@ cdef class HTTP1Connection(Connection):
     cdef bint no_request_follows(self) noexcept:
         """Whether it is certain that no request comes behind the current one."""
         return self.eof and not self.advancing and self.nothing_pending()
+
+    # -- bounds of a connection and of its requests -----------------------------------------------------------------
+
+    cdef int bound(self, double age, long long requests) except -1:
+        """Limits apply from now on: it is ``age`` seconds old and has had ``requests``. Each limit is stretched by up to
+        a tenth, or the clients of one moment would all come again in another."""
+        cdef HTTPService service = self.service
+        cdef double now = self.scheduler.time()
+        if self.bounds == NULL:
+            self.bounds = <Bounds*>calloc(1, sizeof(Bounds))
+            if self.bounds == NULL:
+                raise MemoryError()
+        self.bounds.requests = requests
+        if service.limit_requests:
+            self.bounds.most = service.limit_requests + <long long>(service.random() * (service.limit_requests // 10 + 1))
+        self.bounds.born = now - age
+        self.bounds.ends_at = INFINITY
+        if service.max_age < INFINITY:
+            self.bounds.ends_at = self.bounds.born + service.max_age * (1.0 + 0.1 * <double>service.random())
+            self.scheduler.deadlines.set(&self.bounds.age, self, AGE, now)
+        return 0
+
+    cdef int apply_bounds(self, HTTP1Cycle cycle) except -1:
+        """A head is complete: say whether its answer is the connection's last. What is pipelined behind it goes
+        unanswered, and its client knows by the close (RFC 9112 9.6)."""
+        self.bounds.requests += 1
+        if (self.bounds.most and self.bounds.requests >= self.bounds.most) or (
+            self.scheduler.time() >= self.bounds.ends_at
+        ):
+            cycle.keep_alive = False
+        return 0
+
+    cdef int grow_old(self) except -1:
+        """Time to look at its age. Idle, it ends; else its next answer says that it is the last (``apply_bounds``)."""
+        if self.scheduler.time() >= self.bounds.ends_at and self.state == AWAIT_HEAD and not self.waiting:
+            self.stream.read_now()
+            if self.state == AWAIT_HEAD and not self.waiting and self.parser.between_requests() and self.nothing_pending():
+                return self.finish()
+        if self.state < FINISHING:
+            self.scheduler.deadlines.set(&self.bounds.age, self, AGE, self.scheduler.time())
+        return 0
+
+    cdef int take_too_long(self) except -1:
+        """The request's time is over: 503, or a visible cut. The application learns it like the end of a client, and
+        has as long to end."""
+        cdef HTTP1Cycle cycle = self.cycle
+        cdef double margin = self.service.timeout_disconnect
+        if cycle is None:
+            return 0
+        logger.warning("%s: no complete response in --timeout-request (%g s): %s", cycle.describe(),
+                       self.service.timeout_request, "cut" if cycle.started else "503")
+        if cycle.started:
+            return self.cut_response()
+        cycle.called = True
+        cycle.keep_alive = False
+        self.service.answer(cycle, 503, b"the request took too long")
+        cycle.disconnect()
+        if not cycle.ended and cycle.task is not None and margin < INFINITY:
+            self.service.loop.call_later(margin, cycle.cancel)
+        return 0
+
+    cdef object past(self):
+        if self.bounds == NULL:
+            return None
+        return [round(self.scheduler.time() - self.bounds.born, 3), self.bounds.requests]
+
+    cdef int inherit(self, object past) except -1:
+        if self.service.bounded:
+            age, requests = (0.0, 0) if past is None else past
+            self.bound(max(0.0, <double>age), max(0, <long long>requests))
+        return 0
+
+    cdef double suspend(self, int* kind) noexcept:
+        if self.bounds != NULL:
+            unset(&self.bounds.age)
+        return Connection.suspend(self, kind)
+
+    cdef int resume_until(self, int kind, double at, Connection behind) except -1:
+        if self.bounds != NULL:
+            self.scheduler.deadlines.set(&self.bounds.age, self, AGE, self.scheduler.time())
+        return Connection.resume_until(self, kind, at, behind)
 
     # -- the drain ------------------------------------------------------------------------------------------------
 
@@ -798,6 +897,10 @@ cdef class HTTP1Connection(Connection):
     cdef int expired(self, int kind) except -1:
         cdef HTTP1Cycle cycle = self.cycle
         cdef long long heads
+        if kind == AGE:
+            return self.grow_old()
+        if kind == REQUEST:
+            return self.take_too_long()
         if kind == WRITE or self.state == FINISHING:
             return Connection.expired(self, kind)
         if kind == LINGER:                     # the unread body did not end in time
@@ -835,6 +938,8 @@ cdef class HTTP1Connection(Connection):
     cdef int closed(self) except -1:
         cdef HTTP1Cycle cycle = self.cycle
         self.pending.clear()
+        if self.bounds != NULL:
+            unset(&self.bounds.age)
         if cycle is not None:                  # what is left is of this response first of all
             cycle.lost = self.stream.unsent() > 0
             cycle.body_sent = max(0, cycle.body_sent - self.stream.unsent())
@@ -854,6 +959,8 @@ cdef class HTTP1Connection(Connection):
         if cycle is not None:
             self.let_go(cycle)
             cycle.connection = None
+        if self.bounds != NULL:
+            unset(&self.bounds.age)
         self.pending.clear()
         if self.service.drain.phase >= ANNOUNCED:
             successor.begin_drain()

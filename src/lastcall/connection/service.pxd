@@ -27,6 +27,11 @@ cdef class HTTPService(AppRuntime):
     cdef long long probes                  # and how many of them were for the health path
     cdef bint refuse_with_retry            # --refuse-event-streams
     cdef long long max_requests            # 0: none
+    cdef bint bounded                      # any of the three that follow
+    cdef long long limit_requests          # of one connection; 0: none
+    cdef double max_age                    # of a connection; infinity: none
+    cdef double timeout_request            # infinity: none
+    cdef public object random              # a number from 0 to 1: what one of these limits is stretched by, in tenths
     cdef object on_max_requests
     cdef readonly Py_ssize_t backlog_answered  # connections that came in a drain and got an answer
     cdef str ready_path                    # None: no health path

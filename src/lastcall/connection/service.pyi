@@ -22,6 +22,7 @@ class HTTPService(AppRuntime):
     lifespan_died: bool
     backlog_answered: int
     counts: ResponseCounts | None
+    random: Callable[[], float] | None
     def __init__(
         self,
         app: ASGIApp,

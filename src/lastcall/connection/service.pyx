@@ -4,6 +4,7 @@ access record."""
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.math cimport INFINITY
 
 import logging
 import os
@@ -72,6 +73,13 @@ cdef class HTTPService(AppRuntime):
         self.refuse_with_retry = options.refuse_event_streams == "retry"
         self.max_requests = options.limit_max_requests or 0
         self.on_max_requests = on_max_requests
+        self.limit_requests = options.limit_requests_per_connection or 0
+        self.max_age = options.max_connection_age
+        self.timeout_request = options.timeout_request
+        self.bounded = self.limit_requests > 0 or self.max_age < INFINITY or self.timeout_request < INFINITY
+        if self.bounded:
+            import random                      # slow to import, and for few servers
+            self.random = random.random
         self.counts = counts
         self.in_access_log = access_log
         self.websockets = websockets

@@ -62,6 +62,8 @@ cdef class Connection(Runnable):
     cdef bint can_move(self) noexcept
     cdef double suspend(self, int* kind) noexcept
     cdef int resume_until(self, int kind, double at, Connection behind) except -1
+    cdef object past(self)
+    cdef int inherit(self, object past) except -1
     cdef int moved(self) except -1
     # the drain's orders
     cpdef begin_drain(self)

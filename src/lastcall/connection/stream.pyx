@@ -205,6 +205,14 @@ cdef class Connection(Runnable):
         deadlines.set_at(&self.read_node, self, kind, at, NULL if behind is None else &behind.read_node)
         return 0 if self.scheduler.in_turn else self.scheduler.arm()
 
+    cdef object past(self):
+        """What a limit on connections counts of this one, for the process that it moves to: a list for JSON, or None."""
+        return None
+
+    cdef int inherit(self, object past) except -1:
+        """It comes from another process, where ``past`` was counted."""
+        return 0
+
     cdef int moved(self) except -1:
         """Another process has it: close our copy of the descriptor, which nobody but us hears of."""
         Connection.close_now(self)

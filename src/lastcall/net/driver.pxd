@@ -44,18 +44,23 @@ cdef class Driver:
     cdef bint found_empty              # the last accept() ended because nobody was left
     cdef bint starved                  # EMFILE and its kind: accepting is paused
     cdef double complain_after
+    cdef public object peers           # net.peers.PeerLimit, or None: addresses are not counted
     cdef public Py_ssize_t moved       # connections that other processes have got from here
     cdef public Py_ssize_t adopted     # and those that came from others
     cdef public object on_closed       # called when the last stream is gone, or None
     cdef bint full(self) noexcept
     cdef int accept(self, Listener listener) except -1
+    cdef bint too_many(self, PeerAddress* address) except -1
+    cdef int remember(self, Stream stream) except -1
     cdef int forget(self, Stream stream) except -1
+    cdef PeerAddress* peer_of(self, Stream stream) noexcept
     cdef int adopt(self, int fd, PeerAddress* address, Listener listener) except -1
     cdef int watch(self, Listener listener) except -1
     cdef int unwatch(self, Listener listener) except -1
     cdef int _leave(self, Listener listener) except -1
 
 
+cdef bytes peer_key(PeerAddress* address)
 cdef object peer_tuple(PeerAddress* address)
 cdef int peer_address(object client, PeerAddress* into) except -1
 cdef object local_address(int fd)

@@ -4,7 +4,8 @@ from lastcall.connection.scheduler import Scheduler
 from lastcall.connection.stream import Connection, Stream
 from lastcall.drain.state import DrainState
 from lastcall.net.listener import Listener
-from lastcall.net.moving import Address, Lifted
+from lastcall.net.moving import Address, Lifted, Past
+from lastcall.net.peers import PeerLimit
 
 STARVED_SECONDS: float
 COMPLAINT_SECONDS: float
@@ -20,6 +21,7 @@ class Driver:
     accepting: bool
     moved: int
     adopted: int
+    peers: PeerLimit | None
     on_closed: Callable[[], object] | None
     def __init__(self, scheduler: Scheduler, drain: DrainState, *, limit: int) -> None: ...
     def listen(self, listener: Listener) -> None: ...
@@ -37,7 +39,14 @@ class Driver:
     def put_back(self, connection: Connection, fresh: bool, at: float) -> None: ...
     def drop(self, connection: Connection) -> None: ...
     def take_over(
-        self, fd: int, listener: Listener, client: Address, fresh: bool, left: float | None, behind: Connection | None
+        self,
+        fd: int,
+        listener: Listener,
+        client: Address,
+        fresh: bool,
+        left: float | None,
+        behind: Connection | None,
+        past: Past = None,
     ) -> Connection: ...
     @property
     def connections(self) -> list[Connection]: ...

@@ -4,7 +4,7 @@
 from libc.errno cimport (
     EAGAIN, ECONNABORTED, EINTR, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTO, errno,
 )
-from libc.string cimport memset, strerror
+from libc.string cimport memcmp, memset, strerror
 
 import logging
 import socket
@@ -47,6 +47,9 @@ cdef extern from "sys/socket.h" nogil:
         int l_onoff
         int l_linger
 
+cdef extern from "unistd.h" nogil:
+    int c_close "close"(int fd)
+
 cdef extern from "arpa/inet.h" nogil:
     int inet_pton(int family, const char* name, void* into)
     unsigned short htons(unsigned short n)
@@ -59,9 +62,23 @@ cdef enum:
     ACCEPTS = 64          # connections taken from a listener of our own per wake-up
     NAME_MAX = 64         # INET6_ADDRSTRLEN is 46
 
+cdef const char* MAPPED = b"\0\0\0\0\0\0\0\0\0\0\xff\xff"     # ::ffff:0:0/96 (RFC 4291 2.5.5.2)
+
 STARVED_SECONDS = 0.1
 COMPLAINT_SECONDS = 10.0      # descriptors come and go: the same line again only after so long
 ACCEPT_WAITING_SECONDS = 0.25
+
+
+cdef bytes peer_key(PeerAddress* address):
+    """What a client is counted by: its IPv4 address, its IPv6 /64, or None on a unix socket."""
+    cdef const unsigned char* bits = address.v6.sin6_addr.s6_addr
+    if address.family == AF_INET:
+        return (<const char*>&address.v4.sin_addr)[:4]
+    if address.family != AF_INET6:
+        return None
+    if memcmp(bits, MAPPED, 12) == 0:          # an IPv4 client of a socket that has both
+        return (<const char*>bits)[12:16]
+    return (<const char*>bits)[:8]
 
 
 cdef object peer_tuple(PeerAddress* address):
@@ -304,7 +321,7 @@ cdef class Driver:
 
         Returns None, or the descriptor, which stays ours, when its timeout is due on the scheduler's clock (infinity:
         it has none), and what another process must know of it (``Known``): the key, the client's address, whether it
-        has never had a request, and the seconds until its timeout is due, or None.
+        has never had a request, the seconds until its timeout is due, or None, and its past.
         """
         return None
 
@@ -316,12 +333,12 @@ cdef class Driver:
         """Another process has the lifted connection: close our copy of its descriptor, without a word on the wire."""
         raise NotImplementedError
 
-    def take_over(self, int fd, Listener listener not None, client, bint fresh, left, Connection behind):
+    def take_over(self, int fd, Listener listener not None, client, bint fresh, left, Connection behind, past=None):
         """Serve a connection that another process has accepted, by a listener like ``listener``, and has lifted.
 
         ``fd`` is ours from now on, also where this raises (OSError, ValueError). ``left``: the seconds until its
         timeout is due, or None; ours is a limit too. ``behind``: the connection that was taken over before, whose
-        timeout is due earlier; only a help.
+        timeout is due earlier; only a help. ``past``: its age and its requests, where those were counted.
         """
         raise NotImplementedError
 
@@ -382,6 +399,10 @@ cdef class Driver:
                     self.starve()
                 break
             accepted += 1
+            if self.peers is not None and self.too_many(&address):
+                reset_on_close(fd)
+                c_close(fd)
+                continue
             self.adopt(fd, &address, listener)
         return accepted
 
@@ -398,9 +419,33 @@ cdef class Driver:
         self._update()
         self.loop.call_later(STARVED_SECONDS, self._recover)
 
+    cdef bint too_many(self, PeerAddress* address) except -1:
+        """Whether the newcomer's address has its connections already."""
+        cdef bytes key = peer_key(address)
+        return key is not None and self.peers.full(key, peer_tuple(address)[0], self.scheduler.time())
+
+    cdef int remember(self, Stream stream) except -1:
+        """A stream is open, accepted here or by another process."""
+        cdef bytes key
+        self.streams.add(stream)
+        if self.peers is not None:
+            key = peer_key(self.peer_of(stream))
+            if key is not None:
+                self.peers.come(key)
+        return 0
+
+    cdef PeerAddress* peer_of(self, Stream stream) noexcept:
+        """Whose stream it is; valid as long as the stream is."""
+        return NULL
+
     cdef int forget(self, Stream stream) except -1:
         """A stream is closed."""
         cdef bint full = self.full()
+        cdef bytes key
+        if self.peers is not None and stream in self.streams:
+            key = peer_key(self.peer_of(stream))
+            if key is not None:
+                self.peers.gone(key)
         self.streams.discard(stream)
         if full and self.accepting:
             self._update()

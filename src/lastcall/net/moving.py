@@ -8,7 +8,7 @@ few numbers, and these are passed on over a pair of unix sockets (``SOCK_SEQPACK
 at all). The predecessor's side is a ``Mover``, the successor's an ``Adopter``:
 
     Adopter -> Mover    {"room": n, "keys": [k, ...]}     the successor can take n; it has listeners of these keys
-    Mover -> Adopter    [[key, client, fresh, left], ...]  and as many descriptors: at most 250, and at most n
+    Mover -> Adopter    [[key, client, fresh, left, past], ...]  and as many descriptors: at most 250, and at most n
     Adopter -> Mover    {"received": m, "room": n}         the first m of them are the successor's now
 
 At any moment a connection has exactly one process that reads it:
@@ -95,9 +95,12 @@ def free_descriptors() -> int:
 Address = tuple[str, int] | None
 """A client's; None on a unix socket."""
 
-Known = tuple[int, Address, bool, float | None]
+Past = list[float] | None
+"""A connection's age in seconds and how many requests it has had, where limits count them."""
+
+Known = tuple[int, Address, bool, float | None, Past]
 """What is said of a connection: its listener's key, its client, whether it has never had a request, and the seconds
-until its timeout is due (None: it has none)."""
+until its timeout is due (None: it has none), and its past."""
 
 Lifted = tuple[int, float, Known]
 """What ``Driver.lift`` gives."""
@@ -500,9 +503,10 @@ class Adopter(_Side):
         unwarned: list[Connection] = []
         for fd in descriptors[len(records) :]:
             os.close(fd)
-        for fd, (key, client, fresh, left, *_) in zip(descriptors, records, strict=False):
+        for fd, (key, client, fresh, left, *more) in zip(descriptors, records, strict=False):
+            past = more[0] if more else None  # an older parent's worker says nothing of it
             try:
-                before = driver.take_over(fd, self._listeners[key], client, fresh, left, before)
+                before = driver.take_over(fd, self._listeners[key], client, fresh, left, before, past)
             except Exception:  # whatever is wrong with one, the others are ours alone by now
                 logger.exception("lastcall: a connection could not be taken over")
                 continue

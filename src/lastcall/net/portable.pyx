@@ -259,12 +259,15 @@ cdef class PortableDriver(Driver):
             stream.closed = True
             sock.close()
             raise
-        self.streams.add(stream)
+        self.remember(stream)
         stream.connection.opened()
         task = Task(self._join(stream, sock), loop=self.loop)      # whatever task factory the application has set
         self.joining.add(task)
         task.add_done_callback(self.joining.discard)
         return 0
+
+    cdef PeerAddress* peer_of(self, Stream stream) noexcept:
+        return &(<PortableStream>stream).peer
 
     async def _join(self, PortableStream stream, sock):
         try:

@@ -331,8 +331,11 @@ cdef class Reactor(Driver):
             stream.closed = True
             c_close(fd)
             raise
-        self.streams.add(stream)
+        self.remember(stream)
         return stream
+
+    cdef PeerAddress* peer_of(self, Stream stream) noexcept:
+        return &(<NativeStream>stream).peer
 
     cdef int _watch_stream(self, NativeStream stream) except -1:
         """Put a stream into the epoll set; what has come already is reported."""
@@ -367,7 +370,7 @@ cdef class Reactor(Driver):
         stream.connection = None               # the drain's orders do not reach it
         stream.blocked = True                  # and nobody writes
         left = None if at == INFINITY else max(0.0, at - self.scheduler.time())
-        return stream.fd, at, (stream.listener.key, stream.client_address(), kind == HEADER, left)
+        return stream.fd, at, (stream.listener.key, stream.client_address(), kind == HEADER, left, connection.past())
 
     def put_back(self, Connection connection not None, bint fresh, double at):
         """As Driver.put_back."""
@@ -386,7 +389,7 @@ cdef class Reactor(Driver):
         """As Driver.drop."""
         connection.moved()
 
-    def take_over(self, int fd, Listener listener not None, client, bint fresh, left, Connection behind):
+    def take_over(self, int fd, Listener listener not None, client, bint fresh, left, Connection behind, past=None):
         """As Driver.take_over."""
         cdef PeerAddress address
         cdef NativeStream stream
@@ -397,6 +400,7 @@ cdef class Reactor(Driver):
             c_close(fd)
             raise
         stream = self._join(fd, &address, listener)
+        stream.connection.inherit(past)
         stream.connection.resume_until(HEADER if fresh else KEEP_ALIVE, at, behind)
         return stream.connection
 

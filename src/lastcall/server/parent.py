@@ -35,11 +35,13 @@ class Serving(Record):
 class Parent(Protocol):
     """The link to a parent, at the worker's end. All of it but ``decides`` is called in the loop's thread.
 
-    ``pid`` is the parent's process, ``role`` what this one is called behind ``--proc-title``.
+    ``pid`` is the parent's process, ``role`` what this one is called behind ``--proc-title``. ``expects_lifespan``:
+    the application supported lifespan when it was last started, so an exception in its start-up is a failure.
     """
 
     pid: int
     role: str
+    expects_lifespan: bool
 
     @property
     def listeners(self) -> list[Listener]:
@@ -57,8 +59,8 @@ class Parent(Protocol):
     def doors(self, serving: Serving) -> Doors:
         """The doors: nobody but the parent itself is let in before it says so."""
 
-    def ready(self) -> None:
-        """``lifespan.startup`` is complete, and requests would be served."""
+    def ready(self, *, lifespan: bool) -> None:
+        """``lifespan.startup`` is complete, and requests would be served. ``lifespan``: the application supports it."""
 
     def wants_to_retire(self, cause: str) -> None:
         """This worker would stop if it had no parent: ask for a successor, and serve on."""

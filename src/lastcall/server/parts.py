@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lastcall.asgi.scope import HTTPScopes
 from lastcall.base.errors import StartupError
+from lastcall.base.record import replace
 from lastcall.connection.deadlines import Deadlines
 from lastcall.connection.http1 import HTTP1Connection
 from lastcall.connection.scheduler import Scheduler
@@ -17,7 +18,7 @@ from lastcall.drain.ladder import Budgets
 if TYPE_CHECKING:
     import asyncio
 
-    from lastcall.base.options import HTTPOptions, StopOptions, WebSocketOptions
+    from lastcall.base.options import HTTPOptions, NetOptions, ServerOptions, StopOptions, WebSocketOptions
     from lastcall.base.sinks import AccessSink
     from lastcall.connection.service import HTTPService
     from lastcall.connection.stream import Stream
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 RESERVED_DESCRIPTORS = 64
 """Descriptors kept free of client connections: listeners, logs, the application's own files and pools."""
+
+AGE_LOOKS = 16
+"""How often in its allowed life a connection is looked at. Each has an end of its own (the jitter), and one that has
+moved has its past: looking now and then, all of them with one period, is cheaper than a list in order."""
 
 LISTENERS_RESERVED = 8
 """How many of them are for listeners."""
@@ -73,12 +78,28 @@ def make_scheduler(
         write=http.timeout_write,
         ws_ping=math.inf if websockets is None else websockets.ping_interval,
         ws_pong=math.inf if websockets is None else websockets.ping_timeout,
+        age=http.max_connection_age / AGE_LOOKS,
+        request=http.timeout_request,
     )
     return Scheduler(loop, deadlines, access, date_header=http.date_header, server_header=http.server_header)
 
 
-def make_driver(name: str, scheduler: Scheduler, drain: DrainState, *, limit: int) -> Driver:
-    """The driver of ``--driver``: ``auto`` is native where there is epoll and the loop can watch descriptors."""
+def make_driver(
+    name: str, scheduler: Scheduler, drain: DrainState, *, limit: int, net: NetOptions | None = None
+) -> Driver:
+    """The driver of ``--driver``: ``auto`` is native where there is epoll and the loop can watch descriptors.
+
+    ``net``: its limit per address is kept too.
+    """
+    driver = _make_driver(name, scheduler, drain, limit)
+    if net is not None and net.limit_connections_per_ip is not None:
+        from lastcall.net.peers import PeerLimit  # noqa: PLC0415 - for few servers
+
+        driver.peers = PeerLimit(net.limit_connections_per_ip, net.exempt)
+    return driver
+
+
+def _make_driver(name: str, scheduler: Scheduler, drain: DrainState, limit: int) -> Driver:
     if name in ("auto", "native"):
         try:
             from lastcall.net.reactor import Reactor  # noqa: PLC0415 - does not exist without epoll
@@ -101,6 +122,20 @@ def max_requests(limit: int | None, jitter: int, randint: Callable[[int, int], i
 
         randint = random.randint
     return limit + randint(0, jitter)
+
+
+def http_options(options: ServerOptions, *, private: bool) -> HTTPOptions:
+    """Those of the service that clients meet; ``private``: of the one that the parent meets, which nothing limits."""
+    if private:
+        return replace(
+            options.http,
+            limit_max_requests=None,
+            limit_requests_per_connection=None,
+            max_connection_age=math.inf,
+            timeout_request=math.inf,
+        )
+    limit = max_requests(options.http.limit_max_requests, options.limit_max_requests_jitter)
+    return replace(options.http, limit_max_requests=limit)
 
 
 def connection_limit(limit: int | None, listeners: int = 0) -> int:

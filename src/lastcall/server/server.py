@@ -40,9 +40,9 @@ from lastcall.server.parts import (
     budgets_of,
     connection_limit,
     http1_protocol,
+    http_options,
     make_driver,
     make_scheduler,
-    max_requests,
     websocket_upgrades,
 )
 from lastcall.server.report_file import ReportFile, report_file
@@ -51,7 +51,6 @@ from lastcall.server.teardown import close_loop
 from lastcall.server.work import Callbacks, Work
 
 if TYPE_CHECKING:
-    from lastcall.base.options import HTTPOptions
     from lastcall.config import Config
     from lastcall.connection.scheduler import Scheduler
     from lastcall.net.driver import Driver
@@ -423,6 +422,7 @@ class Server:
             options.app.lifespan,
             timeout_startup=options.app.timeout_lifespan_startup,
             died=options.app.lifespan_died,
+            expected=self._parent is not None and self._parent.expects_lifespan,
         )
         self._controller.interrupt = lambda: self._interrupt(lifespan)
         ready = False
@@ -475,7 +475,7 @@ class Server:
         if lifespan.failed_while_serving:  # already
             lifespan.on_death()
         limit = connection_limit(options.net.limit_connections, len(self._listeners))
-        driver = make_driver(options.net.driver, scheduler, service.drain, limit=limit)
+        driver = make_driver(options.net.driver, scheduler, service.drain, limit=limit, net=options.net)
         stack.callback(driver.close)
         self._driver, self._service = driver, service
         doors: Doors
@@ -492,13 +492,13 @@ class Server:
         self, app: LoadedApp, lifespan: Lifespan, scheduler: Scheduler, *, private: bool = False
     ) -> HTTPService:
         """What clients meet; ``private``: what the parent meets, whose requests are neither counted nor logged."""
-        stop = self.config.options.stop
+        options, stop = self.config.options, self.config.options.stop
         counted = self._parent is not None and not private
         return HTTPService(
             app.app,
             self._tasks,
             scheduler,
-            self._http_options(private=private),
+            http_options(options, private=private),
             state=lifespan.state,
             on_max_requests=lambda: self._stop_by_itself("max-requests"),
             signal=self._signal,
@@ -546,13 +546,6 @@ class Server:
         else:
             logger.info("A stop has no limit: one of its timeouts is none")
 
-    def _http_options(self, *, private: bool) -> HTTPOptions:
-        options = self.config.options
-        if private:
-            return replace(options.http, limit_max_requests=None)
-        limit = max_requests(options.http.limit_max_requests, options.limit_max_requests_jitter)
-        return replace(options.http, limit_max_requests=limit)
-
     # -- told by the controller -----------------------------------------------------------------------------------
 
     def _ready(self) -> None:
@@ -561,7 +554,7 @@ class Server:
             self._guard.ready()
         self._say_where()  # now: who reads it may send a signal at once, and it is no longer one in the start
         if self._parent is not None:
-            self._parent.ready()
+            self._parent.ready(lifespan=self._lifespan is not None and self._lifespan.ready)
 
     def _bound(self, seconds: float) -> None:
         if self._guard is not None:

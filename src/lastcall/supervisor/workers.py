@@ -27,6 +27,7 @@ from lastcall.channel.messages import (
     LostWorkers,
     Message,
     Progress,
+    Ready,
 )
 from lastcall.server import watchdog
 from lastcall.server.process import STACKS_SIGNAL
@@ -119,6 +120,7 @@ class Workers:
     ) -> None:
         self.settings = settings
         self._alone = True
+        self._lifespan = False  # whether the application supports it, as the last worker that became ready has said
         self._service = service_id()
         self._settings: dict[int, str] = {}  # by generation, the last ones
         self.beats = Beats()
@@ -177,6 +179,7 @@ class Workers:
                     tuple(bind for _, bind, _ in first),
                     tuple(self._dead),
                     self._alone,
+                    self._lifespan,
                 ),
                 [self.beats.fd, private.fileno(), *(fd for _, _, fd in first)],
             )
@@ -256,6 +259,8 @@ class Workers:
             self._tell_watchdog()
         elif isinstance(message, Goodbye):
             worker.goodbye = message
+        elif isinstance(message, Ready):
+            self._lifespan = message.lifespan
         elif isinstance(message, Progress):
             worker.progress = message
         self._on_message(worker, message)

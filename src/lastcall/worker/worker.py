@@ -60,6 +60,7 @@ class Worker(Parent):
         self._heartbeat = Heartbeat(orders.page, boot.beat)
         self._doors = SlotDoors(orders.private, config.options.net.binds, self._doors_closed)
         self._doors.alone = boot.alone
+        self.expects_lifespan = boot.lifespan
         self._doors.add(boot.slots, boot.binds, orders.listeners)
         self._moves = Moves()
         self._view = StopView(guest=True)
@@ -124,8 +125,8 @@ class Worker(Parent):
         self._doors.serve(serving)
         return self._doors
 
-    def ready(self) -> None:
-        self._say(messages.Ready())
+    def ready(self, *, lifespan: bool) -> None:
+        self._say(messages.Ready(lifespan))
 
     def wants_to_retire(self, cause: str) -> None:
         """See ``Parent``. Each cause is told once, and none in a stop."""
