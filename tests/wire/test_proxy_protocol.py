@@ -8,6 +8,7 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from lastcall.wire.proxy_protocol import MAX_V1, SIGNATURE, ProxyHeader, ProxyProtocolError, Verdict, parse
 
 PORTS = st.integers(0, 65535)
