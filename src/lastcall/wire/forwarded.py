@@ -47,7 +47,9 @@ def listed(lines: Sequence[bytes]) -> list[str]:
 
 
 def elements(lines: Sequence[bytes]) -> list[dict[str, str]] | None:
-    """The elements of Forwarded (RFC 7239 4), names in lower case. None where it is malformed: nothing of it holds then."""
+    """The elements of Forwarded (RFC 7239 4), names in lower case.
+
+    None where it is malformed: nothing of it holds then."""
     text = b",".join(lines).decode("latin-1")
     found: list[dict[str, str]] = []
     pairs: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""The PROXY protocol's header, versions 1 and 2 (HAProxy's proxy-protocol.txt). Pure: bytes in, a header or a verdict out."""
+"""The PROXY protocol's header, versions 1 and 2 (HAProxy's proxy-protocol.txt). Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
 MAX_V1: Final = 107
 """Bytes of the longest line of version 1, its CRLF included (section 2.1)."""
 MAX_V2: Final = 4096
-"""Bytes of the longest header of version 2 that is taken. The format allows 65551; a peer must not make us keep them."""
+"""Bytes of the longest header of version 2 that is taken. The format allows 65551: too many to keep for a peer."""
 
 _ADDRESSES: Final = {1: 4, 2: 16}
 _UNIX_BYTES: Final = 216
@@ -30,8 +30,9 @@ class Verdict(enum.Enum):
 
 
 class ProxyHeader(NamedTuple):
-    """A whole header. `source` and `destination` are (host, port), or None where the sender speaks for itself (LOCAL,
-    UNKNOWN) or names no internet address. `length` is how many bytes it took; `tlvs` are (type, value) in order.
+    """A whole header.
+
+    `source` and `destination` are (host, port), or None where the sender speaks for itself (LOCAL, UNKNOWN) or names no internet address. `length` is how many bytes it took; `tlvs` are (type, value) in order.
     """
 
     length: int
