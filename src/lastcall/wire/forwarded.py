@@ -49,7 +49,8 @@ def listed(lines: Sequence[bytes]) -> list[str]:
 def elements(lines: Sequence[bytes]) -> list[dict[str, str]] | None:
     """The elements of Forwarded (RFC 7239 4), names in lower case.
 
-    None where it is malformed: nothing of it holds then."""
+    None where it is malformed: nothing of it holds then.
+    """
     text = b",".join(lines).decode("latin-1")
     found: list[dict[str, str]] = []
     pairs: dict[str, str] = {}
@@ -75,8 +76,9 @@ def elements(lines: Sequence[bytes]) -> list[dict[str, str]] | None:
 
 
 def client(hops: Sequence[str], trusts: Callable[[str], bool]) -> tuple[str, int] | None:
-    """The client, from the right over trusted hops: the first that is not trusted, else the leftmost. None where that
-    hop says no address, or there are no hops: the caller keeps the peer.
+    """The client, from the right over trusted hops: the first not trusted, else the leftmost.
+
+    None where that hop says no address, or there are no hops: the caller keeps the peer.
     """
     found = None
     for hop in reversed(hops):

@@ -32,7 +32,8 @@ class Verdict(enum.Enum):
 class ProxyHeader(NamedTuple):
     """A whole header.
 
-    `source` and `destination` are (host, port), or None where the sender speaks for itself (LOCAL, UNKNOWN) or names no internet address. `length` is how many bytes it took; `tlvs` are (type, value) in order.
+    `source` and `destination` are (host, port), or None where the sender speaks for itself (LOCAL, UNKNOWN) or names
+    no internet address. `length` is how many bytes it took; `tlvs` are (type, value) in order.
     """
 
     length: int
