@@ -120,11 +120,11 @@ def test_uvicorn(command: str, line: str) -> None:
 
 
 def test_what_is_left_out_has_a_reason_of_the_table() -> None:
-    options = "--workers 4 --ws websockets --ssl-keyfile-password hush --daemon"
+    options = "--workers 4 --http2 --ssl-keyfile-password hush --daemon"
     found = left_out(f"uvicorn app:app {options}")
-    assert OPTIONS["ws"].only is not None
-    assert found["--ws websockets"] == OPTIONS["ws"].only.reason
-    assert set(found) == {"--ws websockets", "--ssl-keyfile-password …", "--daemon"}
+    assert OPTIONS["http2"].only is not None
+    assert found["--http2"] == OPTIONS["http2"].only.reason
+    assert set(found) == {"--http2", "--ssl-keyfile-password …", "--daemon"}
 
 
 def test_a_variable_is_treated_as_its_flag() -> None:
@@ -132,7 +132,7 @@ def test_a_variable_is_treated_as_its_flag() -> None:
     variables = "UVICORN_WS=wsproto UVICORN_SSL_KEYFILE_PASSWORD=hush UVICORN_HTTP2=1 FORWARDED_ALLOW_IPS='*'"
     found = left_out(f"{variables} {command}")
     assert set(found) == {
-        "UVICORN_WS=wsproto", "UVICORN_SSL_KEYFILE_PASSWORD=…", "UVICORN_HTTP2=1", "FORWARDED_ALLOW_IPS=*"
+        "UVICORN_SSL_KEYFILE_PASSWORD=…", "UVICORN_HTTP2=1", "FORWARDED_ALLOW_IPS=*"
     }  # fmt: skip
     assert left_out(f"env A=b {variables} {command}") == found
     assert "hush" not in run(f"{variables} {command}").output
@@ -373,7 +373,7 @@ def test_what_hypercorn_does_and_lastcall_does_not() -> None:
     found = left_out(f"WEB_CONCURRENCY=4 hypercorn app:app --websocket-ping-interval 5 {options}")
     assert set(found) == {
         "--daemon", "--certfile x", "--keyfile-password …", "--quic-bind :443", "--server-name a", "-u www",
-        "--read-timeout 5", "--debug", "--ws-ping-interval 5", "WEB_CONCURRENCY=4",
+        "--read-timeout 5", "--debug", "WEB_CONCURRENCY=4",
     }  # fmt: skip
     assert "hush" not in run(f"hypercorn app:app {options}").output
     assert "--no-access-log" in line_of("hypercorn app:app")
@@ -397,7 +397,7 @@ def test_what_hypercorn_does_and_lastcall_does_not() -> None:
          "lastcall app:make --factory --chdir /srv --proc-title shop --pidfile /run/a.pid"),
         ("--log-level warn --url-path-prefix /x --no-http1-keep-alive app:app",
          "lastcall app:app --log-level warning --root-path /x --timeout-keep-alive 0"),
-        ("--loop uvloop --http 1 --no-ws app:app", "lastcall app:app --loop uvloop"),
+        ("--loop uvloop --http 1 --no-ws app:app", "lastcall app:app --loop uvloop --ws none"),
     ],
 )  # fmt: skip
 def test_granian(command: str, line: str) -> None:

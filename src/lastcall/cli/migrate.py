@@ -32,7 +32,6 @@ READERS: Final[dict[str, Callable[[Sequence[str]], Translation]]] = {
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
 
 _HEADS: Final = ("", "A request head has 10 s to come, a body 60 s between two pieces ({}).")
-_WS: Final = ("ws", "WebSocket is not spoken yet.")
 _UVICORN: Final = (
     (
         "timeout_graceful_shutdown",
@@ -46,7 +45,6 @@ _UVICORN: Final = (
         "X-Forwarded-For and X-Forwarded-Proto are not read (uvicorn reads them from 127.0.0.1): behind a proxy, the "
         "client is the proxy and URLs begin with http://.",
     ),
-    _WS,
     (_HEADS[0], _HEADS[1].format("uvicorn: no limit")),
 )
 
@@ -60,8 +58,7 @@ DIFFERENCES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ),
         ("timeout_keep_alive", "A kept-alive connection may be idle for 75 s (hypercorn: 5 s)."),
         ("backlog", "The kernel keeps 2048 connections that wait (hypercorn: 100)."),
-        _WS,
-        ("http2", "HTTP/2 is not spoken yet (hypercorn speaks it, also without TLS)."),
+            ("http2", "HTTP/2 is not spoken yet (hypercorn speaks it, also without TLS)."),
         (_HEADS[0], _HEADS[1].format("hypercorn: no limit")),
     ),
     "granian": (
@@ -75,8 +72,7 @@ DIFFERENCES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
             "loop",
             "The event loop is asyncio (granian: uvloop or rloop where one is installed). --loop uvloop is uvloop.",
         ),
-        _WS,
-        ("http2", "HTTP/2 is not spoken yet (granian speaks it, also without TLS)."),
+            ("http2", "HTTP/2 is not spoken yet (granian speaks it, also without TLS)."),
     ),
 }
 """What is different where nothing is said: by program, the option that would say it, and a sentence."""

@@ -68,6 +68,15 @@ class ConfigKeywords(TypedDict, total=False):
     drain_report: str | os.PathLike[str] | None
     exit_nonzero_on_cut: bool
     health_path: str | None
+    # WebSocket
+    ws: str | type[object]
+    ws_max_size: int | str
+    ws_max_queue: int
+    ws_max_queue_size: int | str
+    ws_ping_interval: float | None
+    ws_ping_timeout: float | None
+    ws_handshake_timeout: float | None
+    ws_per_message_deflate: bool
     # Responses
     headers: Sequence[str | tuple[str, str] | tuple[bytes, bytes]] | None
     server_header: bool
@@ -115,12 +124,6 @@ class ConfigKeywords(TypedDict, total=False):
     timeout_worker_healthcheck: float
     http: str | type[object]
     http2: bool
-    ws: str | type[object]
-    ws_max_size: int
-    ws_max_queue: int
-    ws_ping_interval: float | None
-    ws_ping_timeout: float | None
-    ws_per_message_deflate: bool
     proxy_headers: bool
     forwarded_allow_ips: str | Sequence[str] | None
     ssl_keyfile: str | os.PathLike[str] | None
