@@ -70,10 +70,13 @@ def test_every_variable_that_is_named_exists(one: Page) -> None:
     assert set(re.findall(r"\bLASTCALL_[A-Z_]*[A-Z]\b", one.text)) <= VARIABLES
 
 
+NGINX = ("limit_conn", "limit_req")  # its modules, for what is its job
+
+
 @pytest.mark.parametrize("one", OURS, ids=str)
 def test_every_keyword_that_is_named_exists(one: Page) -> None:
     named = {word for code in one.code for word in re.findall(r"\b(?:timeout|limit)_[a-z_]+", code)}
-    assert named <= set(OPTIONS) | {"limit_request_fields", "limit_request_field_size"}  # of gunicorn
+    assert named <= set(OPTIONS) | {"limit_request_fields", "limit_request_field_size", *NGINX}  # of gunicorn
 
 
 @pytest.mark.parametrize("one", OURS, ids=str)
