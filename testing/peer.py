@@ -84,7 +84,7 @@ class Peer:
             body = self._take(int(headers["content-length"]))
         elif headers.get("transfer-encoding") == "chunked":
             body = b"".join(iter(self.chunk, b""))
-        elif status in (204, 304):
+        elif status in (101, 204, 304):
             body = b""
         else:
             body = self.rest()
@@ -110,6 +110,12 @@ class Peer:
         data = bytes(self._buffer)
         self._buffer.clear()
         return data
+
+    def read_some(self) -> bytes:
+        """What has come, or comes next; b"" for the peer's FIN."""
+        if not self._buffer:
+            self._receive()
+        return self._consume(len(self._buffer))
 
     def ended(self) -> str:
         """How the connection ends, whatever comes before: ``"FIN"`` or ``"RST"``."""

@@ -142,6 +142,7 @@ SAMPLES: dict[str, str] = {
     "static": "/static=/",
     "uds": "/x",
     "ws": "none",
+    "ws_per_message_deflate": "false",
 }
 
 
@@ -206,7 +207,8 @@ def test_a_directory_that_cannot_be_entered(text: str, server: Server) -> None:
         (["--daemon"], "systemd"),
         (["-D"], "--daemon"),
         (["--proxy-headers"], "--proxy-headers"),
-        (["--ws", "websockets"], "WebSocket"),
+        (["--ws", "ours"], "--ws"),
+        (["--ws-max-size", "0"], "--ws-max-size: '0'"),
         (["--ssl-certfile", "cert.pem"], "TLS"),
         (["--header", "Content-Length: 1"], "--header"),
     ],

@@ -67,7 +67,7 @@ _OWN: Final = ("--host", "--port", "--uds", "--uds-permissions", "--interface", 
 _TABLE: Final[tuple[Row, ...]] = (
     *(((name,), True, None) for name in _OWN),
     (("--http",), True, _http),
-    *_pair("ws", None, None),
+    *_pair("ws", None, lambda made, _: made.keep("ws", "none")),
     (("--blocking-threads",), True, _THREADS),
     (("--blocking-threads-idle-timeout",), True, _THREADS),
     (("--runtime-threads",), True, _THREADS),
