@@ -38,15 +38,15 @@ class WebSocketPeer(Peer):
 
     def say(self, message: str | bytes) -> None:
         """Send a message in one frame."""
-        self.send(self._frames.send_data(message, fin=True))
+        self.send(bytes(self._frames.send_data(message, fin=True)))
 
     def ping(self, payload: bytes = b"") -> None:
         """Send a Ping."""
-        self.send(self._frames.ping(payload))
+        self.send(bytes(self._frames.ping(payload)))
 
     def say_close(self, code: int | None = None, reason: str = "") -> None:
         """Send a Close."""
-        self.send(self._frames.close(code, reason) if code is not None else b"\x88\x80\0\0\0\0")
+        self.send(bytes(self._frames.close(code, reason)) if code is not None else b"\x88\x80\0\0\0\0")
 
     def frame(self) -> tuple[Opcode, Any]:
         """The next frame of the server's."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from wsproto.frame_protocol import Opcode
 
+from lastcall.supervisor.beats import resident
 from testing.peer import Peer, eventually
 from testing.process import ServerProcess
 from testing.websocket import ACCEPT, HANDSHAKE, WebSocketPeer
@@ -32,7 +33,8 @@ def test_an_echo_from_the_handshake_to_the_clients_close(start: Start, driver: s
         assert answer.headers["sec-websocket-accept"] == ACCEPT
         assert answer.headers["sec-websocket-protocol"] == "chat"
         assert answer.headers["x-a"] == "b"
-        for message in ["hello", "", b"", "é" * 3000, b"\xff" * 200_000]:
+        messages: list[str | bytes] = ["hello", "", b"", "é" * 3000, b"\xff" * 200_000]
+        for message in messages:
             peer.say(message)
             assert peer.message() == message
         peer.ping(b"there?")
@@ -137,7 +139,7 @@ def test_a_full_queue_stops_reading_and_loses_nothing(start: Start) -> None:
         for number in range(60):
             peer.say(f"{number}")
         wait_for_output(server, "done")
-        came = []
+        came: list[object] = []
         while len(came) < 60:
             opcode, payload = peer.frame()
             if opcode is Opcode.TEXT:
@@ -223,3 +225,30 @@ def test_off_it_is_plain_http(start: Start) -> None:
     with WebSocketPeer(address(server)) as peer:
         assert (peer.handshake.status, peer.handshake.body) == (200, b"http")
     eventually(lambda: "--ws none" in server.stderr)
+
+
+def test_who_pings_and_does_not_read_is_bounded(start: Start) -> None:
+    """The server keeps one answer, and not one for each."""
+    server = start(APP)
+    with WebSocketPeer(address(server)) as peer:
+        before = resident(server.pid)
+        peer.sock.settimeout(0.5)
+        flood = b"\x89\xfd\0\0\0\0" + bytes(125)
+        try:
+            for _ in range(4000):
+                peer.sock.sendall(flood * 100)
+        except TimeoutError:
+            pass
+        assert resident(server.pid) - before < 8 << 20
+
+
+def test_what_came_before_our_close_is_delivered(start: Start) -> None:
+    server = start("sockets:app", "--ws-max-queue", "2", "--drain-farewell", "0.1", "--timeout-graceful-shutdown", "5")
+    with WebSocketPeer(address(server), "/late") as peer:
+        wait_for_output(server, "late")
+        for number in range(10):
+            peer.say(f"{number}")
+        server.signal(signal.SIGTERM)
+        assert peer.close_frame()[0] == 1012
+        assert server.wait() == 0
+    assert "got 0 1 2 3 4 5 6 7 8 9\ntold 1012" in server.stdout

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,22 +26,22 @@ from lastcall.wire.forwarded import MAX_HOPS, client, elements, listed, node
         ("fe80::1%eth0", None),
     ],
 )
-def test_a_node(text, said):
+def test_a_node(text: Any, said: Any) -> None:
     assert node(text) == said
 
 
 @given(st.lists(st.text("1.:[], \tx_", max_size=20)))
-def test_what_a_client_prepends_changes_nothing(spoofed):
+def test_what_a_client_prepends_changes_nothing(spoofed: Any) -> None:
     said = [*(each.encode() for each in spoofed), b"192.0.2.9, 10.0.0.1", b"10.0.0.2,"]
     assert client(listed(said), lambda host: host.startswith("10.")) == ("192.0.2.9", 0)
 
 
-def test_all_trusted_is_the_leftmost_and_a_hidden_hop_is_nobody():
+def test_all_trusted_is_the_leftmost_and_a_hidden_hop_is_nobody() -> None:
     assert client(["10.0.0.1", "10.0.0.2"], lambda _: True) == ("10.0.0.1", 0)
     assert client(["192.0.2.1", "unknown", "10.0.0.2"], lambda _: True) is None
 
 
-def test_forwarded_in_its_forms():
+def test_forwarded_in_its_forms() -> None:
     lines = [b'For="[2001:db8::1]:4711"; PROTO=https ;by=_x', b', for=192.0.2.1;host="a\\"b,c"']
     assert elements(lines) == [
         {"for": "[2001:db8::1]:4711", "proto": "https", "by": "_x"},
@@ -48,12 +50,12 @@ def test_forwarded_in_its_forms():
 
 
 @pytest.mark.parametrize("bad", [b'for="x', b"for", b"for=a for=b", b"for=a;for=b", b'for="a"b', b"=a"])
-def test_malformed_forwarded_holds_nothing(bad):
+def test_malformed_forwarded_holds_nothing(bad: Any) -> None:
     assert elements([b"for=192.0.2.1", bad]) is None
 
 
 @given(st.binary(max_size=400))
-def test_any_bytes_are_read_within_bounds(raw):
+def test_any_bytes_are_read_within_bounds(raw: Any) -> None:
     assert len(listed([raw])) <= MAX_HOPS
     found = elements([raw])
     assert found is None or len(found) <= MAX_HOPS

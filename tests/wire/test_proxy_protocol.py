@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,9 @@ def v2(command: int, family: int, body: bytes) -> bytes:
 
 
 @given(source=st.ip_addresses(v=4), destination=st.ip_addresses(v=4), sport=PORTS, dport=PORTS, rest=st.binary())
-def test_both_versions_say_the_same_and_leave_what_follows(source, destination, sport, dport, rest):
+def test_both_versions_say_the_same_and_leave_what_follows(
+    source: Any, destination: Any, sport: Any, dport: Any, rest: Any
+) -> None:
     line = f"PROXY TCP4 {source} {destination} {sport} {dport}\r\n".encode()
     binary = v2(0x21, 0x11, source.packed + destination.packed + struct.pack("!HH", sport, dport))
     for header in (line, binary):
@@ -29,7 +32,7 @@ def test_both_versions_say_the_same_and_leave_what_follows(source, destination, 
 
 
 @given(st.binary(max_size=300), st.sampled_from([b"", b"PROXY ", b"PROXY TCP4 ", SIGNATURE, SIGNATURE + b"\x21\x11"]))
-def test_any_bytes_are_a_header_a_verdict_or_an_error(rest, start):
+def test_any_bytes_are_a_header_a_verdict_or_an_error(rest: Any, start: Any) -> None:
     try:
         parsed = parse(start + rest)
     except ProxyProtocolError:
@@ -38,7 +41,7 @@ def test_any_bytes_are_a_header_a_verdict_or_an_error(rest, start):
         assert isinstance(parsed, Verdict) or parsed.length <= len(start + rest)
 
 
-def test_a_health_check_is_local_and_tlvs_are_kept_in_order():
+def test_a_health_check_is_local_and_tlvs_are_kept_in_order() -> None:
     assert parse(v2(0x20, 0, b"")) == ProxyHeader(16, True, None, None)
     address = socket.inet_pton(socket.AF_INET6, "2001:db8::1")
     tlvs = b"\x01\x00\x02h2" + b"\x20\x00\x00"
@@ -47,7 +50,7 @@ def test_a_health_check_is_local_and_tlvs_are_kept_in_order():
     assert (parsed.source, parsed.tlvs) == (("2001:db8::1", 1), ((1, b"h2"), (32, b"")))
 
 
-def test_what_another_protocol_says_is_no_header():
+def test_what_another_protocol_says_is_no_header() -> None:
     assert parse(b"GET / HTTP/1.1\r\n") is Verdict.ABSENT
     assert parse(b"POST / HTTP/1.1\r\n") is Verdict.ABSENT
     assert parse(b"P") is Verdict.MORE
@@ -71,6 +74,6 @@ def test_what_another_protocol_says_is_no_header():
         SIGNATURE + b"\x21\x11\xff\xff",
     ],
 )
-def test_malformed_headers_are_errors(bad):
+def test_malformed_headers_are_errors(bad: Any) -> None:
     with pytest.raises(ProxyProtocolError):
         parse(bad)

@@ -1,4 +1,8 @@
+from collections.abc import Awaitable
+
 from lastcall.asgi.cycle import AppCycle
+from lastcall.base.types import Message
+from lastcall.drain.report import CLOSED_BY_POLICY as CLOSED_BY_POLICY
 
 class WebSocketCycle(AppCycle):
     @property
@@ -15,4 +19,5 @@ class WebSocketCycle(AppCycle):
     def close_reason(self) -> str: ...
     @property
     def bytes_sent(self) -> int: ...
+    def send(self, message: Message) -> Awaitable[None]: ...
     def handshake_is_late(self) -> None: ...

@@ -39,6 +39,8 @@ cdef enum:
     GONE = 1006                  # RFC 6455 7.1.5: no Close came
     LARGE = 65536                # a message that is worth a write of its own
 
+cdef double SPREAD = 0.25            # of the time for farewells: who closes when, lest all clients come back at once
+
 cdef str RESTART_REASON = "service restart"
 cdef object DEFAULT_POLICY = Policy.CLOSE
 
@@ -228,7 +230,8 @@ cdef class WebSocketCycle(AppCycle):
             self._refuse(503)
             return self.disconnect()
         if self.policy == Policy.CLOSE:
-            self.runtime.loop.call_later(random.random() * self.runtime.drain.farewell, self.disconnect_if_closing)
+            wait = self.runtime.drain.farewell * (1.0 - SPREAD * random.random())
+            self.runtime.loop.call_later(wait, self.disconnect_if_closing)
         return 0
 
     @property

@@ -58,7 +58,7 @@ DIFFERENCES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ),
         ("timeout_keep_alive", "A kept-alive connection may be idle for 75 s (hypercorn: 5 s)."),
         ("backlog", "The kernel keeps 2048 connections that wait (hypercorn: 100)."),
-            ("http2", "HTTP/2 is not spoken yet (hypercorn speaks it, also without TLS)."),
+        ("http2", "HTTP/2 is not spoken yet (hypercorn speaks it, also without TLS)."),
         (_HEADS[0], _HEADS[1].format("hypercorn: no limit")),
     ),
     "granian": (
@@ -72,7 +72,7 @@ DIFFERENCES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
             "loop",
             "The event loop is asyncio (granian: uvloop or rloop where one is installed). --loop uvloop is uvloop.",
         ),
-            ("http2", "HTTP/2 is not spoken yet (granian speaks it, also without TLS)."),
+        ("http2", "HTTP/2 is not spoken yet (granian speaks it, also without TLS)."),
     ),
 }
 """What is different where nothing is said: by program, the option that would say it, and a sentence."""

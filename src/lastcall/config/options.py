@@ -51,7 +51,7 @@ GROUPS: Final = {
         "The budgets of a start and a stop, in seconds, and what is told to whom. "
         "[The drain](../explanation/drain.md) has the order."
     ),
-    "WebSocket": "Of WebSockets (RFC 6455): sizes are bytes, times seconds. [WebSockets](websocket.md) has what they do.",
+    "WebSocket": "Sizes are bytes, times seconds. [WebSockets](websocket.md) has what they do.",
     "Responses": "What the server adds to responses.",
     "Logging": "Loggers are `lastcall.error` and `lastcall.access`.",
     "Process": (

@@ -39,6 +39,7 @@ cdef class WebSocketConnection(Connection):
     cdef FrameParser parser
     cdef object deflater                   # wire.deflate.Deflater, or None
     cdef ByteBuffer pending                # bytes that the application is too slow for, or None
+    cdef bytes late_pong                   # the answer to a ping, until the client has read what is before it, or None
     cdef bint held                         # reading is paused for it
     cdef bint pinged                       # and no byte has come since
     cdef int advance(self, const unsigned char* p, Py_ssize_t n) except -1
@@ -46,7 +47,9 @@ cdef class WebSocketConnection(Connection):
     cdef int hold(self, const unsigned char* p, Py_ssize_t n) except -1
     cdef int release(self) except -1
     cdef int put(self, int first, const char* data, Py_ssize_t n) except -1
+    cdef int answer_ping(self, bytes payload) except -1
     cdef int send_message(self, object data) except -1
+    cdef int take_pending(self) except -1
     cdef int say_close(self, int code, str reason) except -1
     cdef int close_from_peer(self) except -1
     cdef int fail(self, int code, str reason) except -1

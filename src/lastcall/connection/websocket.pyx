@@ -25,6 +25,7 @@ import binascii
 import hashlib
 import logging
 
+from lastcall.asgi.cycle cimport HIGH_WATER
 from lastcall.asgi.websocket cimport WebSocketCycle
 from lastcall.base.errors import LocalProtocolError
 from lastcall.connection.deadlines cimport LINGER, WS_PING, WS_PONG, unset
@@ -46,6 +47,8 @@ cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object o, Py_ssize_t* size) except NULL
 
 cdef object logger = logging.getLogger("lastcall.error")
+
+cdef double STALLED = 0.5            # seconds: a deadline that is heard of so late says nothing of the client
 
 cdef bytes GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"      # RFC 6455 1.3
 cdef bytes SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
@@ -322,6 +325,11 @@ cdef class WebSocketConnection(Connection):
         return self.close_now()
 
     cdef int on_drained(self) except -1:
+        cdef bytes payload = self.late_pong
+        if payload is not None:
+            self.late_pong = None
+            if self.state == OPEN:
+                self.answer_ping(payload)
         if self.cycle is not None:
             self.cycle.wake_sender()
         return 0
@@ -347,7 +355,7 @@ cdef class WebSocketConnection(Connection):
                 return 0
             elif event == GOT_PING:
                 if self.state == OPEN:
-                    self.put(FIN | PONG, PyBytes_AS_STRING(parser.payload), PyBytes_GET_SIZE(parser.payload))
+                    self.answer_ping(parser.payload)
             elif event == GOT_CLOSE:
                 return self.close_from_peer()
             elif event == FAILED:
@@ -407,6 +415,13 @@ cdef class WebSocketConnection(Connection):
             self.scheduler.mark_dirty(self.stream)
         return 0
 
+    cdef int answer_ping(self, bytes payload) except -1:
+        """A client that asks and asks, and reads no answer, gets one: the last (RFC 6455 5.5.3 allows that)."""
+        if self.stream.unsent() > HIGH_WATER:
+            self.late_pong = payload
+            return 0
+        return self.put(FIN | PONG, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
+
     cdef int send_message(self, object data) except -1:
         cdef Py_ssize_t n
         cdef const char* at
@@ -430,6 +445,8 @@ cdef class WebSocketConnection(Connection):
     cdef int say_close(self, int code, str reason) except -1:
         """Our Close is first: read on, but only for the peer's."""
         cdef bytes payload
+        if self.state == OPEN and self.pending is not None:
+            self.take_pending()
         if self.state != OPEN:
             return 0
         payload = close_payload(code, reason)
@@ -442,6 +459,27 @@ cdef class WebSocketConnection(Connection):
             self.scheduler.arm()
         if self.held:
             return self.release()
+        return 0
+
+    cdef int take_pending(self) except -1:
+        """What had come before our Close is the application's, as far as its queue's size allows."""
+        cdef ByteBuffer pending = self.pending
+        cdef FrameParser parser = self.parser
+        cdef int event = MESSAGE
+        cdef const unsigned char* p = <const unsigned char*>pending.data + pending.start
+        cdef Py_ssize_t n = pending.end - pending.start
+        self.pending = None
+        parser.pos = 0
+        while event != MORE and (self.cycle is None or self.cycle.waiting_size < self.upgrades.max_queue_size):
+            event = parser.next(p, n)
+            if event == MESSAGE and self.cycle is not None:
+                payload = parser.payload
+                parser.payload = None
+                self.cycle.feed(payload)
+            elif event == GOT_CLOSE:
+                return self.close_from_peer()
+            elif event == FAILED:
+                return self.fail(parser.code, parser.reason)
         return 0
 
     cdef int close_from_peer(self) except -1:
@@ -476,7 +514,11 @@ cdef class WebSocketConnection(Connection):
         return 0 if self.scheduler.in_turn else self.scheduler.arm()
 
     cdef int expired(self, int kind) except -1:
+        cdef double late
         if kind == LINGER and self.state == CLOSING:
+            if self.stream.unsent():       # our Close is not out yet: --timeout-write is for who does not read
+                self.scheduler.deadlines.set(&self.read_node, self, LINGER, self.scheduler.time())
+                return 0
             return self.finish()           # no Close came
         if kind == WS_PING:
             if self.state == OPEN:
@@ -486,9 +528,12 @@ cdef class WebSocketConnection(Connection):
             return 0
         if kind == WS_PONG:
             # What has come while our own loop was busy counts, and what the client cannot have got does not.
+            late = self.scheduler.time() - self.read_node.at
             self.stream.read_now()
             if self.state != OPEN or not self.pinged or self.held:
                 return 0
+            if late > STALLED:             # so may its answer be, on its way through a machine that stood still
+                return self.expired(WS_PING)
             if self.stream.unsent():
                 self.scheduler.deadlines.set(&self.read_node, self, WS_PONG, self.scheduler.time())
                 return 0

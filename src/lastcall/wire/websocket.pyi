@@ -1,3 +1,6 @@
+from typing import final
+
+@final
 class FrameParser:
     def __init__(self, max_size: int, inflater: object = None) -> None: ...
     @property

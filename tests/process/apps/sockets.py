@@ -40,6 +40,15 @@ async def accepted(scope: dict[str, Any], receive: Any, send: Any) -> None:
     await send(
         {"type": "websocket.accept", "subprotocol": offered[0] if offered else None, "headers": [(b"x-a", b"b")]}
     )
+    if scope["path"] == "/late":
+        print("late", flush=True)
+        await asyncio.sleep(1)
+        got = []
+        while (message := await receive())["type"] == "websocket.receive":
+            got.append(message["text"])
+        print("got", *got, flush=True)
+        print("told", message["code"], flush=True)
+        return
     if scope["path"] == "/busy":
         print("busy", flush=True)
         await asyncio.sleep(1.5)
