@@ -70,9 +70,9 @@ class ConfigKeywords(TypedDict, total=False):
     health_path: str | None
     # WebSocket
     ws: str | type[object]
-    ws_max_size: int | str
+    ws_max_size: int
     ws_max_queue: int
-    ws_max_queue_size: int | str
+    ws_max_queue_size: int
     ws_ping_interval: float | None
     ws_ping_timeout: float | None
     ws_handshake_timeout: float | None
