@@ -1,4 +1,4 @@
-"""lastcall under its own drill: every scenario over HTTP/1.1, with one process and with several."""
+"""lastcall under its own drill: every scenario, with one process and with several."""
 
 from __future__ import annotations
 
@@ -14,10 +14,6 @@ from lastcall_drill.verdicts import Result, Verdict
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-LATER = {"websocket"}
-SUPPORTED = [one for one in scenarios() if not one.needs & LATER]
-UNSUPPORTED = [one for one in scenarios() if one.needs & LATER]
-
 
 @pytest.fixture(scope="module")
 def results() -> Iterator[dict[str, Future[Result]]]:
@@ -27,12 +23,7 @@ def results() -> Iterator[dict[str, Future[Result]]]:
         yield {one.id: pool.submit(judge, target, one) for one in scenarios()}
 
 
-@pytest.mark.parametrize("name", [one.id for one in SUPPORTED])
+@pytest.mark.parametrize("name", [one.id for one in scenarios()])
 def test_lastcall_passes(results: dict[str, Future[Result]], name: str) -> None:
     result = results[name].result()
     assert result.verdict is Verdict.PASS, f"{result.sentence}\n{result.output}"
-
-
-@pytest.mark.parametrize("name", [one.id for one in UNSUPPORTED])
-def test_what_lastcall_does_not_have_yet(results: dict[str, Future[Result]], name: str) -> None:
-    assert results[name].result().verdict is Verdict.UNSUPPORTED
