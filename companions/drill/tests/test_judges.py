@@ -39,7 +39,7 @@ FAULTS = [
     ("no-lifespan", "exit-within-budget", "without a complete lifespan.shutdown"),
     ("lifespan-first", "lifespan-after-tasks", "before the task ended"),
     ("lifespan-unbounded", "lifespan-hang", "still running 10.0 s after the signal"),
-    ("forces", "signal-second-sigterm", "exited 1."),
+    ("forces", "signal-second-sigterm", "s after the first signal; lifespan.shutdown was not run"),
     ("forces", "signal-second-sigint", "lifespan.shutdown was not run"),
     ("drops-work", "work-past-grace", "the work's finally block did not run"),
     ("exit-code", "exit-code-sigterm", "exit code 1 after a clean stop"),
