@@ -58,9 +58,8 @@ def test_plain_lastcall_is_this_installation() -> None:
     assert target.command(app="a:b", port=1, given={"grace": 2})[1:] == [
         *("-m", "lastcall", "a:b", "--host", "127.0.0.1", "--port", "1", "--timeout-graceful-shutdown", "2")
     ]
-    assert {"lifespan", "notice", "unix", "grace"} <= target.features
+    assert {"lifespan", "websocket", "notice", "unix", "grace"} <= target.features
     assert {"workers", "reload", "max_requests", "restart", "scale", "upgrade"} <= target.features
-    assert "websocket" not in target.features
 
 
 def test_a_release_that_had_no_option_for_the_grace_is_not_given_one() -> None:
