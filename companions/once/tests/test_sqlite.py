@@ -626,6 +626,6 @@ def test_a_loop_that_never_rests_does_not_starve_the_store(path: Path) -> None:
         used = time.process_time() - began
         over = True
         await burning
-        assert used < 0.5, "seconds; what each of the steps waits for is 5 ms of the loop"
+        assert used < 1.5, "seconds; if each of the steps waited for 5 ms of the loop it would be 3 and more"
 
     run(path, body, timeout=20.0)
