@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.wheels, pytest.mark.timeout(900)]
 PROJECT = Path(__file__).parents[2]
 PLACES = {"lastcall": ".", "lastcall-once": "companions/once", "lastcall-drill": "companions/drill"}
 SOURCES = ("LICENSE", "README.md", "pyproject.toml", "setup.py", "src")
-LARGEST = {"lastcall": 7_000_000, "lastcall-once": 200_000, "lastcall-drill": 400_000}
+LARGEST = {"lastcall": 9_000_000, "lastcall-once": 200_000, "lastcall-drill": 400_000}
 """Bytes. A wheel that has grown beyond that has something in it that nobody put there on purpose."""
 
 
