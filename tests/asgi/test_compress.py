@@ -193,6 +193,13 @@ def test_a_weak_tag_stays() -> None:
     assert Exchange(TEXT, headers=[*HTML, (b"etag", b'W/"a"')]).headers[b"etag"] == b'W/"a"'
 
 
+@pytest.mark.parametrize("name", [b"content-digest", b"repr-digest", b"digest", b"content-md5", b"accept-ranges"])
+def test_what_speaks_of_other_bytes_is_dropped(name: bytes) -> None:
+    """RFC 9530 2 and 3: both digests are of the bytes with their coding."""
+    assert name not in Exchange(TEXT, headers=[*HTML, (name, b"of the bytes before")]).headers
+    assert name in Exchange(TEXT, accept="identity", headers=[*HTML, (name, b"of the bytes before")]).headers
+
+
 def test_files_are_read_by_the_application_where_they_would_be_compressed() -> None:
     extensions: dict[str, Any] = {"http.response.pathsend": {}, "http.response.zerocopysend": {}, "tls": {}}
     assert Exchange(TEXT, extensions=extensions).scope["extensions"] == {"tls": {}}

@@ -252,3 +252,26 @@ def test_what_came_before_our_close_is_delivered(start: Start) -> None:
         assert peer.close_frame()[0] == 1012
         assert server.wait() == 0
     assert "got 0 1 2 3 4 5 6 7 8 9\ntold 1012" in server.stdout
+
+
+def test_an_answer_in_place_of_the_handshake_waits_for_its_client(start: Start) -> None:
+    server = start(APP)
+    with Peer(address(server), receive_buffer=4096) as peer:
+        before = resident(server.pid)
+        peer.send(HANDSHAKE.format(path="/long", more="").encode())
+        assert peer.head()[0] == 403
+        time.sleep(0.5)
+        assert "all is sent" not in server.stdout
+        assert resident(server.pid) - before < 8 << 20
+        assert sum(len(chunk) for chunk in iter(peer.chunk, b"")) == 400 * 65536
+    wait_for_output(server, "all is sent")
+
+
+@pytest.mark.parametrize("value", ["websocket", "WebSocket", "h2c, websocket", "h2c\r\nUpgrade: websocket"])
+def test_a_websocket_may_be_one_of_several_protocols(start: Start, value: str) -> None:
+    """RFC 9110 7.8."""
+    server = start(APP)
+    with Peer(address(server)) as peer:
+        text = HANDSHAKE.format(path="/", more="").replace("Upgrade: websocket", f"Upgrade: {value}")
+        peer.send(text.encode())
+        assert peer.answer().status == 101

@@ -193,12 +193,12 @@ def _length(headers: Headers) -> int | None:
 def _coded(headers: Headers, coding: bytes) -> Headers:
     """The headers of the compressed response.
 
-    A strong ETag promises the same bytes, so it becomes a weak one (RFC 9110 8.8.1). Digests of the content and
-    Accept-Ranges are of bytes that nobody gets.
+    A strong ETag promises the same bytes, so it becomes a weak one (RFC 9110 8.8.1). Digests, of the content and of
+    the representation (RFC 9530: its coding is a part of it), and Accept-Ranges are of bytes that nobody gets.
     """
     made: Headers = []
     for name, value in headers:
-        if name in (b"content-length", b"accept-ranges", b"content-md5", b"content-digest"):
+        if name in (b"content-length", b"accept-ranges", b"content-md5", b"content-digest", b"repr-digest", b"digest"):
             continue
         weak = name == b"etag" and not value.startswith(b"W/")
         made.append((name, b"W/" + value if weak else value))

@@ -164,7 +164,7 @@ cdef class WebSocketCycle(AppCycle):
         return AppCycle.into_void(self)
 
     cdef int deliver(self, object data) except -1:
-        return self.write_message(data)
+        return self.deny(data, True) if self.denied else self.write_message(data)
 
     cdef bint leave_is_limited(self) noexcept:
         return False                   # its time begins when it is told
@@ -420,7 +420,10 @@ cdef class WebSocketCycle(AppCycle):
         if not more:
             self.complete = True
             self.close_code = GONE
-        self.deny(bytes(body), more)
+        body = bytes(body)
+        if more and not self.may_send(PyBytes_GET_SIZE(body)):
+            return self.send_later(body, PyBytes_GET_SIZE(body))
+        self.deny(body, more)
         return DONE
 
 

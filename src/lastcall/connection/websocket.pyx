@@ -66,6 +66,11 @@ TRANSITIONS = {
     "FINISHING": ("CLOSED",),
     "CLOSED": (),
 }
+cdef dict NUMBERS = {"OPEN": OPEN, "CLOSING": CLOSING, "FINISHING": FINISHING, "CLOSED": CLOSED}
+cdef unsigned int[16] MAY_FOLLOW         # the same, as sets of bits
+
+for _state, _followers in TRANSITIONS.items():
+    MAY_FOLLOW[NUMBERS[_state]] = sum(1 << NUMBERS[_follower] for _follower in _followers)
 
 
 cdef list words(bytes value):
@@ -295,6 +300,12 @@ cdef class WebSocketConnection(Connection):
     def __init__(self):
         raise TypeError("a handshake makes these")
 
+    cdef int become(self, int state) except -1:
+        if not MAY_FOLLOW[self.state] >> state & 1:
+            raise RuntimeError(f"a WebSocket in state {self.state} cannot enter state {state}")
+        self.state = state
+        return 0
+
     # -- called by net --------------------------------------------------------------------------------------------
 
     cdef int opened(self) except -1:
@@ -451,7 +462,7 @@ cdef class WebSocketConnection(Connection):
             return 0
         payload = close_payload(code, reason)
         self.put(FIN | CLOSE, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
-        self.state = CLOSING
+        self.become(CLOSING)
         self.parser.discard()
         self.pinged = False
         self.scheduler.deadlines.set(&self.read_node, self, LINGER, self.scheduler.time())

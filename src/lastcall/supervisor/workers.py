@@ -200,7 +200,7 @@ class Workers:
         """Of each that is news: its number, the seconds since its last beat, the bytes that it holds.
 
         ``memory``: look at these, too, and tell of all; else they are what they were, and a worker that beats in time,
-        and did at the last look, is no news: an idle service costs its parent nothing that can be measured.
+        and did at the last look, is no news: each piece of news is a step of the fleet.
         """
         found = []
         for worker in self:

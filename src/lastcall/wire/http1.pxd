@@ -79,6 +79,7 @@ cdef class RequestParser:
     cdef int _accept(self, bytes value) except -1
     cdef int _transfer_encoding(self, const unsigned char* p, Py_ssize_t n) except -1
     cdef int _connection(self, const unsigned char* p, Py_ssize_t n) except -1
+    cdef void _upgrade(self, const unsigned char* p, Py_ssize_t n) noexcept
     cdef int _head_complete(self) except -1
     cdef int _chunk_size(self, const unsigned char* p, Py_ssize_t n) except -1
     cdef int _body(self, const unsigned char* p, Py_ssize_t n) except -1

@@ -674,8 +674,7 @@ cdef class RequestParser:
             else:
                 self.unknown_expectation = True
         elif which == UPGRADE:
-            if _equals(p, n, "websocket", 9):
-                self.upgrade_websocket = True
+            self._upgrade(p, n)
         return HEAD
 
     cdef int _accept(self, bytes value) except -1:
@@ -725,6 +724,22 @@ cdef class RequestParser:
                 self.connection_keep_alive = True
             i += 1
         return HEAD
+
+    cdef void _upgrade(self, const unsigned char* p, Py_ssize_t n) noexcept:
+        """RFC 9110 7.8: a list, in the client's order of preference; several lines are one list."""
+        cdef Py_ssize_t i = 0, start, end
+        while i <= n:
+            while i < n and (p[i] == c" " or p[i] == c"\t"):
+                i += 1
+            start = i
+            while i < n and p[i] != c",":
+                i += 1
+            end = i
+            while end > start and (p[end - 1] == c" " or p[end - 1] == c"\t"):
+                end -= 1
+            if _equals(p + start, end - start, "websocket", 9):
+                self.upgrade_websocket = True
+            i += 1
 
     cdef int _head_complete(self) except -1:
         cdef Py_ssize_t i

@@ -28,6 +28,11 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         raise RuntimeError("before the handshake")
     elif path == "/return":
         return
+    elif path == "/long":
+        await send({"type": "websocket.http.response.start", "status": 403, "headers": []})
+        for number in range(400):
+            await send({"type": "websocket.http.response.body", "body": bytes(65536), "more_body": number < 399})
+        print("all is sent", flush=True)
     elif path == "/wait":
         print("waits", flush=True)
         print("told", await receive(), flush=True)
