@@ -1,7 +1,7 @@
 """permessage-deflate (RFC 7692): what is agreed on, and the two halves of it. zlib does the work.
 
-Memory, per connection and only once a compressed message has come or gone: inflating keeps the client's window
-and some 7 KiB (11 KiB with ``WINDOW_BITS``, 39 with a client's own 32 KiB), deflating takes 38 KiB with the values here.
+Memory, per connection and only once a compressed message has come or gone: inflating takes 11 KiB with
+``WINDOW_BITS``, 39 with a client's own window of 32 KiB; deflating takes 38 KiB with the values here (tracemalloc).
 """
 
 from __future__ import annotations
